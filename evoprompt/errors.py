@@ -1,0 +1,53 @@
+"""Every exception that evoprompt raises on purpose, and the exit code the CLI gives it.
+
+    EvoPromptError                 1
+    ├── UsageError                 2   an option, a config file, a run directory
+    ├── DataError                  2   a data set, a sample file, a program file
+    ├── ModelError                 3   the model can't be reached, refused us, or does not exist
+    └── SandboxError               4   no candidate can be run safely on this machine
+
+A wrong answer of a model is data, never an exception. The exceptions of DSPy and of the standard library
+pass through unchanged where the caller can do more with them than we can.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EvoPromptError(Exception):
+    """Base class. The message is one line for people: what is wrong, the value, and the fix."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(EvoPromptError):
+    """An option, a combination of options, or a run directory can't be used as asked."""
+
+    exit_code = 2
+
+
+class DataError(EvoPromptError):
+    """A file holds something else than it should.
+
+    Attributes:
+        problems: One line for each thing that is wrong; the message joins them.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class ModelError(EvoPromptError):
+    """The language model can't be used at all: no key, refused, unknown model, unreachable."""
+
+    exit_code = 3
+
+
+class SandboxError(EvoPromptError):
+    """The sandbox failed, so nothing is known about the candidate: never a wrong answer."""
+
+    exit_code = 4

@@ -1,0 +1,85 @@
+"""A task: what the model is asked, how its answer is called, and the tests that judge it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Suite = Literal["base", "plus"]
+
+
+class Task(BaseModel):
+    """One programming problem with its hidden tests. Immutable; build a changed one with `model_copy`.
+
+    Attributes:
+        task_id: Unique in its data set. A number in a file becomes its decimal text.
+        prompt: The problem as the model sees it.
+        code: The canonical solution. Never shown to a model.
+        entry_point: Name of the function that the tests call.
+        base: Base tests, each the source of one or more `assert` statements.
+        plus: Plus tests, same form; the stricter second suite in the sense of EvalPlus.
+        setup: Source that runs before the solution (imports, helper classes).
+        atol: Absolute tolerance for floats in a compared value; 0 means exact.
+        source: Where the task comes from, for people.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_id: str
+    prompt: str
+    code: str = Field(default="", repr=False)
+    entry_point: str
+    base: tuple[str, ...] = Field(repr=False)
+    plus: tuple[str, ...] = Field(default=(), repr=False)
+    setup: str = Field(default="", repr=False)
+    atol: float = 0.0
+    source: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash (SHA-256, 16 hex digits): two tasks with one key are the same task."""
+        content = self.model_dump(exclude={"source"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def interface(self) -> str:
+        """How the function is called, as `name(parameters)`: the only thing of `code` that a model is shown.
+
+        Without a canonical solution, or where the entry point is not a plain function in it, the name alone.
+        """
+        node = _definition(self.code, self.entry_point)
+        if node is None:
+            return self.entry_point
+        a = node.args
+        names = [p.arg for p in (*a.posonlyargs, *a.args)]
+        names += [f"*{a.vararg.arg}"] if a.vararg else ["*"] if a.kwonlyargs else []
+        names += [p.arg for p in a.kwonlyargs]
+        names += [f"**{a.kwarg.arg}"] if a.kwarg else []
+        return f"{self.entry_point}({', '.join(names)})"
+
+    @cached_property
+    def slug(self) -> str:
+        """The task id as a file name: path separators and odd characters become `_`."""
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", self.task_id).strip(".") or "task"
+        if plain == self.task_id and len(plain) <= 100:
+            return plain
+        return f"{plain[:100]}-{hashlib.sha256(self.task_id.encode()).hexdigest()[:6]}"
+
+    def tests(self, suite: Suite) -> tuple[str, ...]:
+        """The asserts of one suite."""
+        return self.base if suite == "base" else self.plus
+
+
+def _definition(code: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    found = [n for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name == name]
+    return found[-1] if found else None

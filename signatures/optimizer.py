@@ -1,0 +1,23 @@
+"""The optimizer: an instruction and what went wrong under it in, a better instruction out."""
+
+from __future__ import annotations
+
+import dspy
+
+from signatures.fields import Attempt, FailureGroup
+
+
+class OptimizePrompt(dspy.Signature):
+    """Improve the instruction given to a model that writes Python functions.
+
+    Keep what works in the current instruction and add what would have prevented the most frequent failures,
+    as short imperative rules that hold for any programming problem. Merge rules that say the same. Drop
+    sentences that earn nothing: every word costs attention. Learn from the attempts: do not repeat one that
+    made things worse. Never mention function names, values or subjects of particular problems, and never
+    describe the tests. Answer with the complete new instruction, ready to use.
+    """
+
+    current_instruction: str = dspy.InputField(desc="the instruction to improve")
+    failures: list[FailureGroup] = dspy.InputField(desc="what went wrong under it, most frequent first")
+    attempts: list[Attempt] = dspy.InputField(desc="earlier attempts and their effect, newest last")
+    new_instruction: str = dspy.OutputField(desc="the complete improved instruction, and nothing else")
