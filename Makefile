@@ -1,0 +1,56 @@
+# `make demo` and `make test` do all the set-up themselves: python3 with venv, and make, are enough.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-local lint format wheel clean help
+
+help:
+	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
+	@echo "make test        the test suite"
+	@echo "make test-local  the tests on the small real model (installs it first)"
+	@echo "make lint        ruff and mypy"
+	@echo "make wheel       build the wheel into dist/"
+	@echo "make clean       remove everything that was made here"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.local: pyproject.toml $(VENV)/.dev
+	$(PIP) -e '.[local]'
+	$(BIN)/evoprompt local install
+	@touch $@
+
+demo: $(VENV)/.run
+	$(BIN)/evoprompt demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m 'not local'
+
+test-local: $(VENV)/.local
+	$(BIN)/python -m pytest -m local
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,70 @@
+"""`evoprompt demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    root_dir: Annotated[Path, typer.Option("--root_dir", help="Where results go.")] = Path("results"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated model and of the batches.")] = 0,
+    num_threads: Annotated[int, typer.Option("--num_threads", min=1)] = 8,
+) -> None:
+    """The whole loop on the starter set with a SIMULATED model: no key, no network, under a minute."""
+    from evoprompt.candidate import Candidate
+    from evoprompt.cli.display import Display, prompt_diff, score_line
+    from evoprompt.cli.setup import Models, build_program, describe
+    from evoprompt.datasets import starter_splits
+    from evoprompt.evaluate import evaluate
+    from evoprompt.evolve import EvoPrompt
+    from evoprompt.evolve.export import write_evaluation
+    from evoprompt.metric import CodeMetric
+    from evoprompt.runs import ResultsTree
+
+    data = starter_splits()
+    models = Models("simulated", seed=seed)
+    program = build_program(models)
+    metric = CodeMetric([t for d in data.values() for t in d])
+    with Display(simulated=True) as display, metric.harness:
+        display.say(
+            "evoprompt demo: a SIMULATED model writes the code, explains failures and rewrites the prompt;\n"
+            "the code really runs against the starter set's tests. Numbers say nothing about real models.\n"
+        )
+        tree = ResultsTree(_free(root_dir / "demo"))
+        options = {"seed": seed, "batch_size": 8, "epochs": 2, "eval_interval": 2, "num_threads": num_threads}
+        tree.json("config.json", {"command": "demo", "simulated": True, "options": options, **describe(data)})
+        evolved = EvoPrompt(metric, run_dir=tree, listener=display, **options).compile(
+            program, trainset=list(data["train"]), valset=list(data["dev"])
+        )
+        scores = {}
+        for name, module in (("start", program), ("evolved", evolved)):
+            counter = display.counter(f"test set, {name} prompt", len(data["test"]))
+            scores[name] = evaluate(module, data["test"], metric, num_threads=num_threads, on_done=counter)
+            where = f"test_evaluation/{name}/test_evaluation.json"
+            write_evaluation(tree, where, Candidate.of(module), scores[name], metric.tasks)
+    display.console.print("\nThe prompt, before and after:\n", style="bold")
+    display.console.print(
+        prompt_diff(Candidate.of(program).instruction, Candidate.of(evolved).instruction), soft_wrap=True
+    )
+    typer.echo("Held-out test split, pass@1 with its 95 % interval:")
+    typer.echo("  " + score_line("start prompt", scores["start"], models.mark))
+    typer.echo("  " + score_line("evolved prompt", scores["evolved"], models.mark))
+    typer.echo(f"\nEvery step is in {tree.root} (start with training/prompt_evolution.json)")
+    typer.echo(
+        "\nWith a real model:\n"
+        "  evoprompt datasets --write dataset\n"
+        "  evoprompt train --experiment_name first --run_name run_1 --root_dir results --dataset_path dataset \\\n"
+        "    --train_file small_train.json --dev_file small_dev.json --test_file small_test.json \\\n"
+        "    --model openai/gpt-4o-mini"
+    )
+
+
+def _free(folder: Path) -> Path:
+    """The first `run_N` that does not exist: a demo never writes over an older one."""
+    number = 1
+    while (folder / f"run_{number}").exists():
+        number += 1
+    return folder / f"run_{number}"

@@ -1,0 +1,129 @@
+"""What people see while a search runs: a live bar on a terminal, one line per event elsewhere."""
+
+from __future__ import annotations
+
+import difflib
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from evoprompt.evaluate import Evaluation
+    from evoprompt.evolve.record import BatchRecord, Event
+    from evoprompt.rollout import Rollout
+
+PHASES = {"batch": "current prompt on the batch", "proposal": "proposed prompt on the batch", "dev": "dev set"}
+
+
+class Display:
+    """A listener that shows the events of a search, and the progress of evaluations.
+
+    Args:
+        simulated: Mark everything as SIMULATED.
+        quiet: Show nothing but warnings.
+    """
+
+    def __init__(self, *, simulated: bool = False, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.mark = "SIMULATED " if simulated else ""
+        self._progress: Progress | None = None
+        self._task: int | None = None
+        self._batches = 0
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal and not self.console.quiet:
+            self._progress = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), console=self.console, transient=True,
+            )  # fmt: skip
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line for people."""
+        self.console.print(Text(text, style=style), soft_wrap=True)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Move the bar."""
+        if self._progress is None:
+            return
+        label = f"{self.mark}{what}"
+        if self._task is None or done == 1:
+            if self._task is not None:
+                self._progress.remove_task(self._progress.task_ids[0])
+            self._task = self._progress.add_task(label, total=total)
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total, description=label)
+
+    def __call__(self, event: Event) -> None:
+        """Show one event of a search."""
+        from evoprompt.evolve import record
+
+        if isinstance(event, record.Started):
+            self._batches = event.batches
+            self.say(
+                f"{self.mark}training on {event.train_tasks} tasks in {event.batches} batches, "
+                f"dev set {event.dev_tasks} tasks"
+            )
+        elif isinstance(event, record.RolloutDone):
+            self.count(PHASES[event.phase], event.done, event.total)
+        elif isinstance(event, record.BatchDone):
+            self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
+        elif isinstance(event, record.DevDone):
+            where = f"epoch {event.epoch} batch {event.batch}" if event.epoch else "start"
+            self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
+
+    def _batch_line(self, batch: BatchRecord) -> str:
+        word = "accepted" if batch.accepted else "kept the old prompt"
+        return (
+            f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {word}: {batch.reason}"
+            if batch.child is not None
+            else f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {batch.reason}"
+        )
+
+    def counter(self, what: str, total: int) -> RolloutCounter:
+        """A callback for `evaluate` that moves the bar."""
+        return RolloutCounter(self, what, total)
+
+
+class RolloutCounter:
+    """Counts rollouts of one evaluation into the bar."""
+
+    def __init__(self, display: Display, what: str, total: int) -> None:
+        self._display, self._what, self._total, self._done = display, what, total, 0
+
+    def __call__(self, rollout: Rollout) -> None:
+        """Count one rollout."""
+        self._done += 1
+        self._display.count(self._what, self._done, self._total)
+
+
+def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
+    """`SIMULATED test, start   45.8 % [27.9, 64.9], 24 tasks`."""
+    return f"{mark}{name:<24} {evaluation}"
+
+
+def prompt_diff(before: str, after: str) -> Text:
+    """A coloured line diff of two instructions."""
+    if before == after:
+        return Text("(the prompt did not change)", style="dim")
+    text = Text()
+    for line in difflib.ndiff(_sentences(before), _sentences(after)):
+        if line[:2] != "? ":
+            style = {"+": "green", "-": "red"}.get(line[0], "dim")
+            text.append(line.rstrip("\n") + "\n", style=style)
+    return text
+
+
+def _sentences(text: str) -> list[str]:
+    import re
+
+    return [s for line in text.splitlines() for s in re.split(r"(?<=[.!?]) +", line) if s.strip()]

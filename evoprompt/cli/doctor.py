@@ -1,0 +1,125 @@
+"""`evoprompt doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from evoprompt.errors import EvoPromptError, ModelError, SandboxError
+
+MIN_DISK_MB = 200
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's."""
+
+    state: Literal["ok", "note", "bad"]
+    what: str
+    text: str
+    fix: str = ""
+    error: EvoPromptError | None = None
+
+
+def doctor(
+    model: Annotated[str | None, typer.Option("--model", help="Also make one small call to this model.")] = None,
+    api_base: Annotated[str | None, typer.Option("--api_base", help="URL of an OpenAI-compatible server.")] = None,
+    root_dir: Annotated[Path, typer.Option("--root_dir", help="Where results would go.")] = Path(),
+) -> None:
+    """Check what works on this machine, and say how to fix the rest."""
+    first: EvoPromptError | None = None
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python, _packages, _sandbox, lambda: _disk(root_dir), _keys, lambda: _model(model, api_base),
+    ]  # fmt: skip
+    for check in checks:
+        for found in check():
+            colour = {"ok": "green", "note": "yellow", "bad": "red"}[found.state]
+            typer.echo(f"{typer.style(f'{found.state:<5}', fg=colour)}{found.what:<10} {found.text}")
+            if found.fix:
+                typer.echo(f"{'':<16}fix: {found.fix}")
+            first = first or found.error
+    if first is not None:
+        raise typer.Exit(first.exit_code)
+
+
+def _python() -> Iterator[Finding]:
+    where = f"{sys.version.split()[0]} at {sys.executable}"
+    if sys.platform == "win32":
+        yield Finding("bad", "python", where, "use WSL2: the sandbox needs Linux or macOS", SandboxError("Windows"))
+    else:
+        yield Finding("ok", "python", where)
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("evoprompt", "dspy-ai", "pydantic"):
+        try:
+            yield Finding("ok", "package", f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Finding("bad", "package", f"{name} is missing", f"pip install {name}", EvoPromptError(name))
+    for name, extra in (("evalplus", "bench"), ("datasets", "bench"), ("xllamacpp", "local")):
+        try:
+            yield Finding("ok", "package", f"{name} {version(name)} (optional)")
+        except PackageNotFoundError:
+            yield Finding("note", "package", f"{name} is absent (optional)", f"pip install 'evoprompt[{extra}]'")
+
+
+def _sandbox() -> Iterator[Finding]:
+    from evoprompt.harness import Harness
+
+    with Harness() as harness:
+        problem = harness.probe()
+        if problem is None:
+            yield Finding("ok", "sandbox", f"tier {harness.tier!r}: a candidate ran and was judged")
+        else:
+            yield Finding(
+                "bad", "sandbox", problem, "run where processes may be started and limited", SandboxError(problem)
+            )
+
+
+def _disk(root: Path) -> Iterator[Finding]:
+    place = root.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free // 2**20
+    if not os.access(place, os.W_OK):
+        yield Finding("bad", "disk", f"{str(place)!r} is not writable", "choose another --root_dir", EvoPromptError())
+    elif free < MIN_DISK_MB:
+        yield Finding("bad", "disk", f"{free} MB free at {place}", "free some space", EvoPromptError())
+    else:
+        yield Finding("ok", "disk", f"{free / 1024:.1f} GB free at {place}")
+
+
+def _keys() -> Iterator[Finding]:
+    names = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
+    present = [n for n in names if os.environ.get(n)]
+    if present:
+        yield Finding("ok", "keys", f"set: {', '.join(present)}")
+    else:
+        yield Finding("note", "keys", "no provider key is set", "export OPENAI_API_KEY=…, or use --api_base or --model local")
+
+
+def _model(name: str | None, api_base: str | None) -> Iterator[Finding]:
+    if name is None:
+        yield Finding("note", "model", "not tried", "evoprompt doctor --model openai/gpt-4o-mini")
+        return
+    from evoprompt.cli.setup import Models, make_lm
+    from evoprompt.lm import explain_lm_error
+
+    try:
+        lm = make_lm(name, Models(name, api_base=api_base, num_retries=0, max_tokens=64))
+        lm("Answer with the word ok.")
+    except EvoPromptError as e:
+        yield Finding("bad", "model", str(e), error=e)
+    except Exception as e:  # whatever a provider's client raises is the finding
+        error = explain_lm_error(e) or ModelError(f"{name}: {type(e).__name__}")
+        yield Finding("bad", "model", str(error), "check the name, the key and the network", error)
+    else:
+        yield Finding("ok", "model", f"{name} answers")

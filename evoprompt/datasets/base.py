@@ -1,0 +1,137 @@
+"""A data set: a sequence of tasks that DSPy programs and optimizers can be fed with."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, overload
+
+from evoprompt.errors import DataError, UsageError
+from evoprompt.tasks import Task
+
+if TYPE_CHECKING:
+    import dspy
+
+
+class Dataset(Sequence[Task]):
+    """An immutable sequence of tasks with unique ids.
+
+    Args:
+        tasks: The tasks, in order.
+        name: What to call the set in messages: a known name or a file's path.
+
+    Raises:
+        DataError: Two tasks have one id.
+    """
+
+    def __init__(self, tasks: Iterable[Task], name: str = "tasks") -> None:
+        self.name = name
+        self._tasks = tuple(tasks)
+        self._by_id = {t.task_id: t for t in self._tasks}
+        if len(self._by_id) < len(self._tasks):
+            seen: set[str] = set()
+            twice = {t.task_id for t in self._tasks if t.task_id in seen or seen.add(t.task_id)}
+            raise DataError(*(f"{name}: task_id {i!r} is used more than once" for i in sorted(twice)))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: int | slice) -> Task | Dataset:
+        if isinstance(index, slice):
+            return Dataset(self._tasks[index], self.name)
+        return self._tasks[index]
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name!r}: {len(self)} tasks, hash {self.hash}>"
+
+    def by_id(self, task_id: str) -> Task:
+        """Return the task with this id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._by_id[task_id]
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash of all tasks in order: 16 hex digits of SHA-256."""
+        return hashlib.sha256("\n".join(t.key for t in self._tasks).encode()).hexdigest()[:16]
+
+    def examples(self) -> list[dspy.Example]:
+        """Return one `dspy.Example` per task, with inputs `prompt` and `entry_point`.
+
+        They carry the task's id, prompt and interface and nothing else: DSPy's optimizers print examples
+        into their own prompts, so tests and the canonical solution stay with the metric, which finds them
+        by `task_id`.
+        """
+        import dspy
+
+        return [
+            dspy.Example(task_id=t.task_id, prompt=t.prompt, entry_point=t.interface).with_inputs(
+                "prompt", "entry_point"
+            )
+            for t in self._tasks
+        ]
+
+    def split(
+        self, *, train: int, dev: int = 0, test: int = 0, seed: int = 42
+    ) -> tuple[list[dspy.Example], list[dspy.Example], list[dspy.Example]]:
+        """Shuffle by `seed` and cut into three disjoint lists of examples.
+
+        Args:
+            train: Number of tasks to train on.
+            dev: Number of tasks to choose the best prompt by.
+            test: Number of held-out tasks.
+            seed: The same seed gives the same split, on any machine.
+
+        Returns:
+            `(train, dev, test)`, ready for `compile` and `dspy.Evaluate`.
+
+        Raises:
+            UsageError: The set holds fewer tasks than asked for.
+        """
+        sizes = (train, dev, test)
+        if min(sizes) < 0 or sum(sizes) > len(self):
+            raise UsageError(f"can't split {self.name!r} into {sizes!r}: it has {len(self)} tasks")
+        shuffled = list(self._tasks)
+        random.Random(f"split:{seed}").shuffle(shuffled)
+        cuts = [shuffled[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(3)]
+        first, second, third = (Dataset(c, self.name).examples() for c in cuts)
+        return first, second, third
+
+
+def check_disjoint(**splits: Dataset) -> None:
+    """Refuse splits that share a task: a score on tasks that were trained on means nothing.
+
+    Args:
+        **splits: Data sets by the name of their role, e.g. `train=…, dev=…`.
+
+    Raises:
+        DataError: One line for every task id or prompt that two splits share.
+    """
+    problems = []
+    names = list(splits)
+    for i, a in enumerate(names):
+        prompts = {_plain(t.prompt): t.task_id for t in splits[a]}
+        ids = {t.task_id for t in splits[a]}
+        for b in names[i + 1 :]:
+            for task in splits[b]:
+                if task.task_id in ids:
+                    problems.append(f"task_id {task.task_id!r} is in {a} and in {b}: remove it from one")
+                elif _plain(task.prompt) in prompts:
+                    other = prompts[_plain(task.prompt)]
+                    problems.append(
+                        f"{b} task {task.task_id!r} has the prompt of {a} task {other!r}: remove one of them"
+                    )
+    if problems:
+        raise DataError(*problems)
+
+
+def _plain(prompt: str) -> str:
+    return " ".join(prompt.split()).casefold()

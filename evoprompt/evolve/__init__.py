@@ -1,0 +1,7 @@
+"""The search for a better instruction."""
+
+from evoprompt.evolve.options import Options
+from evoprompt.evolve.record import BatchRecord, Diagnosed, EvolutionEntry, Results
+from evoprompt.evolve.teleprompter import EvoPrompt
+
+__all__ = ["BatchRecord", "Diagnosed", "EvoPrompt", "EvolutionEntry", "Options", "Results"]

@@ -1,0 +1,79 @@
+"""Two judgements on a proposal: is it worth a batch of calls, and is it better than its parent?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from evoprompt.evolve.options import Accept
+from evoprompt.rollout import Rollout
+from evoprompt.tasks import Task
+
+
+def screen(proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars: int) -> str | None:
+    """Say why a proposal is not worth trying, or None when it is.
+
+    Args:
+        proposal: The proposed instruction.
+        known: Instructions that were tried already.
+        tasks: The batch's tasks: a rule that names one of their functions would be learnt by heart.
+        max_chars: Longest instruction, in characters.
+    """
+    if not proposal.strip():
+        return "the optimizer's reply holds no instruction"
+    if len(proposal) > max_chars:
+        return f"it has {len(proposal)} characters, more than {max_chars}"
+    plain = _plain(proposal)
+    if any(plain == _plain(k) for k in known):
+        return "it was tried before"
+    words = set(re.findall(r"\w+", proposal))
+    # A short or plain word such as `area` may well be English; a compound name is not.
+    leaked = sorted({t.entry_point for t in tasks if "_" in t.entry_point.strip("_") and t.entry_point in words})
+    if leaked:
+        return f"it names a function of the batch: {leaked[0]}"
+    return None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Parent and child on the tasks that were measured with both.
+
+    Attributes:
+        paired_tasks: How many those are.
+        parent_score: Percent solved by the parent; None without a paired task.
+        child_score: Percent solved by the child.
+    """
+
+    paired_tasks: int
+    parent_score: float | None
+    child_score: float | None
+
+
+def compare(parent: Sequence[Rollout], child: Sequence[Rollout]) -> Comparison:
+    """Score both on the same tasks; what was not measured with both counts for neither."""
+    before = {(r.task_id, r.sample): r.score for r in parent if r.score is not None}
+    after = {(r.task_id, r.sample): r.score for r in child if r.score is not None}
+    shared = [k for k in before if k in after]
+    if not shared:
+        return Comparison(0, None, None)
+    return Comparison(
+        paired_tasks=len(shared),
+        parent_score=100 * sum(before[k] for k in shared) / len(shared),
+        child_score=100 * sum(after[k] for k in shared) / len(shared),
+    )
+
+
+def accepts(comparison: Comparison, rule: Accept) -> tuple[bool, str]:
+    """Decide whether the child replaces its parent, and say why."""
+    n, parent, child = comparison.paired_tasks, comparison.parent_score, comparison.child_score
+    if parent is None or child is None:
+        return rule == "always", "accepted unmeasured (accept=always)" if rule == "always" else "not measured"
+    change = f"{parent:.1f} % to {child:.1f} % on {n} tasks"
+    if rule == "always":
+        return True, f"accept=always: {change}"
+    return (True, f"solves more: {change}") if child > parent else (False, f"does not solve more: {change}")

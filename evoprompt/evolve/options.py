@@ -1,0 +1,57 @@
+"""Options of one `compile`, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from evoprompt.errors import UsageError
+
+Accept = Literal["improves", "always"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `EvoPrompt` searches.
+
+    Attributes:
+        batch_size: Tasks per batch; each batch proposes at most one new instruction.
+        epochs: Passes over the trainset, each in its own seeded order.
+        eval_interval: Batches between evaluations of the current instruction on the valset. The last batch
+            is always followed by one.
+        accept: `improves` keeps a proposal that solves more of the same batch than the instruction before
+            it; `always` takes every proposal, as systems did that replace the prompt after each batch.
+        seed: Seed of the batches' order.
+        num_threads: Rollouts, diagnoses and tests under way at once.
+        max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
+            the sandbox before the run stops.
+        max_instruction_chars: A longer proposal is rejected unread.
+    """
+
+    batch_size: int = 10
+    epochs: int = 1
+    eval_interval: int = 5
+    accept: Accept = "improves"
+    seed: int = 42
+    num_threads: int = 8
+    max_unmeasured: float = 0.5
+    max_instruction_chars: int = 4_000
+
+    def __post_init__(self) -> None:
+        """Refuse values that can't work.
+
+        Raises:
+            UsageError: Naming the option and its value.
+        """
+        for name in ("batch_size", "epochs", "eval_interval", "num_threads", "max_instruction_chars"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.accept not in get_args(Accept):
+            raise UsageError(f"accept must be one of {', '.join(get_args(Accept))}, not {self.accept!r}")
+        if not 0 <= self.max_unmeasured <= 1:
+            raise UsageError(f"max_unmeasured must be between 0 and 1, not {self.max_unmeasured!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return asdict(self)

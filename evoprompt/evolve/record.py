@@ -1,0 +1,174 @@
+"""What a search did, as plain frozen data: batches, prompts, results; and the events that tell of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from evoprompt.candidate import Candidate
+from evoprompt.evaluate import Evaluation, summarize
+from evoprompt.evolve.options import Options
+from evoprompt.rollout import Rollout
+from signatures import Diagnosis, FailureGroup
+
+
+class Diagnosed(BaseModel):
+    """The diagnosis of one failed rollout, and whether a program or the debugger made it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task_id: str
+    by: Literal["program", "debugger"]
+    diagnosis: Diagnosis
+
+
+class BatchRecord(BaseModel):
+    """One batch: parent, failures, proposal, decision.
+
+    Attributes:
+        epoch: From 1.
+        batch: Number of the batch in its epoch, from 1.
+        parent: The instruction before the batch.
+        rollouts: The parent's rollouts.
+        diagnosed: Diagnoses of its failures.
+        groups: The diagnoses clustered into rules, most frequent first.
+        child: The proposal; None when there was nothing to propose or it was screened out.
+        child_rollouts: The proposal's rollouts on the same tasks.
+        paired_tasks: Tasks that were measured with both.
+        parent_score: Percent of the paired tasks that the parent solved; None without one.
+        child_score: The same of the proposal.
+        accepted: Whether the proposal replaced its parent.
+        reason: Why, or why there is no proposal.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    batch: int
+    parent: Candidate
+    rollouts: tuple[Rollout, ...]
+    diagnosed: tuple[Diagnosed, ...] = ()
+    groups: tuple[FailureGroup, ...] = ()
+    child: Candidate | None = None
+    child_rollouts: tuple[Rollout, ...] = ()
+    paired_tasks: int = 0
+    parent_score: float | None = None
+    child_score: float | None = None
+    accepted: bool = False
+    reason: str = ""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The parent's result on the batch."""
+        return summarize(self.rollouts)
+
+
+class EvolutionEntry(BaseModel):
+    """One instruction in the history of a run.
+
+    Attributes:
+        id: Key of the candidate.
+        instruction: Its text.
+        parent: Key of the instruction that it was made from; None for the seed.
+        generation: Number of rewrites since the seed.
+        epoch: Epoch that proposed it; 0 for the seed.
+        batch: Batch that proposed it; 0 for the seed.
+        proposed_because: The rules that its batch asked for.
+        accepted: Whether it became the current instruction.
+        reason: Why it was accepted or not.
+        batch_score: Percent of its batch that it solved.
+        parent_batch_score: What its parent solved of the same tasks.
+        dev_score: Percent of the valset that it solved; None when never evaluated there.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    instruction: str
+    parent: str | None = None
+    generation: int = 0
+    epoch: int = 0
+    batch: int = 0
+    proposed_because: tuple[FailureGroup, ...] = ()
+    accepted: bool = True
+    reason: str = ""
+    batch_score: float | None = None
+    parent_batch_score: float | None = None
+    dev_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `compile` attaches to the program as `detailed_results`.
+
+    Attributes:
+        best: The instruction that the program carries.
+        seed: The student's own.
+        evolution: Every instruction that was proposed, in order.
+        batches: Every batch.
+        dev: Evaluations on the valset by candidate key.
+    """
+
+    best: Candidate
+    seed: Candidate
+    evolution: tuple[EvolutionEntry, ...]
+    batches: tuple[BatchRecord, ...]
+    dev: dict[str, Evaluation]
+
+    @property
+    def best_dev_score(self) -> float | None:
+        """Percent of the valset that the best instruction solved; None without a valset."""
+        found = self.dev.get(self.best.key)
+        return found.score if found else None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The search begins."""
+
+    options: Options
+    seed: Candidate
+    train_tasks: int
+    dev_tasks: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class RolloutDone:
+    """One rollout of the phase under way."""
+
+    phase: Literal["batch", "proposal", "dev"]
+    done: int
+    total: int
+    rollout: Rollout
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """One batch is decided. `results` is the state of the search after it."""
+
+    record: BatchRecord
+    results: Results
+
+
+@dataclass(frozen=True)
+class DevDone:
+    """One instruction was evaluated on the valset. Epoch and batch are 0 for the seed."""
+
+    epoch: int
+    batch: int
+    candidate: Candidate
+    evaluation: Evaluation
+    results: Results
+
+
+Event = Started | RolloutDone | BatchDone | DevDone
+
+
+class Listener(Protocol):
+    """Is told what happens, in the thread that runs `compile`."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of one event."""

@@ -1,0 +1,115 @@
+"""From failures to rules: what a program can tell for certain costs no call; like diagnoses become one group."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+
+from evoprompt.rollout import Rollout
+from signatures import Diagnosis, FailureGroup
+
+SAME_RULE = 0.6
+
+
+def triage(rollout: Rollout) -> Diagnosis | None:
+    """Diagnose a failed rollout without a model, where that is certain.
+
+    Returns:
+        The diagnosis, or None when it takes thought.
+    """
+    if rollout.report is None or rollout.status == "passed":
+        return None
+    if rollout.status == "invalid":
+        return _unparsed(rollout)
+    if rollout.status == "timeout":
+        return Diagnosis(
+            failure_class="timeout",
+            root_cause="The code does not finish within its time limit.",
+            rule="Make sure that every loop ends and that the running time stays small for large inputs.",
+        )
+    case = next(iter(rollout.report.failures), None)
+    if case is None:
+        return None
+    if case.exception == "NameError" and "does not define" in case.observed:
+        return Diagnosis(
+            failure_class="wrong_name",
+            root_cause="The code does not define the function that was asked for.",
+            rule="Define the function at top level with exactly the given name.",
+        )
+    if case.exception == "TypeError" and re.search(r"positional argument|keyword argument", case.observed):
+        return Diagnosis(
+            failure_class="wrong_arguments",
+            root_cause="The function does not take the arguments that it is called with.",
+            rule="Give the function exactly the parameters that the problem states, in that order.",
+        )
+    if _prints_instead_of_returning(rollout.code):
+        return Diagnosis(
+            failure_class="wrong_type",
+            root_cause="The function prints its result and returns None.",
+            rule="Return the result from the function; never print it.",
+        )
+    return None
+
+
+def _unparsed(rollout: Rollout) -> Diagnosis:
+    if not rollout.code.strip():
+        return Diagnosis(
+            failure_class="no_code",
+            root_cause="The reply holds no Python code.",
+            rule="Answer with the complete program in one Python code block and nothing else.",
+        )
+    return Diagnosis(
+        failure_class="syntax",
+        root_cause=f"The code is not valid Python: {rollout.report.detail if rollout.report else ''}".strip(": "),
+        rule="Write a complete program that is valid Python from its first to its last line.",
+    )
+
+
+def _prints_instead_of_returning(code: str) -> bool:
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    returns = any(isinstance(n, ast.Return) and n.value is not None for n in nodes)
+    yields = any(isinstance(n, ast.Yield | ast.YieldFrom | ast.Lambda) for n in nodes)
+    prints = any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print" for n in nodes)
+    return prints and not returns and not yields
+
+
+def cluster(diagnoses: Sequence[Diagnosis]) -> list[FailureGroup]:
+    """Group diagnoses whose rules say the same, most frequent first; ties keep the order of the input.
+
+    Two rules are the same when the Jaccard similarity of their word stems reaches `SAME_RULE`. The shortest
+    wording stands for its group.
+    """
+    groups: list[list[Diagnosis]] = []
+    for diagnosis in diagnoses:
+        words = _stems(diagnosis.rule)
+        for group in groups:
+            if any(_similar(words, _stems(d.rule)) for d in group):
+                group.append(diagnosis)
+                break
+        else:
+            groups.append([diagnosis])
+    groups.sort(key=len, reverse=True)
+    found = []
+    for group in groups:
+        shortest = min(group, key=lambda d: len(d.rule))
+        found.append(
+            FailureGroup(
+                rule=shortest.rule,
+                count=len(group),
+                failure_class=shortest.failure_class,
+                example=shortest.root_cause,
+            )
+        )
+    return found
+
+
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(w[:5] for w in re.findall(r"[a-z]{3,}", text.casefold()))
+
+
+def _similar(a: frozenset[str], b: frozenset[str]) -> bool:
+    return bool(a | b) and len(a & b) / len(a | b) >= SAME_RULE

@@ -1,0 +1,217 @@
+"""Rollouts: the one door through which models are asked for code and the code is run."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
+from pydantic import BaseModel, ConfigDict
+
+from evoprompt.candidate import Candidate
+from evoprompt.errors import ModelError, SandboxError
+from evoprompt.harness.report import Report, Status, Unmeasured
+from evoprompt.lm.extract import extract_code
+from evoprompt.lm.resolve import explain_lm_error, redact
+from evoprompt.metric import CodeMetric
+from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Ask `candidate` for its `sample`-th solution of `task`."""
+
+    candidate: Candidate
+    task: Task
+    sample: int = 0
+
+
+class Rollout(BaseModel):
+    """One solution of one task by one candidate, with its verdict.
+
+    Attributes:
+        candidate: Key of the candidate.
+        task_id: The task.
+        sample: Number of the sample, from 0.
+        status: Status of the solution, or why there is none: `lm_error` and `sandbox_error` are not measured.
+        score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
+        code: The extracted source; empty when the reply held none.
+        report: The verdict; None when not measured.
+        error: For an unmeasured rollout, what went wrong.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: str
+    task_id: str
+    sample: int = 0
+    status: Status | Unmeasured
+    score: float | None = None
+    code: str = ""
+    report: Report | None = None
+    error: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a verdict."""
+        return self.score is not None
+
+
+class Runner:
+    """Runs jobs concurrently: model, code, verdict. Rollouts that were measured once are not paid for again.
+
+    Args:
+        program: The student; candidates are applied to copies of it.
+        metric: Judges the code.
+        num_threads: Number of jobs under way at once.
+        executor: Runs the jobs instead of threads of our own. It must keep to this process.
+    """
+
+    def __init__(
+        self, program: dspy.Module, metric: CodeMetric, *, num_threads: int = 8, executor: Executor | None = None
+    ) -> None:
+        self.program, self.metric, self.num_threads = program, metric, num_threads
+        self._executor = executor
+        self._lock = threading.Lock()
+        self._programs: dict[tuple[str, int], dspy.Module] = {}
+        self._done: dict[tuple[str, str, int], Rollout] = {}
+
+    def run(self, jobs: Sequence[Job], on_done: Callable[[Rollout], None] | None = None) -> list[Rollout]:
+        """Run the jobs and return their rollouts in the same order.
+
+        Args:
+            jobs: What to run.
+            on_done: Called in the calling thread after each rollout, as they finish.
+
+        Raises:
+            ModelError: The model refuses every call (no key, wrong key, unknown model): stops at once.
+        """
+        return self.map(self._one, jobs, on_done)
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        on_done: Callable[[Result], None] | None = None,
+    ) -> list[Result]:
+        """`function` of every item, concurrently, in the items' order. The first exception stops the rest."""
+        if not items:
+            return []
+        with self._pool() as pool:
+            futures: dict[Future[Result], int] = {}
+            for index, item in enumerate(items):
+                # dspy.settings lives in context variables, which threads do not inherit.
+                futures[pool.submit(contextvars.copy_context().run, function, item)] = index
+            results: dict[int, Result] = {}
+            try:
+                for future in as_completed(futures):
+                    results[futures[future]] = future.result()
+                    if on_done:
+                        on_done(results[futures[future]])
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        return [results[i] for i in range(len(items))]
+
+    @contextlib.contextmanager
+    def _pool(self) -> Iterator[Executor]:
+        if self._executor is not None:
+            yield self._executor
+            return
+        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="evoprompt")
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _one(self, job: Job) -> Rollout:
+        key = (job.candidate.key, job.task.key, job.sample)
+        with self._lock:
+            known = self._done.get(key)
+        if known is not None:
+            return known
+        rollout = self._measure(job)
+        if rollout.measured:
+            with self._lock:
+                self._done[key] = rollout
+        return rollout
+
+    def _measure(self, job: Job) -> Rollout:
+        identity: dict[str, Any] = {
+            "candidate": job.candidate.key,
+            "task_id": job.task.task_id,
+            "sample": job.sample,
+        }
+        try:
+            code = self._generate(job)
+        except LMError as e:
+            fatal = explain_lm_error(e)
+            if fatal is not None:
+                raise fatal from e
+            logger.warning("task %s: no answer from the model: %s", job.task.task_id, redact(str(e)))
+            return Rollout(**identity, status="lm_error", error=redact(str(e)))
+        try:
+            report = self.metric.judge(job.task, code)
+        except SandboxError as e:
+            logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
+            return Rollout(**identity, status="sandbox_error", code=code, error=str(e))
+        return Rollout(
+            **identity, status=report.status, score=self.metric.score(report), code=code, report=report
+        )
+
+    def _generate(self, job: Job) -> str:
+        program = self._program(job.candidate, job.sample)
+        try:
+            prediction = program(prompt=job.task.prompt, entry_point=job.task.interface)
+        except AdapterParseError as e:
+            # The model did answer: what it said is judged, even when it is no code at all.
+            return extract_code(e.lm_response or "", job.task.entry_point)
+        return extract_code(str(prediction.code or ""), job.task.entry_point)
+
+    def _program(self, candidate: Candidate, sample: int) -> dspy.Module:
+        with self._lock:
+            program = self._programs.get((candidate.key, sample))
+            if program is None:
+                program = self._programs[candidate.key, sample] = candidate.apply(self.program)
+                for predictor in program.predictors() if sample else []:
+                    lm = predictor.lm or dspy.settings.lm
+                    # DSPy's cache would answer every sample with the first one's reply.
+                    predictor.lm = lm.copy(rollout_id=sample) if lm is not None else None
+        return program
+
+
+def lm_errors(rollouts: Iterable[Rollout], kind: Literal["lm_error", "sandbox_error"] = "lm_error") -> int:
+    """How many rollouts were not measured for this reason."""
+    return sum(r.status == kind for r in rollouts)
+
+
+def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float) -> None:
+    """Stop a run whose numbers would mean nothing.
+
+    Args:
+        rollouts: Rollouts of one batch or evaluation.
+        max_unmeasured: Largest share of them that may be unmeasured, in [0, 1].
+
+    Raises:
+        ModelError: More than that share got no answer from the model.
+        SandboxError: More than that share could not be run.
+    """
+    missing = [r for r in rollouts if not r.measured]
+    if not rollouts or len(missing) <= max_unmeasured * len(rollouts):
+        return
+    last = missing[-1]
+    message = f"{len(missing)} of {len(rollouts)} rollouts could not be measured; the last: {last.error}"
+    raise ModelError(message) if lm_errors(missing) >= len(missing) / 2 else SandboxError(message)

@@ -1,0 +1,88 @@
+"""The results tree: what people and scripts read of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from evoprompt.errors import UsageError
+from evoprompt.runs.atomic import write_json, write_text
+from evoprompt.tasks import Task
+
+SCHEMA_VERSION = 1
+
+
+class ResultsTree:
+    """Writes the files of one run below `root`; every file is written atomically.
+
+    Args:
+        root: The run's directory. It may exist, but must be empty.
+
+    Raises:
+        UsageError: The directory holds something already.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            taken = any(self.root.iterdir())
+        except OSError as e:
+            raise UsageError(f"can't write to {str(root)!r}: {e.strerror}; choose another directory") from e
+        if taken:
+            raise UsageError(
+                f"run directory {str(root)!r} is not empty; choose another --run_name, or move that run away"
+            )
+
+    @property
+    def final_prompt(self) -> Path:
+        """The best instruction so far, as plain text."""
+        return self.root / "training" / "final_prompt.txt"
+
+    @property
+    def program(self) -> Path:
+        """State of the best program so far; load it with `Program().load(path)`."""
+        return self.root / "program.json"
+
+    def json(self, name: str, value: dict[str, Any]) -> Path:
+        """Write one JSON file with the schema's version in front.
+
+        Args:
+            name: Path below the run's directory.
+            value: Plain data.
+        """
+        path = self.root / name
+        write_json(path, {"schema_version": SCHEMA_VERSION, **value})
+        return path
+
+    def text(self, name: str, text: str) -> Path:
+        """Write one text file, ending in a newline."""
+        path = self.root / name
+        write_text(path, text.rstrip("\n") + "\n")
+        return path
+
+    def tasks(self, folder: str, records: Iterable[tuple[Task, dict[str, Any]]]) -> None:
+        """Write `individual_tasks/<task_id>.json` for each record below `folder`."""
+        for task, record in records:
+            self.json(f"{folder}/individual_tasks/{task.slug}.json", {"task_id": task.task_id, **record})
+
+    @contextlib.contextmanager
+    def log(self) -> Iterator[None]:
+        """Copy what evoprompt logs to `logs/experiment.log` while the context is open."""
+        path = self.root / "logs" / "experiment.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        logger = logging.getLogger("evoprompt")
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(min(before or logging.INFO, logging.INFO))
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+            handler.close()
