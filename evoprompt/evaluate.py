@@ -1,4 +1,4 @@
-"""Evaluation: tasks × samples to a score with its interval and every result behind it."""
+"""Evaluation: tasks times samples to a score with its interval and every result behind it."""
 
 from __future__ import annotations
 

@@ -177,7 +177,5 @@ def feedback(report: Report) -> str:
     """The failures as text for a reflecting model: no plus test, no expected value, no canonical solution."""
     if report.passed:
         return "All tests passed."
-    lines = [
-        f"- {f.call or 'a call'}: {f.observed}" + (f" ({f.hint})" if f.hint else "") for f in failures_of(report)
-    ]
+    lines = [f"- {f.call or 'a call'}: {f.observed}" + (f" ({f.hint})" if f.hint else "") for f in failures_of(report)]
     return "\n".join([f"The solution does not pass its tests ({report.status}).", *lines])

@@ -125,7 +125,7 @@ class Program(dspy.Module):  # type: ignore[misc]
         known = ("generator", "debugger", "optimizer")
         missing = [n for n in known if n not in state]
         if missing:
-            raise DataError(f"not the state of an evoprompt Program: {missing[0]!r} is missing")
+            raise DataError(f"{missing[0]!r} is missing from the state")
         super().load_state({n: state[n] for n in known}, allow_unsafe_lm_state=allow_unsafe_lm_state)
         if ADAPTER_KEY in state and getattr(self.adapter, "name", "") != state[ADAPTER_KEY]:
             self.adapter = adapter_by_name(state[ADAPTER_KEY], default=self.adapter)
@@ -140,7 +140,7 @@ class Program(dspy.Module):  # type: ignore[misc]
             super().load(path, allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
         except FileNotFoundError as e:
             raise DataError(f"program file {str(path)!r} does not exist") from e
-        except (OSError, ValueError, KeyError, TypeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, DataError) as e:
             raise DataError(f"{path}: not a saved evoprompt Program: {e}") from e
         return self
 
@@ -169,8 +169,6 @@ def _parses(text: str) -> bool:
 
 def _called(examples: list[str]) -> str:
     """The function that the first example calls."""
-    for node in ast.walk(ast.parse(examples[0])):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if not hasattr(builtins, node.func.id):
-                return node.func.id
-    return ""
+    calls = (n.func for n in ast.walk(ast.parse(examples[0])) if isinstance(n, ast.Call))
+    names = (f.id for f in calls if isinstance(f, ast.Name) and not hasattr(builtins, f.id))
+    return next(names, "")

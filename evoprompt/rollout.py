@@ -80,7 +80,12 @@ class Runner:
     """
 
     def __init__(
-        self, program: dspy.Module, metric: CodeMetric, *, num_threads: int = 8, executor: Executor | None = None
+        self,
+        program: dspy.Module,
+        metric: CodeMetric,
+        *,
+        num_threads: int = 8,
+        executor: Executor | None = None,
     ) -> None:
         self.program, self.metric, self.num_threads = program, metric, num_threads
         self._executor = executor
@@ -168,9 +173,7 @@ class Runner:
         except SandboxError as e:
             logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
             return Rollout(**identity, status="sandbox_error", code=code, error=str(e))
-        return Rollout(
-            **identity, status=report.status, score=self.metric.score(report), code=code, report=report
-        )
+        return Rollout(**identity, status=report.status, score=self.metric.score(report), code=code, report=report)
 
     def _generate(self, job: Job) -> str:
         program = self._program(job.candidate, job.sample)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
@@ -46,33 +47,8 @@ def _version(
 
 
 def main() -> NoReturn:
-    """Run the command line; every failure is one line on stderr and an exit code that tells its kind."""
-    try:
-        app()
-    except EvoPromptError as e:
-        for line in str(e).splitlines():
-            typer.secho(f"evoprompt: {line}", fg="red", err=True)
-        _exit(e.exit_code)
-    except KeyboardInterrupt:
-        typer.secho("evoprompt: interrupted; what was finished is on disk", fg="yellow", err=True)
-        _exit(INTERRUPTED)
-    except BrokenPipeError:
-        _exit(1)
-    except Exception as e:
-        if os.environ.get("EVOPROMPT_DEBUG"):
-            raise
-        kind = type(e).__name__
-        first = (str(e).splitlines() or [""])[0]
-        typer.secho(
-            f"evoprompt: unexpected {kind}: {first} (set EVOPROMPT_DEBUG=1 to see where, and please report it)",
-            fg="red",
-            err=True,
-        )
-        _exit(1)
-    _exit(0)
-
-
-def _exit(code: int) -> NoReturn:
+    """The console script: run the command line and leave with its exit code."""
+    code = run()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -82,3 +58,38 @@ def _exit(code: int) -> NoReturn:
         # A thread may still wait for a model's answer; nobody needs it any more.
         os._exit(code)
     sys.exit(0)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; every failure is a line on stderr and an exit code that tells its kind.
+
+    Args:
+        arguments: The words after `evoprompt`; None means `sys.argv`.
+
+    Returns:
+        0 done, 1 unexpected, 2 usage or bad data, 3 model, 4 sandbox, 130 interrupted.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
+    except EvoPromptError as e:
+        for line in str(e).splitlines():
+            _complain(line)
+        return e.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted; what was finished is on disk")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+    except Exception as e:
+        if os.environ.get("EVOPROMPT_DEBUG"):
+            raise
+        first = (str(e).splitlines() or [""])[0]
+        _complain(f"unexpected {type(e).__name__}: {first} (EVOPROMPT_DEBUG=1 shows where; please report it)")
+        return 1
+    return 0
+
+
+def _complain(line: str) -> None:
+    typer.secho(f"evoprompt: {line}", fg="red", err=True)

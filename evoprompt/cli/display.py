@@ -7,7 +7,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -15,7 +22,11 @@ if TYPE_CHECKING:
     from evoprompt.evolve.record import BatchRecord, Event
     from evoprompt.rollout import Rollout
 
-PHASES = {"batch": "current prompt on the batch", "proposal": "proposed prompt on the batch", "dev": "dev set"}
+PHASES = {
+    "batch": "current prompt on the batch",
+    "proposal": "proposed prompt on the batch",
+    "dev": "dev set",
+}
 
 
 class Display:

@@ -80,7 +80,11 @@ def _sandbox() -> Iterator[Finding]:
             yield Finding("ok", "sandbox", f"tier {harness.tier!r}: a candidate ran and was judged")
         else:
             yield Finding(
-                "bad", "sandbox", problem, "run where processes may be started and limited", SandboxError(problem)
+                "bad",
+                "sandbox",
+                problem,
+                "run where processes may be started and limited",
+                SandboxError(problem),
             )
 
 
@@ -103,7 +107,12 @@ def _keys() -> Iterator[Finding]:
     if present:
         yield Finding("ok", "keys", f"set: {', '.join(present)}")
     else:
-        yield Finding("note", "keys", "no provider key is set", "export OPENAI_API_KEY=…, or use --api_base or --model local")
+        yield Finding(
+            "note",
+            "keys",
+            "no provider key is set",
+            "export OPENAI_API_KEY=…, or use --api_base or --model local",
+        )
 
 
 def _model(name: str | None, api_base: str | None) -> Iterator[Finding]:

@@ -58,7 +58,15 @@ def evaluate(
     if output is not None:
         from evoprompt.runs import SCHEMA_VERSION, write_json
 
-        write_json(output, {"schema_version": SCHEMA_VERSION, "dataset": dataset, "data_hash": data.hash, **found.model_dump()})
+        write_json(
+            output,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "dataset": dataset,
+                "data_hash": data.hash,
+                **found.model_dump(),
+            },
+        )
     _show(found, f"{models.mark}pass@1 on {dataset}", as_json)
 
 
@@ -79,7 +87,12 @@ def _judge(data: Dataset, path: Path, metric: CodeMetric, num_threads: int) -> E
 
     def judge(numbered: tuple[str, int, str]) -> Rollout:
         task_id, sample, code = numbered
-        identity: dict[str, Any] = {"candidate": "samples", "task_id": task_id, "sample": sample, "code": code}
+        identity: dict[str, Any] = {
+            "candidate": "samples",
+            "task_id": task_id,
+            "sample": sample,
+            "code": code,
+        }
         try:
             report = metric.judge(data.by_id(task_id), code)
         except SandboxError as e:

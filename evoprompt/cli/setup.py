@@ -35,7 +35,9 @@ class Models:
     @property
     def simulated(self) -> bool:
         """Whether any role is played by the simulation."""
-        return any(n and n.split("/")[0] == "simulated" for n in (self.model, self.debugger_model, self.optimizer_model))
+        return any(
+            n and n.split("/")[0] == "simulated" for n in (self.model, self.debugger_model, self.optimizer_model)
+        )
 
     @property
     def mark(self) -> str:

@@ -77,7 +77,10 @@ def train(
     base, plus = suites(base_test, plus_test)
     both_asked_for = base_test and plus_test
     metric = CodeMetric(
-        [t for d in data.values() for t in d], base=base, plus=plus, require_both=require_both or not both_asked_for
+        [t for d in data.values() for t in d],
+        base=base,
+        plus=plus,
+        require_both=require_both or not both_asked_for,
     )
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     with Display(simulated=models.simulated) as display, metric.harness:

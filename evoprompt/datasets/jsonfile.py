@@ -114,16 +114,16 @@ def _task(item: Any, source: str) -> tuple[Task | None, list[str]]:
     names = _source_names(code, "code", wrong)
     _source_names(setup, "setup", wrong)
     entry_point = item.get("entry_point") or _entry_point(names, (*base, *plus))
-    if not entry_point.isidentifier():
-        wrong.append("field 'entry_point': can't be told from 'code' and 'test'; add it")
-    elif code and entry_point not in names:
-        wrong.append(f"field 'entry_point': 'code' does not define {entry_point!r}")
     for field, tests in (("test", base), ("plus_test", plus)):
         for i, test in enumerate(tests, 1):
             try:
-                split(test, frozenset(names) | {entry_point}, entry_point)
+                split(test, names, entry_point)
             except ValueError as e:
                 wrong.append(f"field {field!r}, assert {i}: {e}")
+    if not wrong and not entry_point.isidentifier():
+        wrong.append("field 'entry_point': can't be told from 'code' and 'test'; add it")
+    elif not wrong and code and entry_point not in names:
+        wrong.append(f"field 'entry_point': 'code' does not define {entry_point!r}")
     if wrong:
         return None, wrong
     return (

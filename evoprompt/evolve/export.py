@@ -75,9 +75,7 @@ class TreeWriter:
             {"best": results.best.key, "prompts": [e.model_dump() for e in results.evolution]},
         )
         self._write_best(results.best)
-        current = next(
-            (r.child for r in reversed(results.batches) if r.accepted and r.child is not None), results.seed
-        )
+        current = next((r.child for r in reversed(results.batches) if r.accepted and r.child is not None), results.seed)
         self._tree.json(
             "training/checkpoints/latest.json",
             {
@@ -156,4 +154,9 @@ def _suite(result: Any) -> dict[str, Any]:
 
 
 def _brief(rollout: Rollout) -> dict[str, Any]:
-    return {"task_id": rollout.task_id, "sample": rollout.sample, "status": rollout.status, "score": rollout.score}
+    return {
+        "task_id": rollout.task_id,
+        "sample": rollout.sample,
+        "status": rollout.status,
+        "score": rollout.score,
+    }

@@ -51,9 +51,7 @@ class Refine:
         listener: Is told of every event.
     """
 
-    def __init__(
-        self, seed: Candidate, roles: Program, runner: Runner, options: Options, listener: Listener
-    ) -> None:
+    def __init__(self, seed: Candidate, roles: Program, runner: Runner, options: Options, listener: Listener) -> None:
         self.seed, self.current = seed, seed
         self._roles, self._runner, self._options, self._tell = roles, runner, options, listener
         self._batches: list[BatchRecord] = []
@@ -94,7 +92,11 @@ class Refine:
             for k, e in self._entries.items()
         )
         return Results(
-            best=self.best, seed=self.seed, evolution=evolution, batches=tuple(self._batches), dev=dict(self._dev)
+            best=self.best,
+            seed=self.seed,
+            evolution=evolution,
+            batches=tuple(self._batches),
+            dev=dict(self._dev),
         )
 
     def _batch(self, epoch: int, batch: int, tasks: list[Task]) -> None:
@@ -162,7 +164,10 @@ class Refine:
     def _propose(self, parent: Candidate, groups: tuple[FailureGroup, ...]) -> str:
         attempts = [
             Attempt(
-                instruction=e.instruction, score=e.batch_score, parent_score=e.parent_batch_score, accepted=e.accepted
+                instruction=e.instruction,
+                score=e.batch_score,
+                parent_score=e.parent_batch_score,
+                accepted=e.accepted,
             )
             for e in list(self._entries.values())[-MAX_ATTEMPTS:]
             if e.parent is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+from dspy.teleprompt import Teleprompter
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
@@ -22,7 +23,7 @@ from evoprompt.runs import ResultsTree
 from evoprompt.tasks import Task
 
 
-class EvoPrompt(dspy.Teleprompter):  # type: ignore[misc]
+class EvoPrompt(Teleprompter):  # type: ignore[misc]
     """Refines the instruction of a code-generating program batch by batch, against tests that really run.
 
     For each batch: generate code, run it, diagnose the failures, let the optimizer rewrite the instruction,

@@ -1,0 +1,236 @@
+"""The program of the sandboxed processes: the candidate's, and the judge's.
+
+Runs as a script in a fresh interpreter, with the standard library and the sibling `codec` only. The host asks
+one thing at a time over a socket and waits for the one frame that answers it. Nothing in here is trusted by
+the host once a candidate's source has run; the judge never runs one.
+
+    prepare   run the setup, keep the imports for the tests     done, error
+    compile   compile the solution, run nothing                 done, error
+    load      run the solution once                             done, error, missing
+    call      evaluate a call of a test                         value, error, refused
+    test      run a whole test                                  done, error
+    judge     evaluate the rest of a test over plain values     value, error, refused
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib.util
+import math
+import os
+import resource
+import sys
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+MESSAGE = 200
+STACK_BYTES = 64 << 20
+BYTES_PER_CALL = 512
+
+
+def main(arguments: list[str]) -> None:
+    """Locks the process down, then answers the host until it hangs up."""
+    fd, memory_mb, output_bytes, cpu_total, cpu_call = (int(a) for a in arguments)
+    _die_with_parent()
+    _limit_resources(memory_mb << 20, cpu_total)
+    codec = _load_codec()
+    builtins.exit = builtins.quit = _exit  # type: ignore[assignment]  # what `-S` takes away
+    server = Server(fd, codec, output_bytes, cpu_call)
+    server.send(codec.READY, b"")
+    server.serve()
+
+
+class Server:
+    """Answers requests in order, each with exactly one frame."""
+
+    def __init__(self, fd: int, codec: ModuleType, output_bytes: int, cpu_call: int) -> None:
+        self.fd = fd
+        self.codec: Any = codec
+        self.output_bytes = output_bytes
+        self.cpu_call = cpu_call
+        self.sequence = 0
+        self.code: CodeType | None = None
+        self.module: dict[str, Any] = {"__name__": "builtins", "__builtins__": builtins}
+        self.common: dict[str, Any] = {"math": math}
+
+    def serve(self) -> None:
+        """Answers until the host hangs up."""
+        while (request := self.receive()) is not None:
+            self.sequence += 1
+            if self.cpu_call:
+                _limit_cpu(self.cpu_call)
+            try:
+                kind, payload = self.answer(*request)
+            except BaseException as e:
+                kind, payload = self.codec.ERROR, self.describe(e)
+            self.send(kind, payload)
+
+    def answer(self, request: str, *arguments: Any) -> tuple[bytes, bytes]:
+        """Does one thing that the host asks for."""
+        match request:
+            case "prepare":
+                self.prepare(*arguments)
+            case "compile":
+                self.code = compile(arguments[0], "<solution>", "exec", dont_inherit=True)
+            case "load":
+                exec(self.code or "", self.module)
+                if arguments[0] not in self.module:
+                    return self.codec.MISSING, b""
+            case "call":
+                return self.value(eval(_expression(arguments[0], "<call>"), self.names()))
+            case "test":
+                exec(compile(arguments[0], "<test>", "exec", dont_inherit=True), self.names())
+            case "judge":
+                values = {f"_{i}": self.build(self.codec.decode(v)) for i, v in enumerate(arguments[1])}
+                return self.value(eval(_expression(arguments[0], "<test>"), {**self.names(), **values}))
+        return self.codec.DONE, b""
+
+    def prepare(self, setup: str, imports: tuple[str, ...], paths: tuple[str, ...]) -> None:
+        """Makes the world that the solution, or a residual, finds."""
+        sys.path.extend(paths)
+        for statement in imports:
+            with contextlib.suppress(ImportError):  # a test that needs it says so itself
+                exec(statement, self.common)
+        exec(compile(setup, "<setup>", "exec", dont_inherit=True), self.module)
+
+    def names(self) -> dict[str, Any]:
+        """What a test can name: the common imports, and over them all that the module holds now."""
+        return {**self.common, **self.module}
+
+    def value(self, value: object) -> tuple[bytes, bytes]:
+        """Encodes an answer."""
+        try:
+            return self.codec.VALUE, self.codec.encode(value, max_bytes=self.output_bytes)
+        except (self.codec.Unencodable, RecursionError) as e:
+            return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+
+    def build(self, value: Any) -> Any:
+        """Real Python data from decoded data, for the residuals."""
+        codec = self.codec
+        if isinstance(value, codec.Pairs):
+            pairs = [(self.build(k), self.build(v)) for k, v in value.items]
+            kinds = {"dict": dict, "OrderedDict": codec.OrderedDict}
+            return codec.Counter(dict(pairs)) if value.kind == "Counter" else kinds[value.kind](pairs)
+        if isinstance(value, codec.Elements):
+            items = [self.build(v) for v in value.items]
+            return set(items) if value.kind == "set" else frozenset(items)
+        if isinstance(value, list | tuple | codec.deque):
+            return type(value)(self.build(v) for v in value)
+        if isinstance(value, codec.Numpy):
+            import numpy
+
+            array = numpy.array(self.build(value.value))
+            return array[()] if value.scalar else array
+        return value
+
+    def describe(self, error: BaseException) -> bytes:
+        """Type, message and line of an exception whose class may be hostile."""
+        name = type.__dict__["__name__"].__get__(type(error))
+        try:
+            message = str.__getitem__(str(error), slice(MESSAGE))
+        except BaseException:
+            message = ""
+        line = 0
+        if isinstance(error, SyntaxError) and error.filename == "<solution>":
+            message, line = str(error.msg), error.lineno or 0
+        trace: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == "<solution>":
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        described: bytes = self.codec.encode((name[:MESSAGE], message[:MESSAGE], int(line)))
+        return described
+
+    def receive(self) -> tuple[Any, ...] | None:
+        """The next request, or None when the host has hung up."""
+        header = self.read(4)
+        data = self.read(int.from_bytes(header, "little")) if header else None
+        if not data:
+            return None
+        request: tuple[Any, ...] = self.codec.decode(data, max_bytes=1 << 62, max_nodes=1 << 62)
+        return request
+
+    def read(self, count: int) -> bytes | None:
+        """Exactly `count` bytes."""
+        data = bytearray()
+        while len(data) < count:
+            part = os.read(self.fd, min(count - len(data), 1 << 20))
+            if not part:
+                return None
+            data += part
+        return bytes(data)
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        """Sends the one frame that answers the current request."""
+        rest = memoryview(self.codec.FRAME.pack(kind, self.sequence, len(payload)) + payload)
+        while rest:
+            rest = rest[os.write(self.fd, rest) :]
+
+
+def _expression(source: str, filename: str) -> CodeType:
+    return compile(source, filename, "eval", dont_inherit=True)
+
+
+def _exit(code: object = None) -> None:
+    raise SystemExit(code)
+
+
+def _load_codec() -> ModuleType:
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "codec.py")  # noqa: PTH100, PTH118, PTH120
+    spec = importlib.util.spec_from_file_location("codec", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _die_with_parent() -> None:
+    """On Linux: end with the host, gain no privileges, be closed to other processes."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    pdeathsig, dumpable, no_new_privs, sigkill = 1, 4, 38, 9
+    prctl(pdeathsig, sigkill, 0, 0, 0)
+    prctl(no_new_privs, 1, 0, 0, 0)
+    prctl(dumpable, 0, 0, 0, 0)
+
+
+def _limit_resources(memory: int, cpu_total: int) -> None:
+    """Sets every limit that this system has; the host watches time and output itself."""
+    _limit("RLIMIT_DATA", memory)
+    _limit("RLIMIT_AS", memory + (1 << 30))  # also counts what is reserved and never touched
+    _limit("RLIMIT_CPU", cpu_total)
+    _limit("RLIMIT_FSIZE", 0)
+    _limit("RLIMIT_CORE", 0)
+    _limit("RLIMIT_NOFILE", 64)
+    _limit("RLIMIT_NPROC", 4096)
+    _limit("RLIMIT_STACK", STACK_BYTES)
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0] if sys.platform == "linux" else 4 << 20
+    sys.setrecursionlimit(max(1000, min(stack, STACK_BYTES) // BYTES_PER_CALL))
+
+
+def _limit(name: str, value: int) -> None:
+    number = getattr(resource, name, None)
+    if number is None:
+        return
+    hard = resource.getrlimit(number)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses some that it names
+        resource.setrlimit(number, (value, value))
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Where the host can't read the clock of a process: let the next call end it by SIGXCPU."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = math.ceil(usage.ru_utime + usage.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    os._exit(0)

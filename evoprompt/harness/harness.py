@@ -1,0 +1,223 @@
+"""The harness: whether a solution passes the tests of a task, told by running it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Generic, TypeVar
+
+from evoprompt.errors import DataError, SandboxError
+from evoprompt.harness import asserts
+from evoprompt.harness.asserts import Check
+from evoprompt.harness.process import Limits
+from evoprompt.harness.report import Case, Report, Status, SuiteResult
+from evoprompt.harness.suite import Job, Outcome, run_suite
+from evoprompt.tasks import Suite, Task
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_REMEMBERED_CASES = 100_000
+_REMEMBERED_TASKS = 1_024
+
+
+class Harness:
+    """Runs solutions against tests in processes of their own. Safe to share between threads.
+
+    Expected values never enter the process that runs a solution. Verdicts are remembered, so asking again costs
+    nothing. A copy is the same harness; a pickled one carries its configuration only.
+
+    Attributes:
+        tier: The sandbox in use. `process`: separate processes with resource limits, not locked in further.
+        limits: What a solution may use.
+    """
+
+    tier: Final = "process"
+
+    def __init__(self, *, limits: Limits | None = None, processes: int | None = None) -> None:
+        """Prepares; starts nothing.
+
+        Args:
+            limits: What a solution may use.
+            processes: How many may run at once; by default one for each core.
+        """
+        self.limits: Final = limits or Limits()
+        self._processes = processes
+        self._slots = threading.BoundedSemaphore(processes or os.cpu_count() or 1)
+        self._lock = threading.Lock()
+        self._verdicts = _Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
+        self._checks = _Memory[tuple[str, ...], tuple[Check, ...]](_REMEMBERED_TASKS)
+        self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
+
+    def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
+        """Judges a solution; both suites are run, also when the first fails.
+
+        Args:
+            task: The task with its tests.
+            solution: Untrusted source.
+            base: Whether to run the base tests.
+            plus: Whether to run the plus tests, where the task has some.
+
+        Returns:
+            The verdict. A solution that misbehaves is a verdict too, never an exception.
+
+        Raises:
+            SandboxError: Nothing is known, because no process could be started.
+            DataError: The tests or the setup of the task are broken.
+        """
+        suites: list[Suite] = ["base"] if base else []
+        if plus and task.plus:
+            suites.append("plus")
+        outcomes = {suite: self._outcome(task, solution, suite) for suite in suites}
+        results = {suite: outcome.result for suite, outcome in outcomes.items()}
+        status: Status = next((r.status for r in results.values() if r.status != "passed"), "passed")
+        return Report(
+            task_id=task.task_id,
+            status=status,
+            base=results.get("base"),
+            plus=results.get("plus"),
+            detail=next((o.detail for o in outcomes.values() if o.detail), ""),
+            cpu_seconds=sum(o.cpu_seconds for o in outcomes.values()),
+            tier=self.tier,
+        )
+
+    def check_asserts(
+        self,
+        solution: str,
+        entry_point: str,
+        tests: Sequence[str],
+        *,
+        setup: str = "",
+        names: Iterable[str] = (),
+        atol: float = 0.0,
+    ) -> SuiteResult:
+        """Judges a solution by given asserts, such as the visible examples of a prompt. Not remembered.
+
+        Args:
+            solution: Untrusted source.
+            entry_point: Name of the function under test.
+            tests: Sources of asserts.
+            setup: Trusted source that runs before the solution.
+            names: What the solution provides besides the entry point.
+            atol: Absolute tolerance for numbers.
+
+        Raises:
+            SandboxError: Nothing is known, because no process could be started.
+            DataError: A test or the setup is broken.
+        """
+        checks = _split(tests, frozenset(names), entry_point, "the example")
+        job = Job(solution, entry_point, setup, atol=atol, paths=self._paths)
+        return self._run(job, checks, "base").result
+
+    def probe(self) -> str | None:
+        """Runs a trivial solution; returns None when that works, else the reason why not."""
+        try:
+            result = self.check_asserts("def f(x):\n    return {x: [x]}", "f", ["assert f(1) == {1: [1]}"])
+        except SandboxError as e:
+            return str(e)
+        if result.status == "passed":
+            return None
+        return "; ".join(case.observed for case in result.cases) or result.status
+
+    def close(self) -> None:
+        """Forgets every verdict. Nothing else outlives a check."""
+        with self._lock:
+            self._verdicts.clear()
+            self._checks.clear()
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Harness:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.limits, self._processes)
+
+    def _outcome(self, task: Task, solution: str, suite: Suite) -> Outcome:
+        digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
+        key = (digest, task.key, suite)
+        with self._lock:
+            known = self._verdicts.get(key)
+        if known is not None:
+            return known
+        job = Job(solution, task.entry_point, task.setup, asserts.imports_of(task.code), task.atol, self._paths)
+        try:
+            outcome = self._run(job, self._split(task, suite), suite)
+        except DataError as e:
+            raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
+        with self._lock:
+            self._verdicts.put(key, outcome, 1 + len(outcome.result.cases))
+        return outcome
+
+    def _split(self, task: Task, suite: Suite) -> tuple[Check, ...]:
+        key = (task.key, suite)
+        with self._lock:
+            checks = self._checks.get(key)
+        if checks is None:
+            names = asserts.defined_names(task.code)
+            checks = _split(task.tests(suite), names, task.entry_point, f"{suite} test")
+            with self._lock:
+                self._checks.put(key, checks, 1)
+        return checks
+
+    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite) -> Outcome:
+        if not job.solution.strip():
+            case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
+            result = SuiteResult(status="invalid", passed=0, total=len(checks), cases=(case,))
+            return Outcome(result, case.observed)
+        if not checks:
+            return Outcome(SuiteResult(status="passed", passed=0, total=0))
+        with self._slots:
+            return run_suite(job, checks, suite, self.limits)
+
+
+def _rebuild(limits: Limits, processes: int | None) -> Harness:
+    return Harness(limits=limits, processes=processes)
+
+
+def _split(tests: Sequence[str], names: frozenset[str], entry_point: str, what: str) -> tuple[Check, ...]:
+    checks: list[Check] = []
+    for number, test in enumerate(tests):
+        try:
+            checks += asserts.split(test, names, entry_point)
+        except ValueError as e:
+            raise DataError(f"{what} {number}: {e}") from e
+    return tuple(checks)
+
+
+class _Memory(Generic[K, V]):
+    """The most recently used values, up to a total weight."""
+
+    def __init__(self, capacity: int) -> None:
+        self._room = self._capacity = capacity
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def put(self, key: K, value: V, weight: int) -> None:
+        if key in self._values:
+            return
+        self._values[key] = value, weight
+        self._room -= weight
+        while self._room < 0:
+            self._room += self._values.popitem(last=False)[1][1]
+
+    def clear(self) -> None:
+        self._values.clear()
+        self._room = self._capacity

@@ -1,0 +1,281 @@
+"""How fields become messages and replies become fields: the adapters that evoprompt gives to DSPy.
+
+DSPy's `ChatAdapter` pays for a second call when a reply lacks its `[[ ## field ## ]]` markers. Models that
+can't keep to the markers still answer with a fenced block or a JSON object, so `CodeAdapter` looks for those
+first. `PlainAdapter` does without markers altogether and never pays twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+import dspy
+import json_repair
+from dspy.utils.exceptions import AdapterParseError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from evoprompt.errors import UsageError
+from evoprompt.lm.extract import extract_code
+from evoprompt.lm.reply import strip_thinking
+from signatures import Diagnosis
+
+__all__ = ["CodeAdapter", "PlainAdapter", "adapter_by_name"]
+
+MAX_TEXT = 1000
+"""Characters of a small model's text that are kept: it repeats itself beyond that."""
+MAX_CAUSE = 300
+MAX_JSON = 50_000
+MAX_RULE_WORDS = 25
+
+# Unwrapped, because DSPy wraps `parse` in callbacks once per subclass and would report every reply twice.
+_chat_parse = inspect.unwrap(dspy.ChatAdapter.parse)
+
+
+class CodeAdapter(dspy.ChatAdapter):  # type: ignore[misc]
+    """DSPy's ChatAdapter, which understands replies without markers before it pays for a second call."""
+
+    name: ClassVar[str] = "code"
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+        """The output fields of a reply.
+
+        Raises:
+            AdapterParseError: Not even a code block, a JSON object or plain text could be taken for them.
+        """
+        try:
+            fields: dict[str, Any] = _chat_parse(self, signature, completion)
+        except AdapterParseError as e:
+            salvaged = _salvage(signature, completion, e)
+            if salvaged is None:
+                raise
+            return salvaged
+        return fields
+
+
+class PlainAdapter(dspy.Adapter):  # type: ignore[misc]
+    """Plain questions and plain answers, for models too small for field markers. Never calls twice."""
+
+    name: ClassVar[str] = "plain"
+
+    def format_system_message(self, signature: type[dspy.Signature]) -> str:
+        """The instruction, and nothing else."""
+        return inspect.cleandoc(signature.instructions)
+
+    def format_user_message_content(
+        self,
+        signature: type[dspy.Signature],
+        inputs: dict[str, Any],
+        prefix: str = "",
+        suffix: str = "",
+        main_request: bool = False,
+    ) -> str:
+        """The inputs under plain labels, and what the answer should look like."""
+        # A demo's question is worded like the real one, so the prefix about missing fields is left out.
+        _ = prefix, main_request
+        values = {k: inputs[k] for k in signature.input_fields if inputs.get(k) not in (None, "", [])}
+        parts = []
+        if "code" in signature.output_fields:
+            parts += [str(values.pop("prompt", ""))]
+            entry_point = str(values.pop("entry_point", ""))
+            parts += [f"Write the Python function {entry_point}." if entry_point else ""]
+        parts += [f"{_label(k)}:\n{_plain(v)}" for k, v in values.items()]
+        parts += [_request(k, f.annotation) for k, f in signature.output_fields.items()]
+        return "\n\n".join(p for p in [*parts, suffix] if p)
+
+    def format_assistant_message_content(
+        self,
+        signature: type[dspy.Signature],
+        outputs: dict[str, Any],
+        missing_field_message: str | None = None,
+    ) -> str:
+        """The answer of a demo."""
+        parts = []
+        for name in signature.output_fields:
+            value = outputs.get(name, missing_field_message) or ""
+            if name == "code" and value and "```" not in str(value):
+                value = f"```python\n{_code_text(value)}\n```"
+            parts.append(value.model_dump_json() if isinstance(value, BaseModel) else str(_code_text(value)))
+        return "\n\n".join(parts)
+
+    def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
+        """The output fields of a reply: whatever of it can be used. Code may come out empty.
+
+        Raises:
+            AdapterParseError: A field is neither code, text, a list of choices nor a model, and not in the reply.
+        """
+        fields: dict[str, Any] = {}
+        for name, field in signature.output_fields.items():
+            annotation = field.annotation
+            if _is_code(name, annotation):
+                fields[name] = _typed_code(annotation, extract_code(completion))
+            elif annotation is str:
+                fields[name] = _text(completion, name)[:MAX_TEXT].strip()
+            elif _is_model(annotation) and (value := _model(annotation, completion) or _guess(annotation, completion)):
+                fields[name] = value
+            else:
+                fields[name] = self._other(signature, name, annotation, completion)
+        return fields
+
+    def _other(self, signature: type[dspy.Signature], name: str, annotation: Any, completion: str) -> Any:
+        text = _text(completion)
+        if get_origin(annotation) is Literal:
+            found = [c for c in get_args(annotation) if re.search(rf"\b{re.escape(str(c))}\b", text, re.IGNORECASE)]
+            if found:
+                return found[0]
+        try:
+            return TypeAdapter(annotation).validate_python(_loads(text))
+        except ValidationError as e:
+            raise AdapterParseError(
+                adapter_name="PlainAdapter",
+                signature=signature,
+                lm_response=completion,
+                message=f"no value for the field {name!r} in the reply",
+            ) from e
+
+
+def adapter_by_name(name: str, default: dspy.Adapter | None = None) -> dspy.Adapter:
+    """A new adapter by the name that a saved program keeps: `code` or `plain`.
+
+    Args:
+        name: The adapter's name.
+        default: What to return for a name that is not ours; without it such a name is an error.
+
+    Raises:
+        UsageError: There is no such adapter.
+    """
+    known = {a.name: a for a in (CodeAdapter, PlainAdapter)}
+    if name in known:
+        return known[name]()
+    if default is not None:
+        return default
+    raise UsageError(f"adapter {name!r} is unknown: use one of {', '.join(map(repr, known))}")
+
+
+def _salvage(signature: type[dspy.Signature], reply: str, error: AdapterParseError) -> dict[str, Any] | None:
+    """The output fields of a reply without proper markers, or None if one of them can't be found."""
+    parsed = error.parsed_result
+    fields: dict[str, Any] = dict(parsed) if isinstance(parsed, dict) else {}
+    for name, field in signature.output_fields.items():
+        if name in fields:
+            continue
+        value: Any = None
+        if _is_code(name, field.annotation):
+            code = extract_code(reply)
+            # With several blocks only the entry point tells which one is meant, and Program knows it.
+            several = field.annotation is str and len(re.findall(r"(?m)^[ \t]*(?:```|~~~)", reply)) > 2
+            value = reply.strip() if code and several else _typed_code(field.annotation, code) if code else None
+        elif _is_model(field.annotation):
+            value = _model(field.annotation, reply)
+        elif field.annotation is str and len(signature.output_fields) == 1:
+            text = reply.replace("[[ ## completed ## ]]", "")
+            value = _text(text, name) or None if "[[ ##" not in text else None
+        if value is None:
+            return None
+        fields[name] = value
+    return fields
+
+
+def _is_code(name: str, annotation: Any) -> bool:
+    return (name == "code" and annotation is str) or (
+        isinstance(annotation, type) and issubclass(annotation, dspy.Code)
+    )
+
+
+def _typed_code(annotation: Any, code: str) -> Any:
+    # `model_construct`, because dspy.Code would cut the code at a fence in one of its docstrings.
+    return code if annotation is str else annotation.model_construct(code=code)
+
+
+def _code_text(value: Any) -> Any:
+    return value.code if isinstance(value, dspy.Code) else value
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _model(annotation: type[BaseModel], reply: str) -> BaseModel | None:
+    """The first JSON object in the reply that is such a model, repaired where it is cut or badly quoted."""
+    for text in _objects(strip_thinking(reply)):
+        value = _loads(text)
+        # Models like to wrap the object in the name of its field.
+        inner = [v for v in value.values() if isinstance(v, dict)] if isinstance(value, dict) else []
+        for candidate in (value, *inner):
+            try:
+                return annotation.model_validate(candidate)
+            except ValidationError:
+                continue
+    return None
+
+
+def _objects(reply: str) -> Iterator[str]:
+    """Texts that may be a JSON object: from a brace at the start of one to its end, the likeliest first."""
+    starts = [m.start() for m in re.finditer(r"\{\s*[\"'}]", reply)][:5]
+    for start in starts:
+        end = reply.rfind("}")
+        yield reply[start : end + 1] if end > start else reply[start:].split("\n```")[0].split("\n[[ ##")[0]
+
+
+def _loads(text: str) -> Any:
+    try:
+        return json_repair.loads(text[:MAX_JSON])
+    except RecursionError:
+        return None
+
+
+def _guess(annotation: type[BaseModel], reply: str) -> BaseModel | None:
+    """A diagnosis made of plain sentences: better than none, and its class claims the least."""
+    text = _text(reply)
+    if not issubclass(annotation, Diagnosis) or not text:
+        return None
+    sentence = re.split(r"(?<=[.!?])\s|\n", text, maxsplit=1)[0]
+    rule = " ".join(sentence.split()[:MAX_RULE_WORDS])
+    return annotation(failure_class="wrong_algorithm", root_cause=text[:MAX_CAUSE].strip(), rule=rule)
+
+
+def _text(reply: str, name: str = "") -> str:
+    """The reply as plain text: without thinking, without the one fence or the JSON object around it."""
+    text = strip_thinking(reply).strip()
+    parts = re.split(r"^[ \t]*(?:```|~~~)(.*)$", text, maxsplit=5, flags=re.MULTILINE)
+    if len(parts) in (3, 5):  # text, info, block[, rest of the closing line, text]
+        block = parts[2].strip()
+        if block and (not parts[0].strip() or not extract_code(block)):
+            text = block
+    if name and text.startswith("{") and f'"{name}"' in text:
+        value = _loads(text)
+        if isinstance(value, dict) and isinstance(value.get(name), str):
+            return str(value[name]).strip()
+    return text
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _plain(value: Any) -> str:
+    """A value in words: a list as bullets, a model as `name: value`, without its empty fields."""
+    if isinstance(value, BaseModel):
+        return "; ".join(f"{_label(k).lower()}: {_plain(v)}" for k, v in value if v not in (None, "", []))
+    if isinstance(value, list | tuple):
+        return "\n".join(f"- {_plain(v)}" for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(_code_text(value))
+
+
+def _request(name: str, annotation: Any) -> str:
+    """What is asked for, in one sentence."""
+    if _is_code(name, annotation):
+        return "Answer with one ```python block."
+    if _is_model(annotation):
+        keys = ", ".join(f'"{k}" ({_kind(f.annotation)})' for k, f in annotation.model_fields.items())
+        return f"Answer with one JSON object with the keys {keys}."
+    return f"Answer with the {_label(name).lower()} only."
+
+
+def _kind(annotation: Any) -> str:
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return f"one of {', '.join(map(str, choices))}" if choices else "text"

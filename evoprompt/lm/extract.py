@@ -1,0 +1,355 @@
+"""Takes the Python code out of a model's reply, whatever shape the reply has. Standard library only.
+
+Candidates are collected from fenced blocks, from `{"code": …}` objects and from plain lines; the best one
+wins (see `_rank`), the later one among equals, because models correct themselves downwards. Code that does
+not parse is still returned when it was clearly meant as the code: a syntax error is a verdict, not "no code".
+Everything that could be quadratic draws on one budget per reply.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from evoprompt.lm.reply import HEADER, code_sections, strip_thinking
+
+__all__ = ["extract_code"]
+
+_PARSE_CALLS = 800
+_PARSE_CHARS = 3_000_000
+_LARGEST = 250_000
+"""A block beyond this is not parsed at all: no model writes it, and parsing it would take seconds."""
+_CLOSERS, _BLOCKS = 40, 400
+"""How many later fences are tried as the end of one block, and how many blocks are looked at."""
+
+_PYTHON_TAGS = frozenset({"", "python", "py", "python3", "py3", "python2", "ipython", "ipython3", "code"})
+# Possessive quantifiers, so that no line of a megabyte can make a match quadratic.
+_OPENER = re.compile(r"(?P<before>.*?)(?P<fence>(?<!`)`{3,}+|(?<!~)~{3,}+)(?P<info>[^`]*)$")
+_ONE_LINE = re.compile(r"\s*+`{3,}+(?:(?:python|py)3?[ \t]++)?(?P<code>[^`]++)`{3,}+\s*$")
+_NAME = re.compile(r"\s*(?:async\s+)?(?:def\s+|class\s+)?([^\W\d]\w*)")
+_CODE_LINE = re.compile(
+    r"(?:@|#|\"\"\"|'''|(?:async +)?(?:def|class|for|while|with|try|if)\b|import +\w|from +[\w.]+ +import\b"
+    r"|[^\W\d][\w., \[\]\"']*+(?::[^=]++)?[-+*/|&^%@]?=(?!=)|[^\W\d][\w.]*+\()"
+)
+_GOES_ON = re.compile(r"[\s)\]}]|(?:else|elif|except|finally|case)\b")
+_DEFINITION = re.compile(r"^[ \t]*(?:async +)?(?:def|class) +(\w+)", re.MULTILINE)
+_JSON_CODE = re.compile(r'[{,]\s*+"(?:code|fixed_code)"\s*+:\s*+"')
+
+# Python warns about odd escapes in the *models'* strings while it parses them; that is no news for the user.
+warnings.filterwarnings("ignore", module=re.escape("<reply>"))
+
+
+def extract_code(reply: str, entry_point: str = "") -> str:
+    """The Python code in a reply, or an empty string when there is none.
+
+    Args:
+        reply: What the model answered. Blocks in `<think>` tags are ignored.
+        entry_point: The function that the code should define, as `name` or `name(parameters)`.
+
+    Returns:
+        The best block, without its fence and without trailing white space. It need not parse.
+    """
+    match = _NAME.match(entry_point)
+    finder = _Finder(match.group(1) if match else "")
+    lines = strip_thinking(reply).split("\n")
+    for section in code_sections(lines):
+        found = finder.best(section)
+        if found:
+            return found
+    return ""
+
+
+class _Candidate(NamedTuple):
+    code: str
+    rank: int
+
+
+@dataclass
+class _Finder:
+    """One search: the wanted name, and what is left of the budget."""
+
+    name: str
+    calls: int = _PARSE_CALLS
+    chars: int = _PARSE_CHARS
+    trees: dict[str, ast.Module | None] = field(default_factory=dict)
+
+    def best(self, lines: list[str]) -> str:
+        found = self._search(lines)
+        return found.code.rstrip() if found is not None else ""
+
+    def _search(self, lines: list[str], depth: int = 0) -> _Candidate | None:
+        whole = "\n".join(lines)
+        tree = self.parse(whole)
+        if tree is not None and any(map(_is_code, tree.body)) and not any(map(_is_prose, tree.body)):
+            return _Candidate(whole.strip("\n"), self._rank(whole))
+        best = max(reversed(self._blocks(lines)), key=lambda c: c.rank, default=None)
+        if depth == 0 and (best is None or best.rank < 3):
+            best = _better(best, self._from_json(whole))
+        if best is None or best.rank < (5 if self.name else 3):
+            # What looked like blocks may have been the docstrings of code that has no fence around it.
+            best = _better(best, self._plain(lines))
+        return best
+
+    def parse(self, code: str) -> ast.Module | None:
+        if code in self.trees:
+            return self.trees[code]
+        if not self._affords(code):
+            return None
+        self.calls -= 1
+        self.chars -= len(code)
+        try:
+            tree: ast.Module | None = ast.parse(code, "<reply>")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            tree = None
+        self.trees[code] = tree
+        return tree
+
+    def _affords(self, code: str) -> bool:
+        return self.calls > 0 and len(code) <= min(_LARGEST, self.chars)
+
+    def _blocks(self, lines: list[str]) -> list[_Candidate]:
+        found: list[_Candidate] = []
+        fences = [i for i, line in enumerate(lines) if "```" in line or "~~~" in line]
+        at = 0
+        for position, i in enumerate(fences):
+            if i < at:
+                continue
+            if len(found) >= _BLOCKS:
+                break
+            one_line = _ONE_LINE.match(lines[i])
+            opener = _OPENER.match(lines[i])
+            if one_line:
+                self._add(found, one_line.group("code"), "")
+            elif opener:
+                code, at = self._block(lines, fences[position + 1 : position + 1 + _CLOSERS], i, opener)
+                self._add(found, code, _tag(opener.group("info")))
+        return found
+
+    def _block(self, lines: list[str], fences: list[int], i: int, opener: re.Match[str]) -> tuple[str, int]:
+        """The code of the block that opens on line i, and the line where the search goes on.
+
+        A fence inside a docstring cuts a string in half, so what stands before it can't parse: the first
+        closing fence before which everything parses is the true one.
+        """
+        mark, before = opener.group("fence"), opener.group("before")
+        indent = len(before) if not before.strip() else 0
+        texts = {j: lines[j].strip() for j in fences}
+        bare = [j for j in fences if texts[j].startswith(mark) and not texts[j].strip(mark[0])]
+        attached = [j for j in fences if texts[j].endswith(mark) and j not in bare]
+        for j in [*bare, *attached]:
+            code = _unindent([*lines[i + 1 : j], *_attached(lines[j], mark)], indent)
+            if not self._affords(code):
+                break
+            for text in {code, _dedent(code)}:
+                if self.parse(text) is not None:
+                    return text, j + 1
+        other = (j for j in fences if texts[j][:3] in ("```", "~~~") and texts[j].strip("`~"))
+        inner = next(other, len(lines))
+        closer = (bare or attached or [len(lines)])[0]
+        if closer < inner:
+            body = [*lines[i + 1 : closer], *_attached(lines[closer], mark)]
+            return _dedent(_unindent(body, indent)), closer + 1
+        return self._cut(_unindent(lines[i + 1 : inner], indent)), inner
+
+    def _cut(self, code: str) -> str:
+        """An unclosed block without the text or the half statement at its end; whole if that doesn't help."""
+        lines = code.split("\n")
+        if self.parse(code) is not None:
+            return code
+        starts = [k for k, line in enumerate(lines) if k and line.strip() and not _GOES_ON.match(line)]
+        for k in starts[: -_CLOSERS - 1 : -1]:
+            kept = "\n".join(lines[:k])
+            tree = self.parse(kept)
+            if tree is not None:
+                names = _names(tree)
+                return kept if names and (not self.name or self.name in names) else code
+        header = next((k for k, line in enumerate(lines) if HEADER.match(line)), len(lines))
+        return "\n".join(lines[:header])
+
+    def _add(self, found: list[_Candidate], code: str, tag: str) -> None:
+        rank = self._rank(code)
+        if tag in _PYTHON_TAGS or rank == 5 or (rank == 3 and _DEFINITION.search(code)):
+            found.append(_Candidate(code, rank if code.strip() else -1))
+
+    def _rank(self, code: str) -> int:
+        """5 defines the name, 4 would if it parsed, 3 defines something, 2 would, 1 parses, 0 the rest."""
+        tree = self.parse(code)
+        if tree is not None:
+            names = _names(tree)
+            return 5 if self.name in names else 3 if names else 1
+        names = set(_DEFINITION.findall(code))
+        return 4 if self.name in names else 2 if names else 0
+
+    def _from_json(self, text: str) -> _Candidate | None:
+        """The value of `"code"` in a JSON reply, even if the reply was cut in the middle of it."""
+        match = _JSON_CODE.search(text)
+        if match is None:
+            return None
+        value = _json_string(text, match.end()).replace("\r\n", "\n")
+        return self._search(value.split("\n"), depth=1)
+
+    def _plain(self, lines: list[str]) -> _Candidate | None:
+        """The best run of plain lines that is code, or all from the first definition on if none parses."""
+        runs = [_Candidate(run, self._rank(run)) for run in self._runs(lines)]
+        if not runs:
+            dedented = _indented_part(lines)
+            runs = [_Candidate(run, self._rank(run)) for run in self._runs(dedented)] if dedented else []
+        if runs:
+            best = max(runs, key=lambda c: (c.rank, len(c.code)))
+            if best.rank >= 3 or not _DEFINITION.search("\n".join(lines)):
+                return best
+        start = next((k for k, line in enumerate(lines) if re.match(r"(?:async +)?def +\w+ *\(", line)), None)
+        if start is None:
+            return max(runs, key=lambda c: (c.rank, len(c.code)), default=None)
+        end = next((k for k in range(start, len(lines)) if lines[k].startswith(("```", "~~~"))), len(lines))
+        rest = "\n".join(lines[start:end])
+        return _Candidate(rest, self._rank(rest))
+
+    def _runs(self, lines: list[str]) -> list[str]:
+        """Contiguous runs of top-level statements, the prose between them dropped."""
+        starts = [k for k, line in enumerate(lines) if line.strip() and not _GOES_ON.match(line)]
+        starts.append(len(lines))
+        runs: list[tuple[int, int]] = []
+        k = 0
+        while k < len(starts) - 1:
+            end = self._statement(lines, starts, k) if _CODE_LINE.match(lines[starts[k]]) else None
+            if end is None:
+                k += 1
+                continue
+            if runs and runs[-1][1] == starts[k]:
+                runs[-1] = (runs[-1][0], starts[end])
+            else:
+                runs.append((starts[k], starts[end]))
+            k = end
+        texts = ["\n".join(lines[a:b]).strip("\n") for a, b in runs]
+        return [t for t in texts if (tree := self.parse(t)) is not None and any(map(_is_code, tree.body))]
+
+    def _statement(self, lines: list[str], starts: list[int], k: int) -> int | None:
+        """Index of the start after the statement that begins at starts[k], or None if it is no statement."""
+        text, wanted = "", ""
+        for end in range(k + 1, min(k + 200, len(starts))):
+            more = "\n".join(lines[starts[end - 1] : starts[end]])
+            text = f"{text}\n{more}" if text else more
+            self.chars -= len(more)
+            if self.chars < 0:
+                return None
+            # Only what can close the statement is worth another parse: Python's is slow on open brackets.
+            if more.startswith("@") if wanted == "@" else wanted not in more:
+                continue
+            if self.parse(text) is not None:
+                return end
+            wanted = _open(text)
+            if not wanted or self.calls <= 0:
+                return None
+        return None
+
+
+def _better(one: _Candidate | None, other: _Candidate | None) -> _Candidate | None:
+    if one is None or (other is not None and other.rank > one.rank):
+        return other
+    return one
+
+
+def _tag(info: str) -> str:
+    words = info.strip().strip("{}").lstrip(".").split()
+    return words[0].lower().rstrip(":,}") if words else ""
+
+
+def _attached(line: str, mark: str) -> list[str]:
+    """What stands before a closing fence on its line."""
+    head = line.rstrip().rstrip(mark[0])
+    return [head] if head.strip() else []
+
+
+def _dedent(code: str) -> str:
+    return textwrap.dedent(code) if code[:1] in (" ", "\t") else code
+
+
+def _unindent(lines: list[str], indent: int) -> str:
+    """The lines of a block without the indentation of its fence, where they have it."""
+    if not indent:
+        return "\n".join(lines)
+    return "\n".join(line[min(indent, len(line) - len(line.lstrip())) :] for line in lines)
+
+
+def _indented_part(lines: list[str]) -> list[str]:
+    """The first indented block that starts like code, moved to the margin."""
+    indented = (k for k, x in enumerate(lines) if x[:1] in (" ", "\t") and _CODE_LINE.match(x.lstrip()))
+    start = next(indented, None)
+    if start is None:
+        return []
+    end = next((k for k in range(start, len(lines)) if lines[k][:1].strip()), len(lines))
+    return textwrap.dedent("\n".join(lines[start:end])).split("\n")
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """Names that the module binds at top level, also inside its `if`, `try` and `with` statements."""
+    names: set[str] = set()
+    todo: list[ast.stmt] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names.update(n.id for t in node.targets for n in _targets(t))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            names.add(node.target.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.If):
+            todo += node.body + node.orelse
+        elif isinstance(node, ast.Try):
+            todo += node.body + node.orelse + node.finalbody + [s for h in node.handlers for s in h.body]
+        elif isinstance(node, ast.With):
+            todo += node.body
+    return names
+
+
+def _targets(target: ast.expr) -> Iterator[ast.Name]:
+    if isinstance(target, ast.Name):
+        yield target
+    elif isinstance(target, ast.Tuple | ast.List):
+        yield from (n for n in target.elts if isinstance(n, ast.Name))
+
+
+def _open(text: str) -> str:
+    """What a statement that does not parse may be waiting for: a closing quote, a bracket, a definition."""
+    for quotes in ('"""', "'''"):
+        if text.count(quotes) % 2:
+            return quotes
+    for left, right in ("()", "[]", "{}"):
+        if text.count(left) > text.count(right):
+            return right
+    return "@" if text.startswith("@") else ""
+
+
+def _is_prose(node: ast.stmt) -> bool:
+    """Whether a statement that parses is rather text: `- first`, `Output: 42`, `Sorry`."""
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Call | ast.Await | ast.Constant | ast.JoinedStr)
+    return isinstance(node, ast.AnnAssign) and node.value is None
+
+
+def _is_code(node: ast.stmt) -> bool:
+    """Whether a statement is surely code: not one that a word or two of prose could be."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Call | ast.Await)
+    maybe = ast.Pass | ast.Return | ast.Break | ast.Continue | ast.Raise | ast.Delete
+    return not _is_prose(node) and not isinstance(node, maybe)
+
+
+def _json_string(text: str, start: int) -> str:
+    """The JSON string that begins after its quote; control characters and a missing end are forgiven."""
+    tail = re.sub(r"\\(?:u[0-9a-fA-F]{0,3})?\Z", "", text[start:])
+    for closed in (text[start:], tail + '"'):
+        try:
+            return str(json.decoder.scanstring(closed, 0, False)[0])  # type: ignore[attr-defined]
+        except ValueError:
+            continue
+    return tail.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")

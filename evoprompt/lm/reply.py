@@ -1,0 +1,66 @@
+"""The parts of a model's reply that are neither answer nor code: thinking, and the field headers of DSPy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = ["HEADER", "code_sections", "strip_thinking"]
+
+HEADER = re.compile(r"\s*\[\[ *## *(\w+) *## *\]\](.*)")
+"""A field header of ChatAdapter, and what follows it on its line."""
+
+
+def strip_thinking(reply: str) -> str:
+    """The reply with plain line ends and without its `<think>…</think>`; tags in a fenced block stay."""
+    out: list[str] = []
+    fence = ""
+    thinking = False
+    for line in reply.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff").split("\n"):
+        rest = line
+        if thinking:
+            _, closed, rest = rest.partition("</think>")
+            if not closed:
+                continue
+            thinking = False
+        if not fence:
+            text = rest.strip()
+            if text.startswith("<think>"):
+                thinking = text.rfind("</think>") < text.rfind("<think>")
+                rest = rest.rpartition("</think>")[2]
+            elif text.startswith("</think>") or text.endswith("</think>"):
+                # Some chat templates put the opening tag into the prompt: all before this was thinking.
+                out.clear()
+                rest = rest.rpartition("</think>")[2]
+            if thinking:
+                continue
+        fence = _next_fence(rest, fence)
+        out.append(rest)
+    return "\n".join(out)
+
+
+def _next_fence(line: str, fence: str) -> str:
+    """The fence that is open after this line: a coarse view, enough to know text from code."""
+    text = line.strip()
+    if fence:
+        return "" if text.startswith(fence) and not text.strip(fence[0]) else fence
+    mark = text[:3]
+    if mark not in ("```", "~~~") or (len(text) > 3 and mark in text[3:]):
+        return ""
+    return mark
+
+
+def code_sections(lines: list[str]) -> Iterator[list[str]]:
+    """What to search, in order: the section of ChatAdapter's `code` field, then the whole reply."""
+    sections: list[tuple[str, list[str]]] = [("", [])]
+    fence = ""
+    for line in lines:
+        header = HEADER.match(line) if "[[" in line and not fence else None
+        fence = _next_fence(header.group(2) if header else line, fence)
+        if header:
+            sections.append((header.group(1), [header.group(2).lstrip()] if header.group(2).strip() else []))
+        else:
+            sections[-1][1].append(line)
+    if len(sections) > 1:
+        yield from (body for name, body in sections if name == "code" and any(map(str.strip, body)))
+    yield lines

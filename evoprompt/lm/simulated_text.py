@@ -1,0 +1,170 @@
+"""Reading a request and writing a reply, whatever adapter made the one and parses the other."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from xml.sax.saxutils import escape
+
+from dspy.lm15 import Request, TextPart
+
+Style = Literal["chat", "json", "xml", "plain"]
+
+_HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\][ \t]*(.*)$")
+_OBJECTIVE = re.compile(r"your objective is:[ \t]*\n?", re.IGNORECASE)
+_ASKED = re.compile(
+    r"Respond with (?:the corresponding output fields|a JSON object)(?:(?!\n\n).)*?"
+    r"(?:starting with the field|order of fields:|wrapped in XML tags)(?P<fields>[^\n]*)",
+    re.DOTALL,
+)
+_FIELD = re.compile(
+    r"`(?:\[\[ ## )?<?(?P<name>\w+)>?(?: ## \]\])?`(?: \(must be formatted as a valid Python (?P<type>[^)]*)\))?"
+)
+_DECLARED = re.compile(r"^\d+\. `(\w+)` \(([^)]*)\)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A request as the simulated model understands it.
+
+    Attributes:
+        system: The whole system text.
+        instruction: What the model is told to do.
+        inputs: The input fields of the last user message by name; empty for plain text.
+        outputs: The output fields that are asked for, with the names of their types.
+        style: How the reply must look.
+        user: The last user message.
+        demos: What the assistant said in earlier turns.
+        nonce: Tells repetitions of one request apart; empty at temperature 0.
+        temperature: Of the request; 0 when it has none.
+    """
+
+    system: str
+    instruction: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    style: Style
+    user: str
+    demos: tuple[str, ...] = ()
+    nonce: str = ""
+    temperature: float = 0.0
+
+    @property
+    def everything(self) -> str:
+        """The whole text, for randomness that depends on the request and on nothing else."""
+        return "\x1e".join((self.system, *self.demos, self.user, self.nonce))
+
+
+def read(request: Request, nonce: str = "") -> Reading:
+    """Take a request apart."""
+    system = _system_text(request)
+    turns = [(m.role, "\n".join(p.text for p in m.parts if isinstance(p, TextPart))) for m in request.messages]
+    user = next((text for role, text in reversed(turns) if role != "assistant"), "")
+    outputs, style = _asked(system, user)
+    return Reading(
+        system=system,
+        instruction=_instruction(system),
+        inputs=_inputs(user, style),
+        outputs=outputs,
+        style=style,
+        user=user,
+        demos=tuple(text for role, text in turns if role == "assistant"),
+        nonce=nonce,
+        temperature=request.config.temperature or 0.0,
+    )
+
+
+def write(reading: Reading, values: Mapping[str, object]) -> str:
+    """The reply, in the form that the request asks for."""
+    if reading.style == "json":
+        return json.dumps(values, ensure_ascii=False, indent=2)
+    texts = {name: value if isinstance(value, str) else _plain(value) for name, value in values.items()}
+    if reading.style == "xml":
+        return "\n\n".join(f"<{name}>\n{_xml(values[name], text)}\n</{name}>" for name, text in texts.items())
+    if reading.style == "chat":
+        parts = [f"[[ ## {name} ## ]]\n{text}" for name, text in texts.items()]
+        return "\n\n".join([*parts, "[[ ## completed ## ]]"])
+    return "\n\n".join(texts.values())
+
+
+def normal(text: str) -> str:
+    """Text without differences in white space."""
+    return " ".join(text.split())
+
+
+def json_list(text: str) -> list[dict[str, object]]:
+    """The objects of a JSON list; empty when the text is none."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+
+
+def fenced(text: str) -> str:
+    """What stands in the first fenced block, else the text."""
+    match = re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL)
+    return match.group(1) if match else text
+
+
+def _system_text(request: Request) -> str:
+    parts: list[str] = []
+    if isinstance(request.system, str):
+        parts.append(request.system)
+    elif request.system is not None:
+        parts.extend(p.text for p in request.system if isinstance(p, TextPart))
+    return "\n".join(parts)
+
+
+def _instruction(system: str) -> str:
+    match = _OBJECTIVE.search(system)
+    return textwrap.dedent(system[match.end() :] if match else system).strip()
+
+
+def _asked(system: str, user: str) -> tuple[dict[str, str], Style]:
+    found = list(_ASKED.finditer(user)) or list(_ASKED.finditer(system))
+    if found:
+        text = found[-1].group()
+        style: Style = "json" if "JSON object" in text else "xml" if "XML tags" in text else "chat"
+        named = {m["name"]: m["type"] or "str" for m in _FIELD.finditer(found[-1]["fields"])}
+        named.pop("completed", None)
+        declared = dict(_declared(system))
+        return {name: declared.get(name, kind) for name, kind in named.items()}, style
+    declared = dict(_declared(system))
+    return declared, "chat" if declared and "[[ ## " in system else "json" if declared else "plain"
+
+
+def _declared(system: str) -> list[tuple[str, str]]:
+    _, _, rest = system.partition("Your output fields are:")
+    listing = re.split(r"\nAll interactions|\nIn adhering", rest)[0]
+    return [(m[1], m[2]) for m in _DECLARED.finditer(listing)]
+
+
+def _inputs(user: str, style: Style) -> dict[str, str]:
+    asked = list(_ASKED.finditer(user))
+    body = user[: asked[-1].start()] if asked else user
+    if style == "xml":
+        return {m[1]: m[2].strip() for m in re.finditer(r"^<(\w+)>\n(.*?)\n</\1>$", body, re.DOTALL | re.MULTILINE)}
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in body.splitlines():
+        header = _HEADER.match(line)
+        if header:
+            current = found.setdefault(header[1], [])
+            line = header[2]
+        current.append(line)
+    return {name: "\n".join(lines).strip() for name, lines in found.items() if name != "completed"}
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _xml(value: object, text: str) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"<{k}>{escape(v if isinstance(v, str) else _plain(v))}</{k}>" for k, v in value.items())
+    return escape(text)

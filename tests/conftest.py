@@ -1,0 +1,41 @@
+"""Every test runs with an empty home, without keys, and without DSPy's caches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "OPENAI_API_BASE")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("DSPY_CACHEDIR", str(home / "dspy"))
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    for key in KEYS:
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data that is not part of the repository."""
+    path = os.environ.get("EVOPROMPT_SHARED")
+    if not path:
+        pytest.skip("EVOPROMPT_SHARED is not set")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def harness() -> Iterator[object]:
+    """One harness for the session: its verdicts are memoised."""
+    from evoprompt.harness import Harness
+
+    with Harness() as built:
+        yield built

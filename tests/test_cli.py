@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evoprompt.cli import run
+from tests.models import ScriptedEngine
+from tests.openai_server import OpenAIServer, Reply, engine_responder
+from tests.world import RULE, data, reply
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two small files in the user's format."""
+    for name, first in (("train.json", 1), ("dev.json", 11), ("test.json", 21)):
+        rows = [
+            {"task_id": t.task_id, "prompt": t.prompt, "code": t.code, "test": list(t.base), "plus_test": list(t.plus)}
+            for t in data(4, first)
+        ]
+        (tmp_path / name).write_text(json.dumps(rows))
+    return tmp_path
+
+
+def _train(folder: Path, *more: str, model: str = "simulated", run_name: str = "r") -> list[str]:
+    return [
+        "train", "--experiment_name", "e", "--run_name", run_name, "--root_dir", str(folder / "results"),
+        "--dataset_path", str(folder), "--train_file", "train.json", "--model", model, *more,
+    ]  # fmt: skip
+
+
+def test_train_over_real_http_with_three_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        code = run(
+            _train(
+                folder, "--dev-file", "dev.json", "--test_file", "test.json", "--api_base", server.url,
+                "--debugger_model", "openai/debugger", "--optimizer_model", "openai/optimizer",
+                "--batch_size", "2", "--epochs", "2", "--eval-interval", "1", model="openai/coder",
+            )
+        )  # fmt: skip
+        models = {r.body["model"] for r in server.requests}
+    assert code == 0, capsys.readouterr().err
+    assert models == {"coder", "debugger", "optimizer"}
+    tree = folder / "results/e/r"
+    assert RULE in (tree / "training/final_prompt.txt").read_text()
+    assert json.loads((tree / "test_evaluation/evolved/test_evaluation.json").read_text())["score"] == 100.0
+    assert json.loads((tree / "test_evaluation/start/test_evaluation.json").read_text())["score"] == 0.0
+    assert "SIMULATED" not in capsys.readouterr().out
+
+
+def test_the_same_seed_writes_the_same_bytes(folder: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+            more = ["--dev_file", "dev.json", "--api_base", server.url, "--num_threads", "1" if name == "a" else "6"]
+            assert run(_train(folder, *more, model="openai/x", run_name=name)) == 0
+        tree = folder / "results/e" / name / "training"
+        written.append([(tree / f).read_bytes() for f in ("prompt_evolution.json", "final_prompt.txt")])
+    assert written[0] == written[1]
+
+
+def test_skip_evaluations_and_accept_always(folder: Path) -> None:
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        more = ["--api_base", server.url, "--skip_evaluations", "--accept", "always", "--test_file", "test.json"]
+        assert run(_train(folder, *more, model="openai/x")) == 0
+    tree = folder / "results/e/r"
+    assert (tree / "training/final_prompt.txt").is_file() and (tree / "program.json").is_file()
+    assert not (tree / "dev_evaluation").exists() and not (tree / "test_evaluation").exists()
+    record = json.loads((tree / "training/epochs/epoch_1/batch_1/batch_results.json").read_text())
+    assert record["accepted"] and "accept=always" in record["reason"]
+
+
+def test_a_config_file_and_a_runs_own_config(folder: Path) -> None:
+    options = {"experiment_name": "e", "run-name": "one", "root_dir": str(folder / "results"), "batch_size": 2,
+               "dataset_path": str(folder), "train_file": "train.json", "model": "openai/x"}  # fmt: skip
+    (folder / "c.json").write_text(json.dumps(options))
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run(["train", "--config", str(folder / "c.json"), "--api_base", server.url]) == 0
+        again = ["train", "--config", str(folder / "results/e/one/config.json"), "--run_name", "two"]
+        assert run([*again, "--batch_size", "3"]) == 0
+    first, second = (json.loads((folder / f"results/e/{n}/config.json").read_text()) for n in ("one", "two"))
+    assert (first["options"]["batch_size"], second["options"]["batch_size"]) == (2, 3)
+    assert first["data"] == second["data"] and "api_key" not in json.dumps(first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dataset_path", "nowhere"], "--dataset_path 'nowhere' is not a folder"),
+        (["--train_file", "absent.json"], "absent.json' does not exist"),
+        (["--dev_file", "train.json"], "task_id 't1' is in train and in dev"),
+        (["--run_name", "../x"], "--run_name must be the name of a folder, not '../x'"),
+        (["--accept", "maybe"], "maybe"),
+        (["--batch_size", "0"], "0"),
+        (["--config", "absent.json"], "'absent.json' can't be read: No such file"),
+        (["--no_such_option"], "o such option"),
+    ],
+)
+def test_bad_usage_is_told_and_leaves_with_2(
+    folder: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*_train(folder), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert said in told.replace("\n", " ") and "Traceback" not in told
+    assert not (folder / "results").exists()
+
+
+def test_a_missing_key_is_one_line_before_anything_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(_train(folder, model="gpt-4o-mini")) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "OPENAI_API_KEY" in line
+    assert not (folder / "results").exists()
+
+
+def test_a_wrong_key_stops_at_once_and_never_shows_the_key(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key-123456")
+    body = json.dumps(
+        {"error": {"message": "Incorrect API key provided: sk-very-secret-key-123456", "code": "invalid_api_key"}}
+    )
+    with OpenAIServer(lambda *_: Reply(401, body)) as server:
+        more = ["--api_base", server.url, "--num_threads", "1"]
+        assert run(_train(folder, *more, model="openai/x")) == 3
+        assert len(server.requests) == 1
+    told = capsys.readouterr().err
+    assert "Traceback" not in told and "secret" not in told
+    everything = "".join(p.read_text() for p in (folder / "results").rglob("*") if p.is_file())
+    assert "secret" not in everything
+    assert (folder / "results/e/r/training/final_prompt.txt").is_file()
+
+
+def test_an_existing_run_is_not_touched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run(_train(folder, "--api_base", server.url, model="openai/x")) == 0
+        before = {p: p.read_bytes() for p in (folder / "results").rglob("*") if p.is_file()}
+        assert run(_train(folder, "--api_base", server.url, model="openai/x")) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in (folder / "results").rglob("*") if p.is_file()} == before
+
+
+def test_ctrl_c_keeps_what_was_finished(folder: Path) -> None:
+    hold = __import__("threading").Event()
+    seen = __import__("threading").Event()
+
+    def slow(body: dict[str, object], n: int) -> str | Reply:
+        if n >= 14:
+            seen.set()
+            hold.wait(30)
+        return answer(body, n)
+
+    answer = engine_responder(ScriptedEngine(reply))
+    with OpenAIServer(slow) as server:
+        words = _train(
+            folder, "--api_base", server.url, "--dev_file", "dev.json", "--batch_size", "2", model="openai/x"
+        )
+        child = subprocess.Popen(
+            [sys.executable, "-m", "evoprompt", *words], stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+        )
+        assert seen.wait(60)
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=20)
+        hold.set()
+    assert child.returncode == 130
+    assert "interrupted" in told and "Traceback" not in told
+    tree = folder / "results/e/r"
+    assert (tree / "training/final_prompt.txt").read_text().strip()
+    for path in tree.rglob("*.json"):
+        json.loads(path.read_text())
+
+
+def test_evaluate_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = folder / "samples.jsonl"
+    rows = [
+        {"task_id": t.task_id, "solution": t.code if t.task_id != "t1" else "def top_1(xs): return 0"} for t in data(4)
+    ]
+    samples.write_text("\n".join(map(json.dumps, rows)))
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--samples", str(samples)]
+    assert run([*words, "--json", "--output", str(folder / "out.json")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["score"], summary["statuses"]) == (75.0, {"failed": 1, "passed": 3})
+    assert len(json.loads((folder / "out.json").read_text())["rollouts"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("nonsense", "line 1: not JSON"),
+        ('{"task_id": "t1"}', "line 1: must be an object with"),
+        ('{"task_id": "zzz", "solution": ""}', "line 1: the data set has no task 'zzz'"),
+        ("", "holds no sample"),
+    ],
+)
+def test_bad_samples_are_told_by_line(
+    folder: Path, content: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "s.jsonl").write_text(content)
+    assert run(["evaluate", "--dataset", str(folder / "train.json"), "--samples", str(folder / "s.jsonl")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_evaluate_needs_one_source_of_solutions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--dataset", str(folder / "train.json")]) == 2
+    assert "give either --samples" in capsys.readouterr().err
+
+
+def test_datasets_lists_writes_and_checks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["datasets"]) == 0
+    assert "starter" in capsys.readouterr().out
+    assert run(["datasets", "--write", str(folder / "new")]) == 0
+    assert run(["datasets", "--write", str(folder / "new")]) == 2
+    assert sorted(p.name for p in (folder / "new").iterdir()) == [
+        "small_dev.json",
+        "small_test.json",
+        "small_train.json",
+    ]
+    assert run(["datasets", "--check", str(folder / "train.json")]) == 0
+    assert "4 tasks, 12 tests; every canonical solution passes" in capsys.readouterr().out
+    rows = json.loads((folder / "train.json").read_text())
+    rows[2]["test"] = ["assert top_3([1]) == 99"]
+    (folder / "train.json").write_text(json.dumps(rows))
+    assert run(["datasets", "--check", str(folder / "train.json")]) == 2
+    assert "task 't3': assert top_3([1]) == 99 returned 4" in capsys.readouterr().err
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "sandbox" in out and "a candidate ran and was judged" in out and "no provider key is set" in out
+    with OpenAIServer(lambda *_: "ok") as server:
+        assert run(["doctor", "--model", "openai/x", "--api_base", server.url]) == 0
+    assert run(["doctor", "--model", "gpt-4o-mini"]) == 3
+    assert "OPENAI_API_KEY" in capsys.readouterr().out
+
+
+def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "--root_dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    start, evolved = (
+        float(line.split("prompt")[1].split("%")[0]) for line in shown.out.splitlines() if "SIMULATED" in line
+    )
+    assert evolved > start
+    assert "evoprompt train" in shown.out and "SIMULATED" in shown.err
+    assert (tmp_path / "demo/run_1/training/prompt_evolution.json").is_file()
+
+
+def test_the_built_wheel_runs_the_demo_elsewhere(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(root),
+    ]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("evoprompt-*.whl")
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    where = subprocess.run(
+        [sys.executable, "-P", "-c", "import evoprompt, signatures; print(evoprompt.__file__, signatures.__file__)"],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert where.count(str(target)) == 2
+    demo = [sys.executable, "-P", "-m", "evoprompt", "demo"]
+    out = subprocess.run(demo, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert (tmp_path / "results/demo/run_1/program.json").is_file()

@@ -1,0 +1,79 @@
+"""What the documentation prints, runs as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_example(tmp_path: Path) -> None:
+    (example,) = _blocks("python")
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+    run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    scores = dict(line.split() for line in run.stdout.splitlines()[-2:])
+    assert float(scores["evolved"]) >= float(scores["start"])
+    assert (tmp_path / "evolved.json").is_file()
+
+
+def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path: Path) -> None:
+    block = next(b for b in _blocks("bash") if "evoprompt train" in b)
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line)
+        assert words[0] == "evoprompt"
+        run = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, f"{line}\n{run.stderr}"
+    assert "SIMULATED pass@1" in run.stdout
+    tree = tmp_path / "results" / "demo" / "run_1"
+    for name in (
+        "config.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
+        "training/prompt_evolution.json", "training/checkpoints/latest.json",
+        "training/epochs/epoch_1/batch_1/batch_results.json", "dev_evaluation/epoch_0/batch_0/dev_evaluation.json",
+        "test_evaluation/start/test_evaluation.json",
+    ):  # fmt: skip
+        assert (tree / name).is_file(), name
+    assert len(list((tree / "training/epochs/epoch_1/batch_1/individual_tasks").iterdir())) == 8
+    assert json.loads((tree / "config.json").read_text())["simulated"] is True
+
+
+def test_the_readme_names_no_option_or_command_that_is_not_there() -> None:
+    out = ""
+    for command in ("", "train", "evaluate", "datasets", "doctor", "demo", "local"):
+        words = [sys.executable, "-m", "evoprompt", *([command] if command else []), "--help"]
+        environment = os.environ | {"COLUMNS": "300"}
+        out += subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
+    for option in set(re.findall(r"`?(--[a-z][a-z_]+)", README)):
+        assert option in out, option
+
+
+def test_the_data_example_loads(tmp_path: Path) -> None:
+    from evoprompt import load_dataset
+
+    (example,) = _blocks("json")
+    (tmp_path / "tasks.json").write_text(example)
+    assert load_dataset(tmp_path / "tasks.json")[0].task_id == "602"
+
+
+def test_the_notebook_runs_and_is_committed_without_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
+    assert all(not c.outputs and c.execution_count is None for c in notebook.cells if c.cell_type == "code")
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+    assert "SIMULATED, held-out test tasks" in printed

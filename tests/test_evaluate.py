@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import dspy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evoprompt import CodeMetric, Program
+from evoprompt.errors import ModelError
+from evoprompt.evaluate import evaluate, summarize, wilson
+from evoprompt.harness import Harness
+from evoprompt.rollout import Rollout
+from tests.models import asked_for, fenced, scripted
+from tests.world import data, reply, solution
+
+
+@given(total=st.integers(1, 500), share=st.floats(0, 1))
+def test_wilson_holds_the_share_and_narrows(total: int, share: float) -> None:
+    low, high = wilson(share * total, total)
+    assert 0 <= low <= share + 1e-9 and share - 1e-9 <= high <= 1
+    low4, high4 = wilson(share * 4 * total, 4 * total)
+    assert high4 - low4 < high - low
+
+
+def test_wilson_against_published_values() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I: 81/263 and 0/20, method 3.
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def _rollout(task: str, sample: int, score: float | None) -> Rollout:
+    status = "lm_error" if score is None else "passed" if score else "failed"
+    return Rollout(candidate="c", task_id=task, sample=sample, status=status, score=score)  # type: ignore[arg-type]
+
+
+def test_tasks_count_equally_and_the_unmeasured_not_at_all() -> None:
+    found = summarize([_rollout("a", 0, 1), _rollout("a", 1, 0), _rollout("b", 0, 1), _rollout("c", 0, None)])
+    assert (found.score, found.tasks, found.measured, found.unmeasured) == (75.0, 3, 3, 1)
+    assert found.statuses == {"failed": 1, "lm_error": 1, "passed": 2}
+    assert "1 rollouts not measured" in str(found)
+    nothing = summarize([_rollout("a", 0, None)])
+    assert nothing.score is None and str(nothing).startswith("nothing measured")
+
+
+def test_an_outage_leaves_the_score_where_dspy_would_lower_it(harness: Harness) -> None:
+    def flaky(text: str) -> str:
+        if "to add 1 to" in text:
+            raise TimeoutError("down")
+        return fenced(solution(int(text.split("to add ")[-1].split()[0]), careful=True))
+
+    lm, _ = scripted(flaky)
+    metric = CodeMetric(data(4), harness=harness)
+    with dspy.context(lm=lm):
+        ours = evaluate(Program(), data(4), metric)
+        theirs = dspy.Evaluate(devset=data(4).examples(), metric=metric)(Program())
+    assert (ours.score, ours.unmeasured) == (100.0, 1)
+    assert theirs.score == 75.0
+
+
+def test_a_dead_model_is_an_error_and_not_a_zero(harness: Harness) -> None:
+    def dead(text: str) -> str:
+        raise ConnectionError("down")
+
+    lm, _ = scripted(dead)
+    with dspy.context(lm=lm), pytest.raises(ModelError):
+        evaluate(Program(), data(3), CodeMetric(data(3), harness=harness))
+
+
+def test_samples_are_asked_for_one_by_one(harness: Harness) -> None:
+    lm, engine = scripted(reply)
+    with dspy.context(lm=lm):
+        found = evaluate(Program(), data(2), CodeMetric(data(2), harness=harness), samples=3)
+    assert len(engine.seen) == 6 and found.measured == 6 and found.tasks == 2
+    assert [(r.task_id, r.sample) for r in found.rollouts] == [(t, s) for t in ("t1", "t2") for s in range(3)]
+
+
+def test_own_samples_are_not_answered_from_dspys_cache(harness: Harness) -> None:
+    lm, engine = scripted(reply)
+    cached = dspy.LM("scripted/cached-samples", engine=engine, cache=True, num_retries=0, temperature=1.0)
+    with dspy.context(lm=cached):
+        evaluate(Program(), data(1), CodeMetric(data(1), harness=harness), samples=3)
+    assert len([t for t in engine.seen if asked_for(t) == "code"]) == 3
+    assert lm is not cached
+
+
+def test_each_failure_has_its_own_status(harness: Harness) -> None:
+    replies = {
+        1: "I can't help with that.",
+        2: fenced("def top_2(xs):\n    return max(xs"),
+        3: fenced("def top_3(xs):\n    while True: pass"),
+        4: fenced("import sys\ndef top_4(xs):\n    sys.exit()"),
+        5: fenced("def top_5(xs):\n    return bytearray(4 << 30)"),
+        6: "[[ ## code ## ]]\n```python\ndef top_6(xs):\n    if not xs:\n        return (",
+        7: fenced(solution(7, True)),
+    }
+
+    def answer(text: str) -> str:
+        number = int(text.rsplit("to add ", 1)[-1].split()[0])
+        if number == 8:
+            raise TimeoutError("no answer")
+        return replies[number]
+
+    lm, _ = scripted(answer)
+    with dspy.context(lm=lm):
+        found = evaluate(Program(), data(8), CodeMetric(data(8), harness=harness))
+    assert [r.status for r in found.rollouts] == [
+        "invalid", "invalid", "timeout", "error", "crashed", "invalid", "passed", "lm_error",
+    ]  # fmt: skip
+    assert found.score == pytest.approx(100 / 7)
