@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from evoprompt.cli.datasets import datasets
 from evoprompt.cli.demo import demo
@@ -31,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (demo, train, evaluate, datasets, local, doctor):
+COMMANDS = (demo, train, evaluate, datasets, local, doctor)
+for command in COMMANDS:
     app.command(context_settings=SETTINGS)(command)
 
 
@@ -70,16 +72,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 unexpected, 2 usage or bad data, 3 model, 4 sandbox, 130 interrupted.
     """
     try:
-        app(args=None if arguments is None else list(arguments))
-    except SystemExit as e:
-        return e.code if isinstance(e.code, int) else int(e.code is not None)
+        code = app(args=None if arguments is None else list(arguments), prog_name="evoprompt", standalone_mode=False)
+        if code == INTERRUPTED:  # typer swallows the KeyboardInterrupt
+            _complain("interrupted; what was finished is on disk")
+        return code if isinstance(code, int) else 0
+    except TyperException as e:
+        message = " ".join(e.format_message().split())
+        if message:  # empty when help was shown instead
+            _complain(f"{message} (`evoprompt {''.join(_command(arguments))}--help` lists what there is)")
+        return e.exit_code
     except EvoPromptError as e:
         for line in str(e).splitlines():
             _complain(line)
         return e.exit_code
-    except KeyboardInterrupt:
-        _complain("interrupted; what was finished is on disk")
-        return INTERRUPTED
     except BrokenPipeError:
         return 1
     except Exception as e:
@@ -88,7 +93,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         first = (str(e).splitlines() or [""])[0]
         _complain(f"unexpected {type(e).__name__}: {first} (EVOPROMPT_DEBUG=1 shows where; please report it)")
         return 1
-    return 0
+
+
+def _command(arguments: Sequence[str] | None) -> list[str]:
+    words = [w for w in (sys.argv[1:] if arguments is None else arguments)[:1] if not w.startswith("-")]
+    return [f"{w} " for w in words if w in {c.__name__ for c in COMMANDS}]
 
 
 def _complain(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,5 @@ def prompt_diff(before: str, after: str) -> Text:
 
 
 def _sentences(text: str) -> list[str]:
-    import re
-
-    return [s for line in text.splitlines() for s in re.split(r"(?<=[.!?]) +", line) if s.strip()]
+    paragraphs = (" ".join(p.split()) for p in text.split("\n\n"))
+    return [s for p in paragraphs for s in re.split(r"(?<=[.!?]) ", p) if s]

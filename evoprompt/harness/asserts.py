@@ -39,6 +39,8 @@ class Check:
         expected: Decoded form of the literal that the single answer must equal, else `NOTHING`.
         whole: It could not be taken apart: `source` runs beside the candidate.
         reference: Where the residual is `_0 == reference`: that expression, to compare with a tolerance.
+        truths: Positions of the calls of whose answers only the truth matters, or whether they are None: where an
+            answer is no plain data, its truth stands for it.
     """
 
     source: str
@@ -47,13 +49,15 @@ class Check:
     expected: object = NOTHING
     whole: bool = False
     reference: str | None = None
+    truths: frozenset[int] = frozenset()
 
 
 def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, ...]:
     """Takes the asserts of a test apart.
 
     Args:
-        source: One or more asserts, or any other test, which then runs whole.
+        source: One or more asserts, with imports or without, or any other test, which then runs whole. The names
+            of the imports are left to the caller to provide, see `imports_of`.
         names: What the candidate provides besides the entry point.
         entry_point: Name of the function under test.
 
@@ -67,7 +71,7 @@ def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, .
     if not body:
         raise ValueError("the test is empty")
     asserts = [statement for statement in body if isinstance(statement, ast.Assert)]
-    if len(asserts) != len(body):
+    if not asserts or len(asserts) + len(_imports(body)) != len(body):
         return (Check(source=source, whole=True),)
     provided = frozenset(names) | {entry_point}
     try:
@@ -85,12 +89,12 @@ def defined_names(code: str) -> frozenset[str]:
 
 def imports_of(code: str) -> tuple[str, ...]:
     """The import statements at the top level of trusted code, for tests that lean on them."""
-    body = _parse_or_empty(code).body
-    return tuple(
-        ast.unparse(s)
-        for s in body
-        if isinstance(s, ast.Import) or (isinstance(s, ast.ImportFrom) and s.module != "__future__")
-    )
+    return tuple(map(ast.unparse, _imports(_parse_or_empty(code).body)))
+
+
+def _imports(body: Iterable[ast.stmt]) -> list[ast.stmt]:
+    plain = [s for s in body if isinstance(s, ast.Import | ast.ImportFrom)]
+    return [s for s in plain if isinstance(s, ast.Import) or s.module != "__future__"]
 
 
 def _parse(source: str) -> ast.Module:
@@ -227,7 +231,8 @@ def _check(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
     calls = tuple(splitter.calls)
     other = _other_side(rest) if len(calls) == 1 else None
     if other is None:
-        return Check(source=source, calls=calls, residual=ast.unparse(rest))
+        truths = frozenset(_truths(rest))
+        return Check(source=source, calls=calls, residual=ast.unparse(rest), truths=truths)
     try:
         expected = compare.to_host(ast.literal_eval(other))
     except (ValueError, TypeError, SyntaxError, MemoryError, codec.Unencodable, codec.CodecError):
@@ -243,3 +248,18 @@ def _other_side(test: ast.AST) -> ast.expr | None:
         case ast.Compare(left=other, ops=[ast.Eq()], comparators=[ast.Name(id="_0")]):
             return other
     return None
+
+
+def _truths(test: ast.AST) -> Iterator[int]:
+    """Positions of the answers that stand where only their truth matters, or whether they are None."""
+    match test:
+        case ast.Name(id=name) if re.fullmatch(r"_\d+", name):
+            yield int(name[1:])
+        case ast.UnaryOp(op=ast.Not(), operand=inner):
+            yield from _truths(inner)
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _truths(value)
+        case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
+            if isinstance(left, ast.Name):
+                yield from _truths(left)

@@ -78,7 +78,7 @@ class Server:
                 if arguments[0] not in self.module:
                     return self.codec.MISSING, b""
             case "call":
-                return self.value(eval(_expression(arguments[0], "<call>"), self.names()))
+                return self.value(eval(_expression(arguments[0], "<call>"), self.names()), *arguments[1:])
             case "test":
                 exec(compile(arguments[0], "<test>", "exec", dont_inherit=True), self.names())
             case "judge":
@@ -98,11 +98,13 @@ class Server:
         """What a test can name: the common imports, and over them all that the module holds now."""
         return {**self.common, **self.module}
 
-    def value(self, value: object) -> tuple[bytes, bytes]:
-        """Encodes an answer."""
+    def value(self, value: object, truth: bool = False) -> tuple[bytes, bytes]:
+        """Encodes an answer; where only its truth matters, any object has an encoding."""
         try:
             return self.codec.VALUE, self.codec.encode(value, max_bytes=self.output_bytes)
         except (self.codec.Unencodable, RecursionError) as e:
+            if truth:
+                return self.codec.VALUE, self.codec.encode(bool(value))
             return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
 
     def build(self, value: Any) -> Any:

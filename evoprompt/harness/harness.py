@@ -52,7 +52,7 @@ class Harness:
         self._slots = threading.BoundedSemaphore(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
         self._verdicts = _Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
-        self._checks = _Memory[tuple[str, ...], tuple[Check, ...]](_REMEMBERED_TASKS)
+        self._checks = _Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...]]](_REMEMBERED_TASKS)
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
 
     def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
@@ -92,8 +92,8 @@ class Harness:
         solution: str,
         entry_point: str,
         tests: Sequence[str],
-        *,
         setup: str = "",
+        *,
         names: Iterable[str] = (),
         atol: float = 0.0,
     ) -> SuiteResult:
@@ -112,7 +112,8 @@ class Harness:
             DataError: A test or the setup is broken.
         """
         checks = _split(tests, frozenset(names), entry_point, "the example")
-        job = Job(solution, entry_point, setup, atol=atol, paths=self._paths)
+        imports = tuple(line for test in tests for line in asserts.imports_of(test))
+        job = Job(solution, entry_point, setup, imports, atol, self._paths)
         return self._run(job, checks, "base").result
 
     def probe(self) -> str | None:
@@ -152,25 +153,29 @@ class Harness:
             known = self._verdicts.get(key)
         if known is not None:
             return known
-        job = Job(solution, task.entry_point, task.setup, asserts.imports_of(task.code), task.atol, self._paths)
         try:
-            outcome = self._run(job, self._split(task, suite), suite)
+            checks, imports = self._split(task, suite)
+            job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths)
+            outcome = self._run(job, checks, suite)
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
         with self._lock:
             self._verdicts.put(key, outcome, 1 + len(outcome.result.cases))
         return outcome
 
-    def _split(self, task: Task, suite: Suite) -> tuple[Check, ...]:
+    def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...]]:
+        """The checks of a suite, and the imports of the canonical solution and the tests."""
         key = (task.key, suite)
         with self._lock:
-            checks = self._checks.get(key)
-        if checks is None:
+            known = self._checks.get(key)
+        if known is None:
             names = asserts.defined_names(task.code)
-            checks = _split(task.tests(suite), names, task.entry_point, f"{suite} test")
+            tests = task.tests(suite)
+            imports = [line for source in (task.code, *tests) for line in asserts.imports_of(source)]
+            known = _split(tests, names, task.entry_point, f"{suite} test"), tuple(dict.fromkeys(imports))
             with self._lock:
-                self._checks.put(key, checks, 1)
-        return checks
+                self._checks.put(key, known, 1)
+        return known
 
     def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite) -> Outcome:
         if not job.solution.strip():

@@ -214,8 +214,8 @@ class _Run:
         """Asks for every call of a check; `passed` means that all of them were answered."""
         values: list[object] = []
         payloads: list[bytes] = []
-        for call in check.calls:
-            reply = process.ask("call", call)
+        for position, call in enumerate(check.calls):
+            reply = process.ask("call", call, position in check.truths)
             if reply.kind != "value":
                 return self._unanswered(reply)
             try:

@@ -71,6 +71,7 @@ class Coder:
 
     def __init__(self, seed: int, world: World, tasks: Sequence[Task] | None = None) -> None:
         self.seed, self.world = seed, world
+        self._written: dict[tuple[str, frozenset[str]], str] = {}
         self._tasks = None if tasks is None else tuple(Known(t.prompt, t.code, t.entry_point) for t in tasks)
 
     @cached_property
@@ -132,12 +133,16 @@ class Coder:
 
     def write(self, task: Known, wrong: frozenset[str]) -> str:
         """The solution with one defect of each concept."""
+        # Two threads that miss at once write the same text: no lock is needed.
+        if (task.key, wrong) in self._written:
+            return self._written[task.key, wrong]
         code = task.clean
         # The name changes last and the example call comes after it, or they would not fit each other.
         for concept in sorted(wrong, key=lambda c: (c in ("name", "format"), c == "format", c)):
             options = {d.description: d for d in self._options(code, task, concept)}
             if options:
                 code = options[pick(tuple(options), self.seed, task.key)].code
+        self._written[task.key, wrong] = code
         return code
 
     def repair(self, task: Known, code: str, concept: str, *where: object) -> str | None:

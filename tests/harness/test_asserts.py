@@ -77,6 +77,28 @@ def test_a_residual_goes_to_the_judge(source, calls, residual):
     assert check.expected is NOTHING
 
 
+def test_imports_are_the_callers():
+    source = "import math\nfrom os import path as p\nassert f(1) == math.pi\nassert f(2) == p"
+    assert [c.residual for c in split(source, NAMES, "f")] == ["_0 == math.pi", "_0 == p"]
+    assert imports_of(source) == ("import math", "from os import path as p")
+
+
+@pytest.mark.parametrize(
+    ("test", "truths"),
+    [
+        ("f(1)", {0}),
+        ("not f(1)", {0}),
+        ("f(1) is not None", {0}),
+        ("f(1) is None or not (f(2) and f(3) == 4)", {0, 1}),
+        ("f(1) is True", set()),
+        ("f(1) in [f(2)]", set()),
+        ("isinstance(f(1), int)", set()),
+    ],
+)
+def test_where_only_the_truth_matters(test, truths):
+    assert one(f"assert {test}").truths == truths
+
+
 def test_the_reference_of_a_residual():
     assert one("assert f(1) == math.pi").reference == "math.pi"
     assert one("assert 1 / 3 == f(1)").reference == "1 / 3"
@@ -103,7 +125,8 @@ def test_the_reference_of_a_residual():
         "for x in range(3):\n    assert f(x) == x",
         "x = f(1)\nassert x == 1",
         "s = Stack()\ns.push(1)\nassert s.pop() == 1",
-        "import math\nassert f(1) == math.pi",
+        "import f\nx = 1",
+        "import math",
     ],
 )
 def test_what_cannot_be_split_runs_whole(source):

@@ -116,6 +116,27 @@ def test_no_misuse_of_the_channel_passes(body):
     assert result.status in ("failed", "error", "crashed", "timeout") and result.passed == 0
 
 
+HIJACK = """
+import os, struct, sys
+def f(x):
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get("self"), "sequence"):
+        frame = frame.f_back
+    server = frame.f_locals["self"]
+    while True:
+        server.send(b"V", server.codec.encode(PAYLOAD))
+        if server.receive() is None: os._exit(0)
+        server.sequence += 1
+"""
+
+
+@pytest.mark.parametrize("payload", ["True", "b'T'", "{'status': 'passed'}", "[]", "None"])
+def test_a_candidate_that_takes_over_its_process_can_only_send_values(small, payload):
+    tests = ["assert f(2) == 4", "assert f(2) in (4, 5)", "assert math.isclose(f(2), 4)", "assert f(2) is False"]
+    result = run(small, HIJACK.replace("PAYLOAD", payload), *tests)
+    assert (result.status, result.passed, len(result.cases)) == ("failed", 0, 4)
+
+
 def test_a_stopped_reader_does_not_block_the_host():
     harness = Harness(limits=Limits(cpu_seconds=0.3, wall_seconds=0.6))
     argument = "x" * 3_000_000
@@ -178,6 +199,12 @@ def test_numpy_works_where_it_is_installed(small):
     ("returned", "test", "status"),
     [
         ("None", "assert f(1) is None", "passed"),
+        ("re.match('a', 'a')", "assert f(1)", "passed"),
+        ("re.match('a', 'a')", "assert f(1) is not None and not not f(2)", "passed"),
+        ("re.match('a', 'a')", "assert f(1) is None", "failed"),
+        ("re.match('a', 'a')", "assert f(1) is True", "failed"),
+        ("re.match('a', 'a')", "assert f(1) == True", "failed"),
+        ("2", "import operator\nassert operator.eq(f(1), 2)", "passed"),
         ("True", "assert f(1) is True", "passed"),
         ("1", "assert f(1) is True", "failed"),
         ("[]", "assert not f(1)", "passed"),
@@ -206,7 +233,7 @@ def test_numpy_works_where_it_is_installed(small):
     ],
 )
 def test_forms_of_asserts(small, returned, test, status):
-    solution = f"from collections import *\nfrom decimal import Decimal\ndef f(x):\n    return {returned}"
+    solution = f"import re\nfrom collections import *\nfrom decimal import Decimal\ndef f(x):\n    return {returned}"
     setup = "from decimal import Decimal\ndef helper(x):\n    return 2 * x"
     result = run(small, solution, test, setup=setup)
     assert result.status == status, result.cases

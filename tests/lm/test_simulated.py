@@ -240,7 +240,8 @@ def test_temperature_varies_by_occurrence_and_repeats_in_a_new_engine() -> None:
 
 def test_seeds_are_other_programmers() -> None:
     def answers(seed: int) -> list[str | None]:
-        return [SimulatedEngine(seed=seed).complete(request(task["prompt"])).text for task in TASKS]
+        engine = SimulatedEngine(seed=seed)
+        return [engine.complete(request(task["prompt"])).text for task in TASKS[:40]]
 
     assert answers(0) != answers(1)
 
@@ -299,7 +300,7 @@ def observe(code: str, call: str) -> tuple[Any, str]:
 def test_the_debugger_mostly_finds_the_concept() -> None:
     position = {task["entry_point"]: index for index, task in enumerate(TASKS)}
     right = total = 0
-    for seed in range(6):
+    for seed in SEEDS:
         coder = Coder(seed, World())
         for known in coder.known:
             for concept in coder.prone(known):
@@ -310,7 +311,7 @@ def test_the_debugger_mostly_finds_the_concept() -> None:
                 shown = json.dumps([f.model_dump() for f in told])
                 total += 1
                 right += diagnose(known.prompt, code, shown, World(), seed, code) == concept
-    assert total > 150
+    assert total > 75
     assert right / total >= 0.7
 
 
