@@ -65,7 +65,7 @@ class Candidate(BaseModel):
 
     def apply(self, program: Module) -> Module:
         """Return a copy of `program` with these instructions; the program itself stays as it is."""
-        copy = program.deepcopy()
+        copy: Module = program.deepcopy()
         texts = dict(self.instructions)
         for name, predictor in copy.named_predictors():
             # Signatures are classes shared between copies: assigning `.instructions` would change them all.

@@ -19,7 +19,7 @@ from signatures import Failure
 MAX_FAILURES = 4
 
 
-class Verdict(dspy.Prediction):  # type: ignore[misc]
+class Verdict(dspy.Prediction):
     """A score with feedback; true only when the solution passed.
 
     A plain `dspy.Prediction(score=0.0)` is true, which makes BootstrapFewShot keep failing demos.

@@ -20,7 +20,7 @@ from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, Gen
 ADAPTER_KEY = "evoprompt_adapter"
 
 
-class Program(dspy.Module):  # type: ignore[misc]
+class Program(dspy.Module):
     """Writes code for a problem; debugs it and rewrites its own instruction when a teleprompter asks.
 
     `forward` uses the generator, and the debugger where repairs are allowed. Optimizers see those alone in

@@ -19,7 +19,7 @@ def demo(
     from evoprompt.cli.setup import Models, build_program, describe
     from evoprompt.datasets import starter_splits
     from evoprompt.evaluate import evaluate
-    from evoprompt.evolve import EvoPrompt
+    from evoprompt.evolve import EvoPrompt, Options
     from evoprompt.evolve.export import write_evaluation
     from evoprompt.metric import CodeMetric
     from evoprompt.runs import ResultsTree
@@ -34,9 +34,9 @@ def demo(
             "the code really runs against the starter set's tests. Numbers say nothing about real models.\n"
         )
         tree = ResultsTree(_free(root_dir / "demo"))
-        options = {"seed": seed, "batch_size": 8, "epochs": 2, "eval_interval": 2, "num_threads": num_threads}
-        tree.json("config.json", {"command": "demo", "simulated": True, "options": options, **describe(data)})
-        evolved = EvoPrompt(metric, run_dir=tree, listener=display, **options).compile(
+        options = Options(batch_size=8, epochs=2, eval_interval=2, seed=seed, num_threads=num_threads)
+        tree.json("config.json", {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)})
+        evolved = EvoPrompt(metric, options=options, run_dir=tree, listener=display).compile(
             program, trainset=list(data["train"]), valset=list(data["dev"])
         )
         scores = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, overload
@@ -31,9 +32,9 @@ class Dataset(Sequence[Task]):
         self._tasks = tuple(tasks)
         self._by_id = {t.task_id: t for t in self._tasks}
         if len(self._by_id) < len(self._tasks):
-            seen: set[str] = set()
-            twice = {t.task_id for t in self._tasks if t.task_id in seen or seen.add(t.task_id)}
-            raise DataError(*(f"{name}: task_id {i!r} is used more than once" for i in sorted(twice)))
+            uses = Counter(t.task_id for t in self._tasks)
+            twice = sorted(i for i, n in uses.items() if n > 1)
+            raise DataError(*(f"{name}: task_id {i!r} is used more than once" for i in twice))
 
     def __len__(self) -> int:
         return len(self._tasks)

@@ -159,7 +159,9 @@ class Refine:
             lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
             f"debugger, task {task.task_id}",
         )
-        return diagnosis and Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
+        if diagnosis is None:
+            return None
+        return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
 
     def _propose(self, parent: Candidate, groups: tuple[FailureGroup, ...]) -> str:
         attempts = [

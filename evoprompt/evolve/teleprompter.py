@@ -23,7 +23,7 @@ from evoprompt.runs import ResultsTree
 from evoprompt.tasks import Task
 
 
-class EvoPrompt(Teleprompter):  # type: ignore[misc]
+class EvoPrompt(Teleprompter):
     """Refines the instruction of a code-generating program batch by batch, against tests that really run.
 
     For each batch: generate code, run it, diagnose the failures, let the optimizer rewrite the instruction,

@@ -10,6 +10,7 @@ All calls of an assert are evaluated, also those that `or` or a conditional expr
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -127,6 +128,9 @@ def _defined(body: Iterable[ast.stmt]) -> Iterator[str]:
                 yield from _defined([*inner, *other])
 
 
+_NOT_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, codec.Unencodable, codec.CodecError)
+
+
 class _Unsplittable(Exception):
     """The assert has to run whole."""
 
@@ -227,7 +231,7 @@ def _check(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
     try:
         rest = splitter.visit(test)
     except _Unsplittable:
-        return Check(source=f"assert {original}", whole=True)
+        return _one_side(ast.parse(original, mode="eval").body, source, provided)
     calls = tuple(splitter.calls)
     other = _other_side(rest) if len(calls) == 1 else None
     if other is None:
@@ -235,9 +239,24 @@ def _check(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
         return Check(source=source, calls=calls, residual=ast.unparse(rest), truths=truths)
     try:
         expected = compare.to_host(ast.literal_eval(other))
-    except (ValueError, TypeError, SyntaxError, MemoryError, codec.Unencodable, codec.CodecError):
+    except _NOT_LITERAL:
         return Check(source=source, calls=calls, residual=ast.unparse(rest), reference=ast.unparse(other))
     return Check(source=source, calls=calls, expected=expected)
+
+
+def _one_side(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
+    """Splits `[f(x) for x in xs] == [1, 2]` and the like: one side is all the candidate's, the other a literal.
+
+    A comparison inside the candidate's side could hold what is expected, so it makes the test whole.
+    """
+    match test:
+        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+            mine, other = (left, right) if _names(left) & provided else (right, left)
+            if not _names(other) and not any(isinstance(n, ast.Compare) for n in ast.walk(mine)):
+                with contextlib.suppress(*_NOT_LITERAL):
+                    expected = compare.to_host(ast.literal_eval(other))
+                    return Check(source=source, calls=(ast.unparse(mine),), expected=expected)
+    return Check(source=source, whole=True)
 
 
 def _other_side(test: ast.AST) -> ast.expr | None:

@@ -8,6 +8,7 @@ first. `PlainAdapter` does without markers altogether and never pays twice.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, get_args, get_origin
@@ -27,14 +28,15 @@ __all__ = ["CodeAdapter", "PlainAdapter", "adapter_by_name"]
 MAX_TEXT = 1000
 """Characters of a small model's text that are kept: it repeats itself beyond that."""
 MAX_CAUSE = 300
-MAX_JSON = 50_000
+MAX_REPAIR = 6_000
+"""Characters of broken JSON that are repaired: the repair takes seconds for more."""
 MAX_RULE_WORDS = 25
 
 # Unwrapped, because DSPy wraps `parse` in callbacks once per subclass and would report every reply twice.
 _chat_parse = inspect.unwrap(dspy.ChatAdapter.parse)
 
 
-class CodeAdapter(dspy.ChatAdapter):  # type: ignore[misc]
+class CodeAdapter(dspy.ChatAdapter):
     """DSPy's ChatAdapter, which understands replies without markers before it pays for a second call."""
 
     name: ClassVar[str] = "code"
@@ -47,15 +49,17 @@ class CodeAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         """
         try:
             fields: dict[str, Any] = _chat_parse(self, signature, completion)
-        except AdapterParseError as e:
-            salvaged = _salvage(signature, completion, e)
-            if salvaged is None:
+        except (AdapterParseError, RecursionError) as e:
+            salvaged = _salvage(signature, completion, getattr(e, "parsed_result", None))
+            if salvaged is not None:
+                return salvaged
+            if isinstance(e, AdapterParseError):
                 raise
-            return salvaged
+            raise AdapterParseError(adapter_name="CodeAdapter", signature=signature, lm_response=completion) from e
         return fields
 
 
-class PlainAdapter(dspy.Adapter):  # type: ignore[misc]
+class PlainAdapter(dspy.Adapter):
     """Plain questions and plain answers, for models too small for field markers. Never calls twice."""
 
     name: ClassVar[str] = "plain"
@@ -154,9 +158,8 @@ def adapter_by_name(name: str, default: dspy.Adapter | None = None) -> dspy.Adap
     raise UsageError(f"adapter {name!r} is unknown: use one of {', '.join(map(repr, known))}")
 
 
-def _salvage(signature: type[dspy.Signature], reply: str, error: AdapterParseError) -> dict[str, Any] | None:
+def _salvage(signature: type[dspy.Signature], reply: str, parsed: object) -> dict[str, Any] | None:
     """The output fields of a reply without proper markers, or None if one of them can't be found."""
-    parsed = error.parsed_result
     fields: dict[str, Any] = dict(parsed) if isinstance(parsed, dict) else {}
     for name, field in signature.output_fields.items():
         if name in fields:
@@ -212,17 +215,20 @@ def _model(annotation: type[BaseModel], reply: str) -> BaseModel | None:
 
 
 def _objects(reply: str) -> Iterator[str]:
-    """Texts that may be a JSON object: from a brace at the start of one to its end, the likeliest first."""
-    starts = [m.start() for m in re.finditer(r"\{\s*[\"'}]", reply)][:5]
-    for start in starts:
-        end = reply.rfind("}")
-        yield reply[start : end + 1] if end > start else reply[start:].split("\n```")[0].split("\n[[ ##")[0]
+    """Texts that may begin with a JSON object; the last in the reply may be cut."""
+    for match in list(re.finditer(r"\{\s*[\"'}]", reply))[:4]:
+        yield reply[match.start() :].partition("\n```")[0].partition("\n[[ ##")[0]
 
 
 def _loads(text: str) -> Any:
+    """A JSON value, repaired if need be, whatever follows it; None if there is none."""
     try:
-        return json_repair.loads(text[:MAX_JSON])
-    except RecursionError:
+        return json.JSONDecoder(strict=False).raw_decode(text)[0]
+    except (ValueError, RecursionError):
+        text = text[:MAX_REPAIR]
+    try:
+        return json_repair.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -110,16 +110,9 @@ def test_the_reference_of_a_residual():
     "source",
     [
         "assert all(f(x) == x for x in [1])",
-        "assert [f(1) for _ in range(2)] == [1, 1]",
-        "assert (lambda: f(1))() == 1",
-        "assert list(map(f, [1])) == [1]",
-        "assert f.__name__ == 'f'",
         "assert isinstance(f(1), Stack)",
         "assert callable(f)",
         "assert 1 == 1",
-        "assert (x := f(1)) == 1",
-        "assert eval(f(1)) == 1",
-        "assert pickle.loads(f(1)) == 1",
         "assert _0 == f(1)",
         "with pytest.raises(ValueError):\n    f(1)",
         "for x in range(3):\n    assert f(x) == x",
@@ -193,3 +186,25 @@ def test_names_of_a_canonical_solution():
     assert defined_names(code) == {"X", "Y", "Z", "f", "A"}
     assert imports_of("from __future__ import annotations\n" + code) == ("import os", "from math import pi as p")
     assert defined_names("def (") == frozenset() and imports_of("def (") == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "call", "expected"),
+    [
+        ("assert [f(d) for d in [[1]] * 2] == [1, 1]", "[f(d) for d in [[1]] * 2]", [1, 1]),
+        ("assert (2, [3]) == (lambda d: (f(d), d))([3])", "(lambda d: (f(d), d))([3])", (2, [3])),
+        ("assert list(map(f, [1])) == [1]", "list(map(f, [1]))", [1]),
+        ("assert f.__name__ == 'f'", "f.__name__", "f"),
+        ("assert pickle.loads(f(1)) == 1", "pickle.loads(f(1))", 1),
+    ],
+)
+def test_a_side_that_is_all_the_candidates_splits_from_a_literal(source: str, call: str, expected: object) -> None:
+    (check,) = split(source, (), "f")
+    assert (check.calls, check.expected, check.whole, check.source) == ((call,), expected, False, source)
+
+
+@pytest.mark.parametrize(
+    "source", ["assert [f(i) == 2 * i for i in (1, 2)] == [True, True]", "assert all(f(i) == i for i in (1, 2))"]
+)
+def test_what_is_expected_inside_a_loop_keeps_the_test_whole(source: str) -> None:
+    assert [c.whole for c in split(source, (), "f")] == [True]

@@ -66,7 +66,7 @@ def test_dspy_code_fields_are_salvaged_too() -> None:
         """Write code."""
 
         prompt: str = dspy.InputField()
-        solution: dspy.Code["python"] = dspy.OutputField()
+        solution: dspy.Code = dspy.OutputField()
 
     code = 'def f(x):\n    """\n```\n1\n```\n    """\n    return x'
     for adapter in (CodeAdapter(), PlainAdapter()):
@@ -177,10 +177,11 @@ def test_plain_inputs_are_worded() -> None:
 def test_plain_never_pays_twice() -> None:
     prediction, seen = generate(PlainAdapter(), "I'd rather not.")
     assert (prediction.code, len(seen)) == ("", 1)
-    prediction, seen = debug(PlainAdapter(), "The loop stops early. " * 50)
+    text = "The loop stops early. " * 50
+    prediction, seen = debug(PlainAdapter(), text)
     assert prediction.diagnosis == Diagnosis(
-        failure_class="wrong_algorithm", root_cause=("The loop stops early. " * 50)[:300].strip(), rule="The loop stops early."
-    )  # fmt: skip
+        failure_class="wrong_algorithm", root_cause=text[:300].strip(), rule="The loop stops early."
+    )
     prediction, _ = debug(PlainAdapter(), "word " * 100)
     assert len(prediction.diagnosis.rule.split()) == 25
     prediction, seen = optimize(PlainAdapter(), "Write code. " * 200)
@@ -233,7 +234,8 @@ def test_callbacks_and_history_see_each_step_once(adapter: dspy.Adapter) -> None
 @pytest.mark.parametrize("adapter", [CodeAdapter(), PlainAdapter()], ids=lambda a: a.name)
 def test_both_work_under_evaluate_with_threads(adapter: dspy.Adapter) -> None:
     lm, engine = scripted(lambda text: f"```python\ndef f(x):\n    return {text.count('7')}\n```")
-    devset = [dspy.Example(prompt=f"Count {'7' * n}.", entry_point="f(x)", n=n).with_inputs("prompt", "entry_point") for n in range(12)]  # fmt: skip
+    examples = [dspy.Example(prompt=f"Count {'7' * n}.", entry_point="f(x)", n=n) for n in range(12)]
+    devset = [e.with_inputs("prompt", "entry_point") for e in examples]
 
     def metric(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> bool:
         return f"return {example.n}" in prediction.code
