@@ -117,7 +117,7 @@ class Program(dspy.Module):
         return state
 
     def load_state(self, state: dict[str, Any], *, allow_unsafe_lm_state: bool = False) -> None:
-        """Take over a saved state.
+        """Take over a saved state. A role keeps its model where the state has none.
 
         Raises:
             DataError: It is not the state of a `Program`.
@@ -126,7 +126,11 @@ class Program(dspy.Module):
         missing = [n for n in known if n not in state]
         if missing:
             raise DataError(f"{missing[0]!r} is missing from the state")
+        models = [getattr(self, n).lm for n in known]
         super().load_state({n: state[n] for n in known}, allow_unsafe_lm_state=allow_unsafe_lm_state)
+        for name, lm in zip(known, models, strict=True):
+            role = getattr(self, name)
+            role.lm = role.lm or lm
         if ADAPTER_KEY in state and getattr(self.adapter, "name", "") != state[ADAPTER_KEY]:
             self.adapter = adapter_by_name(state[ADAPTER_KEY], default=self.adapter)
 

@@ -14,6 +14,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from evoprompt.lm.simulated import SimulatedEngine
+from tests.openai_server import OpenAIServer, engine_responder
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -30,6 +33,21 @@ def test_the_python_example(tmp_path: Path) -> None:
     scores = dict(line.split() for line in run.stdout.splitlines()[-2:])
     assert float(scores["evolved"]) >= float(scores["start"])
     assert (tmp_path / "evolved.json").is_file()
+
+
+def test_the_python_example_over_real_http_with_three_models(tmp_path: Path) -> None:
+    (example,) = _blocks("python")
+    with OpenAIServer(engine_responder(SimulatedEngine(seed=0))) as server:
+        models = ", ".join(
+            f"{role}_lm=resolve_lm('openai/{role}', LMSettings(api_base={server.base!r}))"
+            for role in ("generator", "debugger", "optimizer")
+        )
+        example = example.replace("dspy.configure(", "0 and dspy.configure(").replace("Program()", f"Program({models})")
+        example = "from evoprompt.lm import LMSettings\n" + example
+        run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
+        assert {seen.body["model"] for seen in server.seen} == {"generator", "debugger", "optimizer"}
+    assert run.returncode == 0, run.stderr
+    assert "key" not in (tmp_path / "evolved.json").read_text()
 
 
 def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_visible_examples() -> None:
 def test_saves_and_loads_as_dspy_programs_do(tmp_path: Path) -> None:
     program = Candidate.of(Program()).child("Write it well.").apply(Program())
     program.save(tmp_path / "p.json")
-    loaded = Program().load(tmp_path / "p.json")
+    lm, _ = scripted("x")
+    loaded = Program(generator_lm=lm).load(tmp_path / "p.json")
+    assert loaded.generator.lm is lm
     assert Candidate.of(loaded).instruction == "Write it well."
     assert json.loads((tmp_path / "p.json").read_text())["evoprompt_adapter"] == "code"
     assert GenerateCode.instructions != "Write it well."

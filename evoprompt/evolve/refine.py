@@ -107,7 +107,7 @@ class Refine:
         if record.accepted and record.child is not None:
             self.current = record.child
         logger.info(
-            "epoch %d batch %d: %s of the batch solved; %s",
+            "epoch %d batch %d: batch %s; %s",
             epoch, batch, summarize(rollouts), record.reason,
         )  # fmt: skip
         self._tell(BatchDone(record, self.results()))

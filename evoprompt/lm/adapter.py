@@ -28,7 +28,7 @@ __all__ = ["CodeAdapter", "PlainAdapter", "adapter_by_name"]
 MAX_TEXT = 1000
 """Characters of a small model's text that are kept: it repeats itself beyond that."""
 MAX_CAUSE = 300
-MAX_REPAIR = 6_000
+MAX_REPAIR = 4_000
 """Characters of broken JSON that are repaired: the repair takes seconds for more."""
 MAX_RULE_WORDS = 25
 
@@ -57,6 +57,10 @@ class CodeAdapter(dspy.ChatAdapter):
                 raise
             raise AdapterParseError(adapter_name="CodeAdapter", signature=signature, lm_response=completion) from e
         return fields
+
+
+# DSPy wraps inherited methods again, too; callbacks would be told of every request twice.
+CodeAdapter.format = dspy.ChatAdapter.format
 
 
 class PlainAdapter(dspy.Adapter):
@@ -216,7 +220,7 @@ def _model(annotation: type[BaseModel], reply: str) -> BaseModel | None:
 
 def _objects(reply: str) -> Iterator[str]:
     """Texts that may begin with a JSON object; the last in the reply may be cut."""
-    for match in list(re.finditer(r"\{\s*[\"'}]", reply))[:4]:
+    for match in list(re.finditer(r"\{\s*[\"'}]", reply))[:3]:
         yield reply[match.start() :].partition("\n```")[0].partition("\n[[ ##")[0]
 
 

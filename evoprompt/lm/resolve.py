@@ -61,7 +61,9 @@ class LMSettings:
     Attributes:
         temperature: Sampling temperature. Not sent to OpenAI's reasoning models: they refuse it.
         max_tokens: Length of a reply; None for what fits the model (4,096; for reasoning models no limit).
-        api_base: URL of a server of one's own. The provider's key is sent to it when the environment has one.
+        api_base: URL of a server of one's own (vLLM, llama.cpp), with its `/v1`. It is sent the provider's key if
+            the environment has one, else a placeholder. Name its model `hosted_vllm/…` rather than `openai/…` if
+            it only knows the older `max_tokens`.
         num_retries: How often DSPy repeats a call after a rate limit, a timeout or a failure of the server. It
             waits 1, 2, 4, … seconds in between, or as long as the server says.
         seed: Of the simulated and the local model. Other models get none: with one fixed seed, all samples of a
@@ -166,7 +168,7 @@ def _canonical(name: str) -> str:
         for pattern, provider in _FAMILIES:
             if pattern.match(model):
                 return f"{provider}/{model}"
-        close = difflib.get_close_matches(model, ("simulated", "local", "gpt-4o-mini", *_PROVIDERS), 1, 0.75)
+        close = difflib.get_close_matches(model, ("simulated", "local"), 1, 0.75)
         hint = f"did you mean {close[0]!r}?" if close else hint
         raise UsageError(f"model {name!r} names no provider: {hint}")
     close = difflib.get_close_matches(head, _PROVIDERS, 1, 0.8)
