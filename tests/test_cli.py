@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evoprompt.cli import run
+from evoprompt.errors import SandboxError
 from tests.models import ScriptedEngine
 from tests.openai_server import OpenAIServer, Reply, engine_responder, error
 from tests.world import RULE, data, reply
@@ -133,6 +134,37 @@ def test_a_wrong_key_stops_at_once_and_never_shows_the_key(
     everything = "".join(p.read_text() for p in (folder / "results").rglob("*") if p.is_file())
     assert "secret" not in everything
     assert (folder / "results/e/r/training/final_prompt.txt").is_file()
+
+
+def test_a_dead_sandbox_leaves_with_4_and_scores_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: object, **__: object) -> None:
+        raise SandboxError("no process can be started")
+
+    monkeypatch.setattr("evoprompt.harness.Harness.check", dead)
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run(_train(folder, "--api_base", server.base, model="openai/x")) == 4
+    told = capsys.readouterr().err
+    assert "warning: task t1: the sandbox failed: no process can be started" in told
+    assert "4 of 4 rollouts could not be measured" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "score"),
+    [
+        ([], 0.0),
+        (["--base_test"], 100.0),
+        (["--plus-test"], 0.0),
+        (["--base_test", "--plus_test"], 50.0),
+        (["--base_test", "--plus_test", "--require_both"], 0.0),
+    ],
+)
+def test_which_suites_count(folder: Path, flags: list[str], score: float) -> None:
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run(_train(folder, "--api_base", server.base, *flags, model="openai/x")) == 0
+    record = json.loads((folder / "results/e/r/training/epochs/epoch_1/batch_1/batch_results.json").read_text())
+    assert record["evaluation"]["score"] == score
 
 
 def test_an_existing_run_is_not_touched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -43,9 +44,10 @@ class Display:
         self.mark = "SIMULATED " if simulated else ""
         self._progress: Progress | None = None
         self._task: int | None = None
-        self._batches = 0
+        self._warnings = _Warnings(self)
 
     def __enter__(self) -> Display:
+        logging.getLogger("evoprompt").addHandler(self._warnings)
         if self.console.is_terminal and not self.console.quiet:
             self._progress = Progress(
                 SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -57,6 +59,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.getLogger("evoprompt").removeHandler(self._warnings)
         if self._progress is not None:
             self._progress.stop()
 
@@ -80,7 +83,6 @@ class Display:
         from evoprompt.evolve import record
 
         if isinstance(event, record.Started):
-            self._batches = event.batches
             self.say(
                 f"{self.mark}training on {event.train_tasks} tasks in {event.batches} batches, "
                 f"dev set {event.dev_tasks} tasks"
@@ -104,6 +106,17 @@ class Display:
     def counter(self, what: str, total: int) -> RolloutCounter:
         """A callback for `evaluate` that moves the bar."""
         return RolloutCounter(self, what, total)
+
+
+class _Warnings(logging.Handler):
+    """Shows warnings above the bar instead of through it."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._display.say(f"{record.levelname.lower()}: {record.getMessage()}", "yellow")
 
 
 class RolloutCounter:

@@ -85,11 +85,6 @@ def describe(data: dict[str, Dataset]) -> dict[str, Any]:
     }
 
 
-def suites(base_test: bool, plus_test: bool) -> tuple[bool, bool]:
-    """Which suites to run: those that were asked for, both when none was."""
-    return (base_test, plus_test) if base_test or plus_test else (True, True)
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """Options from a JSON or TOML file; a run's own `config.json` will do.
 

@@ -63,9 +63,8 @@ def train(
     """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN."""
     options = {k: v for k, v in locals().items() if k != "config"}
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import Models, build_program, suites
+    from evoprompt.cli.setup import Models, build_program
     from evoprompt.evolve import EvoPrompt, Options
-    from evoprompt.metric import CodeMetric
 
     search = Options(
         batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
@@ -74,14 +73,7 @@ def train(
     data = _data(dataset_path, {"train": train_file, "dev": dev_file, "test": test_file})
     models = Models(model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed)
     program = build_program(models)
-    base, plus = suites(base_test, plus_test)
-    both_asked_for = base_test and plus_test
-    metric = CodeMetric(
-        [t for d in data.values() for t in d],
-        base=base,
-        plus=plus,
-        require_both=require_both or not both_asked_for,
-    )
+    metric = _metric(data, base_test, plus_test, require_both)
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     with Display(simulated=models.simulated) as display, metric.harness:
         tree = _start(run_dir, options, data, models.simulated)
@@ -94,6 +86,19 @@ def train(
             _test(tree, display, program, evolved, data["test"], metric, num_threads)
     typer.echo(f"{models.mark}best prompt: {tree.final_prompt}")
     typer.echo(f"program:     {tree.program}")
+
+
+def _metric(data: dict[str, Dataset], base_test: bool, plus_test: bool, require_both: bool) -> CodeMetric:
+    """Neither flag asks for both suites and wants both passed; both flags score half for one of them."""
+    from evoprompt.metric import CodeMetric
+
+    neither = not (base_test or plus_test)
+    return CodeMetric(
+        [t for d in data.values() for t in d],
+        base=base_test or neither,
+        plus=plus_test or neither,
+        require_both=require_both or not (base_test and plus_test),
+    )
 
 
 def _data(folder: Path, files: dict[str, str | None]) -> dict[str, Dataset]:

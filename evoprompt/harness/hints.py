@@ -46,9 +46,7 @@ def _argument(node: ast.expr) -> list[str]:
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        big = any(
-            isinstance(n, ast.Constant) and type(n.value) is int and n.value >= MANY for n in ast.walk(node)
-        )
+        big = any(isinstance(n, ast.Constant) and type(n.value) is int and n.value >= MANY for n in ast.walk(node))
         return ["is large"] if big else []
     return _scalar(value) if not isinstance(value, str | list | tuple | set | dict) else _collection(value)
 
@@ -77,9 +75,7 @@ def _collection(value: str | list[Any] | tuple[Any, ...] | set[Any] | dict[Any, 
     items: list[Any] = [*value, *value.values()] if isinstance(value, dict) else list(value)
     flat = list(_flat(items))
     checks = {
-        "contains an empty element": any(
-            isinstance(x, str | list | tuple | dict | set) and not x for x in flat
-        ),
+        "contains an empty element": any(isinstance(x, str | list | tuple | dict | set) and not x for x in flat),
         "contains negative numbers": any(_number(x) and x < 0 for x in flat),
         "contains zero": any(_number(x) and x == 0 for x in flat),
         "contains floats": any(isinstance(x, float) for x in flat),

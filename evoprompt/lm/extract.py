@@ -146,7 +146,7 @@ class _Finder:
             code = _unindent([*lines[i + 1 : j], *_attached(lines[j], mark)], indent)
             if not self._affords(code):
                 break
-            for text in {code, _dedent(code)}:
+            for text in dict.fromkeys((code, _dedent(code))):
                 if self.parse(text) is not None:
                     return text, j + 1
         other = (j for j in fences if texts[j][:3] in ("```", "~~~") and texts[j].strip("`~"))
@@ -291,9 +291,9 @@ def _indented_part(lines: list[str]) -> list[str]:
 def _names(tree: ast.Module) -> set[str]:
     """Names that the module binds at top level, also inside its `if`, `try` and `with` statements."""
     names: set[str] = set()
-    todo: list[ast.stmt] = list(tree.body)
-    while todo:
-        node = todo.pop()
+    pending: list[ast.stmt] = list(tree.body)
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
@@ -303,11 +303,11 @@ def _names(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
         elif isinstance(node, ast.If):
-            todo += node.body + node.orelse
+            pending += node.body + node.orelse
         elif isinstance(node, ast.Try):
-            todo += node.body + node.orelse + node.finalbody + [s for h in node.handlers for s in h.body]
+            pending += node.body + node.orelse + node.finalbody + [s for h in node.handlers for s in h.body]
         elif isinstance(node, ast.With):
-            todo += node.body
+            pending += node.body
     return names
 
 

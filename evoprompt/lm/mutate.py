@@ -1,16 +1,17 @@
 """Programs with one defect: what a hurried programmer makes of a correct solution.
 
-Works on the syntax tree only; nothing is executed. Used by the simulated model, and by tests that need
-wrong solutions whose mistake is known.
+Works on the syntax tree only; nothing is executed. Most defects are rows of the tables below: the form of some
+code, and what becomes of it. In a form `N` and `M` stand for a name, other capital letters for any expression.
+Of the rows that fit, the first one decides; a row without a second form leaves the code alone.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from evoprompt.lm.simulated_rewrites import REWRITES, Scope, is_none
+from functools import lru_cache
 
 CONCEPTS: tuple[str, ...] = (
     "empty",
@@ -33,6 +34,90 @@ CONCEPTS: tuple[str, ...] = (
 )
 """What a defect can be about. `logic` is a plain mistake that no general rule prevents."""
 
+_EVERYWHERE = (
+    ("case", "X.lower()", "X"),
+    ("case", "X.casefold()", "X"),
+    ("whitespace", "X.strip()", "X"),
+    ("whitespace", "X.lstrip()", "X"),
+    ("whitespace", "X.rstrip()", "X"),
+    ("whitespace", "X.split()", "X.split(' ')"),
+    ("rounding", "round(X, Y)", "X"),
+    ("rounding", "round(X)", "int(X)"),
+    ("negative", "abs(X - Y)", ""),  # a distance: to drop it is another mistake than to forget negative input
+    ("negative", "abs(X)", "X"),
+)
+"""Habits that are lost in the whole program at once."""
+
+_ONCE = (
+    ("empty", "max(X, default=Y)", "max(X)"),
+    ("empty", "min(X, default=Y)", "min(X)"),
+    ("negative", "max(0, X)", "X"),
+    ("negative", "max(X, 0)", "X"),
+    ("zero", "X / Y if N else Z", "X / Y"),
+    ("zero", "X // Y if N else Z", "X // Y"),
+    ("empty", "X if N else Y", "X"),
+    ("ties", "(X, Y)", "X"),
+    ("ties", "(X, Y, Z)", "(X, Y)"),
+    ("ties", "X or (Y == Z and A)", "X"),
+    ("order", "if X > Y:\n    X, Y = Y, X", "pass"),
+    ("ties", "if X > N:\n    A, B = C, D", "if X >= N:\n    A, B = C, D"),
+    ("ties", "if X < N:\n    A, B = C, D", "if X <= N:\n    A, B = C, D"),
+    ("ties", "if X > N:\n    A = C\n    B = D", "if X >= N:\n    A = C\n    B = D"),
+    ("duplicates", "dict.fromkeys(X)", "X"),
+    ("duplicates", "set(X)", "list(X)"),
+    ("boundary", "X <= 0", ""),
+    ("boundary", "X <= Y", "X < Y"),
+    ("boundary", "X >= Y", "X > Y"),
+    ("boundary", "X <= Y <= Z", "X < Y < Z"),
+    ("boundary", "X <= Y < Z", "X < Y < Z"),
+    ("boundary", "range(X + 1)", "range(X)"),
+    ("boundary", "range(X, Y + 1)", "range(X, Y)"),
+    ("boundary", "range(X, Y + 1, Z)", "range(X, Y, Z)"),
+    ("boundary", "X[:Y + 1]", "X[:Y]"),
+    ("mutation", "N = list(M)", "N = M"),
+    ("mutation", "N = dict(M)", "N = M"),
+    ("mutation", "N = M.copy()", "N = M"),
+    ("mutation", "N = M[:]", "N = M"),
+    ("order", "X.sort()", "pass"),
+    ("order", "sorted(X)", "list(X)"),
+    ("order", "sorted(X, reverse=Y)", "sorted(X)"),
+    ("types", "X and not isinstance(Y, bool)", "X"),
+    ("types", "X and not isinstance(Y, bool) and Z", "X and Z"),
+    ("types", "isinstance(X, (int, float))", ""),
+    ("types", "isinstance(X, (Y, Z))", "isinstance(X, Y)"),
+    ("types", "X // Y", "X / Y"),
+    ("types", "N = str(X)", "N = X"),
+    *(("types", f"return {kind}(X)", "return X") for kind in ("list", "tuple", "int", "float", "str")),
+)
+"""Habits that are lost in one place."""
+
+_LOGIC = (
+    ("logic", "X and Y", "X or Y"),
+    ("logic", "X and Y and Z", "X or Y or Z"),
+    ("logic", "X += 1", ""),
+    ("logic", "X += Y", "X = Y"),
+    ("logic", "return X - Y", "return Y - X"),
+)
+"""Plain mistakes, in one place."""
+
+_GUARDS = (
+    *(("empty", form, "") for form in ("not N", "not X.strip()", "not X.split()", "N is None")),
+    *(("empty", form, "") for form in ("len(X) == 0", "len(X) < 1", "X == ''", "X == []", "X == {}")),
+    *(("boundary", f"len(X) {sign} Y", "") for sign in ("==", "<", "<=", ">", ">=")),
+    *(("negative", form, "") for form in ("X < 0", "X <= 0", "X < 1")),
+    ("modulo", "X % Y == 0", ""),
+    ("zero", "X == 0", ""),
+    ("types", "isinstance(X, bool)", ""),
+    ("duplicates", "X in N", ""),
+)
+"""What a condition guards against."""
+
+_NEEDY = ("max(N)", "min(N)", "N[0]", "N[-1]", "X / len(N)", "X // len(N)", "X % len(N)")
+"""Code that needs `N` to hold something."""
+
+_CHANGE = r"\b(\w+)(?:\[.*\])?(?:\.(?:append|pop|sort|remove|reverse|insert|extend|clear|update|add)\(|\[.*\] \W?= )"
+_SET = r"\b(\w+) = (?:set\(|\{[^:\n]+\}$)"
+
 
 @dataclass(frozen=True)
 class Defect:
@@ -40,7 +125,7 @@ class Defect:
 
     Attributes:
         concept: One of `CONCEPTS`.
-        description: What was done, for people; unique within one program.
+        description: What was done, for people.
         code: The whole changed program.
     """
 
@@ -49,6 +134,7 @@ class Defect:
     code: str
 
 
+@lru_cache(maxsize=4096)
 def defects(code: str, entry_point: str) -> tuple[Defect, ...]:
     """Every program that is one defect away from `code`, in a fixed order.
 
@@ -63,180 +149,209 @@ def defects(code: str, entry_point: str) -> tuple[Defect, ...]:
         source = ast.unparse(ast.parse(code))
     except (SyntaxError, ValueError, RecursionError):
         return ()
-    seen = {source}
-    found: list[Defect] = []
-    for concept, description, changed in (*_whole(source, entry_point), *_single(source)):
-        if changed not in seen and _parses(changed):
-            seen.add(changed)
-            found.append(Defect(concept, description, changed))
-    return tuple(sorted(found, key=lambda d: CONCEPTS.index(d.concept)))
+    program = _Program(source)
+    found: dict[str, Defect] = {}
+    for defect in (*_everywhere(source), *program.once(), *_whole(program, entry_point)):
+        if defect.code != source:
+            found.setdefault(defect.code, defect)
+    return tuple(sorted(found.values(), key=lambda d: CONCEPTS.index(d.concept)))
 
 
-def _parses(code: str) -> bool:
-    try:
-        ast.parse(code)
-    except SyntaxError:
+@lru_cache(maxsize=512)
+def _form(text: str) -> ast.AST:
+    """A form as a tree: a statement, or an expression that stands anywhere."""
+    node = ast.parse(text).body[0]
+    return node.value if isinstance(node, ast.Expr) else node
+
+
+def _fits(form: object, node: object, bound: dict[str, ast.expr]) -> bool:
+    """Whether code has a form; what the capital letters stand for goes into `bound`."""
+    if isinstance(form, ast.Name) and re.fullmatch("[A-Z]", form.id):
+        if not isinstance(node, ast.Name if form.id in "NM" else ast.expr):
+            return False
+        return ast.unparse(bound.setdefault(form.id, node)) == ast.unparse(node)
+    if type(form) is not type(node):
         return False
-    return True
+    if isinstance(form, ast.AST):
+        return all(_fits(getattr(form, f), getattr(node, f), bound) for f in form._fields if f != "ctx")
+    if isinstance(form, list) and isinstance(node, list):
+        return len(form) == len(node) and all(_fits(f, n, bound) for f, n in zip(form, node, strict=True))
+    return form == node
 
 
-def _single(source: str) -> Iterator[tuple[str, str, str]]:
-    tree = ast.parse(source)
-    scope = Scope.of(tree)
-    for index, node in enumerate(ast.walk(tree)):
-        for rewrite in REWRITES:
-            for number, (concept, new) in enumerate(rewrite(node, scope)):
-                snippet = ast.unparse(node).splitlines()[0][:60]
-                # To parse again is much faster than to copy the tree, and numbers the nodes in the same way.
-                changed = ast.parse(source)
-                target = next(n for i, n in enumerate(ast.walk(changed)) if i == index)
-                _Replace(target, new).visit(changed)
-                yield concept, f"{rewrite.__name__} {number}: {snippet}", ast.unparse(_filled(changed))
+def _first(table: Sequence[tuple[str, str, str]], node: ast.AST) -> tuple[str, str, dict[str, ast.expr]]:
+    """The concept and the second form of the first row that fits, and what its letters stand for."""
+    for concept, form, becomes in table:
+        bound: dict[str, ast.expr] = {}
+        if _fits(_form(form), node, bound):
+            return concept, becomes, bound
+    return "", "", {}
 
 
-class _Replace(ast.NodeTransformer):
-    def __init__(self, target: ast.AST, new: ast.AST | list[ast.stmt]) -> None:
-        self.target, self.new = target, new
-
-    def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:
-        """Swap the one node, walk on through every other."""
-        return self.new if node is self.target else self.generic_visit(node)
+def _filled(form: str, bound: dict[str, ast.expr]) -> ast.AST:
+    return _form(re.sub(r"\b[A-Z]\b", lambda m: f"({ast.unparse(bound[m[0]])})", form))
 
 
-def _filled(tree: ast.Module) -> ast.Module:
-    """Put `pass` where a removed statement left nothing."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and not body and not isinstance(node, ast.Module):
-            body.append(ast.Pass())
-    return tree
+class _Program:
+    """A program, the place of every node in it, and what the conditions of the tables ask about it."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self.tree = source, ast.parse(source)
+        self.nodes = list(ast.walk(self.tree))
+        self.place: dict[ast.AST, tuple[ast.AST, str, int | None]] = {}
+        for node in self.nodes:
+            for field, value in ast.iter_fields(node):
+                if isinstance(value, ast.AST):
+                    self.place[value] = (node, field, None)
+                elif isinstance(value, list):
+                    self.place.update({item: (node, field, i) for i, item in enumerate(value)})
+        functions = re.findall(r"^def (\w+)", source, re.MULTILINE)
+        again = any(source.count(f"{name}(") > 1 for name in functions)
+        self.endless = again or bool(re.search(r"^ *while ", source, re.MULTILINE))
+        self.sets = set(re.findall(_SET, source, re.MULTILINE))
+        self.changed = set(re.findall(_CHANGE, source))
+        self.looked_up = self._names("X in N") | self._names("X not in N")
+        self.needed = {name for form in _NEEDY for name in self._names(form)}
+
+    def changed_to(self, node: ast.AST, new: ast.AST | list[ast.stmt]) -> str:
+        """The program with another node, or other statements, in the place of one; as it was if that can't be."""
+        holder, field, index = self.place[node]
+        old = getattr(holder, field)
+        new = ast.Expr(new) if isinstance(node, ast.stmt) and isinstance(new, ast.expr) else new
+        if index is None:
+            setattr(holder, field, new)
+        else:
+            items = [*old[:index], *(new if isinstance(new, list) else [new]), *old[index + 1 :]]
+            setattr(holder, field, items or ([ast.Pass()] if field == "body" else []))
+        try:
+            return ast.unparse(ast.parse(ast.unparse(self.tree)))
+        except (SyntaxError, ValueError):  # not everything can stand in an f-string
+            return self.source
+        finally:
+            setattr(holder, field, old)
+
+    def once(self) -> Iterator[Defect]:
+        """The defects in one place."""
+        for node in self.nodes:
+            before = ast.unparse(node).splitlines()[0] if isinstance(node, ast.expr | ast.stmt) else ""
+            for table in (_ONCE, _LOGIC):
+                concept, becomes, bound = _first(table, node)
+                if concept == "order" and becomes == "list(X)" and self._is_set(bound["X"]):
+                    # A set has no order of its own: the defect must not depend on the hash seed.
+                    becomes = "sorted(X, reverse=True)"
+                if becomes == "pass":
+                    statement = node if isinstance(node, ast.stmt) else self.place[node][0]
+                    yield Defect(concept, f"forgets {before}", self.changed_to(statement, []))
+                elif becomes and self.shows(node, concept, bound):
+                    new = _filled(becomes, bound)
+                    yield Defect(concept, f"{before} becomes {ast.unparse(new)}", self.changed_to(node, new))
+            if isinstance(node, ast.If):
+                for concept, statements in self.guards(node):
+                    yield Defect(concept, f"{before} is weakened", self.changed_to(node, statements))
+
+    def shows(self, node: ast.AST, concept: str, bound: dict[str, ast.expr]) -> bool:
+        """Whether the defect would show here, and the program still end."""
+        above = list(self._above(node))
+        if isinstance(node, ast.Tuple):
+            return isinstance(above[0], ast.Lambda)
+        if concept == "mutation":
+            return bool(self.changed & {n.id for n in bound.values() if isinstance(n, ast.Name)})
+        if concept == "duplicates" and isinstance(node, ast.Call):
+            targets = above[0].targets if isinstance(above[0], ast.Assign) else []
+            looked_up = self.looked_up & {ast.unparse(t) for t in targets}
+            return not looked_up and not isinstance(above[0], ast.BinOp | ast.Compare)
+        if concept == "types" and isinstance(node, ast.BinOp):
+            return not any(isinstance(up, ast.While | ast.Subscript) for up in above)
+        if concept == "logic" and not isinstance(node, ast.Return):
+            return not self.endless and not any(isinstance(up, ast.Slice) for up in above)
+        return True
+
+    def guards(self, node: ast.If) -> Iterator[tuple[str, list[ast.stmt]]]:
+        """Drop an early exit or a clamp, or a part of its condition, or let it return None."""
+        statement, bound = node.body[0], dict[str, ast.expr]()
+        unseen = _fits(_form("X not in N"), node.test, bound) and not node.orelse
+        if unseen and re.search(rf"\b{ast.unparse(bound['N'])}\.(add|append)\(", ast.unparse(node)):
+            yield "duplicates", node.body
+        if len(node.body) > 1 or not isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Assign):
+            return
+        either = isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.Or)
+        parts = node.test.values if either and isinstance(node.test, ast.BoolOp) else [node.test]
+        kinds = [self._guarded(part) for part in parts]
+        for index, kind in enumerate(kinds):
+            if kind and len(parts) > 1 and not (self.endless and kind in ("negative", "zero", "empty")):
+                rest = ast.BoolOp(op=ast.Or(), values=parts[:index] + parts[index + 1 :])
+                yield kind, [ast.If(test=rest, body=node.body, orelse=node.orelse)]
+        kind = kinds[0] if len(set(kinds)) == 1 else "empty" if "empty" in kinds else ""
+        if not kind:
+            return
+        harmless = kind == "empty" and not self.needed & {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+        gives = isinstance(statement, ast.Return) and ast.unparse(statement) not in ("return", "return None")
+        if gives and (self.endless or harmless):
+            yield kind, [ast.If(test=node.test, body=[ast.Return(ast.Constant(None))], orelse=node.orelse)]
+        else:
+            yield kind, list(node.orelse)
+
+    def _guarded(self, test: ast.expr) -> str:
+        concept, _, bound = _first(_GUARDS, test)
+        foreign = concept == "duplicates" and ast.unparse(bound["N"]) not in self.sets
+        return "" if concept == "modulo" or foreign else concept
+
+    def _is_set(self, node: ast.expr) -> bool:
+        text = ast.unparse(node)
+        return text.startswith(("set(", "{")) or bool(self.sets & set(re.findall(r"\w+", text)))
+
+    def _above(self, node: ast.AST) -> Iterator[ast.AST]:
+        while node in self.place:
+            node = self.place[node][0]
+            yield node
+
+    def _names(self, form: str) -> set[str]:
+        found: list[dict[str, ast.expr]] = [{} for _ in self.nodes]
+        fitting = [b for b, node in zip(found, self.nodes, strict=True) if _fits(_form(form), node, b)]
+        return {ast.unparse(b["N"]) for b in fitting}
 
 
-class _Everywhere(ast.NodeTransformer):
-    """Apply one rewrite of calls to the whole program."""
-
-    def __init__(self, rewrite: Callable[[ast.Call], ast.expr]) -> None:
-        self.rewrite = rewrite
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        """Rewrite the inner calls first."""
-        self.generic_visit(node)
-        return self.rewrite(node)
+def _everywhere(source: str) -> Iterator[Defect]:
+    for concept in dict.fromkeys(concept for concept, _, _ in _EVERYWHERE):
+        code: str | None = source
+        while code is not None:
+            last, code = code, _without(code, concept)
+        yield Defect(concept, f"minds {concept} nowhere", last)
 
 
-def _whole(source: str, entry_point: str) -> Iterator[tuple[str, str, str]]:
-    tree = ast.parse(source)
-    calls: tuple[tuple[str, str, Callable[[ast.Call], ast.expr]], ...] = (
-        ("case", "does not normalise letter case", _no_case),
-        ("whitespace", "does not strip or collapse white space", _no_strip),
-        ("rounding", "does not round", _no_round),
-        ("negative", "does not take absolute values", _no_abs),
-    )
-    for concept, description, rewrite in calls:
-        changed = _Everywhere(rewrite).visit(ast.parse(source))
-        yield concept, description, ast.unparse(changed)
-    for name in sorted(Scope.of(tree).sets):
-        listed = _listed(source, name)
-        if listed:
-            yield "duplicates", f"collects {name} in a list", listed
-    yield from _imports(tree)
-    function = next((n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point), None)
+def _without(source: str, concept: str) -> str | None:
+    """The program after the first change of a habit, None when there is nothing left to change."""
+    program = _Program(source)
+    for node in program.nodes:
+        found, becomes, bound = _first(_EVERYWHERE, node)
+        changed = program.changed_to(node, _filled(becomes, bound)) if becomes and found == concept else source
+        if changed != source:
+            return changed
+    return None
+
+
+def _whole(program: _Program, entry_point: str) -> Iterator[Defect]:
+    """Defects of the program as a whole."""
+    source = program.source
+    for name in re.findall(r"\b(\w+) = set\(\)$", source, re.MULTILINE):
+        if name not in program.looked_up and not re.search(rf"\b{name}(\.(?!add\()| [-&|])|[-&|] {name}\b", source):
+            listed = source.replace(f"{name} = set()", f"{name} = []").replace(f"{name}.add(", f"{name}.append(")
+            yield Defect("duplicates", f"collects {name} in a list", listed)
+    for node in program.tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {(a.asname or a.name).split(".")[0] for a in node.names}
+            if names & {n.id for n in program.nodes if isinstance(n, ast.Name)}:
+                yield Defect("imports", f"forgets {ast.unparse(node)}", program.changed_to(node, []))
+    function = next((n for n in program.tree.body if isinstance(n, ast.FunctionDef) and n.name == entry_point), None)
     if function is None:
         return
-    yield from _printed(source, entry_point)
-    for other in ("solution", "solve", entry_point + "_func", "main"):
-        yield "name", f"calls the function {other}", _renamed(source, entry_point, other)
-    required = len(function.args.args) - len(function.args.defaults)
-    arguments = ", ".join(f'input("{a.arg}: ")' for a in function.args.args[:required])
-    example = f"\n\n# Example usage\nprint({entry_point}({arguments}))"
-    yield "format", "ends with an example that reads input", source + example
-
-
-def _no_case(call: ast.Call) -> ast.expr:
-    bare = isinstance(call.func, ast.Attribute) and call.func.attr in ("lower", "casefold") and not call.args
-    return call.func.value if bare and isinstance(call.func, ast.Attribute) else call
-
-
-def _no_strip(call: ast.Call) -> ast.expr:
-    if not isinstance(call.func, ast.Attribute) or call.args or call.keywords:
-        return call
-    if call.func.attr in ("strip", "lstrip", "rstrip"):
-        return call.func.value
-    if call.func.attr == "split":
-        return ast.Call(func=call.func, args=[ast.Constant(" ")], keywords=[])
-    return call
-
-
-def _no_round(call: ast.Call) -> ast.expr:
-    if not isinstance(call.func, ast.Name) or call.func.id != "round" or not call.args:
-        return call
-    if len(call.args) > 1:
-        return call.args[0]
-    return ast.Call(func=ast.Name(id="int", ctx=ast.Load()), args=call.args, keywords=[])
-
-
-def _no_abs(call: ast.Call) -> ast.expr:
-    if not isinstance(call.func, ast.Name) or call.func.id != "abs":
-        return call
-    # abs(a - b) is a distance: to drop it is another mistake than to forget negative input.
-    distance = isinstance(call.args[0], ast.BinOp) and isinstance(call.args[0].op, ast.Sub)
-    return call if distance else call.args[0]
-
-
-def _listed(source: str, name: str) -> str | None:
-    """The program with one set collected in a list, None when it needs the set."""
-    changed = ast.parse(source)
-    if any(_tests_membership(node, name) for node in ast.walk(changed)):
-        return None
-    for node in ast.walk(changed):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            if isinstance(node.value, ast.Set):
-                node.value = ast.List(elts=node.value.elts, ctx=ast.Load())
-            elif ast.unparse(node.value) == "set()":
-                node.value = ast.List(elts=[], ctx=ast.Load())
-            else:
-                return None
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == name:
-            renames = {"add": "append", "update": "extend"}
-            if node.attr not in renames:
-                return None
-            node.attr = renames[node.attr]
-    return ast.unparse(changed)
-
-
-def _tests_membership(node: ast.AST, name: str) -> bool:
-    if isinstance(node, ast.BinOp):
-        return name in (ast.unparse(node.left), ast.unparse(node.right))
-    if not isinstance(node, ast.Compare):
-        return False
-    return name in [ast.unparse(c) for c in (node.left, *node.comparators)]
-
-
-def _imports(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
-    for node in tree.body:
-        if not isinstance(node, ast.Import | ast.ImportFrom):
-            continue
-        names = {(a.asname or a.name).split(".")[0] for a in node.names}
-        if names & {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}:
-            rest = ast.Module(body=[n for n in tree.body if n is not node], type_ignores=[])
-            yield "imports", f"forgets {ast.unparse(node)}", ast.unparse(rest)
-
-
-def _printed(source: str, entry_point: str) -> Iterator[tuple[str, str, str]]:
-    changed = ast.parse(source)
-    function = next(n for n in changed.body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
     last = function.body[-1]
-    if isinstance(last, ast.Return) and last.value is not None and not is_none(last.value):
-        shown = ast.Call(func=ast.Name(id="print", ctx=ast.Load()), args=[last.value], keywords=[])
-        function.body[-1] = ast.Expr(value=shown)
-        yield "print", "prints the result instead of returning it", ast.unparse(changed)
-
-
-def _renamed(source: str, old: str, new: str) -> str:
-    changed = ast.parse(source)
-    for node in ast.walk(changed):
-        if isinstance(node, ast.FunctionDef) and node.name == old:
-            node.name = new
-        elif isinstance(node, ast.Name) and node.id == old:
-            node.id = new
-    return ast.unparse(changed)
+    if isinstance(last, ast.Return) and last.value is not None:
+        printed = program.changed_to(last, _filled("print(X)", {"X": last.value}))
+        yield Defect("print", "prints the result instead of returning it", printed)
+    for other in ("solution", "solve", f"{entry_point}_func", "main"):
+        yield Defect("name", f"calls the function {other}", re.sub(rf"\b{entry_point}\b", other, source))
+    required = function.args.args[: len(function.args.args) - len(function.args.defaults)]
+    arguments = ", ".join(f'input("{a.arg}: ")' for a in required)
+    example = f"{source}\n\n# Example usage\nprint({entry_point}({arguments}))"
+    yield Defect("format", "ends with an example that reads input", example)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_TOKENS = 4096
 REASONING_TOKENS = 16_000
 """The least that DSPy accepts for a reasoning model: its thoughts count as output."""
-PLACEHOLDER_KEY = "no-key-needed"
+NO_KEY = "no-key-needed"
 """Sent as key to a server of one's own (`api_base`) when the environment has none: it must not be empty."""
 LOCAL_MODEL = "local/smollm2-135m-instruct"
 
@@ -62,7 +62,7 @@ class LMSettings:
         temperature: Sampling temperature. Not sent to OpenAI's reasoning models: they refuse it.
         max_tokens: Length of a reply; None for what fits the model (4,096; for reasoning models no limit).
         api_base: URL of a server of one's own (vLLM, llama.cpp), with its `/v1`. It is sent the provider's key if
-            the environment has one, else a placeholder. Name its model `hosted_vllm/…` rather than `openai/…` if
+            the environment has one, else a stand-in. Name its model `hosted_vllm/…` rather than `openai/…` if
             it only knows the older `max_tokens`.
         num_retries: How often DSPy repeats a call after a rate limit, a timeout or a failure of the server. It
             waits 1, 2, 4, … seconds in between, or as long as the server says.
@@ -228,7 +228,8 @@ def _remote(model: str, settings: LMSettings) -> dspy.LM:
 
     # Where DSPy falls back to LiteLLM, that one would fetch a price list when imported: 10 s without a network.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    options: dict[str, Any] = {"num_retries": settings.num_retries, "timeout": settings.timeout}
+    # DSPy's cache takes two servers for one: neither api_base nor key is in its key.
+    options: dict[str, Any] = {"num_retries": settings.num_retries, "timeout": settings.timeout, "cache": False}
     if settings.api_base:
         options["api_base"] = settings.api_base.rstrip("/")
     if _reasons(model):
@@ -245,7 +246,7 @@ def _remote(model: str, settings: LMSettings) -> dspy.LM:
     lm = dspy.LM(model, **options)
     missing = _missing_keys(lm)
     if missing and _own_server(model, settings):
-        return dspy.LM(model, api_key=PLACEHOLDER_KEY, **options)
+        return dspy.LM(model, api_key=NO_KEY, **options)
     if missing:
         raise ModelError(f"model {model!r} needs a key: set the environment variable {' or '.join(missing)}")
     return lm

@@ -1,53 +1,156 @@
-"""What a text says about programming: rules understood by their meaning, whatever their wording."""
+"""What the simulated model knows: its vocabulary (`simulated.json`), the laws of its world, and its dice."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from evoprompt.lm import simulated_lexicon as lexicon
-from evoprompt.lm.simulated_phrases import CHATTER
+T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Concept:
+    """Something that code can get wrong; what each field means stands at the top of `simulated.json`."""
+
+    prevalence: float
+    failure_class: str
+    rules: Sequence[str]
+    causes: Sequence[str]
+    said: re.Pattern[str]
+    demanded: re.Pattern[str]
+    built: re.Pattern[str]
+    hinted: re.Pattern[str]
+    called: re.Pattern[str]
+    observed: Mapping[str, float]
+    topic: str
+    edge_case: bool
+    ignorable: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """How the simulated model behaves. Other numbers make another world to benchmark in.
+
+    Attributes:
+        prevalence: How often a task that can have a defect of a concept does have it; None: as in `simulated.json`.
+        most_defects: At most so many defects in one solution.
+        follow: Probability that a stated rule is followed.
+        free_words: An instruction up to this length is read with full attention.
+        dilution: Words beyond `free_words` that cost a factor e of attention.
+        vague_effect: Part of `follow` that general advice ("be careful") has on edge cases.
+        demo_effect: Probability that a habit is taken over from the demonstrations.
+        luck: At temperature 1: probability that a defect is avoided without any rule.
+        misdiagnosis: Probability that the debugger names a wrong concept.
+        repair: Probability that the debugger's corrected program lacks the diagnosed defect.
+        rules_per_call: The optimizer adds at most so many rules.
+        long: Instructions of more words than this are made shorter by merging rules.
+        forget: Probability that the optimizer loses one old rule.
+        chatter: Probability that the optimizer adds a sentence that earns nothing.
+        guess: Probability that the optimizer, shown no failures, proposes a common rule on its own.
+    """
+
+    prevalence: Mapping[str, float] | None = None
+    most_defects: int = 3
+    follow: float = 0.85
+    free_words: int = 60
+    dilution: float = 200.0
+    vague_effect: float = 0.25
+    demo_effect: float = 0.2
+    luck: float = 0.1
+    misdiagnosis: float = 0.1
+    repair: float = 0.85
+    rules_per_call: int = 3
+    long: int = 85
+    forget: float = 0.05
+    chatter: float = 0.1
+    guess: float = 0.5
+
+
+def chance(*parts: object) -> float:
+    """A number in [0, 1) that depends on the parts and on nothing else."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:7], "big") / (1 << 56)
+
+
+def pick(options: Sequence[T], *parts: object) -> T:
+    """One of the options. It stays the pick when others are removed: the highest hash wins."""
+    return max(options, key=lambda option: chance(*parts, option))
+
+
+@cache
+def concepts() -> Mapping[str, Concept]:
+    """Everything that code can get wrong, in the order of `mutate.CONCEPTS`; only `logic` has no `said`."""
+    patterns = ("said", "demanded", "built", "hinted", "called")
+    plain = {"observed": {}, "topic": "", "edge_case": False, "ignorable": False}
+    found = {}
+    for name, entry in _data()["concepts"].items():
+        compiled = {p: re.compile("|".join(entry.get(p, ["(?!)"]))) for p in patterns}
+        found[name] = Concept(**{**plain, **entry, **compiled})
+    return MappingProxyType(found)
+
+
+@cache
+def phrase(name: str) -> re.Pattern[str]:
+    """How something of the section `language` is put."""
+    language = _data()["language"]
+    text = "|".join(language[name])
+    for part in ("not", "care"):
+        text = text.replace(f"<{part}>", "|".join(language[part]))
+    return re.compile(text, re.IGNORECASE)
+
+
+def sayings(name: str) -> Sequence[str]:
+    """Ready sentences of the section `sentences`."""
+    return tuple(_data()["sentences"][name])
+
+
+def remark(field: str) -> str:
+    """A ready answer for an output field that no role minds; empty when there is none."""
+    return str(_data()["answers"].get(field, ""))
+
+
+@cache
+def _data() -> dict[str, Any]:
+    text = (resources.files("evoprompt.lm") / "simulated.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+@lru_cache(maxsize=1024)
 def stated_rules(text: str) -> frozenset[str]:
-    """The concepts for which the text states a rule; "do not worry about ties" states none."""
-    return frozenset(concept for clause in clauses(text) for concept in _in_clause(clause))
+    """The concepts for which the text states a rule, in any wording; "do not worry about ties" states none."""
+    return frozenset(concept for clause in _clauses(text) for concept in _in_clause(clause))
 
 
 def topics(text: str) -> frozenset[str]:
     """The concepts that the text mentions in any way."""
     lowered = text.lower()
-    return frozenset(concept for concept, pattern in lexicon.ABOUT if pattern.search(lowered))
+    return frozenset(name for name, concept in concepts().items() if concept.said.search(lowered))
 
 
 def is_vague(text: str) -> bool:
     """Whether the text gives general advice to take care."""
-    return any(
-        lexicon.VAGUE.search(c) and not lexicon.NEGLECT.search(c) and not lexicon.IGNORE.search(c)
-        for c in clauses(text)
-    )
+    waived = [phrase("neglect"), phrase("ignore")]
+    return any(phrase("vague").search(c) and not any(w.search(c) for w in waived) for c in _clauses(text))
 
 
 def is_chatter(sentence: str) -> bool:
     """Whether a sentence earns nothing: praise, roles, general advice."""
-    plain = " ".join(sentence.lower().split())
-    if plain in {c.lower() for c in CHATTER}:
-        return True
-    return bool(lexicon.BOAST.search(plain) or lexicon.VAGUE.search(plain)) and not stated_rules(sentence)
-
-
-def clauses(text: str) -> list[str]:
-    """The text in lower case, cut where a new thought starts; double negations resolved."""
-    lowered = re.sub(r"[ \t]+", " ", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
-    # A line break inside a sentence is no break in the thought.
-    lowered = re.sub(r"(?<=[^\s.;:!?])\n(?=[a-z(])", " ", lowered)
-    return [c.strip() for c in lexicon.CLAUSE.split(lexicon.DOUBLE.sub("attend to", lowered)) if c and c.strip()]
+    general = phrase("boast").search(sentence) or phrase("vague").search(sentence)
+    return sentence in sayings("chatter") or bool(general and not stated_rules(sentence))
 
 
 def sentences(text: str) -> list[str]:
     """The sentences of an instruction; bullets and paragraphs end one too, wrapped lines do not."""
     joined = re.sub(r"(?<=[^\s.;:!?])[ \t]*\n[ \t]*(?=[a-z(])", " ", text.strip())
     parts = re.split(r"(?<=[.!?])\s+|\n+", joined)
-    return [p.strip() for p in parts if p and re.search(r"\w", p)]
+    return [p.strip() for p in parts if re.search(r"\w", p)]
 
 
 def word_count(text: str) -> int:
@@ -55,22 +158,26 @@ def word_count(text: str) -> int:
     return len(text.split())
 
 
+def _clauses(text: str) -> list[str]:
+    """The text in lower case, cut where a new thought starts; double negations resolved."""
+    lowered = re.sub(r"[ \t]+", " ", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    # A line break inside a sentence is no break in the thought.
+    lowered = re.sub(r"(?<=[^\s.;:!?])\n(?=[a-z(])", " ", lowered)
+    return [c for c in phrase("clause").split(phrase("double").sub("attend to", lowered)) if c.strip()]
+
+
 def _in_clause(clause: str) -> set[str]:
-    neglect, ignore = _first(lexicon.NEGLECT, clause), _first(lexicon.IGNORE, clause)
-    nothing_to_do = bool(lexicon.GIVEN.search(clause))
-    if lexicon.ABSENT.search(clause) and not lexicon.CONDITION.search(clause):
-        nothing_to_do = True
+    """The concepts of a clause, but for those that it waives from some place on, or altogether."""
+    start = {name: match.start() for name in ("neglect", "ignore") if (match := phrase(name).search(clause))}
+    absent = phrase("absent").search(clause) and not phrase("condition").search(clause)
+    pointless, no_matter = absent or phrase("given").search(clause), phrase("no_matter").search(clause)
     found: set[str] = set()
-    for concept, pattern in lexicon.ABOUT:
-        for match in pattern.finditer(clause):
-            ignorable = concept in lexicon.IGNORABLE or "sign" in match.group()
-            pointless = nothing_to_do or (bool(lexicon.NO_MATTER.search(clause)) and not ignorable)
-            neglected = neglect < match.end() or (ignore < match.end() and not ignorable)
-            if not neglected and not pointless:
-                found.add(concept)
+    for name, concept in concepts().items():
+        for match in concept.said.finditer(clause):
+            # "Ignore case" states a rule, "ignore ties" waives one.
+            ignorable = concept.ignorable or "sign" in match.group()
+            ignored = not ignorable and (no_matter or start.get("ignore", len(clause)) < match.end())
+            neglected = start.get("neglect", len(clause)) < match.end()
+            if not (pointless or ignored or neglected):
+                found.add(name)
     return found
-
-
-def _first(pattern: re.Pattern[str], text: str) -> int:
-    match = pattern.search(text)
-    return match.start() if match else len(text) + 1

@@ -15,6 +15,7 @@ from dspy.lm15 import Request, TextPart
 Style = Literal["chat", "json", "xml", "plain"]
 
 _HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\][ \t]*(.*)$")
+_TAGGED = re.compile(r"^<(\w+)>\n(.*?)\n</\1>$", re.DOTALL | re.MULTILINE)
 _OBJECTIVE = re.compile(r"your objective is:[ \t]*\n?", re.IGNORECASE)
 _ASKED = re.compile(
     r"Respond with (?:the corresponding output fields|a JSON object)(?:(?!\n\n).)*?"
@@ -33,7 +34,6 @@ class Reading:
 
     Attributes:
         system: The whole system text.
-        instruction: What the model is told to do.
         inputs: The input fields of the last user message by name; empty for plain text.
         outputs: The output fields that are asked for, with the names of their types.
         style: How the reply must look.
@@ -44,14 +44,18 @@ class Reading:
     """
 
     system: str
-    instruction: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     style: Style
     user: str
-    demos: tuple[str, ...] = ()
-    nonce: str = ""
-    temperature: float = 0.0
+    demos: tuple[str, ...]
+    nonce: str
+    temperature: float
+
+    @property
+    def instruction(self) -> str:
+        """What the system text tells the model to do."""
+        return textwrap.dedent(_OBJECTIVE.split(self.system)[-1]).strip()
 
     @property
     def everything(self) -> str:
@@ -61,13 +65,13 @@ class Reading:
 
 def read(request: Request, nonce: str = "") -> Reading:
     """Take a request apart."""
-    system = _system_text(request)
+    parts = request.system or ()
+    system = parts if isinstance(parts, str) else "\n".join(p.text for p in parts if isinstance(p, TextPart))
     turns = [(m.role, "\n".join(p.text for p in m.parts if isinstance(p, TextPart))) for m in request.messages]
     user = next((text for role, text in reversed(turns) if role != "assistant"), "")
     outputs, style = _asked(system, user)
     return Reading(
         system=system,
-        instruction=_instruction(system),
         inputs=_inputs(user, style),
         outputs=outputs,
         style=style,
@@ -82,13 +86,12 @@ def write(reading: Reading, values: Mapping[str, object]) -> str:
     """The reply, in the form that the request asks for."""
     if reading.style == "json":
         return json.dumps(values, ensure_ascii=False, indent=2)
-    texts = {name: value if isinstance(value, str) else _plain(value) for name, value in values.items()}
     if reading.style == "xml":
-        return "\n\n".join(f"<{name}>\n{_xml(values[name], text)}\n</{name}>" for name, text in texts.items())
+        return "\n\n".join(f"<{name}>\n{_xml(value)}\n</{name}>" for name, value in values.items())
     if reading.style == "chat":
-        parts = [f"[[ ## {name} ## ]]\n{text}" for name, text in texts.items()]
+        parts = [f"[[ ## {name} ## ]]\n{_plain(value)}" for name, value in values.items()]
         return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-    return "\n\n".join(texts.values())
+    return "\n\n".join(map(_plain, values.values()))
 
 
 def normal(text: str) -> str:
@@ -96,12 +99,17 @@ def normal(text: str) -> str:
     return " ".join(text.split())
 
 
+def parsed(text: str) -> object:
+    """The value of a JSON text, None when it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def json_list(text: str) -> list[dict[str, object]]:
     """The objects of a JSON list; empty when the text is none."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
+    data = parsed(text)
     return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
 
 
@@ -111,44 +119,24 @@ def fenced(text: str) -> str:
     return match.group(1) if match else text
 
 
-def _system_text(request: Request) -> str:
-    parts: list[str] = []
-    if isinstance(request.system, str):
-        parts.append(request.system)
-    elif request.system is not None:
-        parts.extend(p.text for p in request.system if isinstance(p, TextPart))
-    return "\n".join(parts)
-
-
-def _instruction(system: str) -> str:
-    match = _OBJECTIVE.search(system)
-    return textwrap.dedent(system[match.end() :] if match else system).strip()
-
-
 def _asked(system: str, user: str) -> tuple[dict[str, str], Style]:
-    found = list(_ASKED.finditer(user)) or list(_ASKED.finditer(system))
-    if found:
-        text = found[-1].group()
-        style: Style = "json" if "JSON object" in text else "xml" if "XML tags" in text else "chat"
-        named = {m["name"]: m["type"] or "str" for m in _FIELD.finditer(found[-1]["fields"])}
-        named.pop("completed", None)
-        declared = dict(_declared(system))
-        return {name: declared.get(name, kind) for name, kind in named.items()}, style
-    declared = dict(_declared(system))
-    return declared, "chat" if declared and "[[ ## " in system else "json" if declared else "plain"
-
-
-def _declared(system: str) -> list[tuple[str, str]]:
-    _, _, rest = system.partition("Your output fields are:")
-    listing = re.split(r"\nAll interactions|\nIn adhering", rest)[0]
-    return [(m[1], m[2]) for m in _DECLARED.finditer(listing)]
+    """The output fields with their types, and the form of the reply."""
+    listing = re.split(r"\nAll interactions|\nIn adhering", system.partition("Your output fields are:")[2])[0]
+    declared: dict[str, str] = {m[1]: m[2] for m in _DECLARED.finditer(listing)}
+    asked = list(_ASKED.finditer(user)) or list(_ASKED.finditer(system))
+    if not asked:
+        return declared, "chat" if declared and "[[ ## " in system else "json" if declared else "plain"
+    text = asked[-1].group()
+    named = {m["name"]: m["type"] or "str" for m in _FIELD.finditer(asked[-1]["fields"]) if m["name"] != "completed"}
+    style: Style = "json" if "JSON object" in text else "xml" if "XML tags" in text else "chat"
+    return {name: declared.get(name, kind) for name, kind in named.items()}, style
 
 
 def _inputs(user: str, style: Style) -> dict[str, str]:
     asked = list(_ASKED.finditer(user))
     body = user[: asked[-1].start()] if asked else user
     if style == "xml":
-        return {m[1]: m[2].strip() for m in re.finditer(r"^<(\w+)>\n(.*?)\n</\1>$", body, re.DOTALL | re.MULTILINE)}
+        return {m[1]: m[2].strip() for m in _TAGGED.finditer(body)}
     found: dict[str, list[str]] = {}
     current: list[str] = []
     for line in body.splitlines():
@@ -157,14 +145,14 @@ def _inputs(user: str, style: Style) -> dict[str, str]:
             current = found.setdefault(header[1], [])
             line = header[2]
         current.append(line)
-    return {name: "\n".join(lines).strip() for name, lines in found.items() if name != "completed"}
+    return {name: "\n".join(lines).strip() for name, lines in found.items()}
 
 
 def _plain(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _xml(value: object, text: str) -> str:
+def _xml(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"<{k}>{escape(v if isinstance(v, str) else _plain(v))}</{k}>" for k, v in value.items())
-    return escape(text)
+        return "\n".join(f"<{key}>{escape(_plain(item))}</{key}>" for key, item in value.items())
+    return escape(_plain(value))

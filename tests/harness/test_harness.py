@@ -242,9 +242,9 @@ def test_forms_of_asserts(small, returned, test, status):
 def test_whole_tests_are_marked_and_run_apart(small):
     solution = (
         "import gc\nseen = []\ndef f(x):\n    seen.append(x)\n"
-        "    return 4 if x == 2 else [s for s in map(str, gc.get_objects()) if ''.join(['77', '88']) in s][:1]"
+        "    return 4 if x == 2 else [s for s in map(str, gc.get_objects()) if ''.join(['3141592', '6535897']) in s][:1]"
     )
-    tests = ["assert all(f(x) == 4 for x in [2] if 7788)", "assert f(2) == 4", "assert f(3) == []"]
+    tests = ["assert all(f(x) == 4 for x in [2] if 31415926535897)", "assert f(2) == 4", "assert f(3) == []"]
     result = run(small, solution, *tests)
     assert [c.whole for c in result.cases] == [True, False, False]
     assert result.status == "passed", result.cases
