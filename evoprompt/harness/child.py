@@ -9,6 +9,7 @@ the host once a candidate's source has run; the judge never runs one.
     load      run the solution once                             done, error, missing
     call      evaluate a call of a test                         value, error, refused
     test      run a whole test                                  done, error
+    apply     call a function with each of many inputs          for each: value, error, refused
     judge     evaluate the rest of a test over plain values     value, error, refused
 """
 
@@ -57,6 +58,9 @@ class Server:
     def serve(self) -> None:
         """Answers until the host hangs up."""
         while (request := self.receive()) is not None:
+            if request[0] == "apply":
+                self.apply(*request[1:])
+                continue
             self.sequence += 1
             if self.cpu_call:
                 _limit_cpu(self.cpu_call)
@@ -85,6 +89,18 @@ class Server:
                 values = {f"_{i}": self.build(self.codec.decode(v)) for i, v in enumerate(arguments[1])}
                 return self.value(eval(_expression(arguments[0], "<test>"), {**self.names(), **values}))
         return self.codec.DONE, b""
+
+    def apply(self, name: str, inputs: tuple[bytes, ...]) -> None:
+        """Calls a function with each input, an encoded list of arguments, and answers each before the next."""
+        for encoded in inputs:
+            self.sequence += 1
+            try:
+                kind, payload = self.value(
+                    self.module[name](*self.build(self.codec.decode(encoded, max_bytes=1 << 62)))
+                )
+            except BaseException as e:
+                kind, payload = self.codec.ERROR, self.describe(e)
+            self.send(kind, payload)
 
     def prepare(self, setup: str, imports: tuple[str, ...], paths: tuple[str, ...]) -> None:
         """Makes the world that the solution, or a residual, finds."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,9 +129,25 @@ class Process:
             return self._end
         self._sequence += 1
         data = codec.encode(request, max_bytes=1 << 32, max_nodes=1 << 62)
+        if self._inbox:
+            self._end = self._finish("crashed", "sent data that nobody asked for")
+            return self._end
+        return self._reply(len(data).to_bytes(4, "little") + data)
+
+    def stream(self, count: int, *request: object) -> Iterator[Reply]:
+        """Sends one request that has `count` replies, and yields them; how the process ended is the last one."""
+        first = self.ask(*request)
+        yield first
+        for _ in range(count - 1):
+            if self._end is not None:
+                return
+            self._sequence += 1
+            yield self._reply(b"")
+
+    def _reply(self, message: bytes) -> Reply:
         cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - self.cpu_seconds)
         wall = min(self.limits.wall, self._until - time.monotonic())
-        self._end = self._exchange(len(data).to_bytes(4, "little") + data, cpu, wall)
+        self._end = self._exchange(message, cpu, wall)
         if self._end is not None:
             return self._end
         kind, payload = self._frame
@@ -200,8 +217,11 @@ class Process:
 
     def _exchange(self, message: bytes, cpu: float, wall: float) -> Reply | None:
         """Writes the message and reads one frame into `_frame`; returns how the process ended if it did."""
-        if self._inbox:
-            return self._finish("crashed", "sent data that nobody asked for")
+        try:
+            if self._parse():
+                return None
+        except _Malformed as e:
+            return self._finish("crashed", str(e))
         rest = memoryview(message)
         cpu_end, wall_end = self.cpu_seconds + cpu, time.monotonic() + wall
         poll = select.poll()

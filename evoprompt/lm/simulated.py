@@ -18,18 +18,17 @@ from typing import Any
 
 from dspy.lm15 import Message, Request, Response, Usage
 
+from evoprompt.lm.simulated_advisors import Optimizer, current_instruction, diagnose, diagnosis, observations, shortened
 from evoprompt.lm.simulated_coder import Coder
-from evoprompt.lm.simulated_debugger import diagnose, diagnosis
-from evoprompt.lm.simulated_optimizer import Optimizer, current_instruction, observations, shortened
-from evoprompt.lm.simulated_phrases import PREFIXES
+from evoprompt.lm.simulated_concepts import World, pick, remark, sayings
 from evoprompt.lm.simulated_text import Reading, read, write
-from evoprompt.lm.simulated_world import World, chance, pick
 from evoprompt.tasks import Task
 
 __all__ = ["SimulatedEngine", "World"]
 
-_REWRITTEN = re.compile(r"^(new|proposed|improved|revised|optimi[sz]ed|better|updated)_(instructions?|prompt)$")
+_REWRITTEN = re.compile(r"(new|proposed|improved|revised|optimi[sz]ed|better|updated)_(instructions?|prompt)")
 _CODE = re.compile(r"code|solution|program$|function|answer|completion|response|output")
+_REQUEST = re.compile(r"write a new instruction|new instructions? within|improved? (prompt|instruction)")
 
 
 class SimulatedEngine:
@@ -58,14 +57,13 @@ class SimulatedEngine:
         reading = read(request, self._nonce(request))
         text = write(reading, self._values(reading))
         stop = min((text.find(s) for s in request.config.stop if s in text), default=len(text))
-        digest = hashlib.sha256(f"{self.seed}\x1e{reading.everything}".encode("utf-8", "surrogatepass"))
         shown = sum(len(t) for t in (reading.system, reading.user, *reading.demos))
         return Response(
-            id=f"simulated-{digest.hexdigest()[:16]}",
+            id=f"simulated-{_digest(self.seed, reading.everything)[:16]}",
             model=request.model if request.model.startswith("simulated") else f"simulated/{request.model}",
             message=Message.assistant(text[:stop] or " "),
             finish_reason="stop",
-            usage=Usage(input_tokens=_tokens(shown), output_tokens=_tokens(len(text))),
+            usage=Usage(input_tokens=1 + shown // 4, output_tokens=1 + len(text) // 4),
         )
 
     def close(self) -> None:
@@ -84,30 +82,31 @@ class SimulatedEngine:
         return self  # copies of a program must go on counting the same requests
 
     def _nonce(self, request: Request) -> str:
-        if not request.config.temperature:
+        """What tells this request from the same one before; nothing at temperature 0."""
+        config = request.config
+        if not config.temperature:
             return ""
-        parts = (request.system, request.messages, request.config.temperature, request.config.seed)
-        key = hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+        key = _digest(request.system, request.messages, config.temperature, config.seed)
         with self._lock:
-            count = self._seen[key]
             self._seen[key] += 1
-        return f"{request.config.temperature} {request.config.seed} {count}"
+            return f"{config.temperature} {config.seed} {self._seen[key]}"
 
     def _values(self, reading: Reading) -> dict[str, object]:
         """One value for each field that is asked for, by its name."""
         if not reading.outputs:
-            return {"text": self._plain(reading)}
+            new = _REQUEST.search(reading.user)
+            return {"text": f"```\n{self._optimizer.rewrite(reading)}\n```" if new else self._coder.answer(reading)}
         names = list(reading.outputs)
-        coding = next((n for n in names if n == "code"), None)
+        coding = "code" if "code" in names else None
         if coding is None and self._coder.recognise(reading) is not None:
             coding = next((n for n in names if _CODE.search(n)), None)
-        if any(_role(n) for n in names):
+        if any(_REWRITTEN.fullmatch(n) or n in ("diagnosis", "module_advice", "shortened_instruction") for n in names):
             coding = None
         return {n: self._coder.answer(reading) if n == coding else self._value(n, reading) for n in names}
 
     def _value(self, name: str, reading: Reading) -> object:
-        where = (self.seed, reading.everything, name)
-        if _REWRITTEN.match(name):
+        """What the debugger or the optimizer says in a field, or a short value of the right type."""
+        if _REWRITTEN.fullmatch(name):
             return self._optimizer.rewrite(reading)
         if name == "diagnosis":
             return self._diagnosis(reading)
@@ -117,56 +116,33 @@ class SimulatedEngine:
             limit = re.search(r"\d+", reading.inputs.get("length_limit", ""))
             return shortened(current_instruction(reading), int(limit.group()) if limit else 1000)
         if name.startswith("proposed_prefix"):
-            return pick(PREFIXES, *where)
+            return pick(sayings("prefix"), self.seed, reading.everything)
         if name in ("observations", "summary"):
-            seen = "\n".join(v for k, v in reading.inputs.items() if k != "prior_observations")
-            text = observations(seen)
-            return "COMPLETE" if text == reading.inputs.get("prior_observations", "").strip() else text
-        return _small(name, reading.outputs.get(name, "str"), *where)
+            text = observations("\n".join(v for k, v in reading.inputs.items() if k != "prior_observations"))
+            return "COMPLETE" if text == reading.inputs.get("prior_observations") else text
+        return _small(name, reading.outputs[name])
 
     def _diagnosis(self, reading: Reading) -> dict[str, str]:
-        inputs = reading.inputs
-        where = (self.seed, reading.everything)
-        prompt, code = inputs.get("prompt", reading.user), inputs.get("code", "")
-        concept = diagnose(prompt, code, inputs.get("failures", reading.user), self.world, *where)
-        fixed = ""
-        if inputs.get("fix", "").strip().lower() == "true":
-            task = self._coder.recognise(reading)
-            fixed = (self._coder.repair(task, code, concept, *where) if task else None) or code
-        return diagnosis(concept, fixed, *where)
-
-    def _plain(self, reading: Reading) -> str:
-        """An answer without fields: a new instruction in fences, or a program."""
-        if re.search(r"write a new instruction|new instructions? within|improved? (prompt|instruction)", reading.user):
-            return f"```\n{self._optimizer.rewrite(reading)}\n```"
-        return self._coder.answer(reading)
+        inputs, where = reading.inputs, (self.seed, reading.everything)
+        code = inputs.get("code", "")
+        concept = diagnose(
+            inputs.get("prompt", reading.user), code, inputs.get("failures", reading.user), self.world, *where
+        )
+        if inputs.get("fix", "").lower() != "true":
+            return diagnosis(concept, "", *where)
+        task = self._coder.recognise(reading)
+        return diagnosis(concept, (task and self._coder.repair(task, code, concept, *where)) or code, *where)
 
 
-def _role(name: str) -> bool:
-    return bool(_REWRITTEN.match(name)) or name in ("diagnosis", "module_advice", "shortened_instruction")
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _tokens(characters: int) -> int:
-    return max(1, characters // 4)
-
-
-def _small(name: str, kind: str, *where: object) -> object:
+def _small(name: str, kind: str) -> object:
     """A short value of the right type for a field that no role knows."""
-    plain: dict[str, object] = {"bool": False, "int": 0, "float": 0.0}
-    if kind in plain:
-        return plain[kind]
-    if kind.startswith(("list", "tuple", "set")):
-        return []
-    if kind.startswith("dict"):
-        return {}
-    literal = re.findall(r"'([^']*)'", kind) if kind.startswith("Literal") else []
-    if literal:
-        return pick(literal, *where)
-    texts = {
-        "program_description": "The program solves short programming problems by writing one Python function.",
-        "module_description": "This module writes the Python code that solves the given problem.",
-        "reasoning": "The problem asks for one function; its cases are worked through one after another.",
-        "discussion": "The worse attempt overlooked a case that the problem spells out; the better one covered it.",
-    }
-    low = chance(*where) < 0.5
-    return texts.get(name, f"The {name.replace('_', ' ')} follows from the given input{'.' if low else ' alone.'}")
+    plain: dict[str, object] = {"bool": False, "int": 0, "float": 0.0, "list": [], "tuple": [], "set": [], "dict": {}}
+    outer = kind.partition("[")[0]
+    if outer in plain:
+        return plain[outer]
+    literal = re.search(r"'([^']*)'", kind) if outer == "Literal" else None
+    return literal[1] if literal else remark(name) or f"The {name.replace('_', ' ')} follows from the given input."

@@ -81,7 +81,11 @@ class Coder:
         possible = {d.concept for d in defects(task.code, task.entry_point)}
         rates = self.world.prevalence
         rates = {name: concept.prevalence for name, concept in concepts().items()} if rates is None else rates
-        draws = {c: chance(self.seed, normal(task.prompt), c, "prone") / rates[c] for c in rates if c in possible}
+        draws = {
+            c: chance(self.seed, normal(task.prompt), c, "prone") / rates[c]
+            for c in rates
+            if rates[c] and c in possible
+        }
         hits = sorted((draw, c) for c, draw in draws.items() if draw < 1)
         return tuple(c for _, c in hits[: self.world.most_defects])
 

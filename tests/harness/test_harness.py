@@ -12,6 +12,7 @@ import pytest
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import Harness, Limits
 from evoprompt.harness import process as process_module
+from evoprompt.harness.codec import encode
 from evoprompt.harness.process import Process
 from evoprompt.tasks import Task
 
@@ -242,7 +243,8 @@ def test_forms_of_asserts(small, returned, test, status):
 def test_whole_tests_are_marked_and_run_apart(small):
     solution = (
         "import gc\nseen = []\ndef f(x):\n    seen.append(x)\n"
-        "    return 4 if x == 2 else [s for s in map(str, gc.get_objects()) if ''.join(['3141592', '6535897']) in s][:1]"
+        "    needle = ''.join(['3141592', '6535897'])\n"
+        "    return 4 if x == 2 else [s for s in map(str, gc.get_objects()) if needle in s][:1]"
     )
     tests = ["assert all(f(x) == 4 for x in [2] if 31415926535897)", "assert f(2) == 4", "assert f(3) == []"]
     result = run(small, solution, *tests)
@@ -463,3 +465,19 @@ def test_expected_values_never_enter():
     assert [c.status for c in result.cases] == ["failed"] * 5 + ["passed"] * 2 + ["failed"]
     seen = run(Harness(limits=Limits(cpu_seconds=4)), SEARCH, "assert f('XQZ123456') == 1")
     assert "XQZ123456" in seen.cases[0].observed, "the search does find what is there"
+
+
+def test_a_stream_of_replies(small):
+    source = "def f(x, y):\n    if x == 3:\n        raise ValueError(x)\n    return {x: [y]}"
+    inputs = tuple(encode([x, (x,)]) for x in range(5))
+    with Process(small.limits) as process:
+        assert process.ask("prepare", "", (), ()).kind == "done"
+        assert process.ask("compile", source).kind == "done"
+        assert process.ask("load", "f").kind == "done"
+        kinds = [reply.kind for reply in process.stream(5, "apply", "f", inputs)]
+        assert kinds == ["value", "value", "value", "error", "value"]
+        assert process.ask("call", "f(0, 0)").kind == "value"
+        hang = "def g(x):\n    while x: pass"
+        assert process.ask("compile", hang).kind == process.ask("load", "g").kind == "done"
+        kinds = [reply.kind for reply in process.stream(3, "apply", "g", (encode([0]), encode([1]), encode([0])))]
+        assert kinds == ["value", "timeout"]

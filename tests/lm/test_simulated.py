@@ -21,11 +21,10 @@ from dspy.lm15 import Config, Message, Request
 
 from evoprompt.harness.hints import hints
 from evoprompt.lm.extract import extract_code
-from evoprompt.lm.mutate import defects
 from evoprompt.lm.simulated import SimulatedEngine, World
-from evoprompt.lm.simulated_coder import Coder, Known
-from evoprompt.lm.simulated_concepts import stated_rules
-from evoprompt.lm.simulated_debugger import diagnose
+from evoprompt.lm.simulated_advisors import diagnose
+from evoprompt.lm.simulated_coder import Coder
+from evoprompt.lm.simulated_concepts import concepts, stated_rules, word_count
 from evoprompt.lm.simulated_text import read
 from evoprompt.tasks import Task
 from signatures import Attempt, DebugCode, Failure, FailureGroup, GenerateCode, OptimizePrompt
@@ -344,7 +343,7 @@ def test_fixes_remove_the_diagnosed_defect_and_leave_foreign_code_alone(adapter:
         debug = dspy.Predict(DebugCode)
         fixed = debug(prompt=known.prompt, code=wrong, failures=told, fix=True).diagnosis
         foreign = debug(prompt=known.prompt, code="def f(x):\n    return 1", failures=told, fix=True).diagnosis
-    assert fixed.fixed_code == known.clean or not stated_rules(fixed.rule) & {"negative"}
+    assert fixed.fixed_code == ast.unparse(ast.parse(known.code)) or not stated_rules(fixed.rule) & {"negative"}
     assert foreign.fixed_code == "def f(x):\n    return 1"
 
 
@@ -378,7 +377,13 @@ def test_the_optimizer_passes_over_what_made_things_worse(adapter: Any) -> None:
     assert stated_rules(second) == {"whitespace", "rounding", "case"}
 
 
-def test_known_tasks_expose_no_reference_to_the_other_roles() -> None:
-    known = Known("p", "def f(x):\n    return x", "f")
-    assert known.key == "p"
-    assert {d.concept for d in defects(known.code, "f")} >= {"print", "name", "format"}
+def test_long_instructions_are_merged_and_keep_their_rules(adapter: Any) -> None:
+    text, stated = GenerateCode.instructions, set(stated_rules(GenerateCode.instructions))
+    with dspy.context(lm=model(world=World(forget=0.0, chatter=0.0))):
+        improve = dspy.Predict(OptimizePrompt)
+        for concept in [c for c in concepts() if c != "logic"]:
+            groups = [FailureGroup(rule=concepts()[concept].rules[0], count=1, failure_class="edge_case")]
+            text = improve(current_instruction=text, failures=groups, attempts=[]).new_instruction
+            stated.add(concept)
+            assert stated_rules(text) == stated
+            assert word_count(text) <= 90

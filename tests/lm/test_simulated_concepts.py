@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from evoprompt.lm.simulated_concepts import is_chatter, is_vague, sentences, stated_rules
-from evoprompt.lm.simulated_phrases import CAUSES, CHATTER, CLASSES, NO_RULE, RULES
-from signatures import GenerateCode
+from evoprompt.lm.mutate import CONCEPTS
+from evoprompt.lm.simulated_concepts import concepts, is_chatter, is_vague, sayings, sentences, stated_rules
+from signatures import FailureClass, GenerateCode
+
+RULES = {name: concept.rules for name, concept in concepts().items() if name != "logic"}
 
 
 @pytest.mark.parametrize(("concept", "rule"), [(c, r) for c, rules in RULES.items() for r in rules])
@@ -81,9 +85,9 @@ def test_the_default_instruction_states_almost_nothing() -> None:
 def test_vague_advice_and_chatter() -> None:
     assert is_vague("Be careful and consider edge cases.")
     assert not is_vague("Ignore edge cases.")
-    assert all(is_chatter(sentence) and not stated_rules(sentence) for sentence in CHATTER)
+    assert all(is_chatter(sentence) and not stated_rules(sentence) for sentence in sayings("chatter"))
     assert not any(is_chatter(rule) for rules in RULES.values() for rule in rules)
-    assert not any(stated_rules(rule) for rule in NO_RULE)
+    assert not any(stated_rules(rule) for rule in concepts()["logic"].rules)
 
 
 def test_sentences_join_wrapped_lines_and_keep_bullets_apart() -> None:
@@ -91,4 +95,6 @@ def test_sentences_join_wrapped_lines_and_keep_bullets_apart() -> None:
 
 
 def test_every_concept_has_words() -> None:
-    assert set(CAUSES) == set(CLASSES) == {*RULES, "logic"}
+    assert tuple(concepts()) == CONCEPTS
+    assert all(concept.causes for concept in concepts().values())
+    assert {concept.failure_class for concept in concepts().values()} <= set(get_args(FailureClass))
