@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -111,36 +110,15 @@ class Runner:
         items: Sequence[Item],
         on_done: Callable[[Result], None] | None = None,
     ) -> list[Result]:
-        """`function` of every item, concurrently, in the items' order. The first exception stops the rest."""
-        if not items:
-            return []
-        with self._pool() as pool:
-            futures: dict[Future[Result], int] = {}
-            for index, item in enumerate(items):
-                # dspy.settings lives in context variables, which threads do not inherit.
-                futures[pool.submit(contextvars.copy_context().run, function, item)] = index
-            results: dict[int, Result] = {}
-            try:
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-                    if on_done:
-                        on_done(results[futures[future]])
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
-        return [results[i] for i in range(len(items))]
+        """`function` of every item, with this runner's executor; see `map_concurrently`."""
+        return map_concurrently(function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done)
 
-    @contextlib.contextmanager
-    def _pool(self) -> Iterator[Executor]:
-        if self._executor is not None:
-            yield self._executor
-            return
-        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="evoprompt")
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    def remember(self, rollouts: Iterable[Rollout]) -> None:
+        """Take over rollouts that were measured before: they are not run again."""
+        for rollout in rollouts:
+            task = self.metric.tasks.get(rollout.task_id)
+            if task is not None and rollout.measured:
+                self._done[rollout.candidate, task.key, rollout.sample] = rollout
 
     def _one(self, job: Job) -> Rollout:
         key = (job.candidate.key, job.task.key, job.sample)
@@ -194,6 +172,45 @@ class Runner:
                     # DSPy's cache would answer every sample with the first one's reply.
                     predictor.lm = lm.copy(rollout_id=sample) if lm is not None else None
         return program
+
+
+def map_concurrently(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    num_threads: int,
+    executor: Executor | None = None,
+    on_done: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """`function` of every item, concurrently, in the items' order.
+
+    Args:
+        function: Runs in other threads, with a copy of this one's context variables.
+        items: What to run it on.
+        num_threads: Items under way at once.
+        executor: Used instead of threads of our own.
+        on_done: Called with each result in the calling thread, as they finish.
+
+    Raises:
+        BaseException: The first exception of any item; the items not yet begun are dropped.
+    """
+    pool = executor or ThreadPoolExecutor(num_threads, thread_name_prefix="evoprompt")
+    futures: dict[Future[Result], int] = {}
+    results: dict[int, Result] = {}
+    try:
+        for index, item in enumerate(items):
+            # dspy.settings lives in context variables, which threads do not inherit.
+            futures[pool.submit(contextvars.copy_context().run, function, item)] = index
+        for future in as_completed(futures):
+            results[futures[future]] = future.result()
+            if on_done:
+                on_done(results[futures[future]])
+    finally:
+        for future in futures:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=False)
+    return [results[i] for i in range(len(items))]
 
 
 def lm_errors(rollouts: Iterable[Rollout], kind: Literal["lm_error", "sandbox_error"] = "lm_error") -> int:
