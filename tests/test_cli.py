@@ -156,7 +156,7 @@ def test_a_dead_sandbox_leaves_with_4_and_scores_nothing(
         ([], 0.0),
         (["--base_test"], 100.0),
         (["--plus-test"], 0.0),
-        (["--base_test", "--plus_test"], 50.0),
+        (["--base_test", "--plus_test"], 100.0),
         (["--base_test", "--plus_test", "--require_both"], 0.0),
     ],
 )

@@ -33,7 +33,7 @@ def evaluate(
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
     program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="`program.json` of a run: its prompt and adapter.")] = None,
     n_samples: Annotated[int, typer.Option("--n_samples", rich_help_panel=MODEL, min=1, help="Solutions per task.")] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0)] = 0.0,
+    temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0)] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 5,
@@ -60,14 +60,14 @@ def evaluate(
     data = load_dataset(dataset)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed)
     target = output or _default_output(dataset, samples, models)
-    metric = CodeMetric(data, plus=not base_only)
+    metric = CodeMetric(data, plus=False if base_only else None)
     with metric.harness:
         if samples is not None:
             found, skipped = _given(data, samples, metric, parallel, target)
         else:
             skipped = []
             found = _written(data, models, program, max_repairs, metric, n_samples, parallel, target)
-    _show(found, f"{models.mark}{dataset}", target, as_json)
+    _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
     for line in skipped:
         typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):
@@ -172,7 +172,7 @@ def _resumed(display: Any, known: int, total: int) -> None:
         display.say(f"going on where the last run stopped: {known} of {total} are done")
 
 
-def _show(found: Evaluation, title: str, target: Path, as_json: bool) -> None:
+def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**found.summary(), "output": str(target)}))
         return
@@ -181,7 +181,7 @@ def _show(found: Evaluation, title: str, target: Path, as_json: bool) -> None:
         for k, rate in rates.items():
             typer.echo(f"{title}  {label:<12} {k:<9} {rate}")
     statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
-    typer.echo(f"{found.tasks} tasks, {len(found.rollouts)} samples: {statuses}")
+    typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
     if found.unmeasured:
         typer.echo(f"{found.unmeasured} samples were not measured and are in no score")
     typer.echo(f"details: {target}")
