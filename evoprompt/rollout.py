@@ -173,8 +173,9 @@ class Runner:
                 program = self._programs[candidate.key, sample] = candidate.apply(self.program)
                 for predictor in program.predictors() if sample else []:
                     lm = predictor.lm or dspy.settings.lm
-                    # DSPy's cache would answer every sample with the first one's reply.
-                    predictor.lm = lm.copy(rollout_id=sample) if lm is not None else None
+                    if lm is not None and lm.kwargs.get("temperature"):
+                        # DSPy's cache would answer every sample with the first one's reply.
+                        predictor.lm = lm.copy(rollout_id=sample)
         return program
 
 
@@ -203,10 +204,21 @@ def map_concurrently(
     pool = executor or _DaemonPool(min(num_threads, len(items)))
     futures: dict[Future[Result], int] = {}
     results: dict[int, Result] = {}
+    first: list[BaseException] = []
+
+    def guarded(item: Item) -> Result:
+        if first:  # a refused key must not be tried again by the next item
+            raise first[0]
+        try:
+            return function(item)
+        except BaseException as e:
+            first.append(e)
+            raise first[0] from None
+
     try:
         for index, item in enumerate(items):
             # dspy.settings lives in context variables, which threads do not inherit.
-            futures[pool.submit(contextvars.copy_context().run, function, item)] = index
+            futures[pool.submit(contextvars.copy_context().run, guarded, item)] = index
         for future in as_completed(futures):
             results[futures[future]] = future.result()
             if on_done:

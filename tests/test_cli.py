@@ -317,7 +317,7 @@ def test_datasets_lists_writes_and_checks(folder: Path, capsys: pytest.CaptureFi
     rows[2]["test"] = ["assert top_3([1]) == 99"]
     (folder / "train.json").write_text(json.dumps(rows))
     assert run(["datasets", "--check", str(folder / "train.json")]) == 2
-    assert "task 't3': assert top_3([1]) == 99 returned 4" in capsys.readouterr().err
+    assert "train.json: task 't3': assert top_3([1]) == 99 returned 4" in capsys.readouterr().err
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,9 +58,9 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
         run = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True)
         assert run.returncode == 0, f"{line}\n{run.stderr}"
     assert "SIMULATED dataset/small_test.json  base + plus" in run.stdout
-    tree = tmp_path / "results" / "demo" / "run_1"
+    tree = tmp_path / "results" / "first" / "run_1"
     for name in (
-        "config.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
+        "config.json", "summary.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
         "training/prompt_evolution.json", "training/checkpoints/latest.json",
         "training/epochs/epoch_1/batch_1/batch_results.json", "dev_evaluation/epoch_0/batch_0/dev_evaluation.json",
         "test_evaluation/start/test_evaluation.json",

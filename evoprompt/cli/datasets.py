@@ -62,14 +62,14 @@ def _check(data: Dataset) -> None:
     with Harness() as harness:
         for task in data:
             if not task.code:
-                wrong.append(f"task {task.task_id!r}: no canonical solution to check")
+                wrong.append(f"{data.name}: task {task.task_id!r}: no canonical solution to check")
                 continue
             report = harness.check(task, task.code)
             cases = [c for s in (report.base, report.plus) if s for c in s.cases]
             whole += sum(c.whole for c in cases)
-            wrong += [f"task {task.task_id!r}: {c.test} {c.observed}" for c in report.failures]
+            wrong += [f"{data.name}: task {task.task_id!r}: {c.test} {c.observed}" for c in report.failures]
             if not report.passed and not report.failures:
-                wrong.append(f"task {task.task_id!r}: {report.status} {report.detail}")
+                wrong.append(f"{data.name}: task {task.task_id!r}: {report.status} {report.detail}")
     if wrong:
         raise DataError(*wrong)
     tests = sum(len(t.base) + len(t.plus) for t in data)

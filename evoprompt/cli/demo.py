@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+BANNER = """evoprompt demo: a SIMULATED model writes the code, explains failures and rewrites the prompt;
+the code really runs against the starter set's tests. Numbers say nothing about real models.
+"""
+
 
 def demo(
     root_dir: Annotated[Path, typer.Option("--root_dir", help="Where results go.")] = Path("results"),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated model and of the batches.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated model and of the batches.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", min=1)] = 8,
 ) -> None:
     """The whole loop on the starter set with a SIMULATED model: no key, no network, under a minute."""
+    typer.echo(BANNER, err=True)  # before the imports, which take a second
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import Display, prompt_diff, score_line
     from evoprompt.cli.setup import Models, build_program, describe
@@ -29,10 +34,6 @@ def demo(
     program = build_program(models)
     metric = CodeMetric([t for d in data.values() for t in d])
     with Display(simulated=True) as display, metric.harness:
-        display.say(
-            "evoprompt demo: a SIMULATED model writes the code, explains failures and rewrites the prompt;\n"
-            "the code really runs against the starter set's tests. Numbers say nothing about real models.\n"
-        )
         tree = ResultsTree(_free(root_dir / "demo"))
         options = Options(batch_size=8, epochs=2, eval_interval=2, seed=seed, num_threads=num_threads)
         tree.json("config.json", {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from evoprompt.evolve.record import BatchRecord, Event
     from evoprompt.rollout import Rollout
 
-PHASES = {
-    "batch": "current prompt on the batch",
-    "proposal": "proposed prompt on the batch",
-    "dev": "dev set",
-}
-
 
 class Display:
     """A listener that shows the events of a search, and the progress of evaluations.
@@ -43,7 +38,6 @@ class Display:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.mark = "SIMULATED " if simulated else ""
         self._progress: Progress | None = None
-        self._task: int | None = None
         self._warnings = _Warnings(self)
 
     def __enter__(self) -> Display:
@@ -64,19 +58,20 @@ class Display:
             self._progress.stop()
 
     def say(self, text: str, style: str = "") -> None:
-        """One line for people."""
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        """One line for people; broken between words on a terminal, never in a file."""
+        self.console.print(Text(text, style=style), soft_wrap=not self.console.is_terminal)
 
-    def count(self, what: str, done: int, total: int) -> None:
+    def begin(self, what: str, total: int = 0) -> None:
+        """Show what is under way, with a bar where its length is known."""
+        if self._progress is not None:
+            for task in self._progress.task_ids:
+                self._progress.remove_task(task)
+            self._progress.add_task(f"{self.mark}{what}", total=total or None)
+
+    def advance(self, done: int) -> None:
         """Move the bar."""
-        if self._progress is None:
-            return
-        label = f"{self.mark}{what}"
-        if self._task is None or done == 1:
-            if self._task is not None:
-                self._progress.remove_task(self._progress.task_ids[0])
-            self._task = self._progress.add_task(label, total=total)
-        self._progress.update(self._progress.task_ids[0], completed=done, total=total, description=label)
+        if self._progress is not None and self._progress.task_ids:
+            self._progress.update(self._progress.task_ids[0], completed=done)
 
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
@@ -87,8 +82,10 @@ class Display:
                 f"{self.mark}training on {event.train_tasks} tasks in {event.batches} batches, "
                 f"dev set {event.dev_tasks} tasks"
             )
+        elif isinstance(event, record.Working):
+            self.begin(event.what, event.total)
         elif isinstance(event, record.RolloutDone):
-            self.count(PHASES[event.phase], event.done, event.total)
+            self.advance(event.done)
         elif isinstance(event, record.BatchDone):
             self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
         elif isinstance(event, record.DevDone):
@@ -103,9 +100,17 @@ class Display:
             else f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {batch.reason}"
         )
 
-    def counter(self, what: str, total: int) -> RolloutCounter:
-        """A callback for `evaluate` that moves the bar."""
-        return RolloutCounter(self, what, total)
+    def counter(self, what: str, total: int) -> Callable[[Rollout], None]:
+        """Begin an evaluation; returns the callback that moves the bar."""
+        self.begin(what, total)
+        done = 0
+
+        def count(_: Rollout) -> None:
+            nonlocal done
+            done += 1
+            self.advance(done)
+
+        return count
 
 
 class _Warnings(logging.Handler):
@@ -117,18 +122,6 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._display.say(f"{record.levelname.lower()}: {record.getMessage()}", "yellow")
-
-
-class RolloutCounter:
-    """Counts rollouts of one evaluation into the bar."""
-
-    def __init__(self, display: Display, what: str, total: int) -> None:
-        self._display, self._what, self._total, self._done = display, what, total, 0
-
-    def __call__(self, rollout: Rollout) -> None:
-        """Count one rollout."""
-        self._done += 1
-        self._display.count(self._what, self._done, self._total)
 
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:

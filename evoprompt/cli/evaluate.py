@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -59,7 +60,7 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     data = load_dataset(dataset)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed)
-    target = output or _default_output(dataset, samples, models)
+    target = output or _default_output(dataset, samples, models, program)
     metric = CodeMetric(data, plus=False if base_only else None)
     with metric.harness:
         if samples is not None:
@@ -71,7 +72,8 @@ def evaluate(
     for line in skipped:
         typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):
-        raise BelowThreshold(f"the score {found.score} is below --fail_under {fail_under:g}")
+        score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
+        raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
     if skipped:
         raise typer.Exit(SKIPPED)
 
@@ -105,7 +107,7 @@ def _written(
 
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import build_program
+    from evoprompt.cli.setup import build_program, warn_if_unknown
     from evoprompt.evaluate import Progress, evaluate
     from evoprompt.runs import write_text
 
@@ -113,13 +115,16 @@ def _written(
     if program is not None:
         student.load(program)
     if target.exists():
-        raise UsageError(f"{str(target)!r} exists already, and its solutions were paid for; give another --output")
+        raise UsageError(f"{str(target)!r} holds this evaluation already; give another --output to run it again")
     candidate = Candidate.of(student)
     # Where the server stands may change between two runs; what it is asked may not.
     asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries")}
     setup = {**asked, "instruction": candidate.instruction, "max_repairs": max_repairs}
     setup |= _identity(data, metric)
     with Display(simulated=models.simulated) as display, Progress(_progress(target), setup) as progress:
+        warn_if_unknown(display.say, models, [data])
+        if n_samples > 1 and not models.temperature:
+            display.say(f"{n_samples} samples at temperature 0 will be alike; give --temperature", "yellow")
         _resumed(display, len(progress.known), len(data) * n_samples)
         count = display.counter(f"{data.name}, {models.model}", len(data) * n_samples)
         found = evaluate(
@@ -127,7 +132,9 @@ def _written(
             on_done=_both(progress, count),
         )  # fmt: skip
         rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
-        write_text(target.with_name(target.name.removesuffix("_eval_results.json") + ".jsonl"), "\n".join(rows) + "\n")
+        write_text(
+            target.with_name(re.sub(r"(_eval_results)?(\.json)?$", "", target.name) + ".jsonl"), "\n".join(rows) + "\n"
+        )
         _write(target, found, data, setup)
         progress.finish()
     return found
@@ -154,13 +161,14 @@ def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]
     write_json(target, evalplus_results(found, data, setup))
 
 
-def _default_output(dataset: str, samples: Path | None, models: Models) -> Path:
+def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
     if samples is not None:
         stem = samples.name if samples.is_dir() else samples.name.removesuffix(".jsonl")
         return samples.parent / f"{stem}_eval_results.json"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "--", models.model)
-    folder = re.sub(r"[^A-Za-z0-9._-]+", "--", Path(dataset).stem)
-    return Path("results") / "evaluations" / folder / f"{name}_temp_{models.temperature:g}_eval_results.json"
+    prompt = hashlib.sha256(program.read_bytes()).hexdigest()[:8] if program and program.is_file() else "start"
+    name = f"{models.model}_{prompt}_temp_{models.temperature:g}_seed_{models.seed}"
+    folder = Path("results") / "evaluations" / re.sub(r"[^A-Za-z0-9._-]+", "--", Path(dataset).stem)
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', name)}_eval_results.json"
 
 
 def _progress(target: Path) -> Path:
@@ -174,7 +182,7 @@ def _resumed(display: Any, known: int, total: int) -> None:
 
 def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({**found.summary(), "output": str(target)}))
+        typer.echo(json.dumps({**found.summary(), "simulated": "SIMULATED" in title, "output": str(target)}))
         return
     for suite, rates in found.pass_at_k.items():
         label = "base" if suite == "base" else "base + plus"

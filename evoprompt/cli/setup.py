@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,6 +74,18 @@ def make_lm(name: str, models: Models) -> dspy.LM:
     if models.max_tokens is not None:
         settings["max_tokens"] = models.max_tokens
     return resolve_lm(name, LMSettings(**settings))
+
+
+def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Iterable[Dataset]) -> None:
+    """Say before a run that the simulated model will fail tasks that it does not know."""
+    if not models.simulated:
+        return
+    from evoprompt.datasets import load_dataset
+
+    known = {t.prompt for t in load_dataset("starter")}
+    unknown = sum(t.prompt not in known for d in data for t in d)
+    if unknown:
+        say(f"the SIMULATED model knows the starter set alone: it will fail {unknown} of these tasks", "yellow")
 
 
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from evoprompt.errors import DataError, UsageError
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
     from evoprompt.datasets import Dataset
+    from evoprompt.evaluate import Evaluation
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import ResultsTree
@@ -63,7 +64,7 @@ def train(
     """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN."""
     options = {k: v for k, v in locals().items() if k != "config"}
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import Models, build_program
+    from evoprompt.cli.setup import Models, build_program, warn_if_unknown
     from evoprompt.evolve import EvoPrompt, Options
 
     search = Options(
@@ -75,17 +76,35 @@ def train(
     program = build_program(models)
     metric = _metric(data, base_test, plus_test, require_both)
     run_dir = _run_dir(root_dir, experiment_name, run_name)
+    tests: dict[str, Evaluation] = {}
     with Display(simulated=models.simulated) as display, metric.harness:
+        warn_if_unknown(display.say, models, data.values())
         tree = _start(run_dir, options, data, models.simulated)
         optimizer = EvoPrompt(metric, options=search, run_dir=tree, listener=display)
         dev = [] if skip_evaluations else list(data.get("dev", ()))
         if not dev:
-            display.say("no dev tasks: the last accepted prompt is the result")
+            display.say("no evaluation on dev tasks: the last accepted prompt is the result")
         evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
         if "test" in data and not skip_evaluations:
-            _test(tree, display, program, evolved, data["test"], metric, num_threads)
-    typer.echo(f"{models.mark}best prompt: {tree.final_prompt}")
-    typer.echo(f"program:     {tree.program}")
+            tests = _test(tree, display, program, evolved, data["test"], metric, num_threads)
+    _tell(program, evolved, tests, tree, models.mark)
+
+
+def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], tree: ResultsTree, mark: str) -> None:
+    from rich.console import Console
+
+    from evoprompt.candidate import Candidate
+    from evoprompt.cli.display import prompt_diff, score_line
+
+    before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
+    if before == after:
+        typer.echo(f"{mark}no better prompt was found: the start prompt stays")
+    else:
+        Console(highlight=False).print(prompt_diff(before, after))
+    for name, evaluation in tests.items():
+        typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
+    typer.echo(f"{mark}best prompt: {tree.final_prompt}")
+    typer.echo(f"{mark}program:     {tree.program}")
 
 
 def _metric(data: dict[str, Dataset], base_test: bool, plus_test: bool, require_both: bool) -> CodeMetric:
@@ -129,6 +148,7 @@ def _start(run_dir: Path, options: dict[str, Any], data: dict[str, Dataset], sim
 
     tree = ResultsTree(run_dir)
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    tree.summary(simulated=simulated)
     tree.json("config.json", {"command": "train", "simulated": simulated, "options": plain, **describe(data)})
     return tree
 
@@ -136,17 +156,19 @@ def _start(run_dir: Path, options: dict[str, Any], data: dict[str, Dataset], sim
 def _test(
     tree: ResultsTree, display: Display, program: Program, evolved: Program,
     test: Dataset, metric: CodeMetric, num_threads: int,
-) -> None:  # fmt: skip
+) -> dict[str, Evaluation]:  # fmt: skip
+    """Evaluates the start prompt, and the evolved one where it is another."""
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import score_line
     from evoprompt.evaluate import evaluate
     from evoprompt.evolve.export import write_evaluation
 
-    before, after = Candidate.of(program), Candidate.of(evolved)
-    for name, candidate, module in (("start", before, program), ("evolved", after, evolved)):
-        if name == "start" and before.key == after.key:
-            continue
+    found: dict[str, Evaluation] = {}
+    for name, module in (("start", program), ("evolved", evolved)):
+        candidate = Candidate.of(module)
+        if name == "evolved" and candidate.key == Candidate.of(program).key:
+            break
         counter = display.counter(f"test set, {name} prompt", len(test))
-        evaluation = evaluate(module, test, metric, num_threads=num_threads, on_done=counter)
-        write_evaluation(tree, f"test_evaluation/{name}/test_evaluation.json", candidate, evaluation, metric.tasks)
-        typer.echo(score_line(f"test, {name} prompt", evaluation, display.mark))
+        found[name] = evaluate(module, test, metric, num_threads=num_threads, on_done=counter)
+        write_evaluation(tree, f"test_evaluation/{name}/test_evaluation.json", candidate, found[name], metric.tasks)
+    tree.summary(test_scores={name: evaluation.score for name, evaluation in found.items()})
+    return found

@@ -121,10 +121,13 @@ def _task(item: Any, source: str) -> tuple[Task | None, list[str]]:
         for i, test in enumerate(tests, 1):
             try:
                 split(test, names, entry_point)
+                if _tests_nothing(test):
+                    raise ValueError("tests nothing: begin it with `assert`")
             except ValueError as e:
                 wrong.append(f"field {field!r}, assert {i}: {e}")
     if not wrong and not entry_point.isidentifier():
-        wrong.append("field 'entry_point': can't be told from 'code' and 'test'; add it")
+        why = "no test calls a function that 'code' defines" if code else "there is no 'code' to find it in"
+        wrong.append(f"field 'entry_point': {why}; add it")
     elif not wrong and code and entry_point not in names:
         wrong.append(f"field 'entry_point': 'code' does not define {entry_point!r}")
     if wrong:
@@ -136,6 +139,11 @@ def _task(item: Any, source: str) -> tuple[Task | None, list[str]]:
         ),
         [],
     )  # fmt: skip
+
+
+def _tests_nothing(test: str) -> bool:
+    """Whether a test is a bare comparison or value: true or false, it raises nothing."""
+    return all(isinstance(s, ast.Expr) and not isinstance(s.value, ast.Call) for s in ast.parse(test).body)
 
 
 def _encodes(value: Any) -> bool:

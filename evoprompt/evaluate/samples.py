@@ -44,7 +44,7 @@ def read_samples(path: Path, data: Dataset) -> tuple[list[Sample], list[str]]:
     skipped: list[str] = []
     counts: dict[str, int] = {}
     known = {t.task_id: t for t in data}
-    for where, task_id, solution in _folder(path) if path.is_dir() else _lines(path, known):
+    for where, task_id, solution in _folder(path, known) if path.is_dir() else _lines(path, known):
         if solution is None:
             skipped.append(f"{where}: {task_id}")
         elif task_id not in known:
@@ -84,9 +84,9 @@ def _lines(path: Path, known: Mapping[str, Task]) -> Iterator[tuple[str, str, st
             yield where, f"task {task_id!r} has neither 'solution' nor 'completion' as text", None
 
 
-def _folder(path: Path) -> Iterator[tuple[str, str, str | None]]:
+def _folder(path: Path, known: Mapping[str, Task]) -> Iterator[tuple[str, str, str | None]]:
     for folder in sorted(p for p in path.iterdir() if p.is_dir()):
-        task_id = folder.name.replace("_", "/", 1)
+        task_id = folder.name if folder.name in known else folder.name.replace("_", "/", 1)
         files = sorted(folder.glob("*.py"), key=lambda p: (len(p.stem), p.stem))
         if not files:
             yield str(folder), "holds no .py file", None

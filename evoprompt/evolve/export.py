@@ -34,6 +34,7 @@ class TreeWriter:
     def __call__(self, event: Event) -> None:
         """Write what the event tells."""
         if isinstance(event, Started):
+            self._tree.summary(status="running", train_tasks=event.train_tasks, dev_tasks=event.dev_tasks)
             self._write_best(event.seed)
         elif isinstance(event, RolloutDone):
             # The one file that knows of a batch that was never finished: its calls were paid for.
@@ -80,6 +81,14 @@ class TreeWriter:
             {"best": results.best.key, "prompts": [e.model_dump() for e in results.evolution]},
         )
         self._write_best(results.best)
+        start = results.dev.get(results.seed.key)
+        self._tree.summary(
+            batches_done=len(results.batches),
+            improved=results.best.key != results.seed.key,
+            start_dev_score=start.score if start else None,
+            best_dev_score=results.best_dev_score,
+            best=results.best.key,
+        )
         current = next((r.child for r in reversed(results.batches) if r.accepted and r.child is not None), results.seed)
         self._tree.json(
             "training/checkpoints/latest.json",

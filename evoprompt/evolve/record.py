@@ -136,10 +136,17 @@ class Started:
 
 
 @dataclass(frozen=True)
-class RolloutDone:
-    """One rollout of the phase under way."""
+class Working:
+    """A step begins. `total` is the number of rollouts it will take, 0 where it has none."""
 
-    phase: Literal["batch", "proposal", "dev"]
+    what: str
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class RolloutDone:
+    """One rollout of the step under way."""
+
     done: int
     total: int
     rollout: Rollout
@@ -164,7 +171,7 @@ class DevDone:
     results: Results
 
 
-Event = Started | RolloutDone | BatchDone | DevDone
+Event = Started | Working | RolloutDone | BatchDone | DevDone
 
 
 class Listener(Protocol):

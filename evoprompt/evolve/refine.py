@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import ValidationError
@@ -24,6 +24,7 @@ from evoprompt.evolve.record import (
     Results,
     RolloutDone,
     Started,
+    Working,
 )
 from evoprompt.evolve.triage import cluster, triage
 from evoprompt.lm.resolve import explain_lm_error, one_line
@@ -60,6 +61,7 @@ class Refine:
         }
         self._candidates: dict[str, Candidate] = {seed.key: seed}
         self._dev: dict[str, Evaluation] = {}
+        self._where = ""
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         """Search until the epochs are over.
@@ -105,7 +107,8 @@ class Refine:
         )
 
     def _batch(self, epoch: int, batch: int, tasks: list[Task]) -> None:
-        rollouts = self._roll("batch", self.current, tasks)
+        self._where = f"epoch {epoch} batch {batch}: "
+        rollouts = self._roll("current prompt", self.current, tasks)
         require_measured(rollouts, self._options.max_unmeasured)
         record = self._improve(BatchRecord(epoch=epoch, batch=batch, parent=self.current, rollouts=rollouts), tasks)
         self._batches.append(record)
@@ -121,11 +124,13 @@ class Refine:
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         if not failed:
             return record.model_copy(update={"reason": "nothing failed, nothing to propose"})
+        self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
         diagnosed = self._diagnose(failed, {t.task_id: t for t in tasks})
         groups = tuple(cluster([d.diagnosis for d in diagnosed]))
         record = record.model_copy(update={"diagnosed": diagnosed, "groups": groups})
         if not groups:
             return record.model_copy(update={"reason": "no failure could be diagnosed"})
+        self._tell(Working(f"{self._where}rewriting the prompt"))
         proposal = self._propose(record.parent, groups)
         known = [e.instruction for e in self._entries.values()]
         problem = screen(proposal, known, tasks, self._options.max_instruction_chars)
@@ -136,7 +141,7 @@ class Refine:
                 self._entries.setdefault(child.key, self._entry(record, child, False, reason, None))
             return record.model_copy(update={"reason": reason})
         child = record.parent.child(proposal)
-        rollouts = self._roll("proposal", child, tasks)
+        rollouts = self._roll("proposed prompt", child, tasks)
         comparison = compare(record.rollouts, rollouts)
         accepted, reason = accepts(comparison, self._options.accept)
         if comparison.paired_tasks < (1 - self._options.max_unmeasured) * len(tasks):
@@ -210,23 +215,22 @@ class Refine:
         candidate = self.current
         if not dev or candidate.key in self._dev:
             return
-        rollouts = self._roll("dev", candidate, dev)
+        rollouts = self._roll("dev set", candidate, dev)
         require_measured(rollouts, self._options.max_unmeasured)
         if not all(r.measured for r in rollouts):
-            rollouts = self._roll("dev", candidate, dev)  # once more; what was measured is not run again
+            rollouts = self._roll("dev set", candidate, dev)  # once more; what was measured is not run again
         evaluation = self._dev[candidate.key] = summarize(rollouts)
         logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
         self._tell(DevDone(epoch, batch, candidate, evaluation, self.results()))
 
-    def _roll(
-        self, phase: Literal["batch", "proposal", "dev"], candidate: Candidate, tasks: Sequence[Task]
-    ) -> tuple[Rollout, ...]:
+    def _roll(self, what: str, candidate: Candidate, tasks: Sequence[Task]) -> tuple[Rollout, ...]:
+        self._tell(Working(f"{self._where}{what}", len(tasks)))
         done = 0
 
         def count(rollout: Rollout) -> None:
             nonlocal done
             done += 1
-            self._tell(RolloutDone(phase, done, len(tasks), rollout))
+            self._tell(RolloutDone(done, len(tasks), rollout))
 
         return tuple(self._runner.run([Job(candidate, t) for t in tasks], count))
 

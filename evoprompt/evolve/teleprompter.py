@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import UsageError
+from evoprompt.errors import StorageError, UsageError
 from evoprompt.evolve.export import TreeWriter
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine
+from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import Runner
 from evoprompt.runs import ResultsTree
 from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
 
 
 class EvoPrompt(Teleprompter):
@@ -122,8 +126,25 @@ class EvoPrompt(Teleprompter):
                 # Files first: what a display shows is on disk already.
                 listeners.insert(0, TreeWriter(tree, student, self.metric))
 
+                stack.enter_context(_ending(tree))
+
             def tell(event: Event) -> None:
                 for listener in listeners:
                     listener(event)
 
             yield tell
+
+
+@contextlib.contextmanager
+def _ending(tree: ResultsTree) -> Iterator[None]:
+    """Writes how the run ended, however it does."""
+    try:
+        yield
+    except BaseException as e:
+        status = "interrupted" if isinstance(e, KeyboardInterrupt) else "failed"
+        logger.info("%s: %s", status, redact(str(e)) or type(e).__name__)
+        with contextlib.suppress(StorageError):
+            tree.summary(status=status, error=redact(str(e)) or type(e).__name__)
+        raise
+    logger.info("finished")
+    tree.summary(status="finished")

@@ -15,6 +15,12 @@ from evoprompt.tasks import Task
 SCHEMA_VERSION = 1
 
 
+BEFORE_THE_FIRST_CALL = {
+    "config.json", "summary.json", "program.json", "logs/experiment.log", "training/final_prompt.txt",
+}  # fmt: skip
+"""What a run leaves that was stopped before it got one answer: nothing that a new run could lose."""
+
+
 class _LogFile(logging.FileHandler):
     """A log that a full disk silences; the next result that can't be written says so."""
 
@@ -27,7 +33,7 @@ class ResultsTree:
     """Writes the files of one run below `root`; every file is written atomically.
 
     Args:
-        root: The run's directory. It may exist, but must be empty.
+        root: The run's directory. It may exist, but must hold no answer of a model.
 
     Raises:
         UsageError: The directory holds something already.
@@ -35,12 +41,13 @@ class ResultsTree:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._summary: dict[str, Any] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            taken = any(self.root.iterdir())
+            found = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
         except OSError as e:
             raise UsageError(f"can't write to {str(root)!r}: {e.strerror}; choose another directory") from e
-        if taken:
+        if found - BEFORE_THE_FIRST_CALL:
             raise UsageError(
                 f"run directory {str(root)!r} is not empty; choose another --run_name, or move that run away"
             )
@@ -65,6 +72,11 @@ class ResultsTree:
         path = self.root / name
         write_json(path, {"schema_version": SCHEMA_VERSION, **value})
         return path
+
+    def summary(self, **changes: Any) -> None:
+        """Change fields of `summary.json`, which tells at a glance what became of the run."""
+        self._summary |= changes
+        self.json("summary.json", self._summary)
 
     def text(self, name: str, text: str) -> Path:
         """Write one text file, ending in a newline."""
