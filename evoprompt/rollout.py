@@ -213,7 +213,7 @@ def map_concurrently(
             return function(item)
         except BaseException as e:
             first.append(e)
-            raise first[0] from None
+            raise
 
     try:
         for index, item in enumerate(items):
