@@ -68,8 +68,8 @@ class CodeMetric:
         for task in data:
             if self.tasks.setdefault(task.task_id, task).key != task.key:
                 raise DataError(f"two different tasks have the task_id {task.task_id!r}")
-        if plus and not base and not all(t.plus for t in self.tasks.values()):
-            missing = sum(not t.plus for t in self.tasks.values())
+        if plus and not base and not all(t.count("plus") for t in self.tasks.values()):
+            missing = sum(not t.count("plus") for t in self.tasks.values())
             raise DataError(f"{missing} of {len(self.tasks)} tasks have no plus test; use base tests as well")
 
     def __call__(

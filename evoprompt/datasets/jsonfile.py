@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from evoprompt.errors import DataError
@@ -18,13 +19,16 @@ REQUIRED = ("task_id", "prompt", "test")
 MAX_PROBLEMS = 20
 
 
-def read_tasks(content: bytes, name: str, *, source: str = "") -> list[Task]:
+def read_tasks(
+    content: bytes, name: str, *, source: str = "", convert: Callable[[Any], Any] = lambda item: item
+) -> list[Task]:
     """Read tasks from the bytes of a JSON array or of JSONL (one object a line).
 
     Args:
         content: The file. UTF-8, with or without a byte order mark.
         name: What to call it in messages.
         source: Stored in each task's `source`.
+        convert: Brings an item of another shape into this one, and leaves every other as it is.
 
     Raises:
         DataError: One line for each thing that is wrong: which task, which field, what.
@@ -34,6 +38,7 @@ def read_tasks(content: bytes, name: str, *, source: str = "") -> list[Task]:
     problems: list[str] = []
     seen: dict[str, str] = {}
     for place, item in items:
+        item = convert(item)
         task, wrong = _task(item, source)
         where = f"{name}: {place}"
         if isinstance(item, dict) and "task_id" in item:
