@@ -73,7 +73,7 @@ def _parse(content: bytes, name: str) -> list[tuple[str, Any]]:
         return _parse_lines(text, name)
     if isinstance(whole, list):
         return [(f"item {i}", item) for i, item in enumerate(whole, 1)]
-    if isinstance(whole, dict) and "prompt" in whole:
+    if isinstance(whole, dict) and ("prompt" in whole or "test_list" in whole):
         return [("item 1", whole)]
     raise DataError(f"{name}: must be a JSON array of tasks or JSONL, not one {type(whole).__name__}")
 

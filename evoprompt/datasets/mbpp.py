@@ -55,7 +55,7 @@ def convert(row: Any) -> Any:
     setup = [row.get("test_setup_code") or "", *(row.get("test_imports") or ())]
     return {
         **{field: row[field] for field in ("task_id", "entry_point", "atol") if field in row},
-        "prompt": row.get("prompt", row.get("text")),
+        "prompt": row.get("prompt") or row.get("text"),
         "code": str(row.get("code") or "").replace("\r\n", "\n"),
         "test": row["test_list"],
         "plus_test": row.get("challenge_test_list") or [],

@@ -88,7 +88,7 @@ def _is_surface(arguments: list[object], observed: object, atol: float) -> bool:
     """The height read as the distance from base to apex, not as the slant."""
     edge, height = map(_real, arguments)
     slant = math.sqrt((edge / 2) ** 2 + height**2)
-    return abs(_real(observed) - round(edge**2 + 4 * (edge * slant) / 2)) <= atol
+    return abs(Fraction(_real(observed)) - round(edge**2 + 4 * (edge * slant) / 2)) <= atol
 
 
 def _digit_distance(arguments: list[object]) -> int:
