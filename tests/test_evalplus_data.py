@@ -192,6 +192,7 @@ def test_mbpp_from_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ConnectionError("couldn't reach the hub\nat all")
         return {"train": [ROW], "test": [SANITIZED]}
 
+    monkeypatch.setattr("socket.getaddrinfo", lambda *a: ["an address"])
     library = types.ModuleType("datasets")
     library.load_dataset = load  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", library)
@@ -206,6 +207,28 @@ def test_mbpp_from_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"needs the package `datasets`: install `evoprompt\[bench\]`"):
         load_dataset("mbpp")
+
+
+def test_without_network_hugging_face_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    seen = []
+
+    def load(repository: str, configuration: str) -> None:
+        seen.append(constants.HF_HUB_OFFLINE)
+        raise ConnectionError("offline")
+
+    def unresolved(*arguments: object) -> None:
+        raise OSError("no name service")
+
+    library = types.ModuleType("datasets")
+    library.load_dataset = load  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr("socket.getaddrinfo", unresolved)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(DataError, match="can't be downloaded"):
+        load_dataset("mbpp")
+    assert seen == [True] and constants.HF_HUB_OFFLINE is False
 
 
 SYNTHETIC = {

@@ -11,7 +11,7 @@ import pytest
 
 from evoprompt import Harness, load_dataset
 
-EACH = 8
+EACH = 12
 """One sample in so many, besides those of tasks with a rule of their own."""
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
-from collections.abc import Iterable
+import socket
+import urllib.request
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from evoprompt.datasets.base import Dataset
 from evoprompt.datasets.jsonfile import read_tasks
@@ -30,12 +35,34 @@ def load(name: str) -> Dataset:
     except ImportError as e:
         raise DataError(f"{name!r} needs the package `datasets`: install `evoprompt[bench]`, or {by_hand}") from e
     try:
-        splits = datasets.load_dataset(REPOSITORY, configuration)
+        with _cached_only() if _unreachable() else contextlib.nullcontext():
+            splits = datasets.load_dataset(REPOSITORY, configuration)
         rows = [dict(row) for split in splits.values() for row in split]
     except Exception as e:  # every layer below has errors of its own: hub, HTTP, arrow, disk
         reason = str(e).strip().split("\n")[0][:160]
         raise DataError(f"{name!r} can't be downloaded ({type(e).__name__}: {reason}): {by_hand}") from e
     return Dataset(from_rows(sorted(rows, key=lambda r: r["task_id"]), name, source=f"{REPOSITORY} {name}"), name)
+
+
+def _unreachable() -> bool:
+    """Whether the hub's name can't be resolved, with no proxy that would."""
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
+    try:
+        return not urllib.request.getproxies() and not socket.getaddrinfo(host, 443)
+    except OSError:
+        return True
+
+
+@contextlib.contextmanager
+def _cached_only() -> Iterator[None]:
+    """Without network the hub's client would retry for 24 s, one warning each: have it look on the disk only."""
+    with contextlib.ExitStack() as undo:
+        for name in ("huggingface_hub.constants", "datasets.config"):
+            with contextlib.suppress(ImportError):
+                module: Any = importlib.import_module(name)
+                undo.callback(setattr, module, "HF_HUB_OFFLINE", getattr(module, "HF_HUB_OFFLINE", False))
+                module.HF_HUB_OFFLINE = True
+        yield
 
 
 def from_rows(rows: Iterable[Any], name: str, *, source: str) -> list[Task]:

@@ -206,3 +206,23 @@ def test_threads_that_ask_at_once_compute_once(harness, monkeypatch):
         thread.join()
     assert sorted(ran) == ["base", "plus"] and len(cached()) == 2
     assert harness.check(task(), SQUARE).passed and len(ran) == 2
+
+
+def test_two_that_build_at_once_leave_one_whole_file():
+    given = task(plus=())
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(load_or_run(given, "base", ()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({tuple(e.data for e in f) for f in found}) == 1 and len(cached()) == 1
+    assert load_or_run(given, "base", ()) in found
+
+
+def test_ints_of_a_million_digits(harness):
+    given = task("def f(n):\n    return 7 << n", base=((3_300_000,),), plus=())
+    assert load_or_run(given, "base", ())[0].kind == "digest"
+    assert harness.check(given, "def f(n):\n    return 2**n * 7").passed
+    report = harness.check(given, "def f(n):\n    return (7 << n) + 1")
+    assert report.failures[0].observed == "returned <int of about 993400 digits>"
