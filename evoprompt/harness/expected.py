@@ -41,7 +41,7 @@ class Expected:
 
     Attributes:
         kind: `value`: the output is known. `digest`: its SHA-256 and the digest of what is equal to it.
-            `unjudged`: it is larger than an answer may be, or no plain data; the input is left out.
+            `unjudged`: it is larger than an answer or the memory may be, or no plain data; the input is left out.
         data: The encoded output, or the digests.
         seconds: CPU time that the canonical solution took.
     """
@@ -125,8 +125,10 @@ def _expected(task: Task, reply: Reply, seconds: float, where: str) -> Expected:
     if reply.kind == "crashed":
         raise SandboxError(f"the canonical solution of {task.task_id} {reply.detail} on {where}")
     if reply.kind != "value":
-        told = reply.detail or _Run(Job("", ""), (), LIMITS)._unanswered(reply).observed
-        raise DataError(f"the canonical solution fails on {where}: it {told}")
+        found = _Run(Job("", ""), (), LIMITS)._unanswered(reply)
+        if found.exception == "MemoryError":
+            return Expected("unjudged", b"", seconds)
+        raise DataError(f"the canonical solution fails on {where}: it {found.observed}")
     if len(reply.payload) > MAX_KEPT and not task.oracle and not task.atol:
         value = codec.decode(reply.payload)
         digest = b"" if compare.is_floats(value) else _digest(value)
