@@ -17,6 +17,7 @@ from evoprompt.harness import asserts
 from evoprompt.harness.asserts import Check
 from evoprompt.harness.process import Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
+from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, Outcome, run_suite
 from evoprompt.tasks import Suite, Task
 
@@ -34,18 +35,17 @@ class Harness:
     nothing. A copy is the same harness; a pickled one carries its configuration only.
 
     Attributes:
-        tier: The sandbox in use. `process`: separate processes with resource limits, not locked in further.
         limits: What a solution may use.
+        sandbox: Where the processes come from.
     """
 
-    tier: Final = "process"
-
-    def __init__(self, *, limits: Limits | None = None, processes: int | None = None) -> None:
+    def __init__(self, *, limits: Limits | None = None, processes: int | None = None, unsafe: bool = False) -> None:
         """Prepares; starts nothing.
 
         Args:
             limits: What a solution may use.
             processes: How many may run at once; by default one for each core.
+            unsafe: Whether to run solutions also where nothing can lock them in.
         """
         self.limits: Final = limits or Limits()
         self._processes = processes
@@ -54,6 +54,17 @@ class Harness:
         self._verdicts = _Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
         self._checks = _Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...]]](_REMEMBERED_TASKS)
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
+        self._unsafe = unsafe
+        self.sandbox: Final = Sandbox(zygotes=processes, paths=self._paths, unsafe=unsafe)
+
+    @property
+    def tier(self) -> str:
+        """The sandbox in use, found by trying: see `evoprompt.harness.sandbox`.
+
+        Raises:
+            SandboxError: There is none.
+        """
+        return self.sandbox.tier
 
     def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
         """Judges a solution; both suites are run, also when the first fails.
@@ -127,7 +138,8 @@ class Harness:
         return "; ".join(case.observed for case in result.cases) or result.status
 
     def close(self) -> None:
-        """Forgets every verdict. Nothing else outlives a check."""
+        """Forgets every verdict and ends every process. It can be used again."""
+        self.sandbox.close()
         with self._lock:
             self._verdicts.clear()
             self._checks.clear()
@@ -144,7 +156,7 @@ class Harness:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.limits, self._processes)
+        return _rebuild, (self.limits, self._processes, self._unsafe)
 
     def _outcome(self, task: Task, solution: str, suite: Suite) -> Outcome:
         digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
@@ -185,11 +197,11 @@ class Harness:
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
         with self._slots:
-            return run_suite(job, checks, suite, self.limits)
+            return self.sandbox.retrying(lambda: run_suite(job, checks, suite, self.limits, self.sandbox))
 
 
-def _rebuild(limits: Limits, processes: int | None) -> Harness:
-    return Harness(limits=limits, processes=processes)
+def _rebuild(limits: Limits, processes: int | None, unsafe: bool) -> Harness:
+    return Harness(limits=limits, processes=processes, unsafe=unsafe)
 
 
 def _split(tests: Sequence[str], names: frozenset[str], entry_point: str, what: str) -> tuple[Check, ...]:
