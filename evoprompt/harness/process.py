@@ -80,7 +80,7 @@ class Reply:
 
 
 class ZygoteDied(SandboxError):
-    """What the process was forked from is gone, and the process with it: nothing is known, and it may be tried again."""
+    """What the process was forked from is gone, and so is the process: nothing is known. It may be tried again."""
 
 
 class _Malformed(Exception):

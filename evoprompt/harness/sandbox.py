@@ -1,6 +1,6 @@
 """Where sandboxed processes come from: a few zygotes, started on demand, replaced when they die, refused when unsafe.
 
-    tier                   what holds a candidate
+Tiers, the best that works is taken:
     landlock+seccomp+ns    Landlock, seccomp, limits, and its own mount, pid, net and ipc namespaces
     landlock+seccomp       the same without namespaces: usual inside containers
     seccomp                no Landlock: a candidate opens no file at all, so it imports only what is preloaded
@@ -36,7 +36,7 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _NUMPY = re.compile(r"\bnumpy\b")
 
-_CANARY = '''
+_CANARY = """
 import ctypes, fcntl, os, socket
 def f(own):
     libc, parent, escaped = ctypes.CDLL(None), os.getppid(), []
@@ -65,7 +65,7 @@ def f(own):
     if libc.kill(-1, 0) == 0:
         escaped.append("signal everyone")
     return escaped
-'''
+"""
 
 
 def needs_numpy(*sources: str) -> bool:
@@ -171,7 +171,9 @@ class Sandbox:
             escaped = codec.decode(reply.payload) if reply.kind == "value" else None
         except codec.CodecError:
             escaped = None
-        return [str(name) for name in escaped] if isinstance(escaped, list) else [f"end the self-test ({reply.kind} {reply.detail})"]
+        if not isinstance(escaped, list):
+            return [f"end the self-test ({reply.detail or reply.kind})"]
+        return [str(name) for name in escaped]
 
     def _pick(self, numpy: bool) -> _Zygote:
         """The zygote with the least to do; a new one while all are busy and there may be more."""

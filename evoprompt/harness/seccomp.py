@@ -1,8 +1,10 @@
 """The system calls that a sandboxed process may make, as seccomp-BPF filters for x86_64 and aarch64.
 
-Standard library only, and no import of evoprompt: the zygote loads this module by its location. A filter is an
-allowlist, searched as a binary tree. An unknown call fails with EPERM, or with ENOSYS where it is new enough for
-libraries to have a way round it. The wrong architecture (int 0x80, x32) kills.
+Standard library only, and no import of evoprompt: the zygote loads this module by its location. The zygote's filter
+is an allowlist, searched as a binary tree. Each child adds a shorter one, because the kernel compiles it anew: rules
+for arguments, and none of what only the zygote needs. The kernel applies the stricter of the two. An unknown call
+fails with EPERM, or with ENOSYS where it is new enough for libraries to have a way round it. The wrong architecture
+(int 0x80, x32) kills.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ clock_gettime:228:113 clock_getres:229:114 clock_nanosleep:230:115 exit_group:23
 epoll_ctl:233:21 wait4:61:260 waitid:247:95 pselect6:270:72 ppoll:271:73 set_robust_list:273:99 get_robust_list:274:100
 epoll_pwait:281:22 eventfd2:290:19 epoll_create1:291:20 dup3:292:24 pipe2:293:59 getcpu:309:168 getrandom:318:278
 membarrier:324:283 rseq:334:293 fadvise64:221:223 getpriority:140:141 sched_getparam:143:121 sched_getscheduler:145:120
-arch_prctl:158: recvfrom:45:207 shutdown:48:210 close_range:436:436 getsockopt:55:209 getsockname:51:204 stat:4: lstat:6:
-access:21: readlink:89: newfstatat:262:79 readlinkat:267:78 faccessat:269:48 statx:332:291 faccessat2:439:439
+arch_prctl:158: recvfrom:45:207 shutdown:48:210 close_range:436:436 getsockopt:55:209 getsockname:51:204 stat:4:
+lstat:6: access:21: readlink:89: newfstatat:262:79 readlinkat:267:78 faccessat:269:48 statx:332:291 faccessat2:439:439
 """
 _FILES = "open:2: openat:257:56"
 _RULED = """
@@ -75,14 +77,14 @@ _RULES: dict[str, tuple[int, list[tuple[Condition, ...]]]] = {
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7), "arm64": (1, 0xC00000B7)}
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 _LOAD, _EQUAL, _AT_LEAST, _RETURN, _AND = 0x20, 0x15, 0x35, 0x06, 0x54
-_FIRST_NEW = 424
+_FIRST_NEW, _END = 424, 512
 """From here on a number means the same on every architecture, and libraries expect ENOSYS."""
 
 Instruction = tuple[int, int, int, int]
 
 
 def filter_of(kind: str) -> bytes:
-    """Assembles a filter: `zygote`, `child`, or `blind` for a child that may open no file.
+    """Assembles a filter: `zygote`, and over it `child`, or `blind` for a child that may open no file.
 
     Raises:
         OSError: There is no table for this processor.
@@ -91,17 +93,21 @@ def filter_of(kind: str) -> bytes:
     if machine not in _ARCHITECTURES or struct.calcsize("P") != 8:
         raise OSError(f"there is no table of system calls for {machine}")
     column, audit = _ARCHITECTURES[machine]
-    allowed = _numbers(_PLAIN, column) | (_numbers(_FILES, column) if kind != "blind" else {})
     program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     program += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL)]
-    ruled = _numbers(_RULED, column)
+    ruled, own = _numbers(_RULED, column), _numbers(_ZYGOTE, column)
     if kind == "zygote":
-        allowed = allowed | ruled | _numbers(_ZYGOTE, column)
+        known = {**_numbers(_PLAIN, column), **_numbers(_FILES, column), **ruled, **own}
+        verdicts = {n: _ERRNO | (_ENOSYS if n >= _FIRST_NEW else _EPERM) for n in range(_END)}
+        verdicts.update(dict.fromkeys(known.values(), _ALLOW))
     else:
         for name, number in ruled.items():
             body = _rule(*_RULES[name])
             program += [(_EQUAL, 0, len(body), number), *body]
-    program += _tree(_segments(sorted(allowed.values())))
+        denied = {**own, **(_numbers(_FILES, column) if kind == "blind" else {})}
+        verdicts = dict.fromkeys(range(_END), _ALLOW)
+        verdicts.update(dict.fromkeys(denied.values(), _ERRNO | _EPERM))
+    program += _tree([(n, v) for n, v in verdicts.items() if not n or verdicts[n - 1] != v])
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
@@ -123,18 +129,8 @@ def _rule(errno: int, ways: list[tuple[Condition, ...]]) -> list[Instruction]:
     return [*body, (_RETURN, 0, 0, _ERRNO | errno)]
 
 
-def _segments(numbers: list[int]) -> list[tuple[int, int]]:
-    """First number and verdict of each run of numbers with the same verdict."""
-    verdicts = {number: _ALLOW for number in numbers}
-    segments: list[tuple[int, int]] = []
-    for number in range(max(numbers[-1], _FIRST_NEW) + 2):
-        verdict = verdicts.get(number, _ERRNO | (_ENOSYS if number >= _FIRST_NEW else _EPERM))
-        if not segments or segments[-1][1] != verdict:
-            segments.append((number, verdict))
-    return segments
-
-
 def _tree(segments: list[tuple[int, int]]) -> list[Instruction]:
+    """Finds the verdict: each run of numbers with the same one is given by its first number."""
     if len(segments) == 1:
         return [(_RETURN, 0, 0, segments[0][1])]
     middle = len(segments) // 2
