@@ -275,25 +275,27 @@ ORDINARY = {
     "asyncio": "import asyncio\nasync def g():\n  await asyncio.sleep(0.001)\n  return 4\nreturn asyncio.run(g())",
     "zoneinfo": "import datetime, zoneinfo\nz = zoneinfo.ZoneInfo('Europe/Paris')\n"
     "return datetime.datetime(2024, 7, 1, tzinfo=z).utcoffset().seconds // 1800",
-    "random": "import random, secrets, uuid\nreturn 4 if random.random() < 1 and uuid.uuid4() and secrets.token_hex(2) else 0",
+    "random": "import random, secrets, uuid\n"
+    "return 4 if random.random() < 1 and uuid.uuid4() and secrets.token_hex(2) else 0",
     "the same random numbers": "import random\nreturn 4 if random.random() == 0.8444218515250481 else random.random()",
     "urandom": "return len(os.urandom(2)) + len(open('/dev/urandom', 'rb').read(2))",
     "hashlib": "import hashlib\nreturn len(hashlib.md5(b'').digest()) // 4",
     "decimal": "from decimal import Decimal\nreturn int(Decimal('2') ** 2)",
     "time": "import time, datetime\nreturn 4 if datetime.datetime.now().year > 2000 and time.strftime('%Z') else 0",
     "recursion": "g = lambda n: n and 1 + g(n - 1)\nreturn g(100_000) - 99_996",
-    "sqlite": "sqlite3 = __import__('pytest_missing' if 0 else 'sqlite3')\n"
-    "return sqlite3.connect(':memory:').execute('select 4').fetchone()[0]",
-    "many imports": "import json, csv, xml.dom.minidom, email, http.client, unittest, logging, zipfile, argparse, pdb, doctest\n"
+    "sqlite": "import sqlite3\nreturn sqlite3.connect(':memory:').execute('select 4').fetchone()[0]",
+    "many imports": "import json, csv, xml.dom.minidom, email, http.client, unittest, logging, zipfile, pdb, doctest\n"
     "import multiprocessing, importlib.resources, platform, shutil, glob, gzip, pickle, shelve, typing\nreturn 4",
-    "an alarm": "import signal\ndef h(*a): raise KeyError\nsignal.signal(signal.SIGALRM, h)\nsignal.setitimer(0, 0.05)\n"
-    "try:\n  while 1: pass\nexcept KeyError: return 4",
-    "raise_signal": "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\nsignal.raise_signal(signal.SIGUSR1)\nreturn 4",
+    "an alarm": "import signal\ndef h(*a): raise KeyError\n"
+    "signal.signal(signal.SIGALRM, h)\nsignal.setitimer(0, 0.05)\n"
+    "try: signal.pause()\nexcept KeyError: return 4",
+    "raise_signal": "import signal\n"
+    "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\nsignal.raise_signal(signal.SIGUSR1)\nreturn 4",
     "devnull": "print('x', file=open(os.devnull, 'w'))\nreturn 4",
     "mmap": "import mmap\nm = mmap.mmap(-1, 4096)\nm[:2] = b'ab'\nreturn len(m[:4])",
     "selectors": "import selectors\nselectors.DefaultSelector().close()\nreturn 4",
     "platform": "import platform\nreturn 4 if platform.system() and platform.python_version() else 0",
-    "source": "import inspect, traceback\ntry: 1 / 0\nexcept ZeroDivisionError: return 4 * bool(traceback.format_exc())",
+    "source": "import traceback\ntry: 1 / 0\nexcept ZeroDivisionError: return 4 * bool(traceback.format_exc())",
     "a third-party package": "import pydantic\nreturn len(pydantic.BaseModel.__name__) - 5",
     "lower limits": "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\nreturn 4",
     "a Fraction of numpy's": "np = __import__('numpy')\nreturn int(np.linalg.inv(np.eye(2) / 4)[0, 0])",
