@@ -20,6 +20,7 @@ from typing import Final, Literal
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import codec, compare, oracles
 from evoprompt.harness.process import Limits, Reply
+from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, _Run, _Unloadable
 from evoprompt.tasks import Suite, Task
 
@@ -73,13 +74,14 @@ def unbounded(data: bytes) -> object:
     return codec.decode(data, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED, max_depth=_UNBOUNDED)
 
 
-def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...]) -> tuple[Expected, ...]:
+def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> tuple[Expected, ...]:
     """What every input of a suite should give, from the cache or from the canonical solution.
 
     Args:
         task: A task with inputs.
         suite: Which of them.
         paths: Directories at the end of the module search path of the canonical solution.
+        sandbox: Runs it.
 
     Raises:
         SandboxError: No process could be started.
@@ -90,7 +92,7 @@ def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...]) -> tuple[Expec
     known = _read(path)
     if known is not None and len(known) == len(inputs):
         return known
-    found = tuple(_run(task, suite, paths))
+    found = tuple(_run(task, suite, paths, sandbox))
     _write(path, found)
     return found
 
@@ -103,21 +105,22 @@ def cache_folder() -> Path:
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "evoprompt"
 
 
-def _run(task: Task, suite: Suite, paths: tuple[str, ...]) -> Iterable[Expected]:
+def _run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> Iterable[Expected]:
     """Asks for one output at a time: in between the process stands still, so the CPU time read is that input's."""
     job = Job(task.code, task.entry_point, task.setup, (), task.atol, paths)
+    run = _Run(job, (), LIMITS, sandbox)
     try:
-        with _Run(job, (), LIMITS)._candidate() as process:
+        with run._candidate() as process:
             for index, arguments in enumerate(task.inputs(suite)):
                 before = process.cpu_seconds
                 reply = process.ask("apply", task.entry_point, (arguments,))
                 seconds = process.cpu_seconds - before
-                yield _expected(task, reply, seconds, f"{suite} input {index}")
+                yield _expected(task, reply, seconds, f"{suite} input {index}", run)
     except _Unloadable as e:
         raise DataError(f"the canonical solution can't be loaded: it {e.finding.observed}") from e
 
 
-def _expected(task: Task, reply: Reply, seconds: float, where: str) -> Expected:
+def _expected(task: Task, reply: Reply, seconds: float, where: str, run: _Run) -> Expected:
     if task.oracle == oracles.NOT_NONE and reply.kind in ("value", "refused"):
         return Expected("value", codec.encode(reply.payload != codec.encode(None)), seconds)
     if reply.kind == "refused":
@@ -125,7 +128,7 @@ def _expected(task: Task, reply: Reply, seconds: float, where: str) -> Expected:
     if reply.kind == "crashed":
         raise SandboxError(f"the canonical solution of {task.task_id} {reply.detail} on {where}")
     if reply.kind != "value":
-        found = _Run(Job("", ""), (), LIMITS)._unanswered(reply)
+        found = run._unanswered(reply)
         if found.exception == "MemoryError":
             return Expected("unjudged", b"", seconds)
         raise DataError(f"the canonical solution fails on {where}: it {found.observed}")

@@ -19,6 +19,7 @@ from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.process import Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
+from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, Outcome, run_suite
 from evoprompt.tasks import SUITES, Suite, Task
 
@@ -34,11 +35,9 @@ class Harness:
     nothing. A copy is the same harness; a pickled one carries its configuration only.
 
     Attributes:
-        tier: The sandbox in use. `process`: separate processes with resource limits, not locked in further.
         limits: What a solution may use.
+        sandbox: Where the processes come from.
     """
-
-    tier: Final = "process"
 
     def __init__(
         self,
@@ -46,6 +45,7 @@ class Harness:
         limits: Limits | None = None,
         processes: int | None = None,
         input_limits: InputLimits | None = None,
+        unsafe: bool = False,
     ) -> None:
         """Prepares; starts nothing.
 
@@ -53,6 +53,7 @@ class Harness:
             limits: What a solution may use.
             processes: How many may run at once; by default one for each core.
             input_limits: What it may use where a task has inputs instead of asserts.
+            unsafe: Whether to run solutions also where nothing can lock them in.
         """
         self.limits: Final = limits or Limits()
         self.input_limits: Final = input_limits or InputLimits()
@@ -64,6 +65,17 @@ class Harness:
         self._expected = Memory[tuple[str, ...], tuple[Expected, ...]](_REMEMBERED_OUTPUT_BYTES)
         self._building: dict[tuple[str, ...], threading.Lock] = {}
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
+        self._unsafe = unsafe
+        self.sandbox: Final = Sandbox(zygotes=processes, paths=self._paths, unsafe=unsafe)
+
+    @property
+    def tier(self) -> str:
+        """The sandbox in use, found by trying: see `evoprompt.harness.sandbox`.
+
+        Raises:
+            SandboxError: There is none.
+        """
+        return self.sandbox.tier
 
     def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
         """Judges a solution.
@@ -157,7 +169,8 @@ class Harness:
         return "; ".join(case.observed for case in result.cases) or result.status
 
     def close(self) -> None:
-        """Forgets every verdict. Nothing else outlives a check."""
+        """Forgets every verdict and ends every process. It can be used again."""
+        self.sandbox.close()
         with self._lock:
             self._verdicts.clear()
             self._checks.clear()
@@ -175,7 +188,7 @@ class Harness:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.limits, self._processes, self.input_limits)
+        return _rebuild, (self.limits, self._processes, self.input_limits, self._unsafe)
 
     def _outcome(self, task: Task, solution: str, suite: Suite) -> Outcome:
         digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
@@ -221,7 +234,7 @@ class Harness:
                 known = self._expected.get(key)
             if known is None:
                 with self._slots:
-                    known = load_or_run(task, suite, self._paths)
+                    known = self.sandbox.retrying(lambda: load_or_run(task, suite, self._paths, self.sandbox))
                 with self._lock:
                     self._expected.put(key, known, sum(len(e.data) + 200 for e in known))
         return known
@@ -233,7 +246,7 @@ class Harness:
             case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
             return Outcome(trial.result("invalid", cases=(case,)), case.observed)
         with self._slots:
-            return run_inputs(job, trial, self.limits)
+            return self.sandbox.retrying(lambda: run_inputs(job, trial, self.limits, self.sandbox))
 
     def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite) -> Outcome:
         if not job.solution.strip():
@@ -243,11 +256,11 @@ class Harness:
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
         with self._slots:
-            return run_suite(job, checks, suite, self.limits)
+            return self.sandbox.retrying(lambda: run_suite(job, checks, suite, self.limits, self.sandbox))
 
 
-def _rebuild(limits: Limits, processes: int | None, input_limits: InputLimits) -> Harness:
-    return Harness(limits=limits, processes=processes, input_limits=input_limits)
+def _rebuild(limits: Limits, processes: int | None, input_limits: InputLimits, unsafe: bool) -> Harness:
+    return Harness(limits=limits, processes=processes, input_limits=input_limits, unsafe=unsafe)
 
 
 def _split(tests: Sequence[str], names: frozenset[str], entry_point: str, what: str) -> tuple[Check, ...]:

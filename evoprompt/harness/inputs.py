@@ -10,6 +10,7 @@ from evoprompt.harness import codec, compare, oracles
 from evoprompt.harness.expected import Expected, unbounded
 from evoprompt.harness.process import Limits, Process, Reply
 from evoprompt.harness.report import Case, Status, SuiteResult
+from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, Outcome, _Finding, _Run, _Unloadable
 from evoprompt.tasks import Suite
 
@@ -59,14 +60,14 @@ class Trial:
         return SuiteResult(status=status, passed=passed, total=total, cases=cases, unjudged=len(self.expected) - total)
 
 
-def run_inputs(job: Job, trial: Trial, limits: Limits) -> Outcome:
+def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outcome:
     """Runs the inputs up to the first that does not pass, or all.
 
     Raises:
         SandboxError: A process could not be started.
         DataError: The setup of the task fails.
     """
-    run = _InputRun(job, trial, limits)
+    run = _InputRun(job, trial, limits, sandbox)
     found: dict[int, _Finding] = {}
     passed = 0
     try:
@@ -86,7 +87,7 @@ def run_inputs(job: Job, trial: Trial, limits: Limits) -> Outcome:
 
 
 class _InputRun(_Run):
-    def __init__(self, job: Job, trial: Trial, limits: Limits) -> None:
+    def __init__(self, job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> None:
         allowed = trial.limits
         self.trial = trial
         self.seconds = [max(allowed.min_seconds, allowed.factor * e.seconds) for e in trial.expected]
@@ -98,7 +99,7 @@ class _InputRun(_Run):
             memory_mb=max(limits.memory_mb, allowed.memory_mb),
             output_mb=max(limits.output_mb, _LEAST_OUTPUT_MB),
         )
-        super().__init__(job, (), limits)
+        super().__init__(job, (), limits, sandbox)
 
     def answers(self) -> Iterator[tuple[int, _Finding]]:
         """Position and finding of each input, as its answer comes in."""

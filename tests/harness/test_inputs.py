@@ -34,6 +34,10 @@ def harness():
         yield built
 
 
+def outputs(harness, given, suite):
+    return load_or_run(given, suite, (), harness.sandbox)
+
+
 def statuses(report):
     return report.base.status, report.plus.status
 
@@ -109,7 +113,7 @@ def test_the_time_of_the_canonical_solution_counts():
 
 def test_large_outputs_are_known_by_digests(harness):
     given = task("def f(n):\n    return list(range(n))", base=((20_000,),), plus=((20_000,),))
-    (kept,) = load_or_run(given, "base", ())
+    (kept,) = outputs(harness, given, "base")
     assert kept.kind == "digest" and len(kept.data) == 64
     assert harness.check(given, "def f(n):\n    return [*range(n)]").passed
     assert harness.check(given, "def f(n):\n    return [float(i) for i in range(n)]").passed, (
@@ -119,7 +123,7 @@ def test_large_outputs_are_known_by_digests(harness):
         report = harness.check(given, f"def f(n):\n    return {wrong}")
         assert report.status == "failed" and report.failures[0].test.endswith("known by its digest only")
     for code, options in (("return [i / 7 for i in range(n)]", {}), ("return list(range(n))", {"atol": 1e-4})):
-        (kept,) = load_or_run(task(f"def f(n):\n    {code}", base=((20_000,),), **options), "base", ())
+        (kept,) = outputs(harness, task(f"def f(n):\n    {code}", base=((20_000,),), **options), "base")
         assert kept.kind == "value", "a tolerance needs the value"
 
 
@@ -159,29 +163,29 @@ def cached():
     return sorted((cache_folder() / "expected").glob("*"))
 
 
-def test_the_cache_is_used_and_what_is_damaged_is_rebuilt(monkeypatch):
+def test_the_cache_is_used_and_what_is_damaged_is_rebuilt(harness, monkeypatch):
     given = task(plus=())
-    first = load_or_run(given, "base", ())
+    first = outputs(harness, given, "base")
     (path,) = cached()
     with monkeypatch.context() as patch:
         patch.setattr(expected_module, "_run", lambda *a: 1 / 0)
-        assert load_or_run(given, "base", ()) == first
+        assert outputs(harness, given, "base") == first
         for changed in (task("def f(x):\n    return x\n", plus=()), task(base=((1,),), plus=()), task(atol=1.0)):
             with pytest.raises(ZeroDivisionError):
-                load_or_run(changed, "base", ())
+                outputs(harness, changed, "base")
     whole = path.read_bytes()
     for damaged in (b"", whole[:-1], whole[:40], whole[:32] + b"x" + whole[33:]):
         path.write_bytes(damaged)
-        again = load_or_run(given, "base", ())
+        again = outputs(harness, given, "base")
         assert [e.data for e in again] == [e.data for e in first]
         assert len(path.read_bytes()) > 60 and cached() == [path]
 
 
-def test_a_cache_that_cannot_be_written_is_said(monkeypatch, tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_is_said(harness, monkeypatch, tmp_path, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    assert len(load_or_run(task(), "base", ())) == 2
+    assert len(outputs(harness, task(), "base")) == 2
     assert "can't be kept in" in caplog.text
 
 
@@ -198,7 +202,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 def test_threads_that_ask_at_once_compute_once(harness, monkeypatch):
     ran = []
     run = expected_module._run
-    monkeypatch.setattr(expected_module, "_run", lambda t, s, p: ran.append(s) or run(t, s, p))
+    monkeypatch.setattr(expected_module, "_run", lambda t, s, p, b: ran.append(s) or run(t, s, p, b))
     threads = [threading.Thread(target=harness.prepare, args=(task(),)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -208,21 +212,21 @@ def test_threads_that_ask_at_once_compute_once(harness, monkeypatch):
     assert harness.check(task(), SQUARE).passed and len(ran) == 2
 
 
-def test_two_that_build_at_once_leave_one_whole_file():
+def test_two_that_build_at_once_leave_one_whole_file(harness):
     given = task(plus=())
     found = []
-    threads = [threading.Thread(target=lambda: found.append(load_or_run(given, "base", ()))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(outputs(harness, given, "base"))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len({tuple(e.data for e in f) for f in found}) == 1 and len(cached()) == 1
-    assert load_or_run(given, "base", ()) in found
+    assert outputs(harness, given, "base") in found
 
 
 def test_ints_of_a_million_digits(harness):
     given = task("def f(n):\n    return 7 << n", base=((3_300_000,),), plus=())
-    assert load_or_run(given, "base", ())[0].kind == "digest"
+    assert outputs(harness, given, "base")[0].kind == "digest"
     assert harness.check(given, "def f(n):\n    return 2**n * 7").passed
     report = harness.check(given, "def f(n):\n    return (7 << n) + 1")
     assert report.failures[0].observed == "returned <int of about 993400 digits>"
