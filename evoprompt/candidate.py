@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from functools import cached_property
 from typing import Literal, TypeVar
@@ -51,13 +52,13 @@ class Candidate(BaseModel):
     @classmethod
     def of(cls, program: dspy.Module) -> Candidate:
         """The instructions that a program has now."""
-        return cls(instructions=tuple((n, p.signature.instructions) for n, p in program.named_predictors()))
+        return cls(instructions=tuple((n, _normal(p.signature.instructions)) for n, p in program.named_predictors()))
 
     def child(self, instruction: str) -> Candidate:
         """This candidate with another first instruction."""
         (name, _), *rest = self.instructions
         return Candidate(
-            instructions=((name, instruction), *rest),
+            instructions=((name, _normal(instruction)), *rest),
             parents=(self.key,),
             generation=self.generation + 1,
             operator="rewrite",
@@ -71,3 +72,8 @@ class Candidate(BaseModel):
             # Signatures are classes shared between copies: assigning `.instructions` would change them all.
             predictor.signature = predictor.signature.with_instructions(texts[name])
         return copy
+
+
+def _normal(instruction: str) -> str:
+    """The text as DSPy will send it, so that what is recorded is what was asked."""
+    return inspect.cleandoc(instruction)

@@ -4,7 +4,8 @@
     ├── UsageError                 2   an option, a config file, a run directory
     ├── DataError                  2   a data set, a sample file, a program file
     ├── ModelError                 3   the model can't be reached, refused us, or does not exist
-    └── SandboxError               4   no candidate can be run safely on this machine
+    ├── SandboxError               4   no candidate can be run safely on this machine
+    └── StorageError               5   results can't be written: the disk is full, or not ours
 
 A wrong answer of a model is data, never an exception. The exceptions of DSPy and of the standard library
 pass through unchanged where the caller can do more with them than we can.
@@ -51,3 +52,9 @@ class SandboxError(EvoPromptError):
     """The sandbox failed, so nothing is known about the candidate: never a wrong answer."""
 
     exit_code = 4
+
+
+class StorageError(EvoPromptError):
+    """Results can't be written. Files that were written before are whole."""
+
+    exit_code = 5

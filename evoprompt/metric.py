@@ -11,8 +11,8 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Harness
 from evoprompt.harness.hints import hints
-from evoprompt.harness.report import Case, Report, Status
-from evoprompt.lm.extract import extract_code
+from evoprompt.harness.report import Case, Report, SuiteResult
+from evoprompt.lm.extract import code_text, extract_code
 from evoprompt.tasks import Suite, Task
 from signatures import Failure
 
@@ -41,14 +41,15 @@ class CodeMetric:
     Args:
         data: The tasks; several sets may be chained. Examples are matched by `task_id`.
         base: Run the base tests.
-        plus: Run the plus tests, where a task has any.
-        require_both: Score 1 only when every requested suite passes, as EvalPlus does; otherwise the score
-            is the share of requested suites that pass (0, 0.5 or 1).
+        plus: Run the plus tests; None runs them where a task has any.
+        require_both: Where both suites run, whether both must pass, as EvalPlus counts. False lets the base
+            tests decide; the plus tests are run and reported.
+        partial: Score the share of tests that pass instead of all or nothing.
         harness: Runs the code. Its verdicts are memoised, so asking twice costs nothing.
 
     Raises:
         UsageError: Neither suite is asked for.
-        DataError: Two different tasks share one id.
+        DataError: Two different tasks share one id, or plus tests are asked for that tasks lack.
     """
 
     def __init__(
@@ -56,21 +57,24 @@ class CodeMetric:
         data: Dataset | Iterable[Task],
         *,
         base: bool = True,
-        plus: bool = True,
+        plus: bool | None = None,
         require_both: bool = True,
+        partial: bool = False,
         harness: Harness | None = None,
     ) -> None:
-        if not (base or plus):
+        if not base and plus is False:
             raise UsageError("CodeMetric(base=False, plus=False) would judge nothing: ask for a suite")
-        self.base, self.plus, self.require_both = base, plus, require_both
+        self.base, self.plus = base, plus is not False
+        self.require_both, self.partial = require_both, partial
         self.harness = harness or Harness()
         self.tasks: dict[str, Task] = {}
         for task in data:
             if self.tasks.setdefault(task.task_id, task).key != task.key:
                 raise DataError(f"two different tasks have the task_id {task.task_id!r}")
-        if plus and not base and not all(t.count("plus") for t in self.tasks.values()):
-            missing = sum(not t.count("plus") for t in self.tasks.values())
-            raise DataError(f"{missing} of {len(self.tasks)} tasks have no plus test; use base tests as well")
+        missing = [repr(t.task_id) for t in self.tasks.values() if not _has_plus(t)] if plus or not base else []
+        if missing:
+            more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+            raise DataError(f"plus tests are asked for, and these tasks have none: {', '.join(missing[:10])}{more}")
 
     def __call__(
         self,
@@ -89,11 +93,11 @@ class CodeMetric:
             SandboxError: The sandbox failed: nothing is known about the code.
         """
         task = self.task(str(gold.task_id))
-        report = self.judge(task, extract_code(str(pred.get("code") or ""), task.entry_point))
+        report = self.judge(task, extract_code(code_text(pred), task.entry_point))
         return Verdict(
             score=self.score(report),
-            feedback=feedback(report),
-            objective_scores={s.suite: float(s.passed) for s in _suites(report)},
+            feedback=feedback(report, task.prompt),
+            objective_scores={name: float(r.status == "passed") for name, r in _suites(report).items()},
             status=report.status,
         )
 
@@ -121,47 +125,50 @@ class CodeMetric:
 
     def score(self, report: Report) -> float:
         """The score of a verdict, in [0, 1]."""
-        suites = _suites(report)
-        if self.require_both or not suites:
+        suites = list(_suites(report).values())
+        if not suites:
             return float(report.passed)
-        return sum(s.passed for s in suites) / len(suites)
+        deciding = suites if self.require_both else suites[:1]
+        if self.partial:
+            return sum(r.passed for r in deciding) / max(1, sum(r.total for r in deciding))
+        return float(all(r.status == "passed" for r in deciding))
 
 
-class _SuitePassed:
-    def __init__(self, suite: Suite, status: Status) -> None:
-        self.suite, self.passed = suite, status == "passed"
-
-
-def _suites(report: Report) -> list[_SuitePassed]:
-    found: list[_SuitePassed] = []
+def _suites(report: Report) -> dict[Suite, SuiteResult]:
+    """The suites that ran, base first."""
+    found: dict[Suite, SuiteResult] = {}
     if report.base is not None:
-        found.append(_SuitePassed("base", report.base.status))
+        found["base"] = report.base
     if report.plus is not None:
-        found.append(_SuitePassed("plus", report.plus.status))
+        found["plus"] = report.plus
     return found
 
 
-def failures_of(report: Report, *, limit: int = MAX_FAILURES) -> list[Failure]:
+def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) -> list[Failure]:
     """Tell a model what went wrong without telling it the answer.
 
     A base test is shown by its call and what the code did. A plus test stays hidden: only its status, the
-    exception's type and what is special about its input are told. Expected values are never shown.
+    exception's type and what is special about its input are told. An expected value is shown only where the
+    problem's own text shows it.
 
     Args:
         report: The verdict.
+        prompt: The problem's text; a base test that stands in it is shown whole.
         limit: Largest number of failures; distinct ones first.
     """
     if report.status == "invalid":
         return [Failure(status="invalid", observed=report.detail or "the reply holds no Python code")]
     told: dict[Failure, None] = {}
     for case in report.failures:
-        told.setdefault(_failure(case))
+        told.setdefault(_failure(case, _plain(prompt)))
     return list(told)[:limit]
 
 
-def _failure(case: Case) -> Failure:
+def _failure(case: Case, prompt: str) -> Failure:
     status: Any = case.status
     where = f" at line {case.line}" if case.line else ""
+    if case.suite == "base" and case.test and _plain(case.test) in prompt:
+        return Failure(status=status, call=case.call, observed=case.observed, hint=f"the problem says: {case.test}")
     if case.suite == "base" and not case.whole:
         return Failure(status=status, call=case.call, observed=case.observed, hint="; ".join(hints(case.call)))
     observed = {
@@ -173,9 +180,16 @@ def _failure(case: Case) -> Failure:
     return Failure(status=status, observed=observed, hint="; ".join(("hidden test", *hints(case.call))))
 
 
-def feedback(report: Report) -> str:
-    """The failures as text for a reflecting model: no plus test, no expected value, no canonical solution."""
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def feedback(report: Report, prompt: str = "") -> str:
+    """The failures as text for a reflecting model: no plus test, no hidden expected value, no canonical solution."""
     if report.passed:
         return "All tests passed."
-    lines = [f"- {f.call or 'a call'}: {f.observed}" + (f" ({f.hint})" if f.hint else "") for f in failures_of(report)]
+    lines = [
+        f"- {f.call or 'a call'}: {f.observed}" + (f" ({f.hint})" if f.hint else "")
+        for f in failures_of(report, prompt)
+    ]
     return "\n".join([f"The solution does not pass its tests ({report.status}).", *lines])

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import ast
 import builtins
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
+from pydantic import ValidationError
 
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness, Report
 from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
-from evoprompt.lm.extract import extract_code
+from evoprompt.lm.extract import code_text, extract_code, scrub
+from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import failures_of
 from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt
+
+logger = logging.getLogger("evoprompt")
 
 ADAPTER_KEY = "evoprompt_adapter"
 
@@ -69,7 +75,7 @@ class Program(dspy.Module):
         """
         with dspy.context(adapter=self.adapter):
             prediction = self.generator(prompt=prompt, entry_point=entry_point)
-            code = extract_code(str(prediction.code or ""), entry_point)
+            code = extract_code(code_text(prediction), entry_point)
             if self.max_repairs > 0:
                 code = self._repair(prompt, entry_point, code)
         prediction.code = code
@@ -79,31 +85,46 @@ class Program(dspy.Module):
         """Ask the debugger why `code` fails, and with `fix` for a corrected program."""
         with dspy.context(adapter=self.adapter):
             diagnosis = self.debugger(prompt=prompt, code=code, failures=failures, fix=fix).diagnosis
-        return Diagnosis.model_validate(diagnosis)
+        fields = {k: scrub(v) if isinstance(v, str) else v for k, v in dict(diagnosis).items()}
+        return Diagnosis.model_validate(fields)
 
     def propose(self, *, current_instruction: str, failures: list[FailureGroup], attempts: list[Attempt]) -> str:
         """Ask the optimizer for a better instruction."""
         with dspy.context(adapter=self.adapter):
             reply = self.optimizer(current_instruction=current_instruction, failures=failures, attempts=attempts)
-        return str(reply.new_instruction).strip()
+        return scrub(str(reply.new_instruction)).strip()
 
     def _repair(self, prompt: str, entry_point: str, code: str) -> str:
         examples = visible_examples(prompt)
         if not examples:
             return code
-        harness = self.harness or Harness()
+        self.harness = harness = self.harness or Harness()
         name = entry_point.partition("(")[0].strip() or _called(examples)
+        result = harness.check_asserts(code, name, examples)
         for _ in range(self.max_repairs):
-            result = harness.check_asserts(code, name, examples)
             if result.status == "passed":
                 break
             report = Report(task_id="", status=result.status, base=result)
-            fixed = self.debug(prompt=prompt, code=code, failures=failures_of(report), fix=True).fixed_code
-            fixed = extract_code(fixed, entry_point)
-            if not fixed or fixed == code:
-                break
-            code = fixed
+            fixed = self._fixed(prompt, entry_point, code, report)
+            after = harness.check_asserts(fixed, name, examples) if fixed else result
+            if after.passed <= result.passed:
+                break  # the example may be what is wrong: only a measured gain replaces the generator's code
+            code, result = fixed, after
         return code
+
+    def _fixed(self, prompt: str, entry_point: str, code: str, report: Report) -> str:
+        try:
+            diagnosis = self.debug(prompt=prompt, code=code, failures=failures_of(report), fix=True)
+        except (AdapterParseError, ValidationError) as e:
+            logger.warning("debugger: reply not understood: %s", str(e).splitlines()[0])
+        except LMError as e:
+            fatal = explain_lm_error(e)
+            if fatal is not None:
+                raise fatal from e
+            logger.warning("debugger: no answer from the model: %s", one_line(e))
+        else:
+            return extract_code(diagnosis.fixed_code, entry_point)
+        return ""
 
     def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
         """The predictors that `forward` uses: what an optimizer may change."""
@@ -117,7 +138,7 @@ class Program(dspy.Module):
         return state
 
     def load_state(self, state: dict[str, Any], *, allow_unsafe_lm_state: bool = False) -> None:
-        """Take over a saved state. A role keeps its model where the state has none.
+        """Take over a saved state. A role that has a model keeps it: the file may name another one.
 
         Raises:
             DataError: It is not the state of a `Program`.
@@ -130,7 +151,7 @@ class Program(dspy.Module):
         super().load_state({n: state[n] for n in known}, allow_unsafe_lm_state=allow_unsafe_lm_state)
         for name, lm in zip(known, models, strict=True):
             role = getattr(self, name)
-            role.lm = role.lm or lm
+            role.lm = lm or role.lm
         if ADAPTER_KEY in state and getattr(self.adapter, "name", "") != state[ADAPTER_KEY]:
             self.adapter = adapter_by_name(state[ADAPTER_KEY], default=self.adapter)
 
@@ -152,23 +173,35 @@ class Program(dspy.Module):
 def visible_examples(prompt: str) -> list[str]:
     """Asserts and doctests that stand in a problem's text, as asserts.
 
-    Only one-line forms: `assert f(1) == 2`, and `>>> f(1)` followed by a line with its value.
+    Only one-line forms: `assert f(1) == 2`, and `>>> f(1)` followed by a line with the literal it gives.
     """
     lines = [line.strip() for line in prompt.splitlines()]
     found = []
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        if line.startswith("assert "):
+        if line.startswith("assert ") and isinstance(_statement(line), ast.Assert):
             found.append(line)
         elif match := re.match(r">>>\s*(.+)", line):
-            found.append(f"assert {match[1]} == {following}" if following else "")
-    return [text for text in found if _parses(text)]
+            called, value = _statement(match[1]), _statement(following)
+            if isinstance(called, ast.Expr) and isinstance(value, ast.Expr) and _is_literal(value.value):
+                call = ast.unparse(called)
+                found += [f"assert {call} == {ast.unparse(value)}"] if not call.startswith("print(") else []
+    return found
 
 
-def _parses(text: str) -> bool:
+def _statement(text: str) -> ast.stmt | None:
     try:
-        return isinstance(ast.parse(text).body[0], ast.Assert)
-    except (SyntaxError, ValueError, IndexError, RecursionError):
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return body[0] if len(body) == 1 else None
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return False
+    return True
 
 
 def _called(examples: list[str]) -> str:

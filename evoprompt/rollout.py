@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import dspy
@@ -16,10 +16,10 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import BaseModel, ConfigDict
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import ModelError, SandboxError
+from evoprompt.errors import ModelError, SandboxError, UsageError
 from evoprompt.harness.report import Report, Status, Unmeasured
-from evoprompt.lm.extract import extract_code
-from evoprompt.lm.resolve import explain_lm_error, redact
+from evoprompt.lm.extract import code_text, extract_code, scrub
+from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import CodeMetric
 from evoprompt.tasks import Task
 
@@ -111,36 +111,15 @@ class Runner:
         items: Sequence[Item],
         on_done: Callable[[Result], None] | None = None,
     ) -> list[Result]:
-        """`function` of every item, concurrently, in the items' order. The first exception stops the rest."""
-        if not items:
-            return []
-        with self._pool() as pool:
-            futures: dict[Future[Result], int] = {}
-            for index, item in enumerate(items):
-                # dspy.settings lives in context variables, which threads do not inherit.
-                futures[pool.submit(contextvars.copy_context().run, function, item)] = index
-            results: dict[int, Result] = {}
-            try:
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-                    if on_done:
-                        on_done(results[futures[future]])
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
-        return [results[i] for i in range(len(items))]
+        """`function` of every item, with this runner's executor; see `map_concurrently`."""
+        return map_concurrently(function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done)
 
-    @contextlib.contextmanager
-    def _pool(self) -> Iterator[Executor]:
-        if self._executor is not None:
-            yield self._executor
-            return
-        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="evoprompt")
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    def remember(self, rollouts: Iterable[Rollout]) -> None:
+        """Take over rollouts that were measured before: they are not run again."""
+        for rollout in rollouts:
+            task = self.metric.tasks.get(rollout.task_id)
+            if task is not None and rollout.measured:
+                self._done[rollout.candidate, task.key, rollout.sample] = rollout
 
     def _one(self, job: Job) -> Rollout:
         key = (job.candidate.key, job.task.key, job.sample)
@@ -166,8 +145,8 @@ class Runner:
             fatal = explain_lm_error(e)
             if fatal is not None:
                 raise fatal from e
-            logger.warning("task %s: no answer from the model: %s", job.task.task_id, redact(str(e)))
-            return Rollout(**identity, status="lm_error", error=redact(str(e)))
+            logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
+            return Rollout(**identity, status="lm_error", error=one_line(e))
         try:
             report = self.metric.judge(job.task, code)
         except SandboxError as e:
@@ -181,8 +160,11 @@ class Runner:
             prediction = program(prompt=job.task.prompt, entry_point=job.task.interface)
         except AdapterParseError as e:
             # The model did answer: what it said is judged, even when it is no code at all.
-            return extract_code(e.lm_response or "", job.task.entry_point)
-        return extract_code(str(prediction.code or ""), job.task.entry_point)
+            return scrub(extract_code(e.lm_response or "", job.task.entry_point))
+        if "code" not in prediction:
+            fields = ", ".join(map(repr, prediction.keys())) or "none"
+            raise UsageError(f"the student gives no output field 'code'; its fields: {fields}")
+        return scrub(extract_code(code_text(prediction), job.task.entry_point))
 
     def _program(self, candidate: Candidate, sample: int) -> dspy.Module:
         with self._lock:
@@ -194,6 +176,84 @@ class Runner:
                     # DSPy's cache would answer every sample with the first one's reply.
                     predictor.lm = lm.copy(rollout_id=sample) if lm is not None else None
         return program
+
+
+def map_concurrently(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    num_threads: int,
+    executor: Executor | None = None,
+    on_done: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """`function` of every item, concurrently, in the items' order.
+
+    Args:
+        function: Runs in other threads, with a copy of this one's context variables.
+        items: What to run it on.
+        num_threads: Items under way at once.
+        executor: Used instead of threads of our own.
+        on_done: Called with each result in the calling thread, as they finish.
+
+    Raises:
+        BaseException: The first exception of any item; the items not yet begun are dropped.
+    """
+    if not items:
+        return []
+    pool = executor or _DaemonPool(min(num_threads, len(items)))
+    futures: dict[Future[Result], int] = {}
+    results: dict[int, Result] = {}
+    try:
+        for index, item in enumerate(items):
+            # dspy.settings lives in context variables, which threads do not inherit.
+            futures[pool.submit(contextvars.copy_context().run, function, item)] = index
+        for future in as_completed(futures):
+            results[futures[future]] = future.result()
+            if on_done:
+                on_done(results[futures[future]])
+    finally:
+        for future in futures:
+            future.cancel()
+        if executor is None:
+            pool.shutdown(wait=False)
+    return [results[i] for i in range(len(items))]
+
+
+class _DaemonPool(Executor):
+    """Threads that do not keep the interpreter alive: after Ctrl-C nobody waits for a model's answer.
+
+    `ThreadPoolExecutor` joins its threads at exit, which may take as long as a provider's time-out.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = threads
+        for _ in range(threads):
+            threading.Thread(target=self._serve, name="evoprompt", daemon=True).start()
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Queue a call."""
+        future: Future[Result] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as e:
+                future.set_exception(e)
+
+        self._work.put(call)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the threads end after what is queued; never waits."""
+        for _ in range(self._threads):
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        while (call := self._work.get()) is not None:
+            call()
 
 
 def lm_errors(rollouts: Iterable[Rollout], kind: Literal["lm_error", "sandbox_error"] = "lm_error") -> int:

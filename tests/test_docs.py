@@ -57,7 +57,7 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
         assert words[0] == "evoprompt"
         run = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True)
         assert run.returncode == 0, f"{line}\n{run.stderr}"
-    assert "SIMULATED pass@1" in run.stdout
+    assert "SIMULATED dataset/small_test.json  base + plus" in run.stdout
     tree = tmp_path / "results" / "demo" / "run_1"
     for name in (
         "config.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import math
+import tempfile
+from pathlib import Path
+
 import dspy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt import CodeMetric, Program
-from evoprompt.errors import ModelError
-from evoprompt.evaluate import evaluate, summarize, wilson
+from evoprompt.datasets import Dataset
+from evoprompt.errors import DataError, ModelError
+from evoprompt.evaluate import estimate, evaluate, pass_at_k, read_samples, summarize, wilson
 from evoprompt.harness import Harness
 from evoprompt.rollout import Rollout
 from tests.models import asked_for, fenced, scripted
-from tests.world import data, reply, solution
+from tests.world import data, reply, solution, task
 
 
 @given(total=st.integers(1, 500), share=st.floats(0, 1))
@@ -108,3 +113,40 @@ def test_each_failure_has_its_own_status(harness: Harness) -> None:
         "invalid", "invalid", "timeout", "error", "crashed", "invalid", "passed", "lm_error",
     ]  # fmt: skip
     assert found.score == pytest.approx(100 / 7)
+
+
+@given(samples=st.integers(1, 40), data_=st.data())
+def test_pass_at_k_is_the_chance_that_one_of_k_drawn_samples_passes(samples: int, data_: st.DataObject) -> None:
+    passed = data_.draw(st.integers(0, samples))
+    k = data_.draw(st.integers(1, samples))
+    exact = 1 - math.comb(samples - passed, k) / math.comb(samples, k)
+    assert pass_at_k(samples, passed, k) == pytest.approx(exact, abs=1e-9)
+
+
+def test_estimates_and_their_intervals() -> None:
+    single = estimate([(1, 1)] * 6 + [(1, 0)] * 2, 1)
+    assert (single.value, single.low, single.high) == (0.75, *wilson(6, 8))
+    several = estimate([(10, c) for c in (0, 2, 5, 9, 10)], 1)
+    assert several.value == pytest.approx(0.52) and several.low < 0.52 < several.high
+    assert several == estimate([(10, c) for c in (0, 2, 5, 9, 10)], 1)
+    assert estimate([(10, 10)] * 5, 10).model_dump() == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_completions_follow_the_prompt(tmp_path: Path) -> None:
+    tasks = Dataset([task(1, prompt="def top_1(xs):\n")])
+    path = tmp_path / "s.jsonl"
+    path.write_text(
+        '{"task_id": "t1", "completion": "    return 1"}\n{"task_id": "t1", "solution": "x", "completion": 3}'
+    )
+    samples, skipped = read_samples(path, tasks)
+    assert [(s.number, s.solution) for s in samples] == [(0, "def top_1(xs):\n    return 1"), (1, "x")]
+    assert skipped == []
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6))
+def test_no_file_of_samples_raises_anything_but_a_data_error(lines: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.jsonl"
+        path.write_bytes(b"\n".join(lines))
+        with pytest.raises(DataError):
+            read_samples(path, data(1))

@@ -19,8 +19,8 @@ from evoprompt.evolve.triage import cluster
 from evoprompt.harness import Harness
 from evoprompt.rollout import Rollout
 from signatures import Diagnosis, GenerateCode
-from tests.models import asked_for, scripted
-from tests.world import RULE, data, reply, task
+from tests.models import asked_for, fenced, scripted
+from tests.world import RULE, data, reply, solution, task
 
 SEED = GenerateCode.instructions
 
@@ -194,6 +194,8 @@ def test_compile_refuses_what_it_cannot_use(harness: Harness) -> None:
         optimizer.compile(Program(), trainset=[])
     with pytest.raises(UsageError, match="no argument 'budget'"):
         optimizer.compile(Program(), trainset=list(data(1)), budget=3)
+    with pytest.raises(UsageError, match="no model for the debugger"):
+        optimizer.compile(Program(), trainset=list(data(1)))
     with pytest.raises(UsageError, match="has no predictor"):
         optimizer.compile(dspy.Module(), trainset=list(data(1)))
 
@@ -267,3 +269,77 @@ def test_clusters_lose_no_diagnosis(rules: list[str]) -> None:
     assert sum(g.count for g in groups) == len(rules)
     assert [g.count for g in groups] == sorted((g.count for g in groups), reverse=True)
     assert {g.rule for g in groups} <= set(rules)
+
+
+def test_a_proposal_that_was_hardly_measured_is_not_accepted(harness: Harness) -> None:
+    def flaky(text: str) -> str:
+        if asked_for(text) == "code" and RULE in text:
+            raise TimeoutError("no answer")
+        return reply(text)
+
+    lm, _ = scripted(flaky)
+    for accept in ("improves", "always"):
+        evolved, _ = _compile(harness, lm, valset=False, accept=accept)
+        assert Candidate.of(evolved).instruction == SEED
+        assert "0 of 3 tasks could be compared" in evolved.detailed_results.batches[0].reason
+
+
+def test_dev_scores_are_compared_on_the_tasks_that_all_have(harness: Harness) -> None:
+    def answer(text: str) -> str:
+        field = asked_for(text)
+        if field == "new_instruction":
+            return "[[ ## new_instruction ## ]]\nShort.\n\n[[ ## completed ## ]]"
+        if field != "code":
+            return reply(text)
+        number = int(text.rsplit("to add ", 1)[-1].split()[0])
+        if "Short." not in text:  # the seed solves dev tasks 11 to 13
+            return fenced(solution(number, careful=number in (11, 12, 13)))
+        if number in (13, 14):  # the child's outage hides what it can't do
+            raise TimeoutError("no answer")
+        return fenced(solution(number, careful=number in (1, 2, 3, 4, 5, 6, 12)))
+
+    lm, _ = scripted(answer)
+    evolved, _ = _compile(harness, lm)
+    dev = evolved.detailed_results.dev
+    assert sorted((e.score, e.measured) for e in dev.values()) == [(50.0, 2), (75.0, 4)]
+    assert Candidate.of(evolved).instruction == SEED  # 2 of 2 shared tasks against 1 of 2
+
+
+def test_rejected_proposals_are_on_record(harness: Harness) -> None:
+    def leaky(text: str) -> str:
+        if asked_for(text) == "new_instruction":
+            return "[[ ## new_instruction ## ]]\nMind top_1, top_2, top_3, top_4, top_5, top_6.\n[[ ## completed ## ]]"
+        return reply(text)
+
+    lm, engine = scripted(leaky)
+    evolved, _ = _compile(harness, lm)
+    entry = evolved.detailed_results.evolution[1]
+    assert not entry.accepted and "names a function of the batch" in entry.reason
+    assert "Mind top_1" in next(t for t in reversed(engine.seen) if asked_for(t) == "new_instruction")
+
+
+def test_what_is_recorded_is_what_was_asked(harness: Harness, tmp_path: Path) -> None:
+    def indented(text: str) -> str:
+        if asked_for(text) == "new_instruction":
+            return f"[[ ## new_instruction ## ]]\nRules:\n    - one\n    - {RULE} \ud800\n\n[[ ## completed ## ]]"
+        return reply(text)
+
+    lm, _ = scripted(indented)
+    evolved, _ = _compile(harness, lm, run_dir=tmp_path / "run")
+    best = evolved.detailed_results.best
+    assert Candidate.of(evolved).key == best.key
+    assert evolved.generator.signature.instructions == best.instruction
+    assert (tmp_path / "run/training/final_prompt.txt").read_text().rstrip("\n") == best.instruction
+
+
+def test_every_finished_rollout_is_on_disk_when_a_batch_never_ends(harness: Harness, tmp_path: Path) -> None:
+    def refuses(text: str) -> str:
+        if "to add 13 to" in text:
+            raise ModelError("the key was withdrawn")
+        return reply(text)
+
+    lm, _ = scripted(refuses)
+    with pytest.raises(ModelError, match="withdrawn"):
+        _compile(harness, lm, run_dir=tmp_path / "run", num_threads=1)
+    rows = [json.loads(line) for line in (tmp_path / "run/training/rollouts.jsonl").read_text().splitlines()]
+    assert [r["task_id"] for r in rows] == ["t11", "t12"]

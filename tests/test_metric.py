@@ -25,7 +25,9 @@ def _judge(harness: Harness, code: str, **options: bool) -> tuple[float, bool, s
         ({}, False, (0.0, False, "error")),
         ({"plus": False}, False, (1.0, True, "passed")),
         ({"base": False}, False, (0.0, False, "error")),
-        ({"require_both": False}, False, (0.5, False, "error")),
+        ({"require_both": False}, False, (1.0, True, "error")),
+        ({"partial": True}, False, (2 / 3, False, "error")),
+        ({"partial": True, "plus": False}, False, (1.0, True, "passed")),
         ({"require_both": False}, True, (1.0, True, "passed")),
     ],
 )
@@ -76,8 +78,11 @@ def test_failures_are_few_and_distinct(harness: Harness) -> None:
 def test_misuse_is_told() -> None:
     with pytest.raises(UsageError, match="would judge nothing"):
         CodeMetric(data(1), base=False, plus=False)
-    with pytest.raises(DataError, match="1 of 1 tasks have no plus test"):
+    with pytest.raises(DataError, match="these tasks have none: 't1'"):
         CodeMetric([task(1, plus=())], base=False)
+    with pytest.raises(DataError, match="these tasks have none: 't2'"):
+        CodeMetric([task(1), task(2, plus=())], plus=True)
+    assert CodeMetric([task(1), task(2, plus=())]).plus
     with pytest.raises(DataError, match="two different tasks have the task_id 't1'"):
         CodeMetric([task(1), task(1, prompt="other")])
     with pytest.raises(DataError, match="has no task 'zzz'"):
@@ -87,3 +92,32 @@ def test_misuse_is_told() -> None:
 def test_copies_share_the_harness() -> None:
     metric = CodeMetric(data(1))
     assert copy.deepcopy(metric) is metric
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert unittest.TestCase().assertEqual(top_1([3]), 'expected-secret') is None",
+        "assert int('expected-secret' + str(top_1([3]))) == 1",
+        "assert top_1([3]).equals('expected-secret')",
+        "assert any(top_1([x]) == 'expected-secret' for x in (1, 2))",
+    ],
+)
+def test_no_form_of_assert_tells_what_is_expected(harness: Harness, test: str) -> None:
+    secret = task(1, setup="import unittest", base=(test,), plus=())
+    report = harness.check(secret, "def top_1(xs):\n    return 7")
+    assert not report.passed
+    assert "expected-secret" not in feedback(report)
+
+
+def test_what_the_problem_itself_shows_is_shown(harness: Harness) -> None:
+    shown = "assert top_1([1]) == 'in the open'"
+    public = task(1, prompt=f"Label a list.\n{shown}", base=(shown, "assert top_1([2]) == 'hidden'"), plus=())
+    text = feedback(harness.check(public, "def top_1(xs):\n    return 'no'"), public.prompt)
+    assert "in the open" in text and "hidden" not in text
+
+
+def test_code_typed_by_dspy(harness: Harness) -> None:
+    metric = CodeMetric(data(1), harness=harness)
+    (gold,) = data(1).examples()
+    assert metric(gold, dspy.Prediction(code=dspy.Code(code=solution(1, True)))).score == 1.0

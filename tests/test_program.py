@@ -70,9 +70,36 @@ def test_repairs_use_the_visible_examples_alone() -> None:
         assert Program(max_repairs=2)(prompt="No example here.").code == wrong
 
 
+@pytest.mark.parametrize("diagnosis", ["nonsense", "{}", TimeoutError("down")])
+def test_a_repair_that_fails_leaves_the_generators_code(diagnosis: str | Exception) -> None:
+    def answer(text: str) -> str:
+        if asked_for(text) == "code":
+            return fenced(CODE)
+        if isinstance(diagnosis, Exception):
+            raise diagnosis
+        return diagnosis
+
+    lm, _ = scripted(answer)
+    with dspy.context(lm=lm):
+        assert Program(max_repairs=1)(prompt="Reverse.\nassert rev('ab') == 'the example is wrong'").code == CODE
+
+
+def test_a_repair_that_passes_no_more_examples_is_dropped() -> None:
+    def answer(text: str) -> str:
+        if asked_for(text) == "code":
+            return fenced(CODE)
+        fixed = {"failure_class": "edge_case", "root_cause": "r", "rule": "R.", "fixed_code": "def rev(s): return 1"}
+        return f"[[ ## diagnosis ## ]]\n{json.dumps(fixed)}\n[[ ## completed ## ]]"
+
+    lm, _ = scripted(answer)
+    with dspy.context(lm=lm):
+        assert Program(max_repairs=3)(prompt="Reverse.\nassert rev('ab') == 'the example is wrong'").code == CODE
+
+
 def test_visible_examples() -> None:
     prompt = '"""\nReverse.\n    assert rev("ab") == "ba"\n>>> rev("x")\n\'x\'\n>>> broken(\n1\nassert nonsense(\n"""'
-    assert visible_examples(prompt) == ['assert rev("ab") == "ba"', "assert rev(\"x\") == 'x'"]
+    prompt += "\n>>> print(rev('ab'))\nba\n>>> rev('y')  # a comment\n'y'\n>>> x = 1\n1\n>>> rev(1)\nTraceback\n"
+    assert visible_examples(prompt) == ['assert rev("ab") == "ba"', "assert rev('x') == 'x'", "assert rev('y') == 'y'"]
 
 
 def test_saves_and_loads_as_dspy_programs_do(tmp_path: Path) -> None:
@@ -81,6 +108,10 @@ def test_saves_and_loads_as_dspy_programs_do(tmp_path: Path) -> None:
     lm, _ = scripted("x")
     loaded = Program(generator_lm=lm).load(tmp_path / "p.json")
     assert loaded.generator.lm is lm
+    other = dspy.LM("openai/cheap", api_key="x")
+    Program(generator_lm=other).save(tmp_path / "with_lm.json")
+    assert Program(generator_lm=lm).load(tmp_path / "with_lm.json").generator.lm is lm
+    assert Program().load(tmp_path / "with_lm.json").generator.lm.model == "openai/cheap"
     assert Candidate.of(loaded).instruction == "Write it well."
     assert json.loads((tmp_path / "p.json").read_text())["evoprompt_adapter"] == "code"
     assert GenerateCode.instructions != "Write it well."

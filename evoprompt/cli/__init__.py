@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -50,10 +51,14 @@ def _version(
 
 def main() -> NoReturn:
     """The console script: run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone is no reason to stop
     code = run()
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:  # closed by the shell: `>&-`
+                stream.flush()
         except OSError:
             code = code or 1
     if code:
@@ -69,7 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `evoprompt`; None means `sys.argv`.
 
     Returns:
-        0 done, 1 unexpected, 2 usage or bad data, 3 model, 4 sandbox, 130 interrupted.
+        0 done, 1 unexpected, 2 usage or bad data, 3 model, 4 sandbox, 5 results can't be written, 130 interrupted.
     """
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="evoprompt", standalone_mode=False)

@@ -50,7 +50,7 @@ class Display:
         logging.getLogger("evoprompt").addHandler(self._warnings)
         if self.console.is_terminal and not self.console.quiet:
             self._progress = Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
                 TimeElapsedColumn(), console=self.console, transient=True,
             )  # fmt: skip
             self._progress.start()

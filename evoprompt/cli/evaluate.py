@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import EvoPromptError, UsageError
 
 if TYPE_CHECKING:
+    from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.metric import CodeMetric
+    from evoprompt.rollout import Rollout
+
+WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
+SKIPPED = 2
+
+
+class BelowThreshold(EvoPromptError):
+    """The score is below `--fail-under`: exit code 1."""
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", help="A known data set (`evoprompt datasets`) or a JSON/JSONL file.")],
-    samples: Annotated[Path | None, typer.Option("--samples", help="JSONL of `{task_id, solution}`: judge these, no model needed.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Model that writes the solutions.")] = None,
-    program: Annotated[Path | None, typer.Option("--program", help="`program.json` of a run: its prompt and adapter.")] = None,
-    n_samples: Annotated[int, typer.Option("--n_samples", min=1, help="Solutions per task.")] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.0,
-    max_tokens: Annotated[int | None, typer.Option("--max_tokens", min=1)] = None,
-    api_base: Annotated[str | None, typer.Option("--api_base", help="URL of an OpenAI-compatible server.")] = None,
-    base_only: Annotated[bool, typer.Option("--base_only", help="Run the base tests alone.")] = False,
-    max_repairs: Annotated[int, typer.Option("--max_repairs", min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
-    num_threads: Annotated[int, typer.Option("--num_threads", min=1)] = 8,
-    seed: Annotated[int, typer.Option("--seed")] = 42,
-    output: Annotated[Path | None, typer.Option("--output", help="Write every result to this JSON file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`) or a JSON/JSONL file.")],
+    samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSONL of `{task_id, solution}` or `{task_id, completion}`, or a folder (`Mbpp_2/0.py`).")] = None,
+    model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
+    program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="`program.json` of a run: its prompt and adapter.")] = None,
+    n_samples: Annotated[int, typer.Option("--n_samples", rich_help_panel=MODEL, min=1, help="Solutions per task.")] = 1,
+    temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0)] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
+    api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
+    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 5,
+    seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
+    max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
+    base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
+    parallel: Annotated[int, typer.Option("--parallel", "--num_threads", rich_help_panel=TESTS, min=1, help="Calls and tests under way at once.")] = 8,
+    output: Annotated[Path | None, typer.Option("--output", rich_help_panel=OUT, help="Result file. Default: beside the samples, or below `results/evaluations`.")] = None,
+    fail_under: Annotated[float | None, typer.Option("--fail_under", rich_help_panel=OUT, min=0, max=100, help="Exit with 1 when the score in percent is below this.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUT, help="Print the summary as JSON.")] = False,
 ) -> None:  # fmt: skip
-    """Score a model, an evolved program, or solutions that you have already."""
-    from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import Models, build_program
+    """Score a model, an evolved program, or solutions that you have: pass@k on base and plus tests.
+
+    A killed evaluation goes on where it was when the same command is given again.
+    """
+    from evoprompt.cli.setup import Models
     from evoprompt.datasets import load_dataset
-    from evoprompt.evaluate import evaluate as run
     from evoprompt.metric import CodeMetric
 
     if (samples is None) == (model is None):
@@ -44,95 +58,131 @@ def evaluate(
     if samples is not None and program is not None:
         raise UsageError("--program needs --model: solutions in --samples are written already")
     data = load_dataset(dataset)
-    models = Models(model or "", None, None, temperature, max_tokens, api_base, 5, seed)
-    metric = CodeMetric(data, plus=not base_only)
-    with Display(simulated=models.simulated) as display, metric.harness:
+    models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed)
+    target = output or _default_output(dataset, samples, models)
+    metric = CodeMetric(data, plus=False if base_only else None)
+    with metric.harness:
         if samples is not None:
-            found = _judge(data, samples, metric, num_threads)
+            found, skipped = _given(data, samples, metric, parallel, target)
         else:
-            student = build_program(models, max_repairs=max_repairs)
-            if program is not None:
-                student.load(program)
-            counter = display.counter(f"{dataset}, {model}", len(data) * n_samples)
-            found = run(student, data, metric, samples=n_samples, num_threads=num_threads, on_done=counter)
-    if output is not None:
-        from evoprompt.runs import SCHEMA_VERSION, write_json
-
-        write_json(
-            output,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "dataset": dataset,
-                "data_hash": data.hash,
-                **found.model_dump(),
-            },
-        )
-    _show(found, f"{models.mark}pass@1 on {dataset}", as_json)
+            skipped = []
+            found = _written(data, models, program, max_repairs, metric, n_samples, parallel, target)
+    _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
+    for line in skipped:
+        typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
+    if fail_under is not None and (found.score is None or found.score < fail_under):
+        raise BelowThreshold(f"the score {found.score} is below --fail_under {fail_under:g}")
+    if skipped:
+        raise typer.Exit(SKIPPED)
 
 
-def _show(found: Evaluation, title: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(found.summary()))
-        return
-    typer.echo(f"{title}: {found}")
-    typer.echo("  ".join(f"{status} {n}" for status, n in found.statuses.items()))
+def _given(data: Dataset, path: Path, metric: CodeMetric, parallel: int, target: Path) -> tuple[Evaluation, list[str]]:
+    from evoprompt.cli.display import Display
+    from evoprompt.evaluate import Progress, judge, read_samples, summarize
+    from evoprompt.rollout import require_measured
+
+    samples, skipped = read_samples(path, data)
+    setup = {"samples": str(path), **_identity(data, metric)}
+    with Display() as display, Progress(_progress(target), setup) as progress:
+        _resumed(display, len(progress.known), len(samples))
+        count = display.counter(f"judging {path.name}", len(samples))
+        rollouts = judge(
+            samples, data, metric, num_threads=parallel, known=progress.known,
+            on_done=_both(progress, count),
+        )  # fmt: skip
+        require_measured(rollouts, 0.5)
+        found = summarize(rollouts)
+        _write(target, found, data, setup)
+        progress.finish()
+    return found, skipped
 
 
-def _judge(data: Dataset, path: Path, metric: CodeMetric, num_threads: int) -> Evaluation:
-    from concurrent.futures import ThreadPoolExecutor
+def _written(
+    data: Dataset, models: Models, program: Path | None, max_repairs: int,
+    metric: CodeMetric, n_samples: int, parallel: int, target: Path,
+) -> Evaluation:  # fmt: skip
+    from dataclasses import asdict
 
-    from evoprompt.errors import SandboxError
-    from evoprompt.evaluate import summarize
-    from evoprompt.rollout import Rollout, require_measured
+    from evoprompt.candidate import Candidate
+    from evoprompt.cli.display import Display
+    from evoprompt.cli.setup import build_program
+    from evoprompt.evaluate import Progress, evaluate
+    from evoprompt.runs import write_text
 
-    def judge(numbered: tuple[str, int, str]) -> Rollout:
-        task_id, sample, code = numbered
-        identity: dict[str, Any] = {
-            "candidate": "samples",
-            "task_id": task_id,
-            "sample": sample,
-            "code": code,
-        }
-        try:
-            report = metric.judge(data.by_id(task_id), code)
-        except SandboxError as e:
-            return Rollout(**identity, status="sandbox_error", error=str(e))
-        return Rollout(**identity, status=report.status, score=metric.score(report), report=report)
-
-    with ThreadPoolExecutor(num_threads) as pool:
-        rollouts = list(pool.map(judge, _read_samples(data, path)))
-    require_measured(rollouts, 0.5)
-    return summarize(rollouts)
-
-
-def _read_samples(data: Dataset, path: Path) -> list[tuple[str, int, str]]:
-    known = {t.task_id for t in data}
-    seen: dict[str, int] = {}
-    found: list[tuple[str, int, str]] = []
-    problems: list[str] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"--samples {str(path)!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}: line {number}"
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            problems.append(f"{where}: not JSON")
-            continue
-        if not isinstance(row, dict) or not isinstance(row.get("solution"), str):
-            problems.append(f"{where}: must be an object with 'task_id' and the text 'solution'")
-        elif str(row.get("task_id")) not in known:
-            problems.append(f"{where}: the data set has no task {row.get('task_id')!r}")
-        else:
-            task_id = str(row["task_id"])
-            found.append((task_id, seen.get(task_id, 0), row["solution"]))
-            seen[task_id] = seen.get(task_id, 0) + 1
-    if not found and not problems:
-        problems.append(f"{path}: holds no sample")
-    if problems:
-        raise DataError(*problems[:20])
+    student = build_program(models, max_repairs=max_repairs)
+    if program is not None:
+        student.load(program)
+    if target.exists():
+        raise UsageError(f"{str(target)!r} exists already, and its solutions were paid for; give another --output")
+    candidate = Candidate.of(student)
+    # Where the server stands may change between two runs; what it is asked may not.
+    asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries")}
+    setup = {**asked, "instruction": candidate.instruction, "max_repairs": max_repairs}
+    setup |= _identity(data, metric)
+    with Display(simulated=models.simulated) as display, Progress(_progress(target), setup) as progress:
+        _resumed(display, len(progress.known), len(data) * n_samples)
+        count = display.counter(f"{data.name}, {models.model}", len(data) * n_samples)
+        found = evaluate(
+            student, data, metric, samples=n_samples, num_threads=parallel, known=progress.known,
+            on_done=_both(progress, count),
+        )  # fmt: skip
+        rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
+        write_text(target.with_name(target.name.removesuffix("_eval_results.json") + ".jsonl"), "\n".join(rows) + "\n")
+        _write(target, found, data, setup)
+        progress.finish()
     return found
+
+
+def _both(first: Callable[[Rollout], None], second: Callable[[Rollout], None]) -> Callable[[Rollout], None]:
+    def call(rollout: Rollout) -> None:
+        first(rollout)
+        second(rollout)
+
+    return call
+
+
+def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    limits = {"limits": asdict(metric.harness.limits), "input_limits": asdict(metric.harness.input_limits)}
+    return {"data_hash": data.hash, "plus": metric.plus, **limits}
+
+
+def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
+    from evoprompt.evaluate import evalplus_results
+    from evoprompt.runs import write_json
+
+    write_json(target, evalplus_results(found, data, setup))
+
+
+def _default_output(dataset: str, samples: Path | None, models: Models) -> Path:
+    if samples is not None:
+        stem = samples.name if samples.is_dir() else samples.name.removesuffix(".jsonl")
+        return samples.parent / f"{stem}_eval_results.json"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "--", models.model)
+    folder = re.sub(r"[^A-Za-z0-9._-]+", "--", Path(dataset).stem)
+    return Path("results") / "evaluations" / folder / f"{name}_temp_{models.temperature:g}_eval_results.json"
+
+
+def _progress(target: Path) -> Path:
+    return target.with_name(f"{target.name}.progress")
+
+
+def _resumed(display: Any, known: int, total: int) -> None:
+    if known:
+        display.say(f"going on where the last run stopped: {known} of {total} are done")
+
+
+def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({**found.summary(), "output": str(target)}))
+        return
+    for suite, rates in found.pass_at_k.items():
+        label = "base" if suite == "base" else "base + plus"
+        for k, rate in rates.items():
+            typer.echo(f"{title}  {label:<12} {k:<9} {rate}")
+    statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
+    typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
+    if found.unmeasured:
+        typer.echo(f"{found.unmeasured} samples were not measured and are in no score")
+    typer.echo(f"details: {target}")

@@ -45,7 +45,7 @@ def train(
     debugger_model: Annotated[str | None, typer.Option("--debugger_model", rich_help_panel=MODEL, help="Model that explains failures. Default: --model.")] = None,
     optimizer_model: Annotated[str | None, typer.Option("--optimizer_model", rich_help_panel=MODEL, help="Model that rewrites the prompt. Default: --model.")] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server (vLLM, llama.cpp, …).")] = None,
-    temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, help="Sampling temperature of all roles.")] = 0.0,
+    temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0, help="Sampling temperature of all roles.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 5,
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
@@ -55,9 +55,9 @@ def train(
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=SEARCH, help="Seed of the batches, and of models that take one.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", rich_help_panel=SEARCH, min=1, help="Calls and tests under way at once.")] = 8,
     skip_evaluations: Annotated[bool, typer.Option("--skip_evaluations", rich_help_panel=SEARCH, help="No evaluation on dev or test tasks.")] = False,
-    base_test: Annotated[bool, typer.Option("--base_test", rich_help_panel=TESTS, help="Judge by the base tests. Neither flag: by both.")] = False,
+    base_test: Annotated[bool, typer.Option("--base_test", rich_help_panel=TESTS, help="Judge by the base tests. Neither flag: by both, where a task has plus tests, and both must pass.")] = False,
     plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
-    require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: score only what passes both, instead of half for one.")] = False,
+    require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
 ) -> None:  # fmt: skip
     """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN."""
@@ -89,14 +89,14 @@ def train(
 
 
 def _metric(data: dict[str, Dataset], base_test: bool, plus_test: bool, require_both: bool) -> CodeMetric:
-    """Neither flag asks for both suites and wants both passed; both flags score half for one of them."""
+    """Neither flag asks for base and, where there are any, plus tests, and wants both passed."""
     from evoprompt.metric import CodeMetric
 
     neither = not (base_test or plus_test)
     return CodeMetric(
         [t for d in data.values() for t in d],
         base=base_test or neither,
-        plus=plus_test or neither,
+        plus=None if neither else plus_test,
         require_both=require_both or not (base_test and plus_test),
     )
 

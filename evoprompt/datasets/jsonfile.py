@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from evoprompt.tasks import Task
 FIELDS = ("task_id", "prompt", "code", "test", "plus_test", "entry_point", "setup", "atol")
 REQUIRED = ("task_id", "prompt", "test")
 MAX_PROBLEMS = 20
+MAX_ATOL = 1e9
 
 
 def read_tasks(
@@ -71,6 +71,8 @@ def _parse(content: bytes, name: str) -> list[tuple[str, Any]]:
         if first == "[" or "\n" not in text.strip():
             raise DataError(f"{name}: line {e.lineno}: not JSON: {e.msg}") from e
         return _parse_lines(text, name)
+    except ValueError as e:  # an integer of more than 4,300 digits
+        raise DataError(f"{name}: {e}") from e
     if isinstance(whole, list):
         return [(f"item {i}", item) for i, item in enumerate(whole, 1)]
     if isinstance(whole, dict) and ("prompt" in whole or "test_list" in whole):
@@ -85,8 +87,8 @@ def _parse_lines(text: str, name: str) -> list[tuple[str, Any]]:
             continue
         try:
             items.append((f"line {number}", json.loads(line)))
-        except (json.JSONDecodeError, RecursionError) as e:
-            problems.append(f"{name}: line {number}: not JSON: {getattr(e, 'msg', 'nested too deeply')}")
+        except (ValueError, RecursionError) as e:
+            problems.append(f"{name}: line {number}: not JSON: {getattr(e, 'msg', None) or e}")
     if problems:
         raise DataError(*problems[:MAX_PROBLEMS])
     return items
@@ -106,11 +108,12 @@ def _task(item: Any, source: str) -> tuple[Task | None, list[str]]:
         wrong.append(f"field 'task_id': must be a number or a string, not {task_id!r:.80}")
     if "prompt" in item and (not isinstance(prompt, str) or not prompt.strip()):
         wrong.append(f"field 'prompt': must be text, not {prompt!r:.80}")
+    wrong += [f"field {k!r}: holds half a surrogate pair" for k, v in item.items() if not _encodes(v)]
     for key in ("code", "setup", "entry_point"):
         if not isinstance(item.get(key, ""), str):
             wrong.append(f"field {key!r}: must be text, not {item[key]!r:.80}")
     atol = item.get("atol", 0.0)
-    if isinstance(atol, bool) or not isinstance(atol, int | float) or not (math.isfinite(atol) and atol >= 0):
+    if isinstance(atol, bool) or not isinstance(atol, int | float) or not 0 <= atol <= MAX_ATOL:
         wrong.append(f"field 'atol': must be a number ≥ 0, not {atol!r:.80}")
     base, plus = _asserts(item, "test", wrong), _asserts(item, "plus_test", wrong)
     if wrong:
@@ -138,6 +141,15 @@ def _task(item: Any, source: str) -> tuple[Task | None, list[str]]:
         ),
         [],
     )  # fmt: skip
+
+
+def _encodes(value: Any) -> bool:
+    """Whether a value's texts can be written to a file and sent to a model."""
+    try:
+        "".join(map(str, value) if isinstance(value, list) else [str(value)]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _asserts(item: dict[str, Any], field: str, wrong: list[str]) -> tuple[str, ...]:

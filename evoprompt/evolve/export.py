@@ -9,11 +9,13 @@ import dspy
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.record import BatchDone, BatchRecord, DevDone, Event, Results, Started
+from evoprompt.evolve.record import BatchDone, BatchRecord, DevDone, Event, Results, RolloutDone, Started
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout
-from evoprompt.runs import ResultsTree
+from evoprompt.runs import ResultsTree, storage
 from evoprompt.tasks import Task
+
+ROLLOUTS = "training/rollouts.jsonl"
 
 
 class TreeWriter:
@@ -33,6 +35,9 @@ class TreeWriter:
         """Write what the event tells."""
         if isinstance(event, Started):
             self._write_best(event.seed)
+        elif isinstance(event, RolloutDone):
+            # The one file that knows of a batch that was never finished: its calls were paid for.
+            self._tree.line(ROLLOUTS, event.rollout.model_dump_json())
         elif isinstance(event, BatchDone):
             self._batch(event.record)
             self._state(event.results, event.record.epoch, event.record.batch)
@@ -101,8 +106,9 @@ def write_program(tree: ResultsTree, program: dspy.Module) -> None:
     bare = program.deepcopy()
     bare.set_lm(None)
     temporary = tree.program.with_name(".program.json")
-    bare.save(temporary)
-    temporary.replace(tree.program)
+    with storage(tree.program):
+        bare.save(temporary)
+        temporary.replace(tree.program)
 
 
 def write_evaluation(

@@ -72,7 +72,7 @@ def accepts(comparison: Comparison, rule: Accept) -> tuple[bool, str]:
     """Decide whether the child replaces its parent, and say why."""
     n, parent, child = comparison.paired_tasks, comparison.parent_score, comparison.child_score
     if parent is None or child is None:
-        return rule == "always", "accepted unmeasured (accept=always)" if rule == "always" else "not measured"
+        return False, "not measured"
     change = f"{parent:.1f} % to {child:.1f} % on {n} tasks"
     if rule == "always":
         return True, f"accept=always: {change}"

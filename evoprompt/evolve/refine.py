@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation, summarize
-from evoprompt.evolve.judgement import accepts, compare, screen
+from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
     BatchDone,
@@ -26,7 +26,7 @@ from evoprompt.evolve.record import (
     Started,
 )
 from evoprompt.evolve.triage import cluster, triage
-from evoprompt.lm.resolve import explain_lm_error, redact
+from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import failures_of
 from evoprompt.program import Program
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
@@ -78,12 +78,17 @@ class Refine:
 
     @property
     def best(self) -> Candidate:
-        """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one."""
-        scored = {k: e.score for k, e in self._dev.items() if e.score is not None}
-        if not scored:
+        """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one.
+
+        Scores are compared on the dev tasks that were measured with every candidate.
+        """
+        scores = {k: {r.task_id: r.score for r in e.rollouts if r.score is not None} for k, e in self._dev.items()}
+        shared = set.intersection(*map(set, scores.values())) if scores else set()
+        if not shared:
             return self.current
-        top = max(scored.values())
-        return min((self._candidates[k] for k, s in scored.items() if s == top), key=lambda c: c.length)
+        totals = {k: sum(found[t] for t in sorted(shared)) for k, found in scores.items()}
+        top = max(totals.values())
+        return min((self._candidates[k] for k, total in totals.items() if total == top), key=lambda c: c.length)
 
     def results(self) -> Results:
         """The state of the search as plain data."""
@@ -113,7 +118,7 @@ class Refine:
         self._tell(BatchDone(record, self.results()))
 
     def _improve(self, record: BatchRecord, tasks: list[Task]) -> BatchRecord:
-        failed = [r for r in record.rollouts if r.measured and r.status != "passed"]
+        failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         if not failed:
             return record.model_copy(update={"reason": "nothing failed, nothing to propose"})
         diagnosed = self._diagnose(failed, {t.task_id: t for t in tasks})
@@ -125,17 +130,19 @@ class Refine:
         known = [e.instruction for e in self._entries.values()]
         problem = screen(proposal, known, tasks, self._options.max_instruction_chars)
         if problem is not None:
-            return record.model_copy(update={"reason": f"proposal rejected: {problem}"})
-        child = record.parent.child(proposal.strip())
+            reason = f"proposal rejected: {problem}"
+            if proposal:
+                child = record.parent.child(proposal)
+                self._entries.setdefault(child.key, self._entry(record, child, False, reason, None))
+            return record.model_copy(update={"reason": reason})
+        child = record.parent.child(proposal)
         rollouts = self._roll("proposal", child, tasks)
         comparison = compare(record.rollouts, rollouts)
         accepted, reason = accepts(comparison, self._options.accept)
+        if comparison.paired_tasks < (1 - self._options.max_unmeasured) * len(tasks):
+            accepted, reason = False, f"only {comparison.paired_tasks} of {len(tasks)} tasks could be compared"
         self._candidates[child.key] = child
-        self._entries[child.key] = EvolutionEntry(
-            id=child.key, instruction=child.instruction, parent=record.parent.key, generation=child.generation,
-            epoch=record.epoch, batch=record.batch, proposed_because=groups, accepted=accepted, reason=reason,
-            batch_score=comparison.child_score, parent_batch_score=comparison.parent_score,
-        )  # fmt: skip
+        self._entries[child.key] = self._entry(record, child, accepted, reason, comparison)
         return record.model_copy(
             update={
                 "child": child, "child_rollouts": rollouts, "accepted": accepted, "reason": reason,
@@ -143,6 +150,23 @@ class Refine:
                 "parent_score": comparison.parent_score, "child_score": comparison.child_score,
             }
         )  # fmt: skip
+
+    def _entry(
+        self, record: BatchRecord, child: Candidate, accepted: bool, reason: str, comparison: Comparison | None
+    ) -> EvolutionEntry:
+        return EvolutionEntry(
+            id=child.key,
+            instruction=child.instruction,
+            parent=record.parent.key,
+            generation=child.generation,
+            epoch=record.epoch,
+            batch=record.batch,
+            proposed_because=record.groups,
+            accepted=accepted,
+            reason=reason,
+            batch_score=comparison.child_score if comparison else None,
+            parent_batch_score=comparison.parent_score if comparison else None,
+        )
 
     def _diagnose(self, failed: list[Rollout], tasks: dict[str, Task]) -> tuple[Diagnosed, ...]:
         found = self._runner.map(lambda r: self._one_diagnosis(r, tasks[r.task_id]), failed)
@@ -154,7 +178,7 @@ class Refine:
             return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain)
         if rollout.report is None:
             return None
-        failures = failures_of(rollout.report)
+        failures = failures_of(rollout.report, task.prompt)
         diagnosis: Diagnosis | None = _ask(
             lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
             f"debugger, task {task.task_id}",
@@ -188,6 +212,8 @@ class Refine:
             return
         rollouts = self._roll("dev", candidate, dev)
         require_measured(rollouts, self._options.max_unmeasured)
+        if not all(r.measured for r in rollouts):
+            rollouts = self._roll("dev", candidate, dev)  # once more; what was measured is not run again
         evaluation = self._dev[candidate.key] = summarize(rollouts)
         logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
         self._tell(DevDone(epoch, batch, candidate, evaluation, self.results()))
@@ -233,5 +259,5 @@ def _ask(call: Callable[[], Answer], who: str) -> Answer | None:
         fatal = explain_lm_error(e)
         if fatal is not None:
             raise fatal from e
-        logger.warning("%s: no answer from the model: %s", who, redact(str(e)))
+        logger.warning("%s: no answer from the model: %s", who, one_line(e))
     return None

@@ -96,8 +96,10 @@ class EvoPrompt(Teleprompter):
         train, dev = self._tasks(trainset), self._tasks(valset or ())
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
+        roles = student if isinstance(student, Program) else Program()
+        if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
+            raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
         with self._listeners(student) as tell:
-            roles = student if isinstance(student, Program) else Program()
             runner = Runner(student, self.metric, num_threads=self.options.num_threads)
             search = Refine(Candidate.of(student), roles, runner, self.options, tell)
             search.run(train, dev)

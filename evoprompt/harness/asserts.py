@@ -203,11 +203,14 @@ class _Splitter(ast.NodeTransformer):
 
     def _is_chain(self, node: ast.expr) -> bool:
         called = False
-        plain_method = False
+        plain_method = later_arguments = False
         while not isinstance(node, ast.Name):
             match node:
                 case ast.Call(func=inner):
                     called = True
+                    later_arguments = later_arguments or (
+                        not isinstance(inner, ast.Name) and bool(node.args or node.keywords)
+                    )
                 case ast.Subscript(value=inner):
                     pass
                 case ast.Attribute(value=inner, attr=attribute):
@@ -216,7 +219,11 @@ class _Splitter(ast.NodeTransformer):
                     return False
             node = inner
         # A class makes objects of its own; the methods of a plain answer are the judge's to call.
-        return called and node.id in self.provided and (node.id[:1].isupper() or not plain_method)
+        if not called or node.id not in self.provided:
+            return False
+        if later_arguments and not plain_method and not node.id[:1].isupper():
+            raise _Unsplittable  # `f(3).equals(expected)` would hand over what is expected
+        return node.id[:1].isupper() or not plain_method
 
 
 def _names(node: ast.AST) -> frozenset[str]:

@@ -250,7 +250,9 @@ class _Run:
             return _Finding("passed" if held else "failed", answered.observed)
         finding = self._unanswered(reply)
         status: Status = finding.status if finding.final else "failed"
-        return _Finding(status, f"{answered.observed}; comparing it {finding.observed}")
+        # Not the message: it may quote the expected value, and what is observed is told to models.
+        how = finding.observed if finding.final else f"raised {finding.exception}"
+        return _Finding(status, f"{answered.observed}; comparing it {how}")
 
     def _unanswered(self, reply: Reply) -> _Finding:
         """What a reply means that is not the one hoped for. Nothing in it is believed but that."""

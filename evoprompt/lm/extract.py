@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from evoprompt.lm.reply import HEADER, code_sections, strip_thinking
 
-__all__ = ["extract_code"]
+__all__ = ["code_text", "extract_code", "scrub"]
 
 _PARSE_CALLS = 800
 _PARSE_CHARS = 3_000_000
@@ -63,6 +63,18 @@ def extract_code(reply: str, entry_point: str = "") -> str:
         if found:
             return found
     return ""
+
+
+def code_text(prediction: object) -> str:
+    """The `code` of a prediction as text, also where the signature types it `dspy.Code`; empty without one."""
+    value = getattr(prediction, "code", None)
+    inner = getattr(value, "code", value)
+    return inner if isinstance(inner, str) else ""
+
+
+def scrub(text: str) -> str:
+    """The text without lone surrogates, which no file and no request can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class _Candidate(NamedTuple):

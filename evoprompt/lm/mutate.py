@@ -35,11 +35,8 @@ CONCEPTS: tuple[str, ...] = (
 """What a defect can be about. `logic` is a plain mistake that no general rule prevents."""
 
 _EVERYWHERE = (
-    ("case", "X.lower()", "X"),
-    ("case", "X.casefold()", "X"),
-    ("whitespace", "X.strip()", "X"),
-    ("whitespace", "X.lstrip()", "X"),
-    ("whitespace", "X.rstrip()", "X"),
+    *(("case", f"X.{method}()", "X") for method in ("lower", "casefold")),
+    *(("whitespace", f"X.{method}()", "X") for method in ("strip", "lstrip", "rstrip")),
     ("whitespace", "X.split()", "X.split(' ')"),
     ("rounding", "round(X, Y)", "X"),
     ("rounding", "round(X)", "int(X)"),
@@ -49,8 +46,7 @@ _EVERYWHERE = (
 """Habits that are lost in the whole program at once."""
 
 _ONCE = (
-    ("empty", "max(X, default=Y)", "max(X)"),
-    ("empty", "min(X, default=Y)", "min(X)"),
+    *(("empty", f"{best}(X, default=Y)", f"{best}(X)") for best in ("max", "min")),
     ("negative", "max(0, X)", "X"),
     ("negative", "max(X, 0)", "X"),
     ("zero", "X / Y if N else Z", "X / Y"),
@@ -74,10 +70,7 @@ _ONCE = (
     ("boundary", "range(X, Y + 1)", "range(X, Y)"),
     ("boundary", "range(X, Y + 1, Z)", "range(X, Y, Z)"),
     ("boundary", "X[:Y + 1]", "X[:Y]"),
-    ("mutation", "N = list(M)", "N = M"),
-    ("mutation", "N = dict(M)", "N = M"),
-    ("mutation", "N = M.copy()", "N = M"),
-    ("mutation", "N = M[:]", "N = M"),
+    *(("mutation", f"N = {copy}", "N = M") for copy in ("list(M)", "dict(M)", "M.copy()", "M[:]")),
     ("order", "X.sort()", "pass"),
     ("order", "sorted(X)", "list(X)"),
     ("order", "sorted(X, reverse=Y)", "sorted(X)"),

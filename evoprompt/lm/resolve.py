@@ -19,7 +19,7 @@ from evoprompt.errors import ModelError, UsageError
 if TYPE_CHECKING:
     import dspy
 
-__all__ = ["LMSettings", "adapter_for", "explain_lm_error", "redact", "resolve_lm"]
+__all__ = ["LMSettings", "adapter_for", "explain_lm_error", "one_line", "redact", "resolve_lm"]
 
 logger = logging.getLogger(__name__)
 
@@ -120,23 +120,23 @@ def explain_lm_error(exc: BaseException) -> ModelError | None:
         if isinstance(cause, ModelError):
             return cause
     if isinstance(exc, ImportError):
-        return ModelError(f"a package that the model's provider needs is missing: {_line(exc)}")
+        return ModelError(f"a package that the model's provider needs is missing: {one_line(exc)}")
     if not isinstance(exc, e.LMError) or isinstance(exc, e.ContextWindowExceededError):
         return None
     model = f"model {exc.model or 'of this run'!r}"
     if isinstance(exc, e.LMAuthError):
         keys = " or ".join(getattr(exc, "env_keys", ()) or _key_names(exc.model or "") or ("the provider's key",))
-        return ModelError(f"{model}: the provider refused the key ({_line(exc)}): check {keys}")
+        return ModelError(f"{model}: the provider refused the key ({one_line(exc)}): check {keys}")
     if isinstance(exc, e.LMBillingError):
-        return ModelError(f"{model}: no credit left ({_line(exc)}): check the account's quota and billing")
+        return ModelError(f"{model}: no credit left ({one_line(exc)}): check the account's quota and billing")
     if isinstance(exc, e.LMUnsupportedModelError):
-        return ModelError(f"{model} is unknown to its provider ({_line(exc)}): check --model")
+        return ModelError(f"{model} is unknown to its provider ({one_line(exc)}): check --model")
     if isinstance(exc, e.LMConfigurationError | e.LMUnsupportedFeatureError):
-        return ModelError(f"{model} can't be called like this: {_line(exc)}")
+        return ModelError(f"{model} can't be called like this: {one_line(exc)}")
     if isinstance(exc, e.LMTransportError) and _nobody_there(exc):
-        return ModelError(f"{model} can't be reached ({_line(exc)}): check --api_base, the network and the server")
+        return ModelError(f"{model} can't be reached ({one_line(exc)}): check --api_base, the network and the server")
     if isinstance(exc, e.LMInvalidRequestError) and _every_request_is_bad(exc):
-        return ModelError(f"{model} refuses our requests ({_line(exc)}): check --api_base and the model's settings")
+        return ModelError(f"{model} refuses our requests ({one_line(exc)}): check --api_base and the model's settings")
     return None
 
 
@@ -316,7 +316,7 @@ def _every_request_is_bad(exc: Any) -> bool:
     return exc.status in (404, 405) or re.search(settings, text) is not None
 
 
-def _line(exc: BaseException) -> str:
+def one_line(exc: BaseException) -> str:
     """The first line of an error's own message, short and without keys."""
     text = str(getattr(exc, "message", "") or exc).strip()
     first = redact(text.splitlines()[0] if text else type(exc).__name__)

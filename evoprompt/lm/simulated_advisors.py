@@ -20,7 +20,6 @@ from evoprompt.lm.simulated_concepts import (
     sentences,
     stated_rules,
     topics,
-    word_count,
 )
 from evoprompt.lm.simulated_text import Reading, fenced, json_list, parsed
 
@@ -146,7 +145,7 @@ class Optimizer:
         kept += self._rules(_untried(stated, missing, reading, world.rules_per_call), *where)
         if chance(*where, "chatter") < (world.chatter if counts else 0.5):
             kept.append(pick(sayings("chatter"), *where, "chat"))
-        text = _joined(kept if word_count(" ".join(kept)) <= world.long else _merged(kept))
+        text = _joined(kept if len(" ".join(kept).split()) <= world.long else _merged(kept))
         limit = _LIMIT.search(reading.inputs.get("length_limit", ""))
         return shortened(text, int(limit[1])) if limit else text
 

@@ -6,11 +6,11 @@ import ast
 import math
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 from evoprompt.datasets import load_dataset
 from evoprompt.lm.mutate import defects
-from evoprompt.lm.simulated_concepts import World, chance, concepts, is_vague, pick, sayings, stated_rules, word_count
+from evoprompt.lm.simulated_concepts import World, chance, concepts, is_vague, pick, sayings, stated_rules
 from evoprompt.lm.simulated_text import Reading, fenced, normal
 from evoprompt.tasks import Task
 
@@ -34,7 +34,7 @@ class Coder:
         Raises:
             DataError: The shipped tasks can't be read.
         """
-        tasks = load_dataset("starter") if self._tasks is None else self._tasks
+        tasks = _starter() if self._tasks is None else self._tasks
         return tuple(sorted((t for t in tasks if t.code), key=lambda t: -len(t.prompt)))
 
     def recognise(self, reading: Reading) -> Task | None:
@@ -61,7 +61,7 @@ class Coder:
         """The concepts that go wrong in this reply."""
         instruction, world = self.instruction(task, reading), self.world
         stated, vague, shown = stated_rules(instruction), is_vague(instruction), _shown(reading)
-        diluted = math.exp((world.free_words - word_count(instruction)) / world.dilution)
+        diluted = math.exp((world.free_words - len(instruction.split())) / world.dilution)
         follow = world.follow * min(1.0, diluted)
         wrong: set[str] = set()
         for concept in self.prone(task):
@@ -114,6 +114,11 @@ class Coder:
         """What the programmer is told: by the system, or before the problem in a plain message."""
         before, found, _ = normal(reading.user).partition(normal(task.prompt)[:40])
         return reading.instruction or (before if found else "")
+
+
+@cache
+def _starter() -> tuple[Task, ...]:
+    return tuple(load_dataset("starter"))
 
 
 def _shown(reading: Reading) -> set[str]:

@@ -153,11 +153,6 @@ def sentences(text: str) -> list[str]:
     return [p.strip() for p in parts if re.search(r"\w", p)]
 
 
-def word_count(text: str) -> int:
-    """The length of a text in words."""
-    return len(text.split())
-
-
 def _clauses(text: str) -> list[str]:
     """The text in lower case, cut where a new thought starts; double negations resolved."""
     lowered = re.sub(r"[ \t]+", " ", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))

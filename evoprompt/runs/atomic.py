@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from evoprompt.errors import StorageError
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically and durably, creating its folders.
 
     Raises:
-        OSError: It can't be written; an older file at `path` is untouched.
+        StorageError: It can't be written; an older file at `path` is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+        _fill(handle, Path(temporary), path, text)
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turns a failure to write below `path` into one line for people.
+
+    Raises:
+        StorageError: Naming the path and the system's reason.
+    """
+    try:
+        yield
+    except OSError as e:
+        raise StorageError(f"can't write {str(path)!r}: {e.strerror or e}; what was written before is whole") from e
+
+
+def _fill(handle: int, temporary: Path, path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

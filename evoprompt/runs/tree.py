@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UsageError
-from evoprompt.runs.atomic import write_json, write_text
+from evoprompt.runs.atomic import storage, write_json, write_text
 from evoprompt.tasks import Task
 
 SCHEMA_VERSION = 1
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk silences; the next result that can't be written says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Stop logging to the file."""
+        logging.getLogger("evoprompt").removeHandler(self)
 
 
 class ResultsTree:
@@ -69,12 +77,21 @@ class ResultsTree:
         for task, record in records:
             self.json(f"{folder}/individual_tasks/{task.slug}.json", {"task_id": task.task_id, **record})
 
+    def line(self, name: str, text: str) -> None:
+        """Append one line to a file, at once."""
+        path = self.root / name
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text + "\n")
+
     @contextlib.contextmanager
     def log(self) -> Iterator[None]:
         """Copy what evoprompt logs to `logs/experiment.log` while the context is open."""
         path = self.root / "logs" / "experiment.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         logger = logging.getLogger("evoprompt")
         before = logger.level

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import sys
-import time
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -164,11 +163,9 @@ def test_no_code(reply: str) -> None:
     ],
     ids=lambda junk: repr(junk[:12]),
 )
-def test_a_megabyte_of_junk_takes_no_time(junk: str) -> None:
-    start = time.perf_counter()
-    extract_code(junk, "f")
-    # Seconds on a loaded machine; the quadratic versions of this took minutes.
-    assert time.perf_counter() - start < 8
+def test_a_megabyte_of_junk_comes_to_an_end(junk: str) -> None:
+    # The quadratic versions of this took minutes: a suite that hangs here has found one again.
+    assert isinstance(extract_code(junk, "f"), str)
 
 
 @settings(max_examples=300, deadline=None)

@@ -24,7 +24,7 @@ from evoprompt.lm.extract import extract_code
 from evoprompt.lm.simulated import SimulatedEngine, World
 from evoprompt.lm.simulated_advisors import diagnose
 from evoprompt.lm.simulated_coder import Coder
-from evoprompt.lm.simulated_concepts import concepts, stated_rules, word_count
+from evoprompt.lm.simulated_concepts import concepts, stated_rules
 from evoprompt.lm.simulated_text import read
 from evoprompt.tasks import Task
 from signatures import Attempt, DebugCode, Failure, FailureGroup, GenerateCode, OptimizePrompt
@@ -386,4 +386,4 @@ def test_long_instructions_are_merged_and_keep_their_rules(adapter: Any) -> None
             text = improve(current_instruction=text, failures=groups, attempts=[]).new_instruction
             stated.add(concept)
             assert stated_rules(text) == stated
-            assert word_count(text) <= 90
+            assert len(text.split()) <= 90

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,25 +11,28 @@ from pydantic import BaseModel, ConfigDict
 
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
+from evoprompt.evaluate.statistics import Rate, estimate, wilson
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
-from evoprompt.tasks import Task
+from evoprompt.tasks import Suite, Task
 
-Z95 = 1.959963984540054
+KS = (1, 10, 100)
 
 
 class Evaluation(BaseModel):
-    """The result of evaluating one candidate.
+    """The result of evaluating one candidate, or given samples.
 
     Attributes:
         score: Mean score of the measured rollouts in percent, equal weight per task; None when nothing was
             measured.
-        low: Lower end of the 95 % Wilson score interval, in percent.
+        low: Lower end of its 95 % interval, in percent.
         high: Upper end.
         tasks: Number of tasks asked for.
         measured: Number of rollouts with a verdict.
         unmeasured: Number of rollouts that failed for reasons other than the code. They are in no score.
         statuses: Number of rollouts by status.
+        pass_at_k: For each suite that ran (`base`, `plus`), pass@1, pass@10 and pass@100 as far as every
+            task has that many samples. A sample passes plus only if it passes base as well.
         rollouts: Every rollout, in the order of the tasks.
     """
 
@@ -43,10 +45,11 @@ class Evaluation(BaseModel):
     measured: int
     unmeasured: int
     statuses: dict[str, int]
+    pass_at_k: dict[Suite, dict[str, Rate]]
     rollouts: tuple[Rollout, ...]
 
     def __str__(self) -> str:
-        """One line for people: `62.5 % [42.7, 78.8], 24 of 24 tasks measured`."""
+        """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
         if self.score is None:
             return f"nothing measured ({self.unmeasured} failures of the model or the sandbox)"
         text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {self.tasks} tasks"
@@ -57,33 +60,14 @@ class Evaluation(BaseModel):
         return self.model_dump(exclude={"rollouts"})
 
 
-def wilson(passed: float, total: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion (Wilson, JASA 22, 1927).
-
-    Args:
-        passed: Number of successes; a mean of partial scores times `total` is allowed.
-        total: Number of trials.
-
-    Returns:
-        `(low, high)` in [0, 1]; `(0, 1)` without a trial.
-    """
-    if total <= 0:
-        return 0.0, 1.0
-    p = min(max(passed / total, 0.0), 1.0)
-    centre = p + Z95**2 / (2 * total)
-    half = Z95 * math.sqrt(p * (1 - p) / total + Z95**2 / (4 * total**2))
-    scale = 1 + Z95**2 / total
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
-
-
 def summarize(rollouts: Sequence[Rollout]) -> Evaluation:
-    """Turn rollouts into an evaluation. Unmeasured ones are counted and left out of the score."""
-    per_task: dict[str, list[float]] = {}
+    """Turn rollouts into an evaluation. Unmeasured ones are counted and left out of every score."""
+    by_task: dict[str, list[Rollout]] = {}
     for r in rollouts:
-        if r.score is not None:
-            per_task.setdefault(r.task_id, []).append(r.score)
-    means = [sum(v) / len(v) for v in per_task.values()]
-    measured = sum(len(v) for v in per_task.values())
+        if r.measured:
+            by_task.setdefault(r.task_id, []).append(r)
+    means = [sum(r.score or 0.0 for r in found) / len(found) for found in by_task.values()]
+    measured = sum(map(len, by_task.values()))
     low, high = wilson(sum(means), len(means))
     return Evaluation(
         score=100 * sum(means) / len(means) if means else None,
@@ -93,8 +77,29 @@ def summarize(rollouts: Sequence[Rollout]) -> Evaluation:
         measured=measured,
         unmeasured=len(rollouts) - measured,
         statuses=dict(sorted(Counter(r.status for r in rollouts).items())),
+        pass_at_k=_pass_at_k(list(by_task.values())),
         rollouts=tuple(rollouts),
     )
+
+
+def _pass_at_k(tasks: list[list[Rollout]]) -> dict[Suite, dict[str, Rate]]:
+    found: dict[Suite, dict[str, Rate]] = {}
+    fewest = min(map(len, tasks), default=0)
+    suites: tuple[Suite, ...] = ("base", "plus")
+    for suite in suites:
+        if any(r.report and getattr(r.report, suite) for rollouts in tasks for r in rollouts):
+            counts = [(len(rollouts), sum(passes(r, suite) for r in rollouts)) for rollouts in tasks]
+            found[suite] = {f"pass@{k}": estimate(counts, k) for k in KS if k <= fewest}
+    return found
+
+
+def passes(rollout: Rollout, suite: Suite) -> bool:
+    """Whether a rollout passes a suite as EvalPlus counts it: plus only together with base."""
+    report = rollout.report
+    if report is None:
+        return False
+    base = report.base is None or report.base.status == "passed"
+    return base if suite == "base" else base and (report.plus is None or report.plus.status == "passed")
 
 
 def evaluate(
@@ -105,6 +110,7 @@ def evaluate(
     samples: int = 1,
     num_threads: int = 8,
     max_unmeasured: float = 0.5,
+    known: Iterable[Rollout] = (),
     on_done: Callable[[Rollout], None] | None = None,
 ) -> Evaluation:
     """Evaluate a program on tasks.
@@ -118,6 +124,7 @@ def evaluate(
         samples: Solutions per task. More than one needs a temperature above 0.
         num_threads: Number of rollouts under way at once.
         max_unmeasured: Share of rollouts, in [0, 1], that may fail before the evaluation is given up.
+        known: Rollouts of an earlier, interrupted evaluation of the same program: they are not run again.
         on_done: Called after each rollout.
 
     Raises:
@@ -125,6 +132,7 @@ def evaluate(
         SandboxError: The sandbox failed for too much of it.
     """
     runner = Runner(program, metric, num_threads=num_threads)
+    runner.remember(known)
     candidate = Candidate.of(program)
     rollouts = runner.run([Job(candidate, t, s) for t in data for s in range(samples)], on_done)
     require_measured(rollouts, max_unmeasured)
