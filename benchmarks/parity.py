@@ -34,8 +34,7 @@ def samples(shared: Path) -> list[dict[str, object]]:
 def judge(harness: Harness, task: Task, solution: str) -> tuple[bool, bool, object]:
     report = harness.check(task, solution)
     base = report.base is not None and report.base.status == "passed"
-    # A few tasks have no plus input: there EvalPlus' plus verdict is that of base.
-    return base, base and (report.plus is None or report.plus.status == "passed"), report
+    return base, base and report.plus is not None and report.plus.status == "passed", report
 
 
 def parity(data: Dataset, rows: list[dict[str, object]], harness: Harness, workers: int) -> list[str]:

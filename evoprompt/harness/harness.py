@@ -97,13 +97,15 @@ class Harness:
             DataError: The tests or the setup of the task are broken.
         """
         suites: list[Suite] = ["base"] if base else []
-        if plus and task.count("plus"):
+        if plus and (task.count("plus") or task.base_inputs):  # as in EvalPlus, a set without plus inputs is passed
             suites.append("plus")
         outcomes: dict[Suite, Outcome] = {}
         for suite in suites:
             failed = [o.result.status for o in outcomes.values() if o.result.status != "passed"]
-            if failed and task.inputs(suite) and not self.input_limits.every:
+            if failed and task.base_inputs and not self.input_limits.every:
                 outcomes[suite] = Outcome(SuiteResult(status=failed[0], passed=0, total=task.count(suite)))
+            elif not task.count(suite) and task.base_inputs:
+                outcomes[suite] = Outcome(SuiteResult(status=failed[0] if failed else "passed", passed=0, total=0))
             else:
                 outcomes[suite] = self._outcome(task, solution, suite)
         results = {suite: outcome.result for suite, outcome in outcomes.items()}

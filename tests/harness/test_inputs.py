@@ -64,7 +64,9 @@ def test_verdicts(harness):
     assert statuses(report) == ("error", "error") and len(report.failures) == 1, "plus did not run"
     assert "f(1): raised KeyError: 1" in feedback(report)
     assert harness.check(task(), SQUARE, base=False).plus.passed == 2
-    assert harness.check(task(plus=()), SQUARE).plus is None
+    none = harness.check(task(plus=()), SQUARE)
+    assert statuses(none) == ("passed", "passed") and none.plus.total == 0, "as EvalPlus has it"
+    assert statuses(harness.check(task(plus=()), "def f(x):\n    return 0")) == ("failed", "failed")
 
 
 @pytest.mark.parametrize(
