@@ -71,7 +71,7 @@ class CodeMetric:
         for task in data:
             if self.tasks.setdefault(task.task_id, task).key != task.key:
                 raise DataError(f"two different tasks have the task_id {task.task_id!r}")
-        missing = [repr(t.task_id) for t in self.tasks.values() if not t.plus] if plus or not base else []
+        missing = [repr(t.task_id) for t in self.tasks.values() if not _has_plus(t)] if plus or not base else []
         if missing:
             more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
             raise DataError(f"plus tests are asked for, and these tasks have none: {', '.join(missing[:10])}{more}")

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Suite = Literal["base", "plus"]
+SUITES: tuple[Suite, ...] = ("base", "plus")
 
 
 class Task(BaseModel):
@@ -24,6 +25,11 @@ class Task(BaseModel):
         entry_point: Name of the function that the tests call.
         base: Base tests, each the source of one or more `assert` statements.
         plus: Plus tests, same form; the stricter second suite in the sense of EvalPlus.
+        base_inputs: Base inputs where there are no asserts: each an encoded list of arguments (`harness.codec`).
+            What they should give is what `code` gives. Never shown to a model.
+        plus_inputs: Plus inputs, same form.
+        oracle: Name of a rule of `harness.oracles` by which an answer to an input may be right although it is
+            not what `code` gives; empty for equality.
         setup: Source that runs before the solution (imports, helper classes).
         atol: Absolute tolerance for floats in a compared value; 0 means exact.
         source: Where the task comes from, for people.
@@ -37,6 +43,9 @@ class Task(BaseModel):
     entry_point: str
     base: tuple[str, ...] = Field(repr=False)
     plus: tuple[str, ...] = Field(default=(), repr=False)
+    base_inputs: tuple[bytes, ...] = Field(default=(), repr=False)
+    plus_inputs: tuple[bytes, ...] = Field(default=(), repr=False)
+    oracle: str = ""
     setup: str = Field(default="", repr=False)
     atol: float = 0.0
     source: str = ""
@@ -44,7 +53,12 @@ class Task(BaseModel):
     @cached_property
     def key(self) -> str:
         """Content hash (SHA-256, 16 hex digits): two tasks with one key are the same task."""
-        content = self.model_dump(exclude={"source"})
+        content = self.model_dump(exclude={"source", "base_inputs", "plus_inputs", "oracle"})
+        if self.base_inputs or self.plus_inputs:
+            content["oracle"] = self.oracle
+            for suite in SUITES:
+                digests = b"".join(hashlib.sha256(i).digest() for i in self.inputs(suite))
+                content[f"{suite}_inputs"] = hashlib.sha256(digests).hexdigest()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
@@ -74,6 +88,14 @@ class Task(BaseModel):
     def tests(self, suite: Suite) -> tuple[str, ...]:
         """The asserts of one suite."""
         return self.base if suite == "base" else self.plus
+
+    def inputs(self, suite: Suite) -> tuple[bytes, ...]:
+        """The encoded inputs of one suite. A suite that has some is judged by them alone."""
+        return self.base_inputs if suite == "base" else self.plus_inputs
+
+    def count(self, suite: Suite) -> int:
+        """Number of tests of one suite: its inputs, or its asserts."""
+        return len(self.inputs(suite) or self.tests(suite))
 
 
 def _definition(code: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:

@@ -28,8 +28,8 @@ def datasets(
         _check(load_dataset(check))
     else:
         for name, what in KNOWN.items():
-            typer.echo(f"{name:<12} {what}")
-        typer.echo(f"{'FILE':<12} your own tasks as JSON or JSONL (the README describes the format)")
+            typer.echo(f"{name:<15} {what}")
+        typer.echo(f"{'FILE':<15} your own tasks as JSON or JSONL (the README describes the format)")
 
 
 def _write(folder: Path) -> None:
@@ -72,7 +72,7 @@ def _check(data: Dataset) -> None:
                 wrong.append(f"{data.name}: task {task.task_id!r}: {report.status} {report.detail}")
     if wrong:
         raise DataError(*wrong)
-    tests = sum(len(t.base) + len(t.plus) for t in data)
+    tests = sum(t.count("base") + t.count("plus") for t in data)
     typer.echo(f"{data.name}: {len(data)} tasks, {tests} tests; every canonical solution passes")
     if whole:
         typer.echo(f"{whole} asserts can't be split into call and expected value: they run beside the candidate")

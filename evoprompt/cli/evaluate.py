@@ -151,7 +151,8 @@ def _both(first: Callable[[Rollout], None], second: Callable[[Rollout], None]) -
 def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"data_hash": data.hash, "plus": metric.plus, "limits": asdict(metric.harness.limits)}
+    limits = {"limits": asdict(metric.harness.limits), "input_limits": asdict(metric.harness.input_limits)}
+    return {"data_hash": data.hash, "plus": metric.plus, **limits}
 
 
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import ast
 import difflib
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from evoprompt.errors import DataError
@@ -18,13 +19,16 @@ MAX_PROBLEMS = 20
 MAX_ATOL = 1e9
 
 
-def read_tasks(content: bytes, name: str, *, source: str = "") -> list[Task]:
+def read_tasks(
+    content: bytes, name: str, *, source: str = "", convert: Callable[[Any], Any] = lambda item: item
+) -> list[Task]:
     """Read tasks from the bytes of a JSON array or of JSONL (one object a line).
 
     Args:
         content: The file. UTF-8, with or without a byte order mark.
         name: What to call it in messages.
         source: Stored in each task's `source`.
+        convert: Brings an item of another shape into this one, and leaves every other as it is.
 
     Raises:
         DataError: One line for each thing that is wrong: which task, which field, what.
@@ -34,6 +38,7 @@ def read_tasks(content: bytes, name: str, *, source: str = "") -> list[Task]:
     problems: list[str] = []
     seen: dict[str, str] = {}
     for place, item in items:
+        item = convert(item)
         task, wrong = _task(item, source)
         where = f"{name}: {place}"
         if isinstance(item, dict) and "task_id" in item:
@@ -70,7 +75,7 @@ def _parse(content: bytes, name: str) -> list[tuple[str, Any]]:
         raise DataError(f"{name}: {e}") from e
     if isinstance(whole, list):
         return [(f"item {i}", item) for i, item in enumerate(whole, 1)]
-    if isinstance(whole, dict) and "prompt" in whole:
+    if isinstance(whole, dict) and ("prompt" in whole or "test_list" in whole):
         return [("item 1", whole)]
     raise DataError(f"{name}: must be a JSON array of tasks or JSONL, not one {type(whole).__name__}")
 

@@ -6,12 +6,17 @@ import difflib
 from importlib import resources
 from pathlib import Path
 
+from evoprompt.datasets import evalplus, mbpp
 from evoprompt.datasets.base import Dataset
 from evoprompt.datasets.jsonfile import read_tasks
 from evoprompt.errors import DataError
 
 KNOWN: dict[str, str] = {
     "starter": "72 small tasks written for evoprompt: 24 train, 24 dev, 24 test; shipped, works offline",
+    "mbppplus": "MBPP+ v0.2.0, 378 tasks; from MBPP_OVERRIDE_PATH, EvalPlus' cache, or a download",
+    "humanevalplus": "HumanEval+ v0.1.10, 164 tasks; from HUMANEVAL_OVERRIDE_PATH, EvalPlus' cache, or a download",
+    "mbpp": "MBPP, 974 tasks with asserts; through Hugging Face `datasets`",
+    "mbpp-sanitized": "the 427 tasks of MBPP that were checked by hand; through Hugging Face `datasets`",
 }
 """Names that `load_dataset` knows, each with a line for people."""
 
@@ -22,8 +27,9 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     """Load a data set.
 
     Args:
-        name_or_path: A name in `KNOWN`, or the path of a JSON or JSONL file in the format that the README
-            describes (`task_id`, `prompt`, `code`, `test`, and optional fields).
+        name_or_path: A name in `KNOWN`, or the path of a file: JSON or JSONL in the format that the README describes
+            (`task_id`, `prompt`, `code`, `test`, and optional fields); JSON, JSONL or Parquet in that of MBPP
+            (`test_list`); JSONL, also compressed, in that of EvalPlus (`base_input`).
 
     Returns:
         The tasks, in the file's order.
@@ -34,13 +40,21 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     if name_or_path == "starter":
         path = resources.files("evoprompt.datasets") / "starter.json"
         return Dataset(read_tasks(path.read_bytes(), "starter", source="evoprompt starter"), "starter")
+    if name_or_path in evalplus.SOURCES:
+        return evalplus.load(str(name_or_path))
+    if name_or_path in mbpp.CONFIGURATIONS:
+        return mbpp.load(str(name_or_path))
     path = Path(name_or_path).expanduser()
     if path.is_file():
+        if path.suffix == ".parquet":
+            return Dataset(mbpp.read_parquet(path), str(path))
         try:
             content = path.read_bytes()
         except OSError as e:
             raise DataError(f"{path}: can't be read: {e.strerror}") from e
-        return Dataset(read_tasks(content, str(path), source=path.name), str(path))
+        if content[:2] == b"\x1f\x8b" or b'"base_input"' in content.partition(b"\n")[0]:
+            return Dataset(evalplus.read_file(path), str(path))
+        return Dataset(read_tasks(content, str(path), source=path.name, convert=mbpp.convert), str(path))
     close = difflib.get_close_matches(str(name_or_path), KNOWN, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known names: {', '.join(KNOWN)}"
     what = "is a directory, not a file" if path.is_dir() else "is neither a file nor a known data set"

@@ -1,6 +1,6 @@
-"""The program of the sandboxed processes: the candidate's, and the judge's.
+"""What a sandboxed process does once it is locked in: the candidate's, and the judge's.
 
-Runs as a script in a fresh interpreter, with the standard library and the sibling `codec` only. The host asks
+Uses the standard library and the sibling `codec` only: the zygote loads this module by its location. The host asks
 one thing at a time over a socket and waits for the one frame that answers it. Nothing in here is trusted by
 the host once a candidate's source has run; the judge never runs one.
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import importlib.util
 import math
 import os
 import resource
@@ -26,20 +25,6 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 MESSAGE = 200
-STACK_BYTES = 64 << 20
-BYTES_PER_CALL = 512
-
-
-def main(arguments: list[str]) -> None:
-    """Locks the process down, then answers the host until it hangs up."""
-    fd, memory_mb, output_bytes, cpu_total, cpu_call = (int(a) for a in arguments)
-    _die_with_parent()
-    _limit_resources(memory_mb << 20, cpu_total)
-    codec = _load_codec()
-    builtins.exit = builtins.quit = _exit  # type: ignore[assignment]  # what `-S` takes away
-    server = Server(fd, codec, output_bytes, cpu_call)
-    server.send(codec.READY, b"")
-    server.serve()
 
 
 class Server:
@@ -104,7 +89,7 @@ class Server:
 
     def prepare(self, setup: str, imports: tuple[str, ...], paths: tuple[str, ...]) -> None:
         """Makes the world that the solution, or a residual, finds."""
-        sys.path.extend(paths)
+        sys.path.extend(p for p in paths if p not in sys.path)
         for statement in imports:
             with contextlib.suppress(ImportError):  # a test that needs it says so itself
                 exec(statement, self.common)
@@ -190,65 +175,9 @@ def _expression(source: str, filename: str) -> CodeType:
     return compile(source, filename, "eval", dont_inherit=True)
 
 
-def _exit(code: object = None) -> None:
-    raise SystemExit(code)
-
-
-def _load_codec() -> ModuleType:
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "codec.py")  # noqa: PTH100, PTH118, PTH120
-    spec = importlib.util.spec_from_file_location("codec", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _die_with_parent() -> None:
-    """On Linux: end with the host, gain no privileges, be closed to other processes."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    prctl = ctypes.CDLL(None).prctl
-    pdeathsig, dumpable, no_new_privs, sigkill = 1, 4, 38, 9
-    prctl(pdeathsig, sigkill, 0, 0, 0)
-    prctl(no_new_privs, 1, 0, 0, 0)
-    prctl(dumpable, 0, 0, 0, 0)
-
-
-def _limit_resources(memory: int, cpu_total: int) -> None:
-    """Sets every limit that this system has; the host watches time and output itself."""
-    _limit("RLIMIT_DATA", memory)
-    _limit("RLIMIT_AS", memory + (1 << 30))  # also counts what is reserved and never touched
-    _limit("RLIMIT_CPU", cpu_total)
-    _limit("RLIMIT_FSIZE", 0)
-    _limit("RLIMIT_CORE", 0)
-    _limit("RLIMIT_NOFILE", 64)
-    _limit("RLIMIT_NPROC", 4096)
-    _limit("RLIMIT_STACK", STACK_BYTES)
-    stack = resource.getrlimit(resource.RLIMIT_STACK)[0] if sys.platform == "linux" else 4 << 20
-    sys.setrecursionlimit(max(1000, min(stack, STACK_BYTES) // BYTES_PER_CALL))
-
-
-def _limit(name: str, value: int) -> None:
-    number = getattr(resource, name, None)
-    if number is None:
-        return
-    hard = resource.getrlimit(number)[1]
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with contextlib.suppress(ValueError, OSError):  # macOS refuses some that it names
-        resource.setrlimit(number, (value, value))
-
-
 def _limit_cpu(seconds: int) -> None:
     """Where the host can't read the clock of a process: let the next call end it by SIGXCPU."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     soft = math.ceil(usage.ru_utime + usage.ru_stime) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
-    os._exit(0)

@@ -34,6 +34,12 @@ MAX_PART_BYTES = 2048
 
 FRAME = struct.Struct("<cII")
 """Before each answer of a process: its kind, the number of the request from 1, and the length of its content."""
+UP = b"up"
+"""What a zygote says when it is locked in."""
+JOB = struct.Struct("<qqqq")
+"""What a zygote needs to know: memory in MB, bytes of an answer, CPU seconds in all, and of a call or 0."""
+ENDED = struct.Struct("<iqq")
+"""How a process ended: wait status, CPU microseconds, peak memory in KB."""
 READY, DONE, VALUE, ERROR, REFUSED, MISSING = b"R", b"D", b"V", b"E", b"U", b"M"
 
 _PACK_FROM = 8

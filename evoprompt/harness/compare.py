@@ -54,7 +54,7 @@ def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bo
             return True
     except _NeverEqual:
         pass
-    if evalplus and atol == 0 and _is_floats(expected):
+    if evalplus and atol == 0 and is_floats(expected):
         atol = EVALPLUS_ATOL
     return atol > 0 and _close(observed, expected, atol)
 
@@ -69,7 +69,23 @@ def show(value: object, limit: int = 200) -> str:
     return text
 
 
-class _NeverEqual(Exception):
+def canonical(value: object) -> bytes:
+    """Bytes that are the same for decoded values that are equal as keys of a dict would be.
+
+    Raises:
+        ValueError: The value holds a nan, which equals nothing.
+    """
+    return _canonical(value)
+
+
+def is_floats(value: object) -> bool:
+    """Whether EvalPlus allows a tolerance where this is expected: a float, a flat list or tuple of floats."""
+    if isinstance(value, list | tuple):
+        return bool(value) and all(type(v) is float for v in value)
+    return type(value) is float
+
+
+class _NeverEqual(ValueError):
     """The value holds a nan, which equals nothing."""
 
 
@@ -199,12 +215,6 @@ def _decimal_key(number: Decimal) -> tuple[int | str, ...]:
         return ("decimal", int(number.is_signed()), digits, power)
     top, bottom = number.as_integer_ratio()
     return (top,) if bottom == 1 else (top, bottom)
-
-
-def _is_floats(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return bool(value) and all(type(v) is float for v in value)
-    return type(value) is float
 
 
 def _close(a: object, b: object, atol: float) -> bool:

@@ -6,25 +6,26 @@ import hashlib
 import os
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import asserts
 from evoprompt.harness.asserts import Check
+from evoprompt.harness.expected import Expected, load_or_run
+from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
+from evoprompt.harness.memory import Memory
 from evoprompt.harness.process import Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
+from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, Outcome, run_suite
-from evoprompt.tasks import Suite, Task
-
-K = TypeVar("K")
-V = TypeVar("V")
+from evoprompt.tasks import SUITES, Suite, Task
 
 _REMEMBERED_CASES = 100_000
 _REMEMBERED_TASKS = 1_024
+_REMEMBERED_OUTPUT_BYTES = 64 << 20
 
 
 class Harness:
@@ -34,29 +35,53 @@ class Harness:
     nothing. A copy is the same harness; a pickled one carries its configuration only.
 
     Attributes:
-        tier: The sandbox in use. `process`: separate processes with resource limits, not locked in further.
         limits: What a solution may use.
+        sandbox: Where the processes come from.
     """
 
-    tier: Final = "process"
-
-    def __init__(self, *, limits: Limits | None = None, processes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        processes: int | None = None,
+        input_limits: InputLimits | None = None,
+        unsafe: bool = False,
+    ) -> None:
         """Prepares; starts nothing.
 
         Args:
             limits: What a solution may use.
             processes: How many may run at once; by default one for each core.
+            input_limits: What it may use where a task has inputs instead of asserts.
+            unsafe: Whether to run solutions also where nothing can lock them in.
         """
         self.limits: Final = limits or Limits()
+        self.input_limits: Final = input_limits or InputLimits()
         self._processes = processes
         self._slots = threading.BoundedSemaphore(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
-        self._verdicts = _Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
-        self._checks = _Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...]]](_REMEMBERED_TASKS)
+        self._verdicts = Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
+        self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...]]](_REMEMBERED_TASKS)
+        self._expected = Memory[tuple[str, ...], tuple[Expected, ...]](_REMEMBERED_OUTPUT_BYTES)
+        self._building: dict[tuple[str, ...], threading.Lock] = {}
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
+        self._unsafe = unsafe
+        self.sandbox: Final = Sandbox(zygotes=processes, paths=self._paths, unsafe=unsafe)
+
+    @property
+    def tier(self) -> str:
+        """The sandbox in use, found by trying: see `evoprompt.harness.sandbox`.
+
+        Raises:
+            SandboxError: There is none.
+        """
+        return self.sandbox.tier
 
     def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
-        """Judges a solution; both suites are run, also when the first fails.
+        """Judges a solution.
+
+        Both suites of asserts are run, also when the first fails. Inputs are run up to the first that does not
+        pass: then the plus suite has the status of the base suite and did not run.
 
         Args:
             task: The task with its tests.
@@ -72,9 +97,17 @@ class Harness:
             DataError: The tests or the setup of the task are broken.
         """
         suites: list[Suite] = ["base"] if base else []
-        if plus and task.plus:
+        if plus and (task.count("plus") or task.base_inputs):  # as in EvalPlus, a set without plus inputs is passed
             suites.append("plus")
-        outcomes = {suite: self._outcome(task, solution, suite) for suite in suites}
+        outcomes: dict[Suite, Outcome] = {}
+        for suite in suites:
+            failed = [o.result.status for o in outcomes.values() if o.result.status != "passed"]
+            if failed and task.base_inputs and not self.input_limits.every:
+                outcomes[suite] = Outcome(SuiteResult(status=failed[0], passed=0, total=task.count(suite)))
+            elif not task.count(suite) and task.base_inputs:
+                outcomes[suite] = Outcome(SuiteResult(status=failed[0] if failed else "passed", passed=0, total=0))
+            else:
+                outcomes[suite] = self._outcome(task, solution, suite)
         results = {suite: outcome.result for suite, outcome in outcomes.items()}
         status: Status = next((r.status for r in results.values() if r.status != "passed"), "passed")
         return Report(
@@ -86,6 +119,17 @@ class Harness:
             cpu_seconds=sum(o.cpu_seconds for o in outcomes.values()),
             tier=self.tier,
         )
+
+    def prepare(self, task: Task, *, base: bool = True, plus: bool = True) -> None:
+        """Finds out what the inputs of a task should give, so that `check` need not. Safe to call in many threads.
+
+        Raises:
+            SandboxError: No process could be started.
+            DataError: The canonical solution fails.
+        """
+        for suite in SUITES:
+            if task.inputs(suite) and (base if suite == "base" else plus):
+                self._outputs(task, suite)
 
     def check_asserts(
         self,
@@ -127,10 +171,12 @@ class Harness:
         return "; ".join(case.observed for case in result.cases) or result.status
 
     def close(self) -> None:
-        """Forgets every verdict. Nothing else outlives a check."""
+        """Forgets every verdict and ends every process. It can be used again."""
+        self.sandbox.close()
         with self._lock:
             self._verdicts.clear()
             self._checks.clear()
+            self._expected.clear()
 
     def __enter__(self) -> Harness:
         return self
@@ -144,7 +190,7 @@ class Harness:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.limits, self._processes)
+        return _rebuild, (self.limits, self._processes, self.input_limits, self._unsafe)
 
     def _outcome(self, task: Task, solution: str, suite: Suite) -> Outcome:
         digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
@@ -154,9 +200,12 @@ class Harness:
         if known is not None:
             return known
         try:
-            checks, imports = self._split(task, suite)
-            job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths)
-            outcome = self._run(job, checks, suite)
+            if task.inputs(suite):
+                outcome = self._run_inputs(task, solution, suite)
+            else:
+                checks, imports = self._split(task, suite)
+                job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths)
+                outcome = self._run(job, checks, suite)
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
         with self._lock:
@@ -177,6 +226,30 @@ class Harness:
                 self._checks.put(key, known, 1)
         return known
 
+    def _outputs(self, task: Task, suite: Suite) -> tuple[Expected, ...]:
+        """What the inputs of a suite should give; of several threads that ask, one finds out."""
+        key = (task.key, suite)
+        with self._lock:
+            building = self._building.setdefault(key, threading.Lock())
+        with building:
+            with self._lock:
+                known = self._expected.get(key)
+            if known is None:
+                with self._slots:
+                    known = self.sandbox.retrying(lambda: load_or_run(task, suite, self._paths, self.sandbox))
+                with self._lock:
+                    self._expected.put(key, known, sum(len(e.data) + 200 for e in known))
+        return known
+
+    def _run_inputs(self, task: Task, solution: str, suite: Suite) -> Outcome:
+        trial = Trial(suite, task.inputs(suite), self._outputs(task, suite), task.oracle, self.input_limits)
+        job = Job(solution, task.entry_point, task.setup, (), task.atol, self._paths)
+        if not solution.strip():
+            case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
+            return Outcome(trial.result("invalid", cases=(case,)), case.observed)
+        with self._slots:
+            return self.sandbox.retrying(lambda: run_inputs(job, trial, self.limits, self.sandbox))
+
     def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite) -> Outcome:
         if not job.solution.strip():
             case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
@@ -185,11 +258,11 @@ class Harness:
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
         with self._slots:
-            return run_suite(job, checks, suite, self.limits)
+            return self.sandbox.retrying(lambda: run_suite(job, checks, suite, self.limits, self.sandbox))
 
 
-def _rebuild(limits: Limits, processes: int | None) -> Harness:
-    return Harness(limits=limits, processes=processes)
+def _rebuild(limits: Limits, processes: int | None, input_limits: InputLimits, unsafe: bool) -> Harness:
+    return Harness(limits=limits, processes=processes, input_limits=input_limits, unsafe=unsafe)
 
 
 def _split(tests: Sequence[str], names: frozenset[str], entry_point: str, what: str) -> tuple[Check, ...]:
@@ -200,29 +273,3 @@ def _split(tests: Sequence[str], names: frozenset[str], entry_point: str, what: 
         except ValueError as e:
             raise DataError(f"{what} {number}: {e}") from e
     return tuple(checks)
-
-
-class _Memory(Generic[K, V]):
-    """The most recently used values, up to a total weight."""
-
-    def __init__(self, capacity: int) -> None:
-        self._room = self._capacity = capacity
-        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        if key not in self._values:
-            return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
-
-    def put(self, key: K, value: V, weight: int) -> None:
-        if key in self._values:
-            return
-        self._values[key] = value, weight
-        self._room -= weight
-        while self._room < 0:
-            self._room += self._values.popitem(last=False)[1][1]
-
-    def clear(self) -> None:
-        self._values.clear()
-        self._room = self._capacity

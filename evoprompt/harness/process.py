@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import select
-import shutil
 import signal
 import socket
-import subprocess
+import struct
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
@@ -32,12 +28,11 @@ _KINDS: Final[dict[bytes, Kind]] = {
     codec.REFUSED: "refused",
     codec.MISSING: "missing",
 }
-_PROGRAM = str(Path(__file__).resolve().with_name("child.py"))
-_TICK_MS = 25
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 _CHUNK = 1 << 18
 _SLACK = 4096
+_CREDENTIALS = struct.Struct("iII")
 
 
 @dataclass(frozen=True)
@@ -84,28 +79,40 @@ class Reply:
         return self.kind in ("timeout", "crashed")
 
 
+class ZygoteDied(SandboxError):
+    """What the process was forked from is gone, and so is the process: nothing is known. It may be tried again."""
+
+
 class _Malformed(Exception):
     """The process does not keep to the protocol."""
 
 
 class Process:
-    """A started, locked-down process. Use it as a context manager: leaving it kills its whole group.
+    """A locked-down process. Use it as a context manager: leaving it kills it.
 
-    Raises:
-        SandboxError: It could not be started, or did not come up, twice in a row.
+    Made by `Sandbox.open`. Not to be shared between threads.
+
+    Attributes:
+        limits: What it may use.
+        peak_mb: Its peak memory, where it ended by itself; else 0.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, channel: socket.socket, guard: socket.socket, release: Callable[[], None]
+    ) -> None:
         self.limits = limits
+        self.peak_mb = 0.0
+        self._channel, self._guard, self._release = channel, guard, release
         self._end: Reply | None = None
         self._clock: int | None = None
-        self._closed = True
-        if os.name != "posix":
-            raise SandboxError("candidates can't be run on Windows itself: use WSL2")
-        end = self._start() and self._start()
-        if end is not None:
-            raise SandboxError(f"the sandbox process does not come up: it {end.detail}")
-        self._until = time.monotonic() + limits.total_cpu_seconds + limits.wall
+        self._cpu = 0.0
+        self._closed = self._up = False
+        self._sequence = 0
+        self._inbox = bytearray()
+        self._until = 0.0
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
+        channel.setblocking(False)
 
     def __enter__(self) -> Process:
         return self
@@ -120,19 +127,27 @@ class Process:
         """CPU time used so far; the last reading once the process is gone."""
         if self._clock is not None:
             with contextlib.suppress(OSError):
-                self._cpu = time.clock_gettime(self._clock)
+                self._cpu = max(self._cpu, time.clock_gettime(self._clock))
         return self._cpu
 
     def ask(self, *request: object) -> Reply:
-        """Sends one request and returns its reply, or how the process ended instead of answering."""
+        """Sends one request and returns its reply, or how the process ended instead of answering.
+
+        Raises:
+            ZygoteDied: It ended because what it was forked from did.
+            SandboxError: It could not be locked in.
+        """
         if self._end is not None:
             return self._end
-        self._sequence += 1
         data = codec.encode(request, max_bytes=1 << 32, max_nodes=1 << 62)
-        if self._inbox:
+        message = memoryview(len(data).to_bytes(4, "little") + data)
+        if not self._up:
+            message = self._come_up(message)
+        elif self._inbox:
             self._end = self._finish("crashed", "sent data that nobody asked for")
             return self._end
-        return self._reply(len(data).to_bytes(4, "little") + data)
+        self._sequence += 1
+        return self._reply(message)
 
     def stream(self, count: int, *request: object) -> Iterator[Reply]:
         """Sends one request that has `count` replies, and yields them; how the process ended is the last one."""
@@ -142,114 +157,84 @@ class Process:
             if self._end is not None:
                 return
             self._sequence += 1
-            yield self._reply(b"")
-
-    def _reply(self, message: bytes) -> Reply:
-        cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - self.cpu_seconds)
-        wall = min(self.limits.wall, self._until - time.monotonic())
-        self._end = self._exchange(message, cpu, wall)
-        if self._end is not None:
-            return self._end
-        kind, payload = self._frame
-        return Reply(_KINDS[kind], payload)
+            yield self._reply(memoryview(b""))
 
     def close(self) -> None:
-        """Kills the process and its group, reaps it, and removes its directory."""
+        """Has the process killed, unless it has ended."""
         if self._closed:
             return
         self._closed = True
         _ = self.cpu_seconds
         self._clock = None
-        self._socket.close()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired as e:
-            raise SandboxError(f"process {self._process.pid} of the sandbox can't be killed") from e
-        finally:
-            _remove(self._directory)
+        self._guard.close()  # this is the order to kill
+        self._channel.close()
+        self._release()
 
-    def _start(self) -> Reply | None:
-        """Starts the process and waits until it is locked down; returns how it ended if it did."""
-        try:
-            with contextlib.ExitStack() as undo:
-                self._directory = tempfile.mkdtemp(prefix="evoprompt-")
-                undo.callback(_remove, self._directory)
-                self._socket, theirs = socket.socketpair()
-                undo.callback(self._socket.close)
-                with theirs:
-                    self._process = self._spawn(theirs.fileno())
-                undo.pop_all()
-        except (OSError, ValueError) as e:
-            raise SandboxError(f"no sandbox process can be started: {e}") from e
-        self._socket.setblocking(False)
-        self._closed = False
-        self._cpu = 0.0
-        self._clock = ((~self._process.pid) << 3) | 2 if _HAS_CLOCK else None
-        self._sequence = 0
-        self._inbox = bytearray()
-        try:
-            return self._exchange(b"", _START_SECONDS, _START_SECONDS)
-        except BaseException:
+    def _come_up(self, message: memoryview) -> memoryview:
+        """Waits until the process is locked in, with the first request on its way; returns what is left of that."""
+        end, message = self._exchange(message, _START_SECONDS, _START_SECONDS)
+        if end is not None:
+            raise SandboxError(f"the sandbox process does not come up: it {end.detail}")
+        if problem := self._frame[1]:
             self.close()
-            raise
+            raise SandboxError(f"the sandbox process can't be locked in: {problem.decode('utf-8', 'replace')}")
+        self._up = True
+        self._until = time.monotonic() + self.limits.total_cpu_seconds + self.limits.wall
+        return message
 
-    def _spawn(self, fd: int) -> subprocess.Popen[bytes]:
-        limits = self.limits
-        numbers = (
-            fd,
-            limits.memory_mb,
-            limits.output_mb << 20,
-            math.ceil(limits.total_cpu_seconds) + 2,
-            0 if _HAS_CLOCK else math.ceil(limits.cpu_seconds),
-        )
-        return subprocess.Popen(
-            [sys.executable, "-S", "-s", "-P", "-B", "-X", "utf8", _PROGRAM, *map(str, numbers)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self._directory,
-            env=_environment(),
-            pass_fds=(fd,),
-            start_new_session=True,
-        )
+    def _reply(self, message: memoryview) -> Reply:
+        cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - self.cpu_seconds)
+        wall = min(self.limits.wall, self._until - time.monotonic())
+        self._end, _ = self._exchange(message, cpu, wall)
+        if self._end is not None:
+            return self._end
+        kind, payload = self._frame
+        return Reply(_KINDS[kind], payload)
 
-    def _exchange(self, message: bytes, cpu: float, wall: float) -> Reply | None:
-        """Writes the message and reads one frame into `_frame`; returns how the process ended if it did."""
-        try:
-            if self._parse():
-                return None
-        except _Malformed as e:
-            return self._finish("crashed", str(e))
-        rest = memoryview(message)
+    def _exchange(self, rest: memoryview, cpu: float, wall: float) -> tuple[Reply | None, memoryview]:
+        """Writes and reads until one frame is in `_frame`; returns how the process ended if it did, and the rest."""
         cpu_end, wall_end = self.cpu_seconds + cpu, time.monotonic() + wall
-        poll = select.poll()
-        while True:
-            poll.register(self._socket, select.POLLIN | (select.POLLOUT if rest else 0))
-            events = poll.poll(_TICK_MS)
-            try:
-                if events and rest and events[0][1] & select.POLLOUT:
-                    rest = rest[self._socket.send(rest) :]
+        writing = False
+        try:
+            while not self._parse():
+                rest = self._send(rest)
+                if writing != bool(rest):
+                    writing = not writing
+                    self._poll.modify(self._channel, select.POLLIN | (select.POLLOUT if writing else 0))
+                if (cpu_left := cpu_end - self.cpu_seconds) <= 0:
+                    return self._finish("timeout", f"used more than {self._allowed(cpu)}"), rest
+                if (wall_left := wall_end - time.monotonic()) <= 0:
+                    return self._finish("timeout", f"did not answer within {max(wall, 0):.3g} s"), rest
+                # It can't use up its time any sooner, unless it has several threads: then this notices late.
+                events = self._poll.poll(1 + 1000 * min(cpu_left, wall_left))
                 if events and events[0][1] & ~select.POLLOUT:
-                    part = self._socket.recv(_CHUNK)
-                    self._inbox += part
-                    if self._parse():
-                        return None
+                    part = self._receive()
                     if not part:
-                        return self._gone()
-                elif not events and self._exited():
-                    return self._gone()
-            except BlockingIOError:
-                continue
-            except OSError:
-                return self._gone()
-            except _Malformed as e:
-                return self._finish("crashed", str(e))
-            if self.cpu_seconds > cpu_end:
-                return self._finish("timeout", f"used more than {self._allowed(cpu)}")
-            if time.monotonic() > wall_end:
-                return self._finish("timeout", f"did not answer within {max(wall, 0):.3g} s")
+                        return self._gone(), rest
+                    self._inbox += part
+        except _Malformed as e:
+            return self._finish("crashed", str(e)), rest
+        except ConnectionError:
+            return self._gone(), rest
+        if writing:
+            self._poll.modify(self._channel, select.POLLIN)
+        return None, rest
+
+    def _send(self, rest: memoryview) -> memoryview:
+        if rest:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # what it still said is read first
+                return rest[self._channel.send(rest) :]
+        return rest
+
+    def _receive(self) -> bytes:
+        """What has come; before anything untrusted has run also the number of the process, told by the kernel."""
+        if self._clock is not None or self._up or sys.platform != "linux":
+            return self._channel.recv(_CHUNK)
+        part, ancillary, _, _ = self._channel.recvmsg(_CHUNK, socket.CMSG_SPACE(_CREDENTIALS.size))
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                self._clock = (~_CREDENTIALS.unpack(data)[0] << 3) | 2
+        return part
 
     def _allowed(self, cpu: float) -> str:
         if cpu < self.limits.cpu_seconds:
@@ -262,7 +247,7 @@ class Process:
         if len(self._inbox) < header.size:
             return False
         kind, sequence, length = header.unpack_from(self._inbox)
-        known = kind == codec.READY if self._sequence == 0 else kind in _KINDS
+        known = kind in _KINDS if self._up else kind == codec.READY
         if not known or sequence != self._sequence:
             raise _Malformed("sent a malformed answer")
         if length > (self.limits.output_mb << 20) + _SLACK:
@@ -273,24 +258,20 @@ class Process:
         del self._inbox[: header.size + length]
         return True
 
-    def _exited(self) -> bool:
-        """Whether the process has ended, without reaping it: its number has to stay taken until the kill."""
-        if not hasattr(os, "waitid"):
-            return self._process.poll() is not None
-        try:
-            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # the host ignores SIGCHLD
-            return True
-
     def _gone(self) -> Reply:
         """The connection is closed: waits a moment for the process to end, and says how it did."""
-        until = time.monotonic() + _GRACE_SECONDS
-        while not (exited := self._exited()) and time.monotonic() < until:
-            time.sleep(0.002)
+        poll = select.poll()
+        poll.register(self._guard, select.POLLIN)
+        exited = bool(poll.poll(1000 * _GRACE_SECONDS))
+        report = self._told() if exited else b""
         self.close()
         if not exited:
             return Reply("crashed", detail="closed its connection")
-        code = self._process.returncode
+        if len(report) != codec.ENDED.size:
+            raise ZygoteDied("the sandbox died while it ran a solution")
+        status, cpu, peak = codec.ENDED.unpack(report)
+        self._cpu, self.peak_mb = cpu / 1e6, peak / 1024
+        code = os.waitstatus_to_exitcode(status)
         if code >= 0:
             return Reply("crashed", detail=f"ended its own process (exit status {code})")
         if -code == signal.SIGXCPU:
@@ -299,31 +280,11 @@ class Process:
             return Reply("crashed", detail=f"was killed by {signal.Signals(-code).name}")
         return Reply("crashed", detail=f"was killed by signal {-code}")
 
+    def _told(self) -> bytes:
+        with contextlib.suppress(ConnectionError):
+            return self._guard.recv(codec.ENDED.size)
+        return b""
+
     def _finish(self, kind: Ending, detail: str) -> Reply:
         self.close()
         return Reply(kind, detail=detail)
-
-
-def _environment() -> dict[str, str]:
-    threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
-    fixed = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
-    return {"PATH": os.environ.get("PATH", os.defpath), **fixed, **threads}
-
-
-def _clock_works() -> bool:
-    try:
-        return sys.platform == "linux" and time.clock_gettime(((~os.getpid()) << 3) | 2) >= 0
-    except OSError:
-        return False
-
-
-_HAS_CLOCK = _clock_works()
-
-
-def _remove(directory: str) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    if Path(directory).exists():  # the candidate took its permissions away
-        for path, _, _ in os.walk(directory):
-            with contextlib.suppress(OSError):
-                Path(path).chmod(0o700)
-        shutil.rmtree(directory, ignore_errors=True)

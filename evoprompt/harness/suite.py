@@ -16,6 +16,7 @@ from evoprompt.harness import codec, compare
 from evoprompt.harness.asserts import Check
 from evoprompt.harness.process import Limits, Process, Reply
 from evoprompt.harness.report import Case, Status, SuiteResult
+from evoprompt.harness.sandbox import Sandbox, needs_numpy
 from evoprompt.tasks import Suite
 
 _HELD_ANSWERS = 16
@@ -79,14 +80,14 @@ class _Unloadable(Exception):
         self.finding = finding
 
 
-def run_suite(job: Job, checks: Sequence[Check], suite: Suite, limits: Limits) -> Outcome:
+def run_suite(job: Job, checks: Sequence[Check], suite: Suite, limits: Limits, sandbox: Sandbox) -> Outcome:
     """Runs every check until one crashes or times out.
 
     Raises:
         SandboxError: A process could not be started.
         DataError: The setup of the tests fails.
     """
-    run = _Run(job, checks, limits)
+    run = _Run(job, checks, limits, sandbox)
     try:
         findings = run.findings()
     except _Unloadable as e:
@@ -114,8 +115,9 @@ def _case(suite: Suite, index: int, check: Check, finding: _Finding) -> Case:
 
 
 class _Run:
-    def __init__(self, job: Job, checks: Sequence[Check], limits: Limits) -> None:
+    def __init__(self, job: Job, checks: Sequence[Check], limits: Limits, sandbox: Sandbox) -> None:
         self.job = job
+        self.sandbox = sandbox
         self.limits = limits
         self.checks = list(enumerate(checks))
         self.found: dict[int, _Finding] = {}
@@ -159,7 +161,7 @@ class _Run:
         pending = [(i, c) for i, c in pending if i in self.found and self.found[i].status == "passed"]
         if not pending:
             return
-        with Process(self.limits) as process:
+        with self.sandbox.open(self.limits) as process:
             self._prepare(process)
             for index, check in pending:
                 if index < self.end:
@@ -178,7 +180,8 @@ class _Run:
     @contextlib.contextmanager
     def _candidate(self) -> Iterator[Process]:
         """A process that has loaded the solution."""
-        with Process(self.limits) as process:
+        numpy = needs_numpy(self.job.solution, self.job.setup, *self.job.imports)
+        with self.sandbox.open(self.limits, numpy=numpy) as process:
             try:
                 self._load(process)
                 yield process

@@ -1,0 +1,220 @@
+"""MBPP+ and HumanEval+: EvalPlus' own files, read without importing evalplus unless one has to be downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import math
+import os
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from evoprompt.datasets.base import Dataset
+from evoprompt.errors import DataError
+from evoprompt.harness import codec, oracles
+from evoprompt.tasks import Task
+
+MAX_PROBLEMS = 20
+_TEXTS = ("task_id", "prompt", "entry_point", "canonical_solution")
+_INPUTS = ("base_input", "plus_input")
+_UNBOUNDED = 1 << 62
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of the two sets comes from.
+
+    Attributes:
+        title: Its name for people.
+        file: Name of the file in EvalPlus' cache.
+        variable: Environment variable that names another file.
+        prefix: What its task ids begin with.
+    """
+
+    title: str
+    file: str
+    variable: str
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        """Where EvalPlus downloads the file from, compressed."""
+        name, _, version = self.file.removesuffix(".jsonl").partition("-")
+        return f"https://github.com/evalplus/{name.lower()}_release/releases/download/{version}/{name}.jsonl.gz"
+
+
+SOURCES: Final = {
+    "mbppplus": Source("MBPP+ v0.2.0", "MbppPlus-v0.2.0.jsonl", "MBPP_OVERRIDE_PATH", "Mbpp/"),
+    "humanevalplus": Source(
+        "HumanEval+ v0.1.10", "HumanEvalPlus-v0.1.10.jsonl", "HUMANEVAL_OVERRIDE_PATH", "HumanEval/"
+    ),
+}
+
+
+def load(name: str) -> Dataset:
+    """Load `mbppplus` or `humanevalplus`: the file its variable names, else EvalPlus' cache, else a download.
+
+    Raises:
+        DataError: The file is missing and can't be downloaded, or one line for each thing wrong in it.
+    """
+    source = SOURCES[name]
+    given = os.environ.get(source.variable)
+    path = Path(given).expanduser() if given else _cache() / source.file
+    if not path.is_file():
+        if given:
+            raise DataError(f"{source.variable}={given!r} is not a file: correct or unset it")
+        _download(name, source, path)
+    return Dataset(read_file(path), name)
+
+
+def read_file(path: Path) -> list[Task]:
+    """Read tasks in EvalPlus' format from a `.jsonl` or `.jsonl.gz`.
+
+    Raises:
+        DataError: One line for each thing that is wrong, with the number of the line.
+    """
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8")
+    except OSError as e:
+        raise DataError(f"{path}: can't be read: {e.strerror or e}") from e
+    except (EOFError, zlib.error) as e:
+        raise DataError(f"{path}: the compressed file is cut short or damaged: download it again") from e
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: not UTF-8 text (byte {e.start})") from e
+    tasks: list[Task] = []
+    problems: list[str] = []
+    origin = f"{path.name}, md5 {hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            tasks.append(_task(json.loads(line), origin))
+        except json.JSONDecodeError as e:
+            problems.append(f"{path}: line {number}: not JSON: {e.msg} (column {e.colno}); is the file cut short?")
+        except (ValueError, RecursionError) as e:
+            problems.append(f"{path}: line {number}: {e}")
+    if not tasks and not problems:
+        problems.append(f"{path}: holds no task")
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        raise DataError(*problems[:MAX_PROBLEMS], *([f"{path}: and {more} more"] if more > 0 else []))
+    return tasks
+
+
+def _task(row: Any, origin: str) -> Task:
+    """Raises ValueError with the rest of a line for people."""
+    if not isinstance(row, dict):
+        raise ValueError(f"must be an object, not {type(row).__name__}")
+    for field in (*_TEXTS, *_INPUTS):
+        if field not in row:
+            raise ValueError(f"field {field!r} is missing: not a file of EvalPlus")
+    for field in _TEXTS:
+        if not isinstance(row[field], str):
+            raise ValueError(f"field {field!r}: must be text, not {row[field]!r:.80}")
+    atol = row.get("atol", 0)
+    if isinstance(atol, bool) or not isinstance(atol, int | float) or not (math.isfinite(atol) and atol >= 0):
+        raise ValueError(f"field 'atol': must be a number ≥ 0, not {atol!r:.80}")
+    task_id, entry_point = row["task_id"], row["entry_point"]
+    family, _, number = task_id.partition("/")
+    if family not in ("Mbpp", "HumanEval") or not number.isdecimal():
+        raise ValueError(f"field 'task_id': must be like 'Mbpp/2' or 'HumanEval/0', not {task_id!r:.80}")
+    mbpp = family == "Mbpp"
+    inputs = {field: _inputs(row[field], field, int(number) if mbpp else 0) for field in _INPUTS}
+    return Task(
+        task_id=task_id,
+        prompt=row["prompt"],
+        code=row["canonical_solution"] if mbpp else row["prompt"] + row["canonical_solution"],
+        entry_point=entry_point,
+        base=(),
+        base_inputs=inputs["base_input"],
+        plus_inputs=inputs["plus_input"],
+        oracle=(oracles.MBPP if mbpp else oracles.HUMANEVAL).get(entry_point, ""),
+        atol=float(atol),
+        source=origin,
+    )
+
+
+def _inputs(value: Any, field: str, number: int) -> tuple[bytes, ...]:
+    # HumanEval+ writes an absent suite as an empty object.
+    if value == {}:
+        value = []
+    if not isinstance(value, list):
+        raise ValueError(f"field {field!r}: must be a list of inputs, not {type(value).__name__}")
+    encoded = []
+    for position, arguments in enumerate(value):
+        try:
+            if not isinstance(arguments, list):
+                raise TypeError
+            typed = list(typed_arguments(number, arguments)) if number else arguments
+            encoded.append(codec.encode(typed, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED))
+        except (TypeError, ValueError, IndexError, AttributeError, codec.Unencodable) as e:
+            raise ValueError(f"field {field!r}: input {position} does not fit the task") from e
+    return tuple(encoded)
+
+
+def typed_arguments(number: int, arguments: list[Any]) -> Any:
+    """Gives the arguments of an MBPP task the types that JSON took away. `number` is that of the task."""
+    convert = _TYPED.get(number)
+    return convert(arguments) if convert else arguments
+
+
+def _tuples(value: list[Any]) -> list[Any]:
+    return [tuple(v) for v in value]
+
+
+def _deep(value: Any) -> Any:
+    return tuple(map(_deep, value)) if isinstance(value, list) else value
+
+
+_RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = (
+    (
+        _tuples,
+        (2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744, 809),
+    ),
+    (lambda a: [_tuples(v) for v in a], (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780)),
+    (lambda a: [_tuples(a[0]), a[1]], (75, 413, 444, 753)),
+    (lambda a: [a[0], tuple(a[1])], (106, 750)),
+    (lambda a: [tuple(a[0]), a[1]], (250, 405, 446, 617, 720, 763, 808)),
+    (lambda a: [tuple(_tuples(v)) for v in a], (259, 401, 445)),
+    (lambda a: [tuple(tuple(v) if isinstance(v, list) else v for v in a[0])], (278,)),
+    (lambda a: [tuple(a[0]), a[1], a[2]], (307,)),
+    (lambda a: [{k: tuple(v) for k, v in a[0].items()}, *a[1:]], (722,)),
+    (lambda a: [[set(v) if isinstance(v, list) and v else {} for v in a[0]]], (115,)),
+    (lambda a: (float(a[0]), complex(a[1])), (124,)),
+    (lambda a: [complex(a[0])], (252,)),
+    (_deep, (580, 615, 791)),
+)
+_TYPED: Final = {number: convert for convert, numbers in _RULES for number in numbers}
+
+
+def _cache() -> Path:
+    """EvalPlus' cache folder."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/evalplus"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "evalplus"
+
+
+def _download(name: str, source: Source, path: Path) -> None:
+    """Has evalplus fetch the file into its cache."""
+    by_hand = f"download {source.url} and set {source.variable} to its path"
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # evalplus prints, and stdout may be somebody's JSON
+            from evalplus import data
+
+            fetch = data.get_mbpp_plus_hash if name == "mbppplus" else data.get_human_eval_plus_hash
+            fetch()
+    except ImportError as e:
+        raise DataError(
+            f"{source.title} is not on this machine: install `evoprompt[bench]`, which downloads it, or {by_hand}"
+        ) from e
+    except Exception as e:  # whatever urllib, wget, gzip and the disk raise
+        raise DataError(f"{source.title} can't be downloaded ({type(e).__name__}: {e!s:.120}): {by_hand}") from e
+    if not path.is_file():
+        raise DataError(f"{source.title} is not where evalplus keeps it ({path}): {by_hand}")

@@ -1,0 +1,237 @@
+"""What locks a process in: Landlock, seccomp, namespaces, capabilities, limits. Each call does it or raises OSError.
+
+Standard library only, and no import of evoprompt: the zygote loads this module by its location.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import resource
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+
+STACK_BYTES = 64 << 20
+DESCRIPTORS = 1024
+"""Most that a zygote has open."""
+BYTES_PER_CALL = 512
+EMPTY = "/empty"
+"""The working directory where there is a mount namespace."""
+
+_SYSTEM_FOLDERS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib")
+_SYSTEM_FILES = (
+    *("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/locale"),
+    *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"),
+)
+# Packages that know answers are not for candidates, and folders that may hold packages.
+_HIDDEN = re.compile(r"(evoprompt|signatures|evalplus)\b")
+_NEST = re.compile(r"(site|dist)-packages|python\d(\.\d+)?t?")
+
+_SIGKILL = 9
+_PDEATHSIG, _DUMPABLE, _SECCOMP, _CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT = 1, 4, 22, 24, 38, 47
+_NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 4096, 16384, 1 << 18, 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+_restrict = _libc["syscall"]
+_restrict.argtypes = (ctypes.c_long,) * 3
+
+# The handlers that Python runs around `os.fork` touch about 200 pages, for threads and locks that the zygote hasn't.
+fork = ctypes.PyDLL(None).fork if sys.platform == "linux" else os.fork
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"{what}: {os.strerror(errno)}")
+    return result
+
+
+def _syscall(what: str, number: int, *arguments: object) -> int:
+    wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    return _check(_libc.syscall(ctypes.c_long(number), *wide), what)
+
+
+def _prctl(what: str, option: int, *arguments: int) -> None:
+    _check(_libc.prctl(option, *(*arguments, 0, 0, 0, 0)[:4]), what)
+
+
+def die_with(parent: int) -> None:
+    """Asks for SIGKILL when the parent ends, also when it has ended already. Linux only, else nothing."""
+    if sys.platform == "linux":
+        _check(_libc.prctl(_PDEATHSIG, _SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def give_up_privileges() -> None:
+    """Drops every capability, gains none by exec, and is closed to other processes, for ever and for all children."""
+    with contextlib.suppress(OSError):  # only root has a bounding set to drop
+        for capability in range(64):
+            _prctl("PR_CAPBSET_DROP", _CAPBSET_DROP, capability)
+    with contextlib.suppress(OSError):
+        _prctl("PR_CAP_AMBIENT", _CAP_AMBIENT, 4)
+    header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
+    _check(_libc.capset(ctypes.c_char_p(header), ctypes.c_char_p(nothing)), "capset")
+    _prctl("PR_SET_NO_NEW_PRIVS", _NO_NEW_PRIVS, 1)
+    _prctl("PR_SET_DUMPABLE", _DUMPABLE, 0)
+
+
+def install(program: bytes) -> None:
+    """Installs a seccomp filter."""
+    code = ctypes.create_string_buffer(program, len(program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code)), 16)
+    _prctl("seccomp", _SECCOMP, 2, ctypes.addressof(header))
+
+
+def folders(paths: list[str]) -> list[str]:
+    """The folders that Python and its libraries are loaded from."""
+    own = [p for p in (*sys.path, os.path.join(sys.base_prefix, "lib"), *paths) if os.path.isdir(p)]
+    real = {os.path.realpath(p) for p in (*own, *_SYSTEM_FOLDERS) if os.path.isdir(p)}
+    return sorted(real)  # what holds another comes before it
+
+
+def landlock(readable: list[str]) -> tuple[int, int | None]:
+    """Makes two rulesets: the first allows reading below these folders and a few files of the system, nothing else.
+
+    Returns:
+        The descriptors for `restrict`: the zygote's, and one that gives each child a domain of its own, between
+        which there are no signals. The latter is None where the kernel is too old to have that.
+    """
+    version = _syscall("Landlock", 444, None, 0, 1)
+    while True:
+        files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+        try:
+            ruleset = _ruleset(version, files, 3)
+            break
+        except OSError:  # a kernel that claims more than it has
+            version -= 1
+            if version < 1:
+                raise
+    read_file, read_dir, write_null = 4, 8, 4 | 2 | (1 << 14 if version >= 3 else 0)
+    for path in readable:
+        for shown, whole in _open_to(path):
+            _allow(ruleset, shown, read_file | read_dir if whole else read_dir)
+    for path in _SYSTEM_FILES:
+        _allow(ruleset, path, write_null if path == "/dev/null" else read_file | read_dir)
+    _allow(ruleset, EMPTY, read_dir)
+    return ruleset, _ruleset(version, 0, 0) if version >= 6 else None
+
+
+def restrict(ruleset: int) -> None:
+    """Enters one more Landlock domain."""
+    _check(_restrict(446, ruleset, 0), "landlock_restrict_self")
+
+
+def _ruleset(version: int, files: int, net: int) -> int:
+    attributes = struct.pack("QQQ", files, net, 3)[: 8 if version < 4 else 16 if version < 6 else 24]
+    return _syscall("Landlock", 444, ctypes.c_char_p(attributes), len(attributes), 0)
+
+
+def _allow(ruleset: int, path: str, rights: int) -> None:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            rights &= ~8
+        _syscall("landlock_add_rule", 445, ruleset, 1, ctypes.c_char_p(struct.pack("=Qi", rights, fd)), 0)
+    finally:
+        os.close(fd)
+
+
+def _open_to(folder: str) -> Iterator[tuple[str, bool]]:
+    """Few rules, as every fork copies them: the folder as a whole, or where it hides something, one for each entry."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    nests = [os.path.join(folder, name) for name in names if _NEST.fullmatch(name)]
+    if not any(_HIDDEN.match(name) for name in names) and all([*_open_to(nest)] == [(nest, True)] for nest in nests):
+        yield folder, True
+        return
+    yield folder, False
+    for name in names:
+        path = os.path.join(folder, name)
+        if path in nests:
+            yield from _open_to(path)
+        elif not _HIDDEN.match(name):
+            yield path, True
+
+
+def enter_namespaces(readable: list[str]) -> None:
+    """Moves into own user, mount, pid, net and ipc namespaces, where only the readable folders are mounted.
+
+    The next child becomes the first process of the pid namespace.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    _check(_libc.unshare(_NEWUSER | _NEWNS | _NEWPID | _NEWNET | _NEWIPC), "unshare")
+    for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(content)
+    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    _mount("tmpfs", "/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=755,size=1m")
+    os.mkdir("/tmp/.old")
+    number = 155 if platform.machine() == "x86_64" else 41
+    _syscall("pivot_root", number, ctypes.c_char_p(b"/tmp"), ctypes.c_char_p(b"/tmp/.old"))
+    os.chdir("/")
+    for path in (*readable, *_SYSTEM_FILES, *_SYSTEM_FOLDERS):
+        _show(path)
+    os.mkdir(EMPTY)
+    os.chdir(EMPTY)
+    _check(_libc.umount2(b"/.old", _MNT_DETACH), "umount")
+    os.rmdir("/.old")
+
+
+def _show(path: str) -> None:
+    """Mounts a path of the old root at the same place of the new one."""
+    if os.path.lexists(path) or not os.path.lexists(f"/.old{path}"):
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(f"/.old{path}"):
+        os.symlink(os.readlink(f"/.old{path}"), path)
+        return
+    if os.path.isdir(f"/.old{path}"):
+        os.mkdir(path)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    _mount(f"/.old{path}", path, None, _MS_BIND | _MS_REC)
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, options: bytes | None = None) -> None:
+    words = [w.encode() if w is not None else None for w in (source, target, kind)]
+    _check(_libc.mount(*words, ctypes.c_ulong(flags), options), f"mount {target}")
+
+
+def limit_for_good() -> None:
+    """Sets the limits that are the same for every job, and that the zygote can live with."""
+    for name, value in (("FSIZE", 0), ("CORE", 0), ("NPROC", 4096), ("NOFILE", DESCRIPTORS), ("STACK", STACK_BYTES)):
+        _limit(f"RLIMIT_{name}", value)
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0] if sys.platform == "linux" else 4 << 20
+    sys.setrecursionlimit(max(1000, min(stack, STACK_BYTES) // BYTES_PER_CALL))
+
+
+def limit(memory: int, cpu_total: int) -> None:
+    """Sets the limits of a job; the host watches time and output itself."""
+    _limit("RLIMIT_DATA", memory)
+    _limit("RLIMIT_AS", memory + (1 << 30))  # also counts what is reserved and never touched
+    _limit("RLIMIT_CPU", cpu_total)
+    _limit("RLIMIT_NOFILE", 64)
+
+
+def _limit(name: str, value: int) -> None:
+    number = getattr(resource, name, None)
+    if number is None:
+        return
+    hard = resource.getrlimit(number)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses some that it names
+        resource.setrlimit(number, (value, value))

@@ -1,0 +1,224 @@
+"""The program that candidates' processes are forked from: clean, small, locked in, and never aware of what they run.
+
+Runs as a script in a fresh interpreter, with the standard library and its siblings only. Over its control socket
+it gets one message per process: the limits, and two descriptors. The one is the channel between the host and the
+new process, the other is the guard: the zygote tells over it how the process ended, and kills the process when
+the host closes it. Nothing that a candidate could read, write or signal leads here.
+
+    arguments   the control socket, the tier, 1 to preload numpy, the folders of packages
+    messages    UP, or what went wrong
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import builtins
+import contextlib
+import gc
+import importlib
+import importlib.util
+import os
+import random
+import select
+import signal
+import socket
+import struct
+import sys
+from types import ModuleType
+from typing import Any
+
+# What most solutions import. Every page of it costs each fork, so what is rare is left to the import itself.
+COMMON = """
+abc array ast base64 bisect calendar cmath collections.abc copy dataclasses datetime decimal enum fractions functools
+hashlib heapq inspect io itertools json math numbers operator pprint queue random re secrets statistics string struct
+textwrap threading time timeit traceback types typing unicodedata uuid warnings zlib
+"""
+# What a candidate that can open no file finds besides.
+MORE = """
+_strptime asyncio codecs concurrent.futures csv ctypes difflib encodings.ascii encodings.idna encodings.latin_1
+encodings.utf_16 fnmatch html keyword linecache locale logging pathlib pickle reprlib selectors shutil subprocess
+tempfile token tokenize urllib.parse weakref
+"""
+CHANNEL = 3
+
+
+def main(arguments: list[str]) -> None:
+    """Locks itself in, then forks on demand until the host hangs up."""
+    control = socket.socket(fileno=int(arguments[0]))
+    try:
+        zygote = Zygote(control, arguments[1], arguments[2] == "1", arguments[3:])
+    except BaseException as e:
+        control.send(f"{type(e).__name__}: {e}".encode("utf-8", "replace")[:500] or b"?")
+        os._exit(1)
+    control.send(zygote.codec.UP)
+    zygote.serve()
+
+
+class Zygote:
+    """The loop, and what every child needs; single-threaded."""
+
+    def __init__(self, control: socket.socket, tier: str, numpy: bool, paths: list[str]) -> None:
+        self.control = control
+        self.lockdown = _sibling("lockdown")
+        self.codec: Any = _sibling("codec")
+        self.child: Any = _sibling("child")
+        self.seccomp: Any = _sibling("seccomp")
+        self.ruleset: int | None = None
+        self.filter = b""
+        self.guards: dict[int, int] = {}
+        self.poll = select.poll()
+        sys.path.extend(paths)
+        readable = self.lockdown.folders(paths)
+        if tier.endswith("+ns"):
+            self.enter_namespaces(readable)
+        _preload(COMMON + (MORE if tier == "seccomp" else ""), numpy)
+        builtins.exit = builtins.quit = _exit  # type: ignore[assignment]  # what `-S` takes away
+        if tier != "unsafe":
+            self.lock(tier, readable)
+        self.lockdown.limit_for_good()
+        self.pid = os.getpid()
+        self.watch_children()
+        gc.collect()
+        gc.freeze()
+
+    def enter_namespaces(self, readable: list[str]) -> None:
+        """Goes on as the first process of a new pid namespace; the old one waits for it."""
+        self.lockdown.enter_namespaces(readable)
+        pid = os.fork()
+        if pid:
+            self.control.close()
+            os._exit(os.waitpid(pid, 0)[1] != 0)
+        self.lockdown.die_with(0)  # what is outside has no number
+
+    def lock(self, tier: str, readable: list[str]) -> None:
+        """Gives up what no child may have. Whatever is missing raises."""
+        os.chdir(self.lockdown.EMPTY if tier.endswith("+ns") else "/")
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")  # short of memory, the system is to end candidates first
+        seccomp = self.seccomp
+        own = seccomp.filter_of("zygote")
+        self.filter = seccomp.filter_of("child" if tier.startswith("landlock") else "blind")
+        self.self_mark = struct.pack("=I", seccomp.SELF)
+        ruleset = None
+        if tier.startswith("landlock"):
+            ruleset, self.ruleset = self.lockdown.landlock(readable)
+        self.lockdown.give_up_privileges()
+        if ruleset is not None:
+            self.lockdown.restrict(ruleset)
+        self.lockdown.install(own)
+
+    def watch_children(self) -> None:
+        """Makes the end of a child wake the loop: the wakeup descriptor is what no race can miss."""
+        self.woken, wake = os.pipe()
+        os.set_blocking(self.woken, False)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.poll.register(self.woken, select.POLLIN)
+        self.poll.register(self.control, select.POLLIN)
+
+    def serve(self) -> None:
+        """Forks, kills, reaps and reports."""
+        control = self.control.fileno()
+        while True:
+            ready = {fd for fd, _ in self.poll.poll()}
+            for guard in ready & self.guards.keys():
+                self.kill(guard)
+            if self.woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self.woken, 4096)
+                self.reap()
+            if control in ready:  # last: it may get the number of a descriptor that has just been closed
+                self.start()
+
+    def start(self) -> None:
+        """Forks one process for the message that has come; the host's hanging up is the end."""
+        message, descriptors, _, _ = socket.recv_fds(self.control, self.codec.JOB.size, 2)
+        if not message or len(descriptors) != 2:
+            os._exit(0)
+        channel, guard = descriptors
+        pid = self.lockdown.fork()
+        if pid < 0:  # the closed guard says that nothing ran
+            os.close(channel)
+            os.close(guard)
+            return
+        if not pid:
+            self.become_child(channel, *self.codec.JOB.unpack(message))
+        os.close(channel)
+        self.guards[guard] = pid
+        self.poll.register(guard, select.POLLIN)
+
+    def kill(self, guard: int) -> None:
+        """Kills what the host has no more use for. Its number is its own until it is reaped."""
+        self.poll.unregister(guard)
+        os.kill(self.guards[guard], signal.SIGKILL)
+
+    def reap(self) -> None:
+        """Tells the host how every process ended that has."""
+        while self.guards:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if not pid:
+                return
+            guard = next(g for g, p in self.guards.items() if p == pid)
+            del self.guards[guard]
+            with contextlib.suppress(KeyError):
+                self.poll.unregister(guard)
+            cpu = int(1e6 * (usage.ru_utime + usage.ru_stime))
+            with contextlib.suppress(OSError):
+                os.write(guard, self.codec.ENDED.pack(status, cpu, usage.ru_maxrss))
+            os.close(guard)
+
+    def become_child(self, channel: int, memory: int, output: int, cpu_total: int, cpu_call: int) -> None:
+        """Locks the new process in further, then serves the host over its channel. Does not return."""
+        problem = b""
+        try:
+            signal.set_wakeup_fd(-1)
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # without the enums: fewer pages are touched
+            self.lockdown.die_with(self.pid)
+            os.setsid()
+            if self.ruleset is not None:
+                self.lockdown.restrict(self.ruleset)
+            if channel != CHANNEL:
+                os.dup2(channel, CHANNEL, inheritable=False)
+            os.closerange(CHANNEL + 1, self.lockdown.DESCRIPTORS)
+            random.seed(0)
+            sys.argv = ["", str(CHANNEL)]
+            self.lockdown.limit(memory << 20, cpu_total)
+            if self.filter:
+                self.lockdown.install(self.filter.replace(self.self_mark, struct.pack("=I", os.getpid())))
+        except BaseException as e:
+            problem = f"{type(e).__name__}: {e}".encode("utf-8", "replace")[:500]
+        with contextlib.suppress(BaseException):
+            server = self.child.Server(CHANNEL, self.codec, output, cpu_call)
+            server.send(self.codec.READY, problem)
+            if not problem:
+                server.serve()
+        os._exit(0)
+
+
+def _exit(code: object = None) -> None:
+    raise SystemExit(code)
+
+
+def _preload(names: str, numpy: bool) -> None:
+    for name in names.split():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    if numpy:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("numpy.linalg")
+            importlib.import_module("numpy.random").seed(0)
+
+
+def _sibling(name: str) -> ModuleType:
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

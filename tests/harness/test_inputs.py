@@ -1,0 +1,234 @@
+"""Tasks with inputs: expected outputs come from the canonical solution, verdicts from the host."""
+
+import dataclasses
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from evoprompt.datasets import Dataset
+from evoprompt.errors import DataError
+from evoprompt.harness import Harness, InputLimits, Limits
+from evoprompt.harness import expected as expected_module
+from evoprompt.harness.codec import encode
+from evoprompt.harness.expected import cache_folder, load_or_run
+from evoprompt.metric import feedback
+from evoprompt.tasks import Task
+
+SQUARE = "def f(x):\n    return x * x\n"
+QUICK = InputLimits(min_seconds=0.3, memory_mb=512)
+
+
+def task(code=SQUARE, base=((1,), (2,)), plus=((3,), (0,)), **fields):
+    def encoded(inputs):
+        return tuple(encode(list(i)) for i in inputs)
+
+    given = {"task_id": "t/1", "prompt": "p", "entry_point": "f", "base": (), "code": code}
+    return Task(**given | {"base_inputs": encoded(base), "plus_inputs": encoded(plus)} | fields)
+
+
+@pytest.fixture
+def harness():
+    with Harness(limits=Limits(memory_mb=512), input_limits=QUICK) as built:
+        yield built
+
+
+def outputs(harness, given, suite):
+    return load_or_run(given, suite, (), harness.sandbox)
+
+
+def statuses(report):
+    return report.base.status, report.plus.status
+
+
+def test_the_key_covers_the_inputs_and_nothing_shows_them():
+    keys = {task().key, task(base=((1,),)).key, task(base=((1, 2),)).key, task(oracle="root").key, task(plus=()).key}
+    assert len(keys) == 5
+    assert task().key != task(base=((3,), (0,)), plus=((1,), (2,))).key
+    secret = task(base=(("needle",),))
+    assert "needle" not in repr(secret) and "needle" not in repr(Dataset([secret]).examples())
+    assert (task().count("base"), task().count("plus"), task().inputs("plus")[1]) == (2, 2, encode([0]))
+
+
+def test_verdicts(harness):
+    report = harness.check(task(), "def f(x):\n    return float(x ** 2)")
+    assert report.passed and statuses(report) == ("passed", "passed") and report.share == 1
+    assert (report.base.passed, report.base.total, report.base.cases) == (2, 2, ())
+    report = harness.check(task(), "def f(x):\n    return x * x if x < 3 else 8")
+    assert statuses(report) == ("passed", "failed")
+    (case,) = report.failures
+    assert (case.suite, case.index, case.call, case.test) == ("plus", 0, "f(3)", "f(3) -> 9")
+    assert case.observed == "returned 8" and "9" not in feedback(report) and "f(3)" not in feedback(report)
+    report = harness.check(task(), "def f(x):\n    return {}[x]")
+    assert statuses(report) == ("error", "error") and len(report.failures) == 1, "plus did not run"
+    assert "f(1): raised KeyError: 1" in feedback(report)
+    assert harness.check(task(), SQUARE, base=False).plus.passed == 2
+    none = harness.check(task(plus=()), SQUARE)
+    assert statuses(none) == ("passed", "passed") and none.plus.total == 0, "as EvalPlus has it"
+    assert statuses(harness.check(task(plus=()), "def f(x):\n    return 0")) == ("failed", "failed")
+
+
+@pytest.mark.parametrize(
+    ("solution", "status", "observed"),
+    [
+        ("", "invalid", "is empty"),
+        ("def f(x) return", "invalid", "expected ':'"),
+        ("def g(x):\n    return 1", "error", "does not define `f`"),
+        ("def f(x):\n    while True: pass", "timeout", "used more than 0.3 s"),
+        ("import os\ndef f(x):\n    os._exit(0)", "crashed", "ended its own process"),
+        ("def f(x):\n    raise SystemExit", "error", "raised SystemExit"),
+        ("def f(x):\n    return object()", "failed", "cannot be compared"),
+        ("def f(x):\n    return bytearray(1 << 30)", "crashed", "ran out of memory"),
+        ("f = 3", "error", "not callable"),
+    ],
+)
+def test_what_solutions_do(harness, solution, status, observed):
+    report = harness.check(task(), solution)
+    assert report.status == status and report.plus.passed == 0
+    assert observed in report.failures[0].observed
+
+
+def test_every_input(tmp_path):
+    with Harness(input_limits=dataclasses.replace(QUICK, every=True)) as harness:
+        report = harness.check(task(), "def f(x):\n    return x * x if x % 2 else 1 / 0")
+        assert [(c.suite, c.index, c.status) for c in report.failures] == [("base", 1, "error"), ("plus", 1, "error")]
+        assert (report.base.passed, report.plus.passed) == (1, 1)
+
+
+def test_state_is_kept_and_inputs_may_be_changed(harness):
+    code = "seen = []\ndef f(x):\n    seen.append(x.pop())\n    return list(seen)"
+    given = task(code, base=(([1],), ([2],)), plus=(([3],),))
+    assert harness.check(given, code).passed
+    assert harness.check(given, "def f(x):\n    return x").base.passed == 1
+
+
+def test_the_time_of_the_canonical_solution_counts():
+    burn = "import time\ndef f(x):\n    end = time.process_time() + {}\n    while time.process_time() < end: pass\n"
+    with Harness(input_limits=InputLimits(min_seconds=0.05, factor=4.0)) as harness:
+        given = task(burn.format("x / 10"), base=((3,), (0,)), plus=())
+        assert harness.check(given, burn.format("x / 5")).passed
+        report = harness.check(given, burn.format("0.6 if not x else 0"))
+        assert (report.status, report.failures[0].index) == ("timeout", 1)
+        assert harness.check(given, burn.format("x")).failures[0].index == 0
+
+
+def test_large_outputs_are_known_by_digests(harness):
+    given = task("def f(n):\n    return list(range(n))", base=((20_000,),), plus=((20_000,),))
+    (kept,) = outputs(harness, given, "base")
+    assert kept.kind == "digest" and len(kept.data) == 64
+    assert harness.check(given, "def f(n):\n    return [*range(n)]").passed
+    assert harness.check(given, "def f(n):\n    return [float(i) for i in range(n)]").passed, (
+        "equal, though other bytes"
+    )
+    for wrong in ("tuple(range(n))", "list(range(n - 1)) + [0]", "[float('nan')] * n"):
+        report = harness.check(given, f"def f(n):\n    return {wrong}")
+        assert report.status == "failed" and report.failures[0].test.endswith("known by its digest only")
+    for code, options in (("return [i / 7 for i in range(n)]", {}), ("return list(range(n))", {"atol": 1e-4})):
+        (kept,) = outputs(harness, task(f"def f(n):\n    {code}", base=((20_000,),), **options), "base")
+        assert kept.kind == "value", "a tolerance needs the value"
+
+
+def test_what_is_larger_than_an_answer_may_be_is_left_out(harness):
+    code = "def f(n):\n    return 'x' * n if n != 10**9 else [{i} for i in range(300_000)]"
+    given = task(code, base=((3,), (9 << 20,), (10**9,), (10**12,)), plus=())
+    report = harness.check(given, code)
+    assert report.passed and (report.base.total, report.base.unjudged) == (1, 3)
+    assert harness.check(given, "def f(n):\n    return 'xxx' if n == 3 else None").passed, "said in the report"
+
+
+def test_not_none(harness):
+    code = "import re\ndef f(s):\n    return re.search('a', s)"
+    given = task(code, base=(("a",), ("b",)), plus=(), oracle="not_none")
+    assert harness.check(given, code).passed
+    assert harness.check(given, "def f(s):\n    return 'a' in s").passed
+    assert harness.check(given, "def f(s):\n    return 'yes' if 'a' in s else None").passed
+    report = harness.check(given, "def f(s):\n    return object()")
+    assert (report.failures[0].index, report.failures[0].test) == (1, "f('b') -> no match")
+
+
+def test_the_root_is_judged_on_the_input_as_it_was(harness):
+    code = "def f(xs):\n    return -xs[0] / xs[1]"
+    given = task(code, base=(([2.0, 4.0],),), plus=(), oracle="root", atol=1e-4)
+    assert harness.check(given, "def f(xs):\n    xs[:] = [0.0]\n    return 7.0").status == "failed"
+    assert harness.check(given, "def f(xs):\n    return -0.50000001").passed
+
+
+def test_a_broken_canonical_solution_is_no_verdict(harness):
+    with pytest.raises(DataError, match="task t/1: the canonical solution fails on base input 1: it raised ZeroDiv"):
+        harness.check(task("def f(x):\n    return 1 / (x - 2)"), SQUARE)
+    with pytest.raises(DataError, match="task t/1: the canonical solution can't be loaded: it does not define `f`"):
+        harness.check(task("def g(x):\n    return 1"), SQUARE)
+
+
+def cached():
+    return sorted((cache_folder() / "expected").glob("*"))
+
+
+def test_the_cache_is_used_and_what_is_damaged_is_rebuilt(harness, monkeypatch):
+    given = task(plus=())
+    first = outputs(harness, given, "base")
+    (path,) = cached()
+    with monkeypatch.context() as patch:
+        patch.setattr(expected_module, "_run", lambda *a: 1 / 0)
+        assert outputs(harness, given, "base") == first
+        for changed in (task("def f(x):\n    return x\n", plus=()), task(base=((1,),), plus=()), task(atol=1.0)):
+            with pytest.raises(ZeroDivisionError):
+                outputs(harness, changed, "base")
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:40], whole[:32] + b"x" + whole[33:]):
+        path.write_bytes(damaged)
+        again = outputs(harness, given, "base")
+        assert [e.data for e in again] == [e.data for e in first]
+        assert len(path.read_bytes()) > 60 and cached() == [path]
+
+
+def test_a_cache_that_cannot_be_written_is_said(harness, monkeypatch, tmp_path, caplog):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    assert len(outputs(harness, task(), "base")) == 2
+    assert "can't be kept in" in caplog.text
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "evoprompt"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_folder() == Path(os.environ["HOME"]) / ".cache" / "evoprompt"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert cache_folder() == Path(os.environ["HOME"]) / "Library/Caches/evoprompt"
+
+
+def test_threads_that_ask_at_once_compute_once(harness, monkeypatch):
+    ran = []
+    run = expected_module._run
+    monkeypatch.setattr(expected_module, "_run", lambda t, s, p, b: ran.append(s) or run(t, s, p, b))
+    threads = [threading.Thread(target=harness.prepare, args=(task(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ran) == ["base", "plus"] and len(cached()) == 2
+    assert harness.check(task(), SQUARE).passed and len(ran) == 2
+
+
+def test_two_that_build_at_once_leave_one_whole_file(harness):
+    given = task(plus=())
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(outputs(harness, given, "base"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({tuple(e.data for e in f) for f in found}) == 1 and len(cached()) == 1
+    assert outputs(harness, given, "base") in found
+
+
+def test_ints_of_a_million_digits(harness):
+    given = task("def f(n):\n    return 7 << n", base=((3_300_000,),), plus=())
+    assert outputs(harness, given, "base")[0].kind == "digest"
+    assert harness.check(given, "def f(n):\n    return 2**n * 7").passed
+    report = harness.check(given, "def f(n):\n    return (7 << n) + 1")
+    assert report.failures[0].observed == "returned <int of about 993400 digits>"

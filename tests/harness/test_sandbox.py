@@ -1,0 +1,479 @@
+"""What candidates try to get out of the sandbox, what must work inside it, and how it lives through deaths."""
+
+import contextlib
+import gc
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from evoprompt.errors import SandboxError
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness import sandbox as sandbox_module
+from evoprompt.harness.codec import encode
+from evoprompt.harness.process import ZygoteDied
+from evoprompt.harness.sandbox import Sandbox
+
+SHARED = Path(os.environ.get("EVOPROMPT_SHARED", "/nonexistent"))
+LIMITS = Limits(cpu_seconds=1.0, wall_seconds=60.0, memory_mb=256, output_mb=1)
+X86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers and code of x86_64")
+
+
+@pytest.fixture(scope="module", params=[t for t in sandbox_module.TIERS if t.startswith("landlock")])
+def harness(request):
+    with Harness(limits=LIMITS, processes=1) as built:
+        built.sandbox._tiers = (request.param,)
+        try:
+            assert built.tier == request.param
+        except SandboxError as e:
+            pytest.skip(str(e))
+        yield built
+
+
+def zygotes(harness):
+    return [z.program.pid for pool in harness.sandbox._running.values() for z in pool if not z.dead()]
+
+
+def observe(harness, body, head="", test="assert f(2) == 4"):
+    body = "\n".join(f"    {line}" for line in body.splitlines())
+    source = f"import ctypes, os, sys, threading\n{head}\nlibc = ctypes.CDLL(None, use_errno=True)\ndef f(x):\n{body}"
+    result = harness.check_asserts(source, "f", [test])
+    return result.status, "; ".join(case.observed for case in result.cases)
+
+
+DENIED = r"PermissionError|Operation not permitted"
+HIDDEN = rf"{DENIED}|FileNotFoundError|No such file"
+ATTACKS = {
+    "read a file": ("return open('/etc/passwd').read()", HIDDEN),
+    "read by a link": ("return os.readlink('/proc/self/exe') and open('/proc/self/exe','rb').read(9)", HIDDEN),
+    "read the harness": (f"return open({sandbox_module.__file__!r}).read()", HIDDEN),
+    "read the parent's memory": ("return open(f'/proc/{os.getppid()}/mem', 'rb').read(1)", HIDDEN),
+    "read its own memory": ("return open('/proc/self/mem', 'rb').read(1)", HIDDEN),
+    "read the parent's environment": ("return open(f'/proc/{os.getppid()}/environ').read()", HIDDEN),
+    "list the root": ("os.chdir('/')\nreturn os.listdir('.')", HIDDEN),
+    "list the home": ("return os.listdir('/root')", HIDDEN),
+    "list processes": ("return os.listdir('/proc')", HIDDEN),
+    "write a file": ("open('/tmp/evoprompt-pwn', 'w')", f"{HIDDEN}|Read-only"),
+    "write shared memory": ("open('/dev/shm/evoprompt-pwn', 'w')", HIDDEN),
+    "write here": ("open('evoprompt-pwn', 'w')", HIDDEN),
+    "write to a library": ("open(os.__file__, 'r+')", DENIED),
+    "make a temporary file": ("import tempfile\ntempfile.NamedTemporaryFile()", f"{HIDDEN}|No usable temporary"),
+    "make a directory": ("os.mkdir('d')", DENIED),
+    "remove a file": ("os.remove(os.__file__)", DENIED),
+    "make a link": ("os.symlink('/etc/passwd', 'x')", DENIED),
+    "change a mode": ("os.chmod(os.__file__, 0o777)", DENIED),
+    "set times": ("os.utime(os.__file__)", DENIED),
+    "open a socket": ("import socket\nsocket.socket()", DENIED),
+    "open a unix socket": ("import socket\nsocket.socket(socket.AF_UNIX)", DENIED),
+    "connect a pair elsewhere": ("import socket\nsocket.socketpair()[0].connect('\\0x')", DENIED),
+    "send to an address": (
+        "import socket\nsocket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'x', '\\0x')",
+        DENIED,
+    ),
+    "send descriptors": ("import socket\nsocket.send_fds(socket.socketpair()[0], [b'x'], [0])", DENIED),
+    "resolve a name": ("import socket\nreturn socket.gethostbyname('example.org')", "gaierror|PermissionError|herror"),
+    "fork": ("return os.fork()", DENIED),
+    "fork in C": ("return libc.fork(), ctypes.get_errno()", r"\(-1, 1\)"),
+    "vfork in C": ("return libc.vfork(), ctypes.get_errno()", r"\(-1, 1\)"),
+    "posix_spawn": ("return os.posix_spawn('/bin/sh', ['sh'], {})", HIDDEN),
+    "run a program": ("os.execv('/bin/sh', ['sh'])", HIDDEN),
+    "subprocess": ("import subprocess\nsubprocess.run(['/bin/true'])", HIDDEN),
+    "shell": ("return os.system('exit 7')", "returned -1|returned 32512|returned 0x7f"),
+    "pool of processes": ("import multiprocessing as m\nm.Pool(1)", f"{HIDDEN}|ImportError"),
+    "kill the parent": ("os.kill(os.getppid(), 9)", DENIED),
+    "kill everyone": ("os.kill(-1, 9)", DENIED),
+    "kill by group": ("os.killpg(os.getppid(), 9)", DENIED),
+    "kill in C": ("return libc.kill(os.getppid(), 9), ctypes.get_errno()", r"\(-1, 1\)"),
+    "signal by owner": ("import fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", DENIED),
+    "choose the signal": ("import fcntl\nfcntl.fcntl(os.pipe()[0], 10, 9)", DENIED),
+    "ask for signals": ("import fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETFL, os.O_ASYNC)", DENIED),
+    "ask for signals by ioctl": ("import fcntl\nfcntl.ioctl(os.pipe()[0], 0x5452, b'1234')", "OSError"),
+    "push a key into the terminal": ("import fcntl\nfcntl.ioctl(0, 0x5412, b'x')", "OSError"),
+    "give itself time": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9**9, 9**9))",
+        "ValueError|PermissionError",
+    ),
+    "limit the parent": ("import resource\nresource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))", DENIED),
+    "outlive the parent": ("return libc.prctl(1, 0, 0, 0, 0), ctypes.get_errno()", r"\(-1, 1\)"),
+    "be dumpable": ("return libc.prctl(4, 1, 0, 0, 0), ctypes.get_errno()", r"\(-1, 1\)"),
+    "be root": ("os.setuid(0)", DENIED),
+    "new session": ("os.setsid()", DENIED),
+    "be nicer to itself": ("os.nice(-5)", DENIED),
+    "fill memory": ("l = []\nwhile 1: l.append(bytearray(50 << 20))", "ran out of memory"),
+    "fill memory and swallow": (
+        "l = []\nwhile 1:\n  try: l.append(bytearray(1 << 24))\n  except MemoryError: pass",
+        "used more than 1 s",
+    ),
+    "fill shared memory": (
+        "import mmap\nl = []\nwhile 1:\n  l.append(mmap.mmap(-1, 1 << 26))\n  l[-1].write(bytes(1 << 26))",
+        "OSError|ran out of memory|SIGKILL|used more than",
+    ),
+    "many threads": (
+        "while 1: threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "RuntimeError|ran out of memory",
+    ),
+    "many descriptors": ("while 1: os.dup(0)", "OSError"),
+    "threads that burn": (
+        "for _ in range(4): threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\nwhile 1: pass",
+        "used more than 1 s",
+    ),
+    "swallow all": ("while 1:\n  try:\n    while 1: pass\n  except BaseException: pass", "used more than 1 s"),
+    "ignore signals": (
+        "import signal\nfor s in {*range(1, 65)} - {9, 19, 32, 33}: signal.signal(s, signal.SIG_IGN)\nwhile 1: pass",
+        "used more than 1 s",
+    ),
+    "abort": ("os.abort()", "was killed by SIGABRT"),
+    "kill itself": ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+    "overflow the C stack": (
+        "sys.setrecursionlimit(10**9)\nclass A:\n  def __add__(s, o): return s + o\nreturn A() + 1",
+        "SIGSEGV|RecursionError|ran out of memory",
+    ),
+    "audit": ("def hook(*a): raise KeyError\nsys.addaudithook(hook)\nopen('/etc/passwd')", "KeyError|crashed|ended"),
+    "poison modules": ("sys.modules.clear()\nreturn __import__('os').getpid() and 5", "returned|raised"),
+    "poison builtins": ("import builtins\nbuiltins.__dict__.clear()\nreturn 4", "raised|ended|returned"),
+    "never ending iterator": ("return iter(int, 1)", "cannot be compared"),
+    "flood the output": ("while 1: os.write(3, b'V' * 65536)", "sent|closed|killed"),
+    "close everything": ("os.closerange(0, 64)\nwhile 1: pass", "closed its connection"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks(harness, name):
+    body, expected = ATTACKS[name]
+    before = zygotes(harness)
+    status, observed = observe(harness, body)
+    assert re.search(expected, observed), (status, observed)
+    assert status != "passed" or name == "poison builtins"
+    assert zygotes(harness)[: len(before)] == before
+    assert observe(harness, "return x * x") == ("passed", "returned 4")
+    assert not Path("/dev/shm/evoprompt-pwn").exists() and not Path("/tmp/evoprompt-pwn").exists()
+
+
+NUMBERS = {
+    **{
+        "ptrace": 101,
+        "process_vm_readv": 310,
+        "process_vm_writev": 311,
+        "personality": 135,
+        "tkill": 200,
+        "chroot": 161,
+    },
+    **{"execve": 59, "execveat": 322, "fork": 57, "vfork": 58, "clone3": 435, "pidfd_open": 434, "pidfd_getfd": 438},
+    **{
+        "pidfd_send_signal": 424,
+        "rt_sigqueueinfo": 129,
+        "rt_tgsigqueueinfo": 297,
+        "timer_create": 222,
+        "open_tree": 428,
+    },
+    **{
+        "io_uring_setup": 425,
+        "io_uring_enter": 426,
+        "io_uring_register": 427,
+        "keyctl": 250,
+        "add_key": 248,
+        "bpf": 321,
+    },
+    **{
+        "memfd_create": 319,
+        "memfd_secret": 447,
+        "userfaultfd": 323,
+        "perf_event_open": 298,
+        "seccomp": 317,
+        "mount": 165,
+    },
+    **{"umount2": 166, "pivot_root": 155, "unshare": 272, "setns": 308, "openat2": 437, "open_by_handle_at": 304},
+    **{"shmget": 29, "shmat": 30, "msgget": 68, "semget": 64, "mq_open": 240, "socket": 41, "connect": 42, "bind": 49},
+    **{
+        "sendmsg": 46,
+        "recvmsg": 47,
+        "sendmmsg": 307,
+        "accept": 43,
+        "chdir": 80,
+        "rename": 82,
+        "unlink": 87,
+        "chmod": 90,
+    },
+    **{
+        "mkdir": 83,
+        "mknod": 133,
+        "truncate": 76,
+        "link": 86,
+        "setuid": 105,
+        "setsid": 112,
+        "setpgid": 109,
+        "capset": 126,
+    },
+    **{
+        "sched_setaffinity": 203,
+        "setpriority": 141,
+        "ioprio_set": 251,
+        "setrlimit": 160,
+        "landlock_create_ruleset": 444,
+    },
+    **{
+        "landlock_restrict_self": 446,
+        "init_module": 175,
+        "kexec_load": 246,
+        "reboot": 169,
+        "swapon": 167,
+        "sethostname": 170,
+    },
+    **{
+        "kcmp": 312,
+        "process_madvise": 440,
+        "quotactl": 179,
+        "acct": 163,
+        "syslog": 103,
+        "modify_ldt": 154,
+        "futex_wake": 454,
+    },
+}
+
+
+@X86
+def test_system_calls_out_of_reach(harness):
+    numbers = tuple(NUMBERS.values())
+    status, observed = observe(
+        harness,
+        "r = [(n, libc.syscall(n, 0, 0, 0, 0, 0), ctypes.get_errno()) for n in x]\n"
+        "return [n for n, result, errno in r if result != -1 or errno not in (1, 38)]",
+        test=f"assert f({numbers}) == []",
+    )
+    assert status == "passed", observed
+
+
+@X86
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (r"\xb8\x02\0\0\0\xcd\x80\xc3", "SIGSYS"),  # int 0x80
+        (r"\xb8\x27\0\0\x40\x0f\x05\xc3", "SIGSYS"),  # x32
+        (r"\xb8\x39\0\0\0\x0f\x05\xc3", "returned -1"),  # fork
+        (r"\xb8\x38\0\0\0\xbf\x11\0\0\0\x31\xf6\x0f\x05\xc3", "returned -1"),  # clone(SIGCHLD)
+        (r"\xb8\x38\0\0\0\xbf\0\0\x01\x10\x31\xf6\x0f\x05\xc3", "returned -1"),  # clone(THREAD | NEWUSER)
+    ],
+)
+def test_machine_code(harness, code, expected):
+    body = f"import mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(b'{code}')\n"
+    body += "return ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()"
+    assert expected in observe(harness, body)[1]
+
+
+ORDINARY = {
+    "threads": "r = []\nt = [threading.Thread(target=r.append, args=(i,)) for i in range(3)]\n"
+    "[a.start() for a in t]; [a.join() for a in t]\nreturn len(r) + 1",
+    "a pool of threads": "from concurrent.futures import ThreadPoolExecutor as T\n"
+    "with T(2) as p: return sum(p.map(int, [1, 3]))",
+    "asyncio": "import asyncio\nasync def g():\n  await asyncio.sleep(0.001)\n  return 4\nreturn asyncio.run(g())",
+    "zoneinfo": "import datetime, zoneinfo\nz = zoneinfo.ZoneInfo('Europe/Paris')\n"
+    "return datetime.datetime(2024, 7, 1, tzinfo=z).utcoffset().seconds // 1800",
+    "random": "import random, secrets, uuid\n"
+    "return 4 if random.random() < 1 and uuid.uuid4() and secrets.token_hex(2) else 0",
+    "the same random numbers": "import random\nreturn 4 if random.random() == 0.8444218515250481 else random.random()",
+    "urandom": "return len(os.urandom(2)) + len(open('/dev/urandom', 'rb').read(2))",
+    "hashlib": "import hashlib\nreturn len(hashlib.md5(b'').digest()) // 4",
+    "decimal": "from decimal import Decimal\nreturn int(Decimal('2') ** 2)",
+    "time": "import time, datetime\nreturn 4 if datetime.datetime.now().year > 2000 and time.strftime('%Z') else 0",
+    "recursion": "g = lambda n: n and 1 + g(n - 1)\nreturn g(100_000) - 99_996",
+    "sqlite": "import sqlite3\nreturn sqlite3.connect(':memory:').execute('select 4').fetchone()[0]",
+    "many imports": "import json, csv, xml.dom.minidom, email, http.client, unittest, logging, zipfile, pdb, doctest\n"
+    "import multiprocessing, importlib.resources, platform, shutil, glob, gzip, pickle, shelve, typing\nreturn 4",
+    "an alarm": "import signal\ndef h(*a): raise KeyError\n"
+    "signal.signal(signal.SIGALRM, h)\nsignal.setitimer(0, 0.05)\n"
+    "try: signal.pause()\nexcept KeyError: return 4",
+    "raise_signal": "import signal\n"
+    "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\nsignal.raise_signal(signal.SIGUSR1)\nreturn 4",
+    "devnull": "print('x', file=open(os.devnull, 'w'))\nreturn 4",
+    "mmap": "import mmap\nm = mmap.mmap(-1, 4096)\nm[:2] = b'ab'\nreturn len(m[:4])",
+    "selectors": "import selectors\nselectors.DefaultSelector().close()\nreturn 4",
+    "platform": "import platform\nreturn 4 if platform.system() and platform.python_version() else 0",
+    "source": "import traceback\ntry: 1 / 0\nexcept ZeroDivisionError: return 4 * bool(traceback.format_exc())",
+    "a third-party package": "import pydantic\nreturn len(pydantic.BaseModel.__name__) - 5",
+    "lower limits": "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\nreturn 4",
+    "a Fraction of numpy's": "np = __import__('numpy')\nreturn int(np.linalg.inv(np.eye(2) / 4)[0, 0])",
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_things_work(name, harness):
+    if "numpy" in ORDINARY[name]:
+        pytest.importorskip("numpy")
+    with Harness(limits=Limits(cpu_seconds=10)) as patient:
+        patient.sandbox._tiers = (harness.tier,)
+        assert observe(patient, ORDINARY[name]) == ("passed", "returned 4")
+
+
+ESCAPES = [p for p in sorted(SHARED.glob("exploits/*.py")) if not p.name.startswith(("33", "35", "37", "39", "41"))]
+
+
+@pytest.mark.parametrize("path", ESCAPES, ids=lambda p: p.stem)
+def test_exploits(path, monkeypatch, harness):
+    monkeypatch.setenv("ALLOW_KILL_PARENT", "1")
+    before = zygotes(harness)
+    result = harness.check_asserts(path.read_text(), "square_nums", ["assert square_nums([1, 2]) == [1, 4]"])
+    # These two only look whether functions exist, or are right: there is nothing to hold back.
+    assert (result.status == "passed") == (path.stem in ("49_restore_guard", "61_rm_cwd")), result.cases
+    assert zygotes(harness) == before
+
+
+def test_the_canaries_refuse_a_tier_that_leaks(monkeypatch):
+    with contextlib.closing(Sandbox(unsafe=True)) as sandbox:
+        sandbox._tier = "unsafe"
+        escaped = sandbox._escapes(sandbox._pick(False))
+    assert "end the self-test" in escaped[0], "the last canary becomes another program"
+    monkeypatch.setattr(Sandbox, "_escapes", lambda *a: ["fly"])
+    with pytest.raises(SandboxError, match=r"landlock\+seccomp\+ns: a candidate can fly; .*unsafe=True") as caught:
+        _ = Harness().tier
+    assert "\n" not in str(caught.value)
+    with Harness(unsafe=True) as harness:
+        assert harness.tier == "unsafe"
+        assert observe(harness, "return x * x") == ("passed", "returned 4")
+        assert observe(harness, "while 1: pass")[0] == "timeout"
+
+
+def test_without_landlock_nothing_can_be_opened():
+    with Harness(limits=LIMITS) as harness:
+        harness.sandbox._tiers = ("seccomp",)
+        assert harness.tier == "seccomp"
+        assert observe(harness, "import asyncio, csv\nreturn x * x") == ("passed", "returned 4")
+        assert "PermissionError" in observe(harness, "open(os.__file__)")[1]
+        assert "PermissionError" in observe(harness, "import sqlite3")[1]
+
+
+def inner(pid, tier="+ns"):
+    """The zygote itself, which in a pid namespace is a child of the started program."""
+    if not tier.endswith("+ns"):
+        return pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize("which", [lambda pid, tier: pid, inner], ids=["program", "zygote"])
+def test_a_zygote_killed_in_the_middle_of_a_job(harness, which):
+    hang = "import time\ndef f(x):\n    time.sleep(1000)"
+    with harness.sandbox.open(LIMITS) as process:
+        assert process.ask("prepare", "", (), ()).kind == process.ask("compile", hang).kind == "done"
+        assert process.ask("load", "f").kind == "done"
+        os.kill(which(zygotes(harness)[0], harness.tier), signal.SIGKILL)
+        with pytest.raises(ZygoteDied):
+            process.ask("call", "f(1)")
+    assert observe(harness, "return x * x")[0] == "passed", "another one takes over"
+
+
+def test_a_job_is_tried_twice(harness, monkeypatch):
+    opened, deaths = Sandbox.open, [1, 1, 1]
+
+    def open_and_kill(self, *arguments, **options):
+        process = opened(self, *arguments, **options)
+        if deaths:
+            deaths.pop()
+            os.kill(zygotes(harness)[-1], signal.SIGKILL)
+            with pytest.raises(ZygoteDied):
+                process.ask("prepare", "import time\ntime.sleep(1000)", (), ())
+            raise ZygoteDied("again")
+        return process
+
+    monkeypatch.setattr(Sandbox, "open", open_and_kill)
+    with pytest.raises(SandboxError, match="again"):
+        harness.check_asserts("def f(x): return x", "f", ["assert f(1) == 1"])
+    assert deaths == [1]
+    assert harness.check_asserts("def f(x): return x", "f", ["assert f(1) == 1"]).status == "passed"
+
+
+def test_a_death_harms_no_other_zygote(harness):
+    with Harness(limits=LIMITS, processes=2) as two:
+        two.sandbox._tiers = (harness.tier,)
+        assert two.tier
+        first, second = two.sandbox.open(LIMITS), two.sandbox.open(LIMITS)
+        with first, second:
+            assert first.ask("prepare", "", (), ()).kind == second.ask("prepare", "", (), ()).kind == "done"
+            if len(zygotes(two)) == 2:
+                os.kill(zygotes(two)[0], signal.SIGKILL)
+                with pytest.raises(ZygoteDied):
+                    first.ask("prepare", "while True: pass", (), ())
+            assert second.ask("prepare", "", (), ()).kind == "done"
+
+
+def test_one_death_among_the_children_of_a_zygote(harness):
+    with harness.sandbox.open(LIMITS) as first, harness.sandbox.open(LIMITS) as second:
+        assert first.ask("prepare", "", (), ()).kind == second.ask("prepare", "", (), ()).kind == "done"
+        ended = first.ask("prepare", "import os\nos._exit(7)", (), ())
+        assert (ended.kind, ended.detail) == ("crashed", "ended its own process (exit status 7)")
+        assert first.peak_mb > 1 and first.cpu_seconds > 0 and first.ask("prepare", "", (), ()) == ended
+        assert second.ask("prepare", "", (), ()).kind == "done"
+
+
+def test_everything_ends_with_its_owner(harness):
+    abandoned = Harness(limits=LIMITS)
+    abandoned.sandbox._tiers = (harness.tier,)
+    with abandoned.sandbox.open(LIMITS) as process:
+        assert process.ask("prepare", "", (), ()).kind == "done"
+        number = zygotes(abandoned)[0]
+        del abandoned
+        gc.collect()
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+        with pytest.raises(ZygoteDied):
+            process.ask("prepare", "", (), ())
+
+
+HOST = """
+import sys
+from evoprompt.harness import Harness, Limits
+harness = Harness()
+with harness.sandbox.open(Limits()) as process:
+    process.ask("prepare", "", (), ())
+    sys.stdout.write(f"{harness.tier} {harness.sandbox._running[False][0].program.pid}\\n")
+    sys.stdout.flush()
+    process.ask("prepare", "while True: pass", (), ())
+"""
+
+
+def test_everything_ends_with_a_killed_host():
+    with subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE, text=True) as host:
+        tier, number = host.stdout.readline().split()
+        ends = [os.pidfd_open(pid) for pid in {int(number), inner(int(number), tier)}]
+        host.kill()
+    for end in ends:
+        assert select.select([end], [], [], 30)[0]
+        os.close(end)
+
+
+def test_soak(harness):
+    """2,000 jobs from several threads: nothing stays, nothing grows."""
+    source = "def f(x):\n    return x * x\n"
+    inputs = tuple(encode([x]) for x in range(10))
+    sandbox = harness.sandbox
+    descriptors, page = Path("/dev/fd"), os.sysconf("SC_PAGE_SIZE")
+
+    def job(number):
+        with sandbox.open(LIMITS) as process:
+            asked = [process.ask("prepare", "", (), ()), process.ask("compile", source), process.ask("load", "f")]
+            if number % 3 == 0:
+                return all(r.kind == "done" for r in asked)
+            if number % 7 == 0:
+                return process.ask("prepare", "import os\nos._exit(0)", (), ()).kind == "crashed"
+            return [r.kind for r in process.stream(10, "apply", "f", inputs)] == ["value"] * 10
+
+    def state():
+        gc.collect()
+        numbers = [os.getpid(), *{n for z in zygotes(harness) for n in (z, inner(z, harness.tier))}]
+        pages = [int(Path(f"/proc/{n}/statm").read_text().split()[1]) for n in numbers]
+        return len([*descriptors.iterdir()]), threading.active_count(), sum(pages) * page
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(job, range(100)))
+    fds, threads, memory = state()
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(job, range(2000)))
+    assert state()[:2] == (fds, threads) and state()[2] - memory < 20 << 20
+    zygote = inner(zygotes(harness)[0], harness.tier)
+    held = len([*Path(f"/proc/{zygote}/fd").iterdir()]) if os.access(f"/proc/{zygote}/fd", os.R_OK) else 0
+    assert held < 16
