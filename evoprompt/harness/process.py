@@ -30,6 +30,7 @@ _KINDS: Final[dict[bytes, Kind]] = {
 }
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
+_LONGEST_WAIT = 3600.0
 _CHUNK = 1 << 18
 _SLACK = 4096
 _CREDENTIALS = struct.Struct("iII")
@@ -206,7 +207,7 @@ class Process:
                 if (wall_left := wall_end - time.monotonic()) <= 0:
                     return self._finish("timeout", f"did not answer within {max(wall, 0):.3g} s"), rest
                 # It can't use up its time any sooner, unless it has several threads: then this notices late.
-                events = self._poll.poll(1 + 1000 * min(cpu_left, wall_left))
+                events = self._poll.poll(1 + 1000 * min(cpu_left, wall_left, _LONGEST_WAIT))
                 if events and events[0][1] & ~select.POLLOUT:
                     part = self._receive()
                     if not part:

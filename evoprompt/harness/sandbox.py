@@ -117,7 +117,7 @@ class Sandbox:
         for _ in range(2):
             with self._lock:
                 zygote = self._pick(numpy)
-                zygote.jobs += 1
+                zygote.enter()
             with contextlib.suppress(ConnectionError):
                 return self._fork(zygote, limits)
             zygote.leave()
@@ -161,7 +161,7 @@ class Sandbox:
 
     def _escapes(self, zygote: _Zygote) -> list[str]:
         """What canaries get done that no candidate may."""
-        zygote.jobs += 1
+        zygote.enter()
         with self._fork(zygote, Limits(cpu_seconds=5.0)) as process:
             for request in (("prepare", "", (), ()), ("compile", _CANARY), ("load", "f")):
                 if (reply := process.ask(*request)).kind != "done":
@@ -237,6 +237,11 @@ class _Zygote:
         if said != codec.UP:
             raise SandboxError(said.decode("utf-8", "replace") or "the zygote does not come up")
 
+    def enter(self) -> None:
+        """One job more."""
+        with self._lock:
+            self.jobs += 1
+
     def leave(self) -> None:
         """One job less."""
         with self._lock:
@@ -250,6 +255,8 @@ class _Zygote:
 
     def stop(self) -> None:
         """Ends it, and with it every process that it forked."""
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)  # a fork of the host may have it open too
         self.control.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.program.wait(_STOP_SECONDS)

@@ -22,7 +22,6 @@ import random
 import select
 import signal
 import socket
-import struct
 import sys
 from types import ModuleType
 from typing import Any
@@ -64,7 +63,7 @@ class Zygote:
         self.child: Any = _sibling("child")
         self.seccomp: Any = _sibling("seccomp")
         self.ruleset: int | None = None
-        self.filter = b""
+        self.filter: Any = None
         self.guards: dict[int, int] = {}
         self.poll = select.poll()
         sys.path.extend(paths)
@@ -96,16 +95,16 @@ class Zygote:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")  # short of memory, the system is to end candidates first
         seccomp = self.seccomp
-        own = seccomp.filter_of("zygote")
-        self.filter = seccomp.filter_of("child" if tier.startswith("landlock") else "blind")
-        self.self_mark = struct.pack("=I", seccomp.SELF)
+        own = self.lockdown.Filter(seccomp.filter_of("zygote"))
+        kind = "child" if tier.startswith("landlock") else "blind"
+        self.filter = self.lockdown.Filter(seccomp.filter_of(kind), seccomp.SELF)
         ruleset = None
         if tier.startswith("landlock"):
             ruleset, self.ruleset = self.lockdown.landlock(readable)
         self.lockdown.give_up_privileges()
         if ruleset is not None:
             self.lockdown.restrict(ruleset)
-        self.lockdown.install(own)
+        own.install()
 
     def watch_children(self) -> None:
         """Makes the end of a child wake the loop: the wakeup descriptor is what no race can miss."""
@@ -184,8 +183,8 @@ class Zygote:
             random.seed(0)
             sys.argv = ["", str(CHANNEL)]
             self.lockdown.limit(memory << 20, cpu_total)
-            if self.filter:
-                self.lockdown.install(self.filter.replace(self.self_mark, struct.pack("=I", os.getpid())))
+            if self.filter is not None:
+                self.filter.install()
         except BaseException as e:
             problem = f"{type(e).__name__}: {e}".encode("utf-8", "replace")[:500]
         with contextlib.suppress(BaseException):

@@ -324,6 +324,17 @@ def test_exploits(path, monkeypatch, harness):
     assert zygotes(harness) == before
 
 
+def test_a_package_that_knows_answers_is_hidden(harness, tmp_path):
+    for name in ("evoprompt", "helpful"):
+        (tmp_path / "site-packages" / name).mkdir(parents=True)
+        (tmp_path / "site-packages" / name / "__init__.py").write_text("answer = 4\n")
+    sandbox = Sandbox(paths=(str(tmp_path / "site-packages"),))
+    sandbox._tiers = (harness.tier,)
+    with contextlib.closing(sandbox), sandbox.open(LIMITS) as process:
+        assert process.ask("prepare", "import helpful\nhelpful.answer", (), ()).kind == "done"
+        assert process.ask("prepare", "import evoprompt\nevoprompt.answer", (), ()).kind == "error"
+
+
 def test_the_canaries_refuse_a_tier_that_leaks(monkeypatch):
     with contextlib.closing(Sandbox(unsafe=True)) as sandbox:
         sandbox._tier = "unsafe"
