@@ -37,7 +37,7 @@ def doctor(
     """Check what works on this machine, and say how to fix the rest."""
     first: EvoPromptError | None = None
     checks: list[Callable[[], Iterator[Finding]]] = [
-        _python, _packages, _sandbox, lambda: _disk(root_dir), _keys, lambda: _model(model, api_base),
+        _python, _packages, _sandbox, _cache, lambda: _disk(root_dir), _keys, lambda: _model(model, api_base),
     ]  # fmt: skip
     for check in checks:
         for found in check():
@@ -75,17 +75,34 @@ def _sandbox() -> Iterator[Finding]:
     from evoprompt.harness import Harness
 
     with Harness() as harness:
-        problem = harness.probe()
-        if problem is None:
-            yield Finding("ok", "sandbox", f"tier {harness.tier!r}: a candidate ran and was judged")
-        else:
-            yield Finding(
-                "bad",
-                "sandbox",
-                problem,
-                "run where processes may be started and limited",
-                SandboxError(problem),
+        try:
+            problem = harness.probe()
+        except SandboxError as e:
+            problem = str(e)
+        if problem is not None:
+            fix = (
+                "allow user namespaces or Landlock (Linux 5.13+), or run in a virtual machine with --allow_unsafe_exec"
             )
+            yield Finding("bad", "sandbox", problem, fix, SandboxError(problem))
+            return
+        tier = harness.tier
+    yield Finding("ok", "sandbox", f"tier {tier}: a candidate ran and was judged")
+    yield Finding("ok", "sandbox", "self-test: no canary could read, write, connect, fork, exec or signal")
+    layers = {"landlock": "Landlock", "seccomp": "seccomp", "ns": "namespaces"}
+    for word, name in layers.items():
+        if word in tier.split("+"):
+            yield Finding("ok", "layer", f"{name} holds every candidate")
+        else:
+            yield Finding("note", "layer", f"{name} does not work here; the other layers hold")
+
+
+def _cache() -> Iterator[Finding]:
+    from evoprompt.harness.expected import cache_folder
+
+    folder = cache_folder() / "expected"
+    files = list(folder.glob("*.bin")) if folder.is_dir() else []
+    size = sum(f.stat().st_size for f in files) / 1e6
+    yield Finding("ok", "cache", f"expected outputs of {len(files)} suites, {size:.1f} MB, in {folder}")
 
 
 def _disk(root: Path) -> Iterator[Finding]:

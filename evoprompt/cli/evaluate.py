@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,10 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
     base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
+    test_details: Annotated[bool, typer.Option("--test_details", rich_help_panel=TESTS, help="Run every input, also after the first that fails.")] = False,
+    min_time_limit: Annotated[float, typer.Option("--min_time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that any input may take.")] = 1.0,
+    gt_time_limit_factor: Annotated[float, typer.Option("--gt_time_limit_factor", rich_help_panel=TESTS, min=1.0, help="CPU time of an input, as a multiple of the canonical solution's.")] = 4.0,
+    allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
     parallel: Annotated[int, typer.Option("--parallel", "--num_threads", rich_help_panel=TESTS, min=1, help="Calls and tests under way at once.")] = 8,
     output: Annotated[Path | None, typer.Option("--output", rich_help_panel=OUT, help="Result file. Default: beside the samples, or below `results/evaluations`.")] = None,
     fail_under: Annotated[float | None, typer.Option("--fail_under", rich_help_panel=OUT, min=0, max=100, help="Exit with 1 when the score in percent is below this.")] = None,
@@ -52,6 +57,7 @@ def evaluate(
     """
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import load_dataset
+    from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
 
     if (samples is None) == (model is None):
@@ -61,7 +67,9 @@ def evaluate(
     data = load_dataset(dataset)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed)
     target = output or _default_output(dataset, samples, models, program)
-    metric = CodeMetric(data, plus=False if base_only else None)
+    limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
+    harness = Harness(input_limits=limits, processes=min(parallel, os.cpu_count() or 1), unsafe=allow_unsafe_exec)
+    metric = CodeMetric(data, plus=False if base_only else None, harness=harness)
     with metric.harness:
         if samples is not None:
             found, skipped = _given(data, samples, metric, parallel, target)
@@ -193,4 +201,5 @@ def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool
     typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
     if found.unmeasured:
         typer.echo(f"{found.unmeasured} samples were not measured and are in no score")
-    typer.echo(f"details: {target}")
+    tiers = sorted({r.report.tier for r in found.rollouts if r.report})
+    typer.echo(f"sandbox: {', '.join(tiers) or 'not used'}; details: {target}")

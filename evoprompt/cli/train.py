@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evoprompt.cli.display import Display
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
+    from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import ResultsTree
@@ -59,6 +60,7 @@ def train(
     base_test: Annotated[bool, typer.Option("--base_test", rich_help_panel=TESTS, help="Judge by the base tests. Neither flag: by both, where a task has plus tests, and both must pass.")] = False,
     plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
+    allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
 ) -> None:  # fmt: skip
     """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN."""
@@ -66,6 +68,7 @@ def train(
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program, warn_if_unknown
     from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.harness import Harness
 
     search = Options(
         batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
@@ -74,7 +77,7 @@ def train(
     data = _data(dataset_path, {"train": train_file, "dev": dev_file, "test": test_file})
     models = Models(model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed)
     program = build_program(models)
-    metric = _metric(data, base_test, plus_test, require_both)
+    metric = _metric(data, (base_test, plus_test, require_both), Harness(unsafe=allow_unsafe_exec))
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     tests: dict[str, Evaluation] = {}
     with Display(simulated=models.simulated) as display, metric.harness:
@@ -107,16 +110,18 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], tree
     typer.echo(f"{mark}program:     {tree.program}")
 
 
-def _metric(data: dict[str, Dataset], base_test: bool, plus_test: bool, require_both: bool) -> CodeMetric:
+def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], harness: Harness) -> CodeMetric:
     """Neither flag asks for base and, where there are any, plus tests, and wants both passed."""
     from evoprompt.metric import CodeMetric
 
+    base_test, plus_test, require_both = flags
     neither = not (base_test or plus_test)
     return CodeMetric(
         [t for d in data.values() for t in d],
         base=base_test or neither,
         plus=None if neither else plus_test,
         require_both=require_both or not (base_test and plus_test),
+        harness=harness,
     )
 
 
