@@ -135,7 +135,7 @@ class CodeMetric:
 
 
 def _has_plus(task: Task, base: bool) -> bool:
-    # EvalPlus' own sets hold a few tasks without a plus input: there the plus verdict is that of base.
+    """Whether the plus suite can be asked for. One of EvalPlus' tasks has no plus input: there base decides."""
     return task.count("plus") > 0 or (base and bool(task.base_inputs))
 
 

@@ -24,11 +24,11 @@ from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, _Run, _Unloadable
 from evoprompt.tasks import Suite, Task
 
-Kind = Literal["value", "digest", "unjudged"]
+Kind = Literal["value", "packed", "digest", "unjudged"]
 
-FORMAT: Final = b"evoprompt expected outputs 1\n"
+FORMAT: Final = b"evoprompt expected outputs 2\n"
 MAX_KEPT: Final = 64 << 10
-"""Encoded size up to which an output is kept as it is; a larger one is kept as its digests where those suffice."""
+"""Size up to which an output is kept, as it is or else compressed; a larger one by digests where those suffice."""
 LIMITS: Final = Limits(cpu_seconds=120.0, memory_mb=4096, total_cpu_seconds=600.0)
 """For canonical solutions. The size of an answer is limited as for a candidate: what does not fit is not judged."""
 
@@ -41,9 +41,10 @@ class Expected:
     """What one input should give.
 
     Attributes:
-        kind: `value`: the output is known. `digest`: its SHA-256 and the digest of what is equal to it.
+        kind: `value`: the output. `packed`: its SHA-256 and the output, compressed. `digest`: its SHA-256 and the
+            digest of what is equal to it.
             `unjudged`: it is larger than an answer or the memory may be, or no plain data; the input is left out.
-        data: The encoded output, or the digests.
+        data: What the kind says; outputs are encoded.
         seconds: CPU time that the canonical solution took.
     """
 
@@ -57,16 +58,19 @@ class Expected:
         Raises:
             codec.CodecError: The answer is malformed.
         """
-        if self.kind == "digest":
-            digest = hashlib.sha256(payload).digest()
-            return self.data.startswith(digest) or self.data[len(digest) :] == _digest(
-                codec.decode(payload, max_bytes=max_bytes)
-            )
-        if payload == self.data:  # the same bytes are the same value
+        # The same bytes are the same value.
+        if payload == self.data if self.kind == "value" else hashlib.sha256(payload).digest() == self.data[:32]:
             return True
         observed = codec.decode(payload, max_bytes=max_bytes)
+        if self.kind == "digest":
+            return self.data[32:] == _digest(observed)
         given = unbounded(arguments)
-        return oracles.agrees(observed, unbounded(self.data), list(given), oracle, atol)  # type: ignore[call-overload]
+        return oracles.agrees(observed, self.value, list(given), oracle, atol)  # type: ignore[call-overload]
+
+    @property
+    def value(self) -> object:
+        """The output, decoded, where the kind has it."""
+        return unbounded(self.data if self.kind == "value" else zlib.decompress(self.data[32:]))
 
 
 def unbounded(data: bytes) -> object:
@@ -132,12 +136,16 @@ def _expected(task: Task, reply: Reply, seconds: float, where: str, run: _Run) -
         if found.exception == "MemoryError":
             return Expected("unjudged", b"", seconds)
         raise DataError(f"the canonical solution fails on {where}: it {found.observed}")
-    if len(reply.payload) > MAX_KEPT and not task.oracle and not task.atol:
+    if len(reply.payload) <= MAX_KEPT:
+        return Expected("value", reply.payload, seconds)
+    exact = hashlib.sha256(reply.payload).digest()
+    packed = zlib.compress(reply.payload, 1)
+    if len(packed) > MAX_KEPT and not task.oracle and not task.atol:
         value = codec.decode(reply.payload)
         digest = b"" if compare.is_floats(value) else _digest(value)
         if digest:
-            return Expected("digest", hashlib.sha256(reply.payload).digest() + digest, seconds)
-    return Expected("value", reply.payload, seconds)
+            return Expected("digest", exact + digest, seconds)
+    return Expected("packed", exact + packed, seconds)
 
 
 def _digest(value: object) -> bytes:

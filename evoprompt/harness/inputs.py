@@ -152,9 +152,9 @@ def _case(job: Job, trial: Trial, index: int, finding: _Finding) -> Case:
 
 
 def _wanted(expected: Expected, oracle: str) -> str:
-    if expected.kind != "value":
+    if expected.kind not in ("value", "packed"):
         return "a value known by its digest only"
-    value = unbounded(expected.data)
+    value = expected.value
     if oracle == oracles.NOT_NONE:
         return "a match" if value is True else "no match"
     return compare.show(value, _SHOWN)

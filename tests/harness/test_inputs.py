@@ -12,7 +12,7 @@ from evoprompt.errors import DataError
 from evoprompt.harness import Harness, InputLimits, Limits
 from evoprompt.harness import expected as expected_module
 from evoprompt.harness.codec import encode
-from evoprompt.harness.expected import cache_folder, load_or_run
+from evoprompt.harness.expected import MAX_KEPT, cache_folder, load_or_run
 from evoprompt.metric import feedback
 from evoprompt.tasks import Task
 
@@ -113,20 +113,24 @@ def test_the_time_of_the_canonical_solution_counts():
         assert harness.check(given, burn.format("x")).failures[0].index == 0
 
 
-def test_large_outputs_are_known_by_digests(harness):
-    given = task("def f(n):\n    return list(range(n))", base=((20_000,),), plus=((20_000,),))
+@pytest.mark.parametrize(("item", "kind"), [("i", "packed"), ("pow(3, i, 1 << 61)", "digest")])
+def test_large_outputs_are_kept_compressed_or_known_by_digests(harness, item, kind):
+    given = task(f"def f(n):\n    return [{item} for i in range(n)]", base=((20_000,),), plus=((20_000,),))
     (kept,) = outputs(harness, given, "base")
-    assert kept.kind == "digest" and len(kept.data) == 64
-    assert harness.check(given, "def f(n):\n    return [*range(n)]").passed
-    assert harness.check(given, "def f(n):\n    return [float(i) for i in range(n)]").passed, (
-        "equal, though other bytes"
-    )
-    for wrong in ("tuple(range(n))", "list(range(n - 1)) + [0]", "[float('nan')] * n"):
+    assert kept.kind == kind and len(kept.data) < MAX_KEPT
+    for right in (f"[{item} for i in range(n)]", f"[__import__('fractions').Fraction({item}) for i in range(n)]"):
+        assert harness.check(given, f"def f(n):\n    return {right}").passed, "equal, though other bytes"
+    for wrong in (f"tuple({item} for i in range(n))", f"[{item} for i in range(n - 1)] + [0]", "[float('nan')] * n"):
         report = harness.check(given, f"def f(n):\n    return {wrong}")
-        assert report.status == "failed" and report.failures[0].test.endswith("known by its digest only")
-    for code, options in (("return [i / 7 for i in range(n)]", {}), ("return list(range(n))", {"atol": 1e-4})):
-        (kept,) = outputs(harness, task(f"def f(n):\n    {code}", base=((20_000,),), **options), "base")
-        assert kept.kind == "value", "a tolerance needs the value"
+        assert report.status == "failed" and report.failures[0].observed.startswith("returned ")
+        assert ("digest only" in report.failures[0].test) == (kind == "digest")
+
+
+def test_a_tolerance_needs_the_value(harness):
+    for code, options in (("i / 7", {}), ("pow(3, i, 1 << 61)", {"atol": 1e-4})):
+        source = f"def f(n):\n    return [{code} for i in range(n)]"
+        (kept,) = outputs(harness, task(source, base=((20_000,),), **options), "base")
+        assert kept.kind == "packed" and kept.value
 
 
 def test_what_is_larger_than_an_answer_may_be_is_left_out(harness):
@@ -226,9 +230,9 @@ def test_two_that_build_at_once_leave_one_whole_file(harness):
     assert outputs(harness, given, "base") in found
 
 
-def test_ints_of_a_million_digits(harness):
-    given = task("def f(n):\n    return 7 << n", base=((3_300_000,),), plus=())
+def test_ints_of_many_digits(harness):
+    given = task("def f(n):\n    return 7**n", base=((400_000,),), plus=())
     assert outputs(harness, given, "base")[0].kind == "digest"
-    assert harness.check(given, "def f(n):\n    return 2**n * 7").passed
-    report = harness.check(given, "def f(n):\n    return (7 << n) + 1")
-    assert report.failures[0].observed == "returned <int of about 993400 digits>"
+    assert harness.check(given, "def f(n):\n    return 7 * 7 ** (n - 1)").passed
+    report = harness.check(given, "def f(n):\n    return 7**n + 1")
+    assert report.failures[0].observed == "returned <int of about 338040 digits>"
