@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import codec
@@ -100,7 +100,7 @@ class Process:
     """
 
     def __init__(
-        self, limits: Limits, channel: socket.socket, guard: socket.socket, release: Callable[[], None]
+        self, limits: Limits, channel: socket.socket, guard: socket.socket, release: Callable[[socket.socket], None]
     ) -> None:
         self.limits: Final = limits
         self.peak_mb = 0.0
@@ -132,7 +132,7 @@ class Process:
                 self._cpu = max(self._cpu, time.clock_gettime(self._clock))
         return self._cpu
 
-    def ask(self, *request: object) -> Reply:
+    def ask(self, *request: Any) -> Reply:
         """Sends one request and returns its reply, or how the process ended instead of answering.
 
         Raises:
@@ -151,7 +151,7 @@ class Process:
         self._sequence += 1
         return self._reply(message)
 
-    def stream(self, count: int, *request: object) -> Iterator[Reply]:
+    def stream(self, count: int, *request: Any) -> Iterator[Reply]:
         """Sends one request that has `count` replies, and yields them; how the process ended is the last one."""
         first = self.ask(*request)
         yield first
@@ -161,7 +161,7 @@ class Process:
             self._sequence += 1
             yield self._reply(memoryview(b""))
 
-    def batch(self, *requests: tuple[object, ...]) -> Iterator[Reply]:
+    def batch(self, *requests: tuple[Any, ...]) -> Iterator[Reply]:
         """Sends several requests at once; yields a reply for each, up to and with the first that is not `done`."""
         for reply in self.stream(len(requests), "batch", requests):
             yield reply
@@ -176,8 +176,7 @@ class Process:
         _ = self.cpu_seconds
         self._clock = None
         self._guard.close()  # this is the order to kill
-        self._channel.close()
-        self._release()
+        self._release(self._channel)  # to be closed when the process is dead: it needs not wake up to see that
 
     def _come_up(self, message: memoryview) -> memoryview:
         """Waits until the process is locked in, with the first request on its way; returns what is left of that."""
