@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import codec
@@ -99,7 +100,7 @@ class Process:
     """
 
     def __init__(
-        self, limits: Limits, channel: socket.socket, guard: socket.socket, release: Callable[[], None]
+        self, limits: Limits, channel: socket.socket, guard: socket.socket, release: Callable[[socket.socket], None]
     ) -> None:
         self.limits = limits
         self.peak_mb = 0.0
@@ -131,7 +132,7 @@ class Process:
                 self._cpu = max(self._cpu, time.clock_gettime(self._clock))
         return self._cpu
 
-    def ask(self, *request: object) -> Reply:
+    def ask(self, *request: Any) -> Reply:
         """Sends one request and returns its reply, or how the process ended instead of answering.
 
         Raises:
@@ -140,7 +141,7 @@ class Process:
         """
         if self._end is not None:
             return self._end
-        data = codec.encode(request, max_bytes=1 << 32, max_nodes=1 << 62)
+        data = marshal.dumps(request)
         message = memoryview(len(data).to_bytes(4, "little") + data)
         if not self._up:
             message = self._come_up(message)
@@ -150,7 +151,7 @@ class Process:
         self._sequence += 1
         return self._reply(message)
 
-    def stream(self, count: int, *request: object) -> Iterator[Reply]:
+    def stream(self, count: int, *request: Any) -> Iterator[Reply]:
         """Sends one request that has `count` replies, and yields them; how the process ended is the last one."""
         first = self.ask(*request)
         yield first
@@ -160,6 +161,13 @@ class Process:
             self._sequence += 1
             yield self._reply(memoryview(b""))
 
+    def batch(self, *requests: tuple[Any, ...]) -> Iterator[Reply]:
+        """Sends several requests at once; yields a reply for each, up to and with the first that is not `done`."""
+        for reply in self.stream(len(requests), "batch", requests):
+            yield reply
+            if reply.kind != "done":
+                return
+
     def close(self) -> None:
         """Has the process killed, unless it has ended."""
         if self._closed:
@@ -168,8 +176,7 @@ class Process:
         _ = self.cpu_seconds
         self._clock = None
         self._guard.close()  # this is the order to kill
-        self._channel.close()
-        self._release()
+        self._release(self._channel)  # to be closed when the process is dead: it needs not wake up to see that
 
     def _come_up(self, message: memoryview) -> memoryview:
         """Waits until the process is locked in, with the first request on its way; returns what is left of that."""
@@ -184,6 +191,9 @@ class Process:
         return message
 
     def _reply(self, message: memoryview) -> Reply:
+        if not message and self._waiting():
+            kind, payload = self._frame
+            return Reply(_KINDS[kind], payload)
         cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - self.cpu_seconds)
         wall = min(self.limits.wall, self._until - time.monotonic())
         self._end, _ = self._exchange(message, cpu, wall)
@@ -191,6 +201,12 @@ class Process:
             return self._end
         kind, payload = self._frame
         return Reply(_KINDS[kind], payload)
+
+    def _waiting(self) -> bool:
+        """Whether the frame has come already; what is malformed is left to `_exchange`."""
+        with contextlib.suppress(_Malformed):
+            return self._parse()
+        return False
 
     def _exchange(self, rest: memoryview, cpu: float, wall: float) -> tuple[Reply | None, memoryview]:
         """Writes and reads until one frame is in `_frame`; returns how the process ended if it did, and the rest."""

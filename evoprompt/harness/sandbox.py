@@ -216,6 +216,7 @@ class _Zygote:
 
     def __init__(self, tier: str, numpy: bool, paths: tuple[str, ...]) -> None:
         self.jobs = 0
+        self._last: socket.socket | None = None
         self._lock = threading.Lock()
         kind = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
         try:
@@ -242,10 +243,13 @@ class _Zygote:
         with self._lock:
             self.jobs += 1
 
-    def leave(self) -> None:
-        """One job less."""
+    def leave(self, channel: socket.socket | None = None) -> None:
+        """One job less. Its channel is kept open until the next one's."""
         with self._lock:
             self.jobs -= 1
+            channel, self._last = self._last, channel
+        if channel is not None:
+            channel.close()
 
     def dead(self) -> bool:
         """Whether it has hung up."""
@@ -258,6 +262,8 @@ class _Zygote:
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)  # a fork of the host may have it open too
         self.control.close()
+        if self._last is not None:
+            self._last.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.program.wait(_STOP_SECONDS)
             return

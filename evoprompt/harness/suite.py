@@ -189,7 +189,13 @@ class _Run:
                 self.cpu_seconds += process.cpu_seconds
 
     def _prepare(self, process: Process) -> None:
-        reply = process.ask("prepare", self.job.setup, self.job.imports, self.job.paths)
+        self._prepared(process.ask(*self._preparation))
+
+    @property
+    def _preparation(self) -> tuple[object, ...]:
+        return "prepare", self.job.setup, self.job.imports, self.job.paths
+
+    def _prepared(self, reply: Reply) -> None:
         if reply.kind == "crashed":
             raise SandboxError(f"the sandbox process {reply.detail} before any solution ran")
         if reply.kind != "done":
@@ -197,11 +203,12 @@ class _Run:
 
     def _load(self, process: Process) -> None:
         """Runs the solution. Until it has been compiled, the process is still to be believed."""
-        self._prepare(process)
-        reply = process.ask("compile", self.job.solution)
+        replies = process.batch(self._preparation, ("compile", self.job.solution), ("load", self.job.entry_point))
+        self._prepared(next(replies))
+        reply = next(replies)
         if reply.kind != "done":
             raise _Unloadable(self._uncompiled(reply))
-        reply = process.ask("load", self.job.entry_point)
+        reply = next(replies)
         if reply.kind == "missing":
             raise _Unloadable(_Finding("error", f"does not define `{self.job.entry_point}`", "NameError"))
         if reply.kind != "done":
