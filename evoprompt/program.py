@@ -19,6 +19,7 @@ from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
 from evoprompt.lm.extract import code_text, extract_code, scrub
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import failures_of
+from evoprompt.tasks import parse_python
 from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt
 
 logger = logging.getLogger("evoprompt")
@@ -190,7 +191,7 @@ def visible_examples(prompt: str) -> list[str]:
 
 def _statement(text: str) -> ast.stmt | None:
     try:
-        body = ast.parse(text).body
+        body = parse_python(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return body[0] if len(body) == 1 else None
@@ -206,6 +207,6 @@ def _is_literal(node: ast.expr) -> bool:
 
 def _called(examples: list[str]) -> str:
     """The function that the first example calls."""
-    calls = (n.func for n in ast.walk(ast.parse(examples[0])) if isinstance(n, ast.Call))
+    calls = (n.func for n in ast.walk(parse_python(examples[0])) if isinstance(n, ast.Call))
     names = (f.id for f in calls if isinstance(f, ast.Name) and not hasattr(builtins, f.id))
     return next(names, "")

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import re
+import threading
 from functools import cached_property
 from typing import Literal
 
@@ -98,9 +99,22 @@ class Task(BaseModel):
         return len(self.inputs(suite) or self.tests(suite))
 
 
+def parse_python(source: str, filename: str = "<unknown>") -> ast.Module:
+    """`ast.parse`, one at a time: CPython 3.11 counts depth for all threads together, and fails when two overlap.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: As `ast.parse`.
+    """
+    with _PARSING:
+        return ast.parse(source, filename)
+
+
+_PARSING = threading.RLock()
+
+
 def _definition(code: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     try:
-        body = ast.parse(code).body
+        body = parse_python(code).body
     except (SyntaxError, ValueError, RecursionError):
         return None
     found = [n for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name == name]

@@ -11,7 +11,7 @@ from typing import Any
 
 from evoprompt.errors import DataError
 from evoprompt.harness.asserts import split
-from evoprompt.tasks import Task
+from evoprompt.tasks import Task, parse_python
 
 FIELDS = ("task_id", "prompt", "code", "test", "plus_test", "entry_point", "setup", "atol")
 REQUIRED = ("task_id", "prompt", "test")
@@ -148,7 +148,7 @@ def _task(item: Any, source: str) -> tuple[Task | None, list[str]]:
 
 def _tests_nothing(test: str) -> bool:
     """Whether a test is a bare comparison or value: true or false, it raises nothing."""
-    return all(isinstance(s, ast.Expr) and not isinstance(s.value, ast.Call) for s in ast.parse(test).body)
+    return all(isinstance(s, ast.Expr) and not isinstance(s.value, ast.Call) for s in parse_python(test).body)
 
 
 def _encodes(value: Any) -> bool:
@@ -174,7 +174,7 @@ def _asserts(item: dict[str, Any], field: str, wrong: list[str]) -> tuple[str, .
 def _source_names(code: str, field: str, wrong: list[str]) -> list[str]:
     """Names that the source defines at top level, in order."""
     try:
-        body = ast.parse(code).body
+        body = parse_python(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         wrong.append(f"field {field!r}: not Python: {getattr(e, 'msg', None) or e}")
         return []
@@ -192,7 +192,7 @@ def _entry_point(names: list[str], tests: tuple[str, ...]) -> str:
     calls: Counter[str] = Counter()
     for test in tests:
         try:
-            tree = ast.parse(test)
+            tree = parse_python(test)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         calls.update(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from evoprompt.rollout import Rollout
+from evoprompt.tasks import parse_python
 from signatures import Diagnosis, FailureGroup
 
 SAME_RULE = 0.6
@@ -68,7 +69,7 @@ def _unparsed(rollout: Rollout) -> Diagnosis:
 
 def _prints_instead_of_returning(code: str) -> bool:
     try:
-        nodes = list(ast.walk(ast.parse(code)))
+        nodes = list(ast.walk(parse_python(code)))
     except (SyntaxError, ValueError, RecursionError):
         return False
     returns = any(isinstance(n, ast.Return) and n.value is not None for n in nodes)

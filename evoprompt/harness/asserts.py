@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, cast, final
 
 from evoprompt.harness import codec, compare
+from evoprompt.tasks import parse_python
 
 
 @final
@@ -100,7 +101,7 @@ def _imports(body: Iterable[ast.stmt]) -> list[ast.stmt]:
 
 def _parse(source: str) -> ast.Module:
     try:
-        return ast.parse(source)
+        return parse_python(source)
     except SyntaxError as e:
         raise ValueError(f"the test does not parse: {e.msg} (line {e.lineno})") from e
     except (ValueError, RecursionError, MemoryError) as e:
@@ -238,7 +239,9 @@ def _check(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
     try:
         rest = splitter.visit(test)
     except _Unsplittable:
-        return _one_side(ast.parse(original, mode="eval").body, source, provided)
+        whole = parse_python(original).body[0]
+        assert isinstance(whole, ast.Expr)  # it was unparsed from an expression
+        return _one_side(whole.value, source, provided)
     calls = tuple(splitter.calls)
     other = _other_side(rest) if len(calls) == 1 else None
     if other is None:

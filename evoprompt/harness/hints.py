@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
+from evoprompt.tasks import parse_python
+
 LARGE = 1_000
 MANY = 50
 
@@ -24,7 +26,7 @@ def hints(call: str) -> tuple[str, ...]:
         "argument 2 is negative")`. Empty when nothing stands out or the source can't be read.
     """
     try:
-        body = ast.parse(call).body
+        body = parse_python(call).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     found: dict[str, None] = {}

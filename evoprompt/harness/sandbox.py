@@ -33,7 +33,7 @@ T = TypeVar("T")
 TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "seccomp")
 _PROGRAM = str(Path(__file__).resolve().with_name("zygote.py"))
 _START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 _NUMPY = re.compile(r"\bnumpy\b")
 
 _CANARY = """
@@ -257,13 +257,17 @@ class _Zygote:
         poll.register(self.control, 0)
         return bool(poll.poll(0))
 
-    def stop(self) -> None:
-        """Ends it, and with it every process that it forked."""
+    def hang_up(self) -> None:
+        """Tells it to end, and with it every process that it forked."""
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)  # a fork of the host may have it open too
         self.control.close()
         if self._last is not None:
             self._last.close()
+
+    def stop(self) -> None:
+        """Ends it and waits for that."""
+        self.hang_up()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.program.wait(_STOP_SECONDS)
             return
@@ -289,6 +293,8 @@ def _spawn(fd: int, tier: str, numpy: bool, paths: tuple[str, ...]) -> subproces
 
 def _stop(running: dict[bool, list[_Zygote]]) -> None:
     for zygotes in running.values():
+        for zygote in zygotes:
+            zygote.hang_up()  # all of them before the first is waited for
         while zygotes:
             zygotes.pop().stop()
 

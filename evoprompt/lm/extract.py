@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from evoprompt.lm.reply import HEADER, code_sections, strip_thinking
+from evoprompt.tasks import parse_python
 
 __all__ = ["code_text", "extract_code", "scrub"]
 
@@ -116,7 +117,7 @@ class _Finder:
         self.calls -= 1
         self.chars -= len(code)
         try:
-            tree: ast.Module | None = ast.parse(code, "<reply>")
+            tree: ast.Module | None = parse_python(code, "<reply>")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             tree = None
         self.trees[code] = tree

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from evoprompt.tasks import parse_python
+
 CONCEPTS: tuple[str, ...] = (
     "empty",
     "negative",
@@ -139,7 +141,7 @@ def defects(code: str, entry_point: str) -> tuple[Defect, ...]:
         The defects; empty when the code can't be parsed.
     """
     try:
-        source = ast.unparse(ast.parse(code))
+        source = ast.unparse(parse_python(code))
     except (SyntaxError, ValueError, RecursionError):
         return ()
     program = _Program(source)
@@ -153,7 +155,7 @@ def defects(code: str, entry_point: str) -> tuple[Defect, ...]:
 @lru_cache(maxsize=512)
 def _form(text: str) -> ast.AST:
     """A form as a tree: a statement, or an expression that stands anywhere."""
-    node = ast.parse(text).body[0]
+    node = parse_python(text).body[0]
     return node.value if isinstance(node, ast.Expr) else node
 
 
@@ -189,7 +191,7 @@ class _Program:
     """A program, the place of every node in it, and what the conditions of the tables ask about it."""
 
     def __init__(self, source: str) -> None:
-        self.source, self.tree = source, ast.parse(source)
+        self.source, self.tree = source, parse_python(source)
         self.nodes = list(ast.walk(self.tree))
         self.place: dict[ast.AST, tuple[ast.AST, str, int | None]] = {}
         for node in self.nodes:
@@ -217,7 +219,7 @@ class _Program:
             items = [*old[:index], *(new if isinstance(new, list) else [new]), *old[index + 1 :]]
             setattr(holder, field, items or ([ast.Pass()] if field == "body" else []))
         try:
-            return ast.unparse(ast.parse(ast.unparse(self.tree)))
+            return ast.unparse(parse_python(ast.unparse(self.tree)))
         except (SyntaxError, ValueError):  # not everything can stand in an f-string
             return self.source
         finally:

@@ -22,6 +22,7 @@ from evoprompt.lm.simulated_concepts import (
     topics,
 )
 from evoprompt.lm.simulated_text import Reading, fenced, json_list, parsed
+from evoprompt.tasks import parse_python
 
 _CURRENT = ("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions")
 _COMMON = ("empty", "negative", "types", "imports", "print", "name")
@@ -92,7 +93,7 @@ def _hinted(problem: str, told: list[dict[str, object]]) -> Iterator[tuple[str, 
 def _in_code(prompt: str, code: str, told: list[dict[str, object]]) -> Iterator[tuple[str, float]]:
     """What a look at the code shows for certain, or nearly so."""
     try:
-        nodes = list(ast.walk(ast.parse(code)))
+        nodes = list(ast.walk(parse_python(code)))
     except (SyntaxError, ValueError, RecursionError):
         nodes = []
     if not nodes or "input(" in code or any(f.get("status") == "invalid" for f in told):

@@ -12,7 +12,7 @@ from evoprompt.datasets import load_dataset
 from evoprompt.lm.mutate import defects
 from evoprompt.lm.simulated_concepts import World, chance, concepts, is_vague, pick, sayings, stated_rules
 from evoprompt.lm.simulated_text import Reading, fenced, normal
-from evoprompt.tasks import Task
+from evoprompt.tasks import Task, parse_python
 
 
 class Coder:
@@ -91,7 +91,7 @@ class Coder:
 
     def write(self, task: Task, wrong: frozenset[str]) -> str:
         """The solution with one defect of each concept."""
-        code = ast.unparse(ast.parse(task.code))
+        code = ast.unparse(parse_python(task.code))
         # The name changes last and the example call comes after it, or they would not fit each other.
         for concept in sorted(wrong, key=lambda c: (c in ("name", "format"), c == "format", c)):
             options = {d.description: d.code for d in defects(code, task.entry_point) if d.concept == concept}
