@@ -78,7 +78,7 @@ def clock() -> tuple[float, float]:
 
 
 def since(started: tuple[float, float]) -> str:
-    wall, cpu = (now - then for now, then in zip(clock(), started, strict=True))
+    wall, cpu = (end - start for end, start in zip(clock(), started, strict=True))
     return f"{wall:.1f} s ({cpu:.1f} s CPU)"
 
 

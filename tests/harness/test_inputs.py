@@ -138,7 +138,7 @@ def test_what_is_larger_than_an_answer_may_be_is_left_out(harness):
     given = task(code, base=((3,), (9 << 20,), (10**9,), (10**12,)), plus=())
     report = harness.check(given, code)
     assert report.passed and (report.base.total, report.base.unjudged) == (1, 3)
-    assert harness.check(given, "def f(n):\n    return 'xxx' if n == 3 else None").passed, "said in the report"
+    assert harness.check(given, "def f(n):\n    return 'yyy' if n == 3 else None").passed, "said in the report"
 
 
 def test_not_none(harness):
