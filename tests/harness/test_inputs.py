@@ -134,7 +134,7 @@ def test_a_tolerance_needs_the_value(harness):
 
 
 def test_what_is_larger_than_an_answer_may_be_is_left_out(harness):
-    code = "def f(n):\n    return 'x' * n if n != 10**9 else [{i} for i in range(300_000)]"
+    code = "def f(n):\n    return 'y' * n if n != 10**9 else [{i} for i in range(300_000)]"
     given = task(code, base=((3,), (9 << 20,), (10**9,), (10**12,)), plus=())
     report = harness.check(given, code)
     assert report.passed and (report.base.total, report.base.unjudged) == (1, 3)
