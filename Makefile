@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-local lint format wheel clean help
+.PHONY: demo test test-bench test-local lint format wheel clean help
 
 help:
 	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
 	@echo "make test        the test suite"
+	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
 	@echo "make lint        ruff and mypy"
 	@echo "make wheel       build the wheel into dist/"
@@ -30,6 +31,10 @@ $(VENV)/.local: pyproject.toml $(VENV)/.dev
 	$(BIN)/evoprompt local install
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml $(VENV)/.dev
+	$(PIP) -e '.[bench]'
+	@touch $@
+
 demo: $(VENV)/.run
 	$(BIN)/evoprompt demo
 
@@ -38,6 +43,9 @@ test: $(VENV)/.dev
 
 test-local: $(VENV)/.local
 	$(BIN)/python -m pytest -m local
+
+test-bench: $(VENV)/.bench
+	$(BIN)/python -m pytest tests/harness/test_oracles.py tests/test_evalplus_data.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
