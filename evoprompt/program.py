@@ -6,8 +6,9 @@ import ast
 import builtins
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
@@ -23,6 +24,8 @@ from evoprompt.tasks import parse_python
 from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt
 
 logger = logging.getLogger("evoprompt")
+
+Answer = TypeVar("Answer")
 
 ADAPTER_KEY = "evoprompt_adapter"
 
@@ -114,18 +117,10 @@ class Program(dspy.Module):
         return code
 
     def _fixed(self, prompt: str, entry_point: str, code: str, report: Report) -> str:
-        try:
-            diagnosis = self.debug(prompt=prompt, code=code, failures=failures_of(report), fix=True)
-        except (AdapterParseError, ValidationError) as e:
-            logger.warning("debugger: reply not understood: %s", str(e).splitlines()[0])
-        except LMError as e:
-            fatal = explain_lm_error(e)
-            if fatal is not None:
-                raise fatal from e
-            logger.warning("debugger: no answer from the model: %s", one_line(e))
-        else:
-            return extract_code(diagnosis.fixed_code, entry_point)
-        return ""
+        diagnosis = ask(
+            lambda: self.debug(prompt=prompt, code=code, failures=failures_of(report), fix=True), "debugger"
+        )
+        return extract_code(diagnosis.fixed_code, entry_point) if diagnosis is not None else ""
 
     def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
         """The predictors that `forward` uses: what an optimizer may change."""
@@ -169,6 +164,28 @@ class Program(dspy.Module):
         except (OSError, ValueError, KeyError, TypeError, DataError) as e:
             raise DataError(f"{path}: not a saved evoprompt Program: {e}") from e
         return self
+
+
+def ask(call: Callable[[], Answer], who: str) -> Answer | None:
+    """The answer, or None where this one call failed; a failure of every later call is raised.
+
+    Args:
+        call: Asks the model.
+        who: What to call it in the log.
+
+    Raises:
+        ModelError: The model refuses us.
+    """
+    try:
+        return call()
+    except (AdapterParseError, ValidationError) as e:
+        logger.warning("%s: reply not understood: %s", who, str(e).splitlines()[0])
+    except LMError as e:
+        fatal = explain_lm_error(e)
+        if fatal is not None:
+            raise fatal from e
+        logger.warning("%s: no answer from the model: %s", who, one_line(e))
+    return None
 
 
 def visible_examples(prompt: str) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
@@ -147,12 +147,10 @@ class Runner:
                 raise fatal from e
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
             return Rollout(**identity, status="lm_error", error=one_line(e))
-        try:
-            report = self.metric.judge(job.task, code)
-        except SandboxError as e:
-            logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
-            return Rollout(**identity, status="sandbox_error", code=code, error=str(e))
-        return Rollout(**identity, status=report.status, score=self.metric.score(report), code=code, report=report)
+        rollout = judged(self.metric, job.task, code, identity)
+        if rollout.status == "sandbox_error":
+            logger.warning("task %s: the sandbox failed: %s", job.task.task_id, rollout.error)
+        return rollout
 
     def _generate(self, job: Job) -> str:
         program = self._program(job.candidate, job.sample)
@@ -177,6 +175,22 @@ class Runner:
                         # DSPy's cache would answer every sample with the first one's reply.
                         predictor.lm = lm.copy(rollout_id=sample)
         return program
+
+
+def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any]) -> Rollout:
+    """The rollout of a solution that exists: its verdict, or the failure of the sandbox, which is no verdict.
+
+    Args:
+        metric: Judges the code.
+        task: Its task.
+        code: The solution.
+        identity: The rollout's `candidate`, `task_id` and `sample`.
+    """
+    try:
+        report = metric.judge(task, code)
+    except SandboxError as e:
+        return Rollout(**identity, status="sandbox_error", code=code, error=str(e))
+    return Rollout(**identity, status=report.status, score=metric.score(report), code=code, report=report)
 
 
 def map_concurrently(
@@ -268,11 +282,6 @@ class _DaemonPool(Executor):
             call()
 
 
-def lm_errors(rollouts: Iterable[Rollout], kind: Literal["lm_error", "sandbox_error"] = "lm_error") -> int:
-    """How many rollouts were not measured for this reason."""
-    return sum(r.status == kind for r in rollouts)
-
-
 def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float) -> None:
     """Stop a run whose numbers would mean nothing.
 
@@ -289,4 +298,5 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float) -> None
         return
     last = missing[-1]
     message = f"{len(missing)} of {len(rollouts)} rollouts could not be measured; the last: {last.error}"
-    raise ModelError(message) if lm_errors(missing) >= len(missing) / 2 else SandboxError(message)
+    silent = sum(r.status == "lm_error" for r in missing)
+    raise ModelError(message) if silent >= len(missing) / 2 else SandboxError(message)

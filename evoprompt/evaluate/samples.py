@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, SandboxError
+from evoprompt.errors import DataError
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Rollout, map_concurrently
+from evoprompt.rollout import Rollout, judged, map_concurrently
 from evoprompt.tasks import Task
 
 CANDIDATE = "samples"
@@ -122,13 +122,7 @@ def judge(
         before = done.get((sample.task_id, sample.number))
         if before is not None and before.code == sample.solution:
             return before
-        identity: dict[str, Any] = {
-            "candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number, "code": sample.solution,
-        }  # fmt: skip
-        try:
-            report = metric.judge(data.by_id(sample.task_id), sample.solution)
-        except SandboxError as e:
-            return Rollout(**identity, status="sandbox_error", error=str(e))
-        return Rollout(**identity, status=report.status, score=metric.score(report), report=report)
+        identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
+        return judged(metric, data.by_id(sample.task_id), sample.solution, identity)
 
     return map_concurrently(one, samples, num_threads=num_threads, on_done=on_done)

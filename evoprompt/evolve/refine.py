@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
-from typing import TypeVar
-
-from dspy.utils.exceptions import AdapterParseError, LMError
-from pydantic import ValidationError
+from collections.abc import Sequence
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation, summarize
@@ -27,9 +23,8 @@ from evoprompt.evolve.record import (
     Working,
 )
 from evoprompt.evolve.triage import cluster, triage
-from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import failures_of
-from evoprompt.program import Program
+from evoprompt.program import Program, ask
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
 from evoprompt.tasks import Task
 from signatures import Attempt, Diagnosis, FailureGroup
@@ -37,8 +32,6 @@ from signatures import Attempt, Diagnosis, FailureGroup
 logger = logging.getLogger("evoprompt")
 
 MAX_ATTEMPTS = 6
-
-Answer = TypeVar("Answer")
 
 
 class Refine:
@@ -184,7 +177,7 @@ class Refine:
         if rollout.report is None:
             return None
         failures = failures_of(rollout.report, task.prompt)
-        diagnosis: Diagnosis | None = _ask(
+        diagnosis: Diagnosis | None = ask(
             lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
             f"debugger, task {task.task_id}",
         )
@@ -203,7 +196,7 @@ class Refine:
             for e in list(self._entries.values())[-MAX_ATTEMPTS:]
             if e.parent is not None
         ]
-        proposal = _ask(
+        proposal = ask(
             lambda: self._roles.propose(
                 current_instruction=parent.instruction, failures=list(groups), attempts=attempts
             ),
@@ -247,21 +240,3 @@ def batches(tasks: int, options: Options) -> list[tuple[int, int, list[int]]]:
         for batch, at in enumerate(range(0, tasks, options.batch_size), 1):
             plan.append((epoch, batch, order[at : at + options.batch_size]))
     return plan
-
-
-def _ask(call: Callable[[], Answer], who: str) -> Answer | None:
-    """The answer, or None where this one call failed; a failure of every later call is raised.
-
-    Raises:
-        ModelError: The model refuses us.
-    """
-    try:
-        return call()
-    except (AdapterParseError, ValidationError) as e:
-        logger.warning("%s: reply not understood: %s", who, str(e).splitlines()[0])
-    except LMError as e:
-        fatal = explain_lm_error(e)
-        if fatal is not None:
-            raise fatal from e
-        logger.warning("%s: no answer from the model: %s", who, one_line(e))
-    return None

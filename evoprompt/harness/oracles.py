@@ -36,8 +36,6 @@ MBPP: Final[dict[str, str]] = {
 HUMANEVAL: Final[dict[str, str]] = {"find_zero": ROOT}
 """Entry point of a HumanEval task -> its oracle."""
 
-ALL: Final = frozenset(("", *MBPP.values(), *HUMANEVAL.values()))
-
 
 def agrees(observed: object, expected: object, arguments: list[object], oracle: str, atol: float) -> bool:
     """Whether an answer is right by EvalPlus' rules.

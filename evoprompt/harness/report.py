@@ -11,8 +11,6 @@ from evoprompt.tasks import Suite
 Status = Literal["passed", "failed", "error", "timeout", "crashed", "invalid"]
 """`failed` wrong answer · `error` exception · `timeout` · `crashed` signal or memory · `invalid` no parseable code."""
 
-STATUSES: tuple[Status, ...] = ("passed", "failed", "error", "timeout", "crashed", "invalid")
-
 Unmeasured = Literal["lm_error", "sandbox_error"]
 """What happened when nothing was measured. Never a score."""
 
