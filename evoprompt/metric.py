@@ -123,6 +123,15 @@ class CodeMetric:
         """
         return self.harness.check(task, code, base=self.base, plus=self.plus)
 
+    def prepare(self, task: Task) -> float:
+        """Does ahead what judging the first solution of a task would do; returns the task's CPU seconds.
+
+        Raises:
+            SandboxError: The sandbox failed.
+            DataError: The canonical solution fails.
+        """
+        return self.harness.prepare(task, base=self.base, plus=self.plus)
+
     def score(self, report: Report) -> float:
         """The score of a verdict, in [0, 1]."""
         suites = list(_suites(report).values())

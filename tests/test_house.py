@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "signatures": 0,
     "evoprompt.errors": 0,
+    "evoprompt.atomic": 1,
     "evoprompt.harness.child": 0,
     "evoprompt.harness.codec": 0,
     "evoprompt.harness.lockdown": 0,

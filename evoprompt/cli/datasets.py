@@ -33,8 +33,8 @@ def datasets(
 
 
 def _write(folder: Path) -> None:
+    from evoprompt.atomic import write_json
     from evoprompt.datasets import starter_splits
-    from evoprompt.runs import write_json
 
     targets = {split: folder / f"small_{split}.json" for split in ("train", "dev", "test")}
     taken = [str(path) for path in targets.values() if path.exists()]

@@ -113,11 +113,11 @@ def _written(
 ) -> Evaluation:  # fmt: skip
     from dataclasses import asdict
 
+    from evoprompt.atomic import write_text
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import build_program, warn_if_unknown
     from evoprompt.evaluate import Progress, evaluate
-    from evoprompt.runs import write_text
 
     student = build_program(models, max_repairs=max_repairs)
     if program is not None:
@@ -164,8 +164,8 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
 
 
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
+    from evoprompt.atomic import write_json
     from evoprompt.evaluate import evalplus_results
-    from evoprompt.runs import write_json
 
     write_json(target, evalplus_results(found, data, setup))
 

@@ -106,7 +106,7 @@ def judge(
     known: Sequence[Rollout] = (),
     on_done: Callable[[Rollout], None] | None = None,
 ) -> list[Rollout]:
-    """Judge samples concurrently, in their order.
+    """Judge samples concurrently, those of the slowest tasks first, so that no straggler is left at the end.
 
     Args:
         samples: What to judge.
@@ -115,6 +115,9 @@ def judge(
         num_threads: Samples under way at once.
         known: Rollouts of an earlier, interrupted run: not run again where the solution is the same.
         on_done: Called after each sample.
+
+    Returns:
+        The rollouts, in the order of the samples.
     """
     done = {(r.task_id, r.sample): r for r in known if r.measured}
 
@@ -125,4 +128,9 @@ def judge(
         identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
         return judged(metric, data.by_id(sample.task_id), sample.solution, identity)
 
-    return map_concurrently(one, samples, num_threads=num_threads, on_done=on_done)
+    tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
+    seconds = map_concurrently(metric.prepare, list(tasks.values()), num_threads=num_threads)
+    slow = dict(zip(tasks, seconds, strict=True))
+    order = sorted(range(len(samples)), key=lambda i: -slow[samples[i].task_id])
+    rollouts = map_concurrently(one, [samples[i] for i in order], num_threads=num_threads, on_done=on_done)
+    return [rollout for _, rollout in sorted(zip(order, rollouts, strict=True), key=lambda pair: pair[0])]

@@ -7,12 +7,13 @@ from typing import Any
 
 import dspy
 
+from evoprompt.atomic import storage
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.record import BatchDone, BatchRecord, DevDone, Event, Results, RolloutDone, Started
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout
-from evoprompt.runs import ResultsTree, storage
+from evoprompt.runs import ResultsTree
 from evoprompt.tasks import Task
 
 ROLLOUTS = "training/rollouts.jsonl"

@@ -88,9 +88,8 @@ class Server:
         for encoded in inputs:
             self.sequence += 1
             try:
-                kind, payload = self.value(
-                    self.module[name](*self.build(self.codec.decode(encoded, max_bytes=1 << 62)))
-                )
+                arguments = self.codec.decode(encoded, max_bytes=1 << 62, max_nodes=1 << 62)
+                kind, payload = self.value(self.module[name](*self.build(arguments)))
             except BaseException as e:
                 kind, payload = self.codec.ERROR, self.describe(e)
             self.send(kind, payload)

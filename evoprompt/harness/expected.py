@@ -10,18 +10,18 @@ import hashlib
 import logging
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from evoprompt.atomic import write_bytes
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import codec, compare, oracles
 from evoprompt.harness.process import Limits, Reply
 from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.suite import Job, _Run, _Unloadable
+from evoprompt.harness.suite import Job, Run, Unloadable
 from evoprompt.tasks import Suite, Task
 
 Kind = Literal["value", "packed", "digest", "unjudged"]
@@ -112,19 +112,19 @@ def cache_folder() -> Path:
 def _run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> Iterable[Expected]:
     """Asks for one output at a time: in between the process stands still, so the CPU time read is that input's."""
     job = Job(task.code, task.entry_point, task.setup, (), task.atol, paths)
-    run = _Run(job, (), LIMITS, sandbox)
+    run = Run(job, (), LIMITS, sandbox)
     try:
-        with run._candidate() as process:
+        with run.candidate() as process:
             for index, arguments in enumerate(task.inputs(suite)):
                 before = process.cpu_seconds
                 reply = process.ask("apply", task.entry_point, (arguments,))
                 seconds = process.cpu_seconds - before
                 yield _expected(task, reply, seconds, f"{suite} input {index}", run)
-    except _Unloadable as e:
+    except Unloadable as e:
         raise DataError(f"the canonical solution can't be loaded: it {e.finding.observed}") from e
 
 
-def _expected(task: Task, reply: Reply, seconds: float, where: str, run: _Run) -> Expected:
+def _expected(task: Task, reply: Reply, seconds: float, where: str, run: Run) -> Expected:
     if task.oracle == oracles.NOT_NONE and reply.kind in ("value", "refused"):
         return Expected("value", codec.encode(reply.payload != codec.encode(None)), seconds)
     if reply.kind == "refused":
@@ -132,7 +132,7 @@ def _expected(task: Task, reply: Reply, seconds: float, where: str, run: _Run) -
     if reply.kind == "crashed":
         raise SandboxError(f"the canonical solution of {task.task_id} {reply.detail} on {where}")
     if reply.kind != "value":
-        found = run._unanswered(reply)
+        found = run.unanswered(reply)
         if found.exception == "MemoryError":
             return Expected("unjudged", b"", seconds)
         raise DataError(f"the canonical solution fails on {where}: it {found.observed}")
@@ -177,18 +177,9 @@ def _read(path: Path) -> tuple[Expected, ...] | None:
 
 
 def _write(path: Path, found: tuple[Expected, ...]) -> None:
-    """Two processes may both write: each file is whole, and the last one stays."""
     rows = tuple((e.kind, e.data, e.seconds) for e in found)
     body = zlib.compress(codec.encode(rows, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED), 6)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_bytes(path, hashlib.sha256(body).digest() + body)
     except OSError as e:
         _log.warning("expected outputs can't be kept in %s (%s): they are computed anew each time", path.parent, e)

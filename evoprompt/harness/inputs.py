@@ -11,7 +11,7 @@ from evoprompt.harness.expected import Expected, unbounded
 from evoprompt.harness.process import Limits, Process, Reply
 from evoprompt.harness.report import Case, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.suite import Job, Outcome, _Finding, _Run, _Unloadable
+from evoprompt.harness.suite import Finding, Job, Outcome, Run, Unloadable
 from evoprompt.tasks import Suite
 
 _SHOWN = 1000
@@ -68,7 +68,7 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
         DataError: The setup of the task fails.
     """
     run = _InputRun(job, trial, limits, sandbox)
-    found: dict[int, _Finding] = {}
+    found: dict[int, Finding] = {}
     passed = 0
     try:
         for index, finding in run.answers():
@@ -78,7 +78,7 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
             found[index] = finding
             if not trial.limits.every:
                 break
-    except _Unloadable as e:
+    except Unloadable as e:
         found = {next(iter(trial.judged), 0): e.finding}
     cases = tuple(_case(job, trial, i, finding) for i, finding in found.items())
     status: Status = cases[0].status if cases else "passed"
@@ -86,7 +86,7 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
     return Outcome(trial.result(status, passed, cases), detail, run.cpu_seconds)
 
 
-class _InputRun(_Run):
+class _InputRun(Run):
     def __init__(self, job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> None:
         allowed = trial.limits
         self.trial = trial
@@ -101,10 +101,10 @@ class _InputRun(_Run):
         )
         super().__init__(job, (), limits, sandbox)
 
-    def answers(self) -> Iterator[tuple[int, _Finding]]:
+    def answers(self) -> Iterator[tuple[int, Finding]]:
         """Position and finding of each input, as its answer comes in."""
         judged = self.trial.judged
-        with self._candidate() as process:
+        with self.candidate() as process:
             inputs = tuple(self.trial.inputs[i] for i in judged)
             replies = process.stream(len(judged), "apply", self.job.entry_point, inputs)
             for index in judged:
@@ -119,23 +119,23 @@ class _InputRun(_Run):
             process.limits = replace(self.limits, cpu_seconds=seconds)
         return next(replies)
 
-    def _finding(self, index: int, reply: Reply) -> _Finding:
+    def _finding(self, index: int, reply: Reply) -> Finding:
         trial, expected = self.trial, self.trial.expected[index]
         if reply.kind == "refused" and trial.oracle == oracles.NOT_NONE:  # an object of any kind is not None
             reply = Reply("value", codec.encode("an object"))
         if reply.kind != "value":
-            return self._unanswered(reply)
+            return self.unanswered(reply)
         room = self.limits.output_mb << 20
         try:
             if expected.matches(reply.payload, trial.inputs[index], trial.oracle, self.job.atol, room):
-                return _Finding("passed")
+                return Finding("passed")
             observed = compare.show(codec.decode(reply.payload, max_bytes=room))
         except codec.CodecError as e:
-            return _Finding("failed", f"sent a malformed answer: {e}")
-        return _Finding("failed", f"returned {observed}")
+            return Finding("failed", f"sent a malformed answer: {e}")
+        return Finding("failed", f"returned {observed}")
 
 
-def _case(job: Job, trial: Trial, index: int, finding: _Finding) -> Case:
+def _case(job: Job, trial: Trial, index: int, finding: Finding) -> Case:
     arguments = unbounded(trial.inputs[index])
     shown = ", ".join(compare.show(a, _SHOWN) for a in arguments) if isinstance(arguments, list | tuple) else ""
     call = f"{job.entry_point}({shown})"

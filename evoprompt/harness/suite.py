@@ -56,8 +56,8 @@ class Outcome:
 
 
 @dataclass
-class _Finding:
-    """What is known of one check."""
+class Finding:
+    """What is known of one check, or of one input."""
 
     status: Status
     observed: str = ""
@@ -72,10 +72,10 @@ class _Finding:
         return self.status in ("timeout", "crashed")
 
 
-class _Unloadable(Exception):
+class Unloadable(Exception):
     """The solution can't be loaded, so no check can run."""
 
-    def __init__(self, finding: _Finding) -> None:
+    def __init__(self, finding: Finding) -> None:
         super().__init__(finding.observed)
         self.finding = finding
 
@@ -87,10 +87,10 @@ def run_suite(job: Job, checks: Sequence[Check], suite: Suite, limits: Limits, s
         SandboxError: A process could not be started.
         DataError: The setup of the tests fails.
     """
-    run = _Run(job, checks, limits, sandbox)
+    run = Run(job, checks, limits, sandbox)
     try:
         findings = run.findings()
-    except _Unloadable as e:
+    except Unloadable as e:
         findings = {0: e.finding}
     cases = tuple(_case(suite, i, checks[i], findings[i]) for i in sorted(findings))
     passed = sum(case.status == "passed" for case in cases)
@@ -100,7 +100,7 @@ def run_suite(job: Job, checks: Sequence[Check], suite: Suite, limits: Limits, s
     return Outcome(result, detail, run.cpu_seconds)
 
 
-def _case(suite: Suite, index: int, check: Check, finding: _Finding) -> Case:
+def _case(suite: Suite, index: int, check: Check, finding: Finding) -> Case:
     return Case(
         suite=suite,
         index=index,
@@ -114,24 +114,26 @@ def _case(suite: Suite, index: int, check: Check, finding: _Finding) -> Case:
     )
 
 
-class _Run:
+class Run:
+    """One solution under test, as the host sees it: which process is asked what, and what the answers mean."""
+
     def __init__(self, job: Job, checks: Sequence[Check], limits: Limits, sandbox: Sandbox) -> None:
         self.job = job
         self.sandbox = sandbox
         self.limits = limits
         self.checks = list(enumerate(checks))
-        self.found: dict[int, _Finding] = {}
+        self.found: dict[int, Finding] = {}
         self.end = len(checks)
         self.cpu_seconds = 0.0
 
-    def findings(self) -> dict[int, _Finding]:
+    def findings(self) -> dict[int, Finding]:
         """Index of a check -> what is known, up to the first that ended its process."""
         self._answer()
         self._judge()
         self._run_whole()
         return {i: f for i, f in self.found.items() if i <= self.end}
 
-    def _note(self, index: int, finding: _Finding) -> None:
+    def _note(self, index: int, finding: Finding) -> None:
         self.found[index] = finding
         if finding.final:
             self.end = min(self.end, index)
@@ -142,15 +144,15 @@ class _Run:
         if not pending:
             return
         held = 0
-        with self._candidate() as process:
+        with self.candidate() as process:
             for index, check in pending:
                 finding = self._calls(process, check)
                 if finding.status == "passed" and check.residual is None:
                     held_true = compare.equal(finding.values[0], check.expected, self.job.atol)
-                    finding = _Finding("passed" if held_true else "failed", finding.observed)
+                    finding = Finding("passed" if held_true else "failed", finding.observed)
                 held += sum(map(len, finding.payloads))
                 if held > self.limits.output_mb * _HELD_ANSWERS << 20:
-                    finding = _Finding("failed", "returned too much data")
+                    finding = Finding("failed", "returned too much data")
                 self._note(index, finding)
                 if finding.final:
                     break
@@ -172,13 +174,13 @@ class _Run:
         pending = [(i, c) for i, c in self.checks if c.whole and i < self.end]
         if not pending:
             return
-        with self._candidate() as process:
+        with self.candidate() as process:
             for index, check in pending:
                 if index < self.end:
                     self._note(index, self._whole(process, check))
 
     @contextlib.contextmanager
-    def _candidate(self) -> Iterator[Process]:
+    def candidate(self) -> Iterator[Process]:
         """A process that has loaded the solution."""
         numpy = needs_numpy(self.job.solution, self.job.setup, *self.job.imports)
         with self.sandbox.open(self.limits, numpy=numpy) as process:
@@ -199,7 +201,7 @@ class _Run:
         if reply.kind == "crashed":
             raise SandboxError(f"the sandbox process {reply.detail} before any solution ran")
         if reply.kind != "done":
-            raise DataError(f"the setup of the tests fails: it {self._unanswered(reply).observed}")
+            raise DataError(f"the setup of the tests fails: it {self.unanswered(reply).observed}")
 
     def _load(self, process: Process) -> None:
         """Runs the solution. Until it has been compiled, the process is still to be believed."""
@@ -207,84 +209,84 @@ class _Run:
         self._prepared(next(replies))
         reply = next(replies)
         if reply.kind != "done":
-            raise _Unloadable(self._uncompiled(reply))
+            raise Unloadable(self._uncompiled(reply))
         reply = next(replies)
         if reply.kind == "missing":
-            raise _Unloadable(_Finding("error", f"does not define `{self.job.entry_point}`", "NameError"))
+            raise Unloadable(Finding("error", f"does not define `{self.job.entry_point}`", "NameError"))
         if reply.kind != "done":
-            raise _Unloadable(self._unanswered(reply))
+            raise Unloadable(self.unanswered(reply))
 
-    def _uncompiled(self, reply: Reply) -> _Finding:
-        finding = self._unanswered(reply)
+    def _uncompiled(self, reply: Reply) -> Finding:
+        finding = self.unanswered(reply)
         if finding.final:  # also the parser's own MemoryError
-            return _Finding("invalid", "is too large or too deeply nested to be compiled")
-        return _Finding("invalid", finding.observed.removeprefix("raised "), finding.exception, finding.line)
+            return Finding("invalid", "is too large or too deeply nested to be compiled")
+        return Finding("invalid", finding.observed.removeprefix("raised "), finding.exception, finding.line)
 
-    def _calls(self, process: Process, check: Check) -> _Finding:
+    def _calls(self, process: Process, check: Check) -> Finding:
         """Asks for every call of a check; `passed` means that all of them were answered."""
         values: list[object] = []
         payloads: list[bytes] = []
         for position, call in enumerate(check.calls):
             reply = process.ask("call", call, position in check.truths)
             if reply.kind != "value":
-                return self._unanswered(reply)
+                return self.unanswered(reply)
             try:
                 values.append(codec.decode(reply.payload, max_bytes=self.limits.output_mb << 20))
             except codec.CodecError as e:
-                return _Finding("failed", f"sent a malformed answer: {e}")
+                return Finding("failed", f"sent a malformed answer: {e}")
             payloads.append(reply.payload)
         observed = "returned " + ", ".join(map(compare.show, values))
-        return _Finding("passed", observed, values=values, payloads=payloads if check.residual else [])
+        return Finding("passed", observed, values=values, payloads=payloads if check.residual else [])
 
-    def _whole(self, process: Process, check: Check) -> _Finding:
+    def _whole(self, process: Process, check: Check) -> Finding:
         reply = process.ask("test", check.source)
         if reply.kind == "done":
-            return _Finding("passed")
-        finding = self._unanswered(reply)
+            return Finding("passed")
+        finding = self.unanswered(reply)
         if finding.exception == "AssertionError" and not finding.line:
             finding.status = "failed"
         return finding
 
-    def _verdict(self, process: Process, check: Check, answered: _Finding) -> _Finding:
+    def _verdict(self, process: Process, check: Check, answered: Finding) -> Finding:
         if check.reference and self.job.atol > 0:
             reply = process.ask("judge", check.reference, ())
             if reply.kind == "value":
                 held = compare.equal(answered.values[0], codec.decode(reply.payload), self.job.atol)
-                return _Finding("passed" if held else "failed", answered.observed)
+                return Finding("passed" if held else "failed", answered.observed)
         reply = process.ask("judge", f"not not ({check.residual})", tuple(answered.payloads))
         if reply.kind == "value":
             held = codec.decode(reply.payload) is True
-            return _Finding("passed" if held else "failed", answered.observed)
-        finding = self._unanswered(reply)
+            return Finding("passed" if held else "failed", answered.observed)
+        finding = self.unanswered(reply)
         status: Status = finding.status if finding.final else "failed"
         # Not the message: it may quote the expected value, and what is observed is told to models.
         how = finding.observed if finding.final else f"raised {finding.exception}"
-        return _Finding(status, f"{answered.observed}; comparing it {how}")
+        return Finding(status, f"{answered.observed}; comparing it {how}")
 
-    def _unanswered(self, reply: Reply) -> _Finding:
+    def unanswered(self, reply: Reply) -> Finding:
         """What a reply means that is not the one hoped for. Nothing in it is believed but that."""
         if reply.kind == "timeout" or reply.kind == "crashed":
-            return _Finding(reply.kind, reply.detail)
+            return Finding(reply.kind, reply.detail)
         if reply.kind == "refused":
             reason = _printable(reply.payload.decode("utf-8", "replace"))
-            return _Finding("failed", f"returned an object that cannot be compared: {reason}")
+            return Finding("failed", f"returned an object that cannot be compared: {reason}")
         if reply.kind != "error":
-            return _Finding("failed", "sent a malformed answer")
+            return Finding("failed", "sent a malformed answer")
         try:
             described = codec.decode(reply.payload)
         except codec.CodecError as e:
-            return _Finding("failed", f"sent a malformed answer: {e}")
+            return Finding("failed", f"sent a malformed answer: {e}")
         match described:
             case (str() as name, str() as message, int() as line):
                 return self._raised(_printable(name), _printable(message), line)
-        return _Finding("failed", "sent a malformed answer")
+        return Finding("failed", "sent a malformed answer")
 
-    def _raised(self, name: str, message: str, line: int) -> _Finding:
+    def _raised(self, name: str, message: str, line: int) -> Finding:
         if name == "MemoryError":
-            return _Finding("crashed", f"ran out of memory (limit {self.limits.memory_mb} MB)", name)
+            return Finding("crashed", f"ran out of memory (limit {self.limits.memory_mb} MB)", name)
         line = line if 0 < line < _MAX_LINE else 0
         observed = f"raised {name}" + (f": {message}" if message else "") + (f" (line {line})" if line else "")
-        return _Finding("error", observed, name, line)
+        return Finding("error", observed, name, line)
 
 
 def _printable(text: str) -> str:

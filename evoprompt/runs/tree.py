@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from evoprompt.atomic import storage, write_json, write_text
 from evoprompt.errors import UsageError
-from evoprompt.runs.atomic import storage, write_json, write_text
 from evoprompt.tasks import Task
 
 SCHEMA_VERSION = 1

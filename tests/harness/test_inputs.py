@@ -9,11 +9,12 @@ import pytest
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError
+from evoprompt.evaluate.samples import Sample, judge
 from evoprompt.harness import Harness, InputLimits, Limits
 from evoprompt.harness import expected as expected_module
 from evoprompt.harness.codec import encode
 from evoprompt.harness.expected import MAX_KEPT, cache_folder, load_or_run
-from evoprompt.metric import feedback
+from evoprompt.metric import CodeMetric, feedback
 from evoprompt.tasks import Task
 
 SQUARE = "def f(x):\n    return x * x\n"
@@ -236,3 +237,23 @@ def test_ints_of_many_digits(harness):
     assert harness.check(given, "def f(n):\n    return 7 * 7 ** (n - 1)").passed
     report = harness.check(given, "def f(n):\n    return 7**n + 1")
     assert report.failures[0].observed == "returned <int of about 338040 digits>"
+
+
+def test_an_input_of_many_parts(harness):
+    """More than an answer may have: data sets are believed, candidates are not."""
+    many = [[i, "x"] for i in range(150_000)]
+    whole = encode([many], max_nodes=1 << 20)
+    given = task("def f(xs):\n    return len(xs)", plus=(), base_inputs=(whole,))
+    assert harness.check(given, "def f(xs):\n    return sum(1 for _ in xs)").passed
+
+
+def test_samples_of_slow_tasks_go_first_and_stay_in_order(harness):
+    def spinning(n):
+        return task(f"def f(x):\n    return sum(range({n}))", task_id=f"t/{n}", base=((1,),), plus=())
+
+    data = Dataset([spinning(n) for n in (1, 2_000_000, 2)], name="timed")
+    samples = [Sample(t.task_id, 0, t.code) for t in data]
+    done = []
+    found = judge(samples, data, CodeMetric(data, harness=harness), num_threads=1, on_done=done.append)
+    assert [r.task_id for r in found] == ["t/1", "t/2000000", "t/2"]
+    assert done[0].task_id == "t/2000000"

@@ -20,9 +20,27 @@ def write_text(path: Path, text: str) -> None:
         StorageError: It can't be written; an older file at `path` is untouched.
     """
     with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
-        _fill(handle, Path(temporary), path, text)
+        write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically and durably, creating its folders. Of two writers the last one stays.
+
+    Raises:
+        OSError: It can't be written; an older file at `path` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -36,19 +54,6 @@ def storage(path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise StorageError(f"can't write {str(path)!r}: {e.strerror or e}; what was written before is whole") from e
-
-
-def _fill(handle: int, temporary: Path, path: Path, text: str) -> None:
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:
