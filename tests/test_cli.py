@@ -266,6 +266,13 @@ def test_what_cannot_be_judged_is_told_and_the_rest_is_judged(folder: Path, caps
     ]
 
 
+def test_binary_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = _samples(folder)
+    (folder / "samples.jsonl").write_bytes(b"PK\3\4" + bytes(range(256)) * 9)
+    assert run(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) -> None:
     stop, forever = threading.Event(), threading.Event()
 

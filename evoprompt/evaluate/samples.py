@@ -63,6 +63,8 @@ def _lines(path: Path, known: Mapping[str, Task]) -> Iterator[tuple[str, str, st
         content = path.read_bytes()
     except OSError as e:
         raise DataError(f"--samples {str(path)!r} can't be read: {e.strerror}") from e
+    if b"\0" in content[:65_536]:
+        raise DataError(f"{path}: a binary file, not JSON lines")
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
