@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -17,13 +17,18 @@ from pydantic import BaseModel, ConfigDict
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, SandboxError, UsageError
+from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
+from evoprompt.lm.calls import Calls, step
 from evoprompt.lm.extract import code_text, extract_code, scrub
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import CodeMetric
+from evoprompt.runs.journal import Journal
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
+
+_REMEMBERED_PROGRAMS = 32
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,7 +54,8 @@ class Rollout(BaseModel):
         score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
         code: The extracted source; empty when the reply held none.
         report: The verdict; None when not measured.
-        error: For an unmeasured rollout, what went wrong.
+        fault: For an unmeasured rollout, the kind of what went wrong: `rate_limit`, `timeout`, `cut_off`, …
+        error: The same in words.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +67,7 @@ class Rollout(BaseModel):
     score: float | None = None
     code: str = ""
     report: Report | None = None
+    fault: str = ""
     error: str = ""
 
     @property
@@ -70,13 +77,18 @@ class Rollout(BaseModel):
 
 
 class Runner:
-    """Runs jobs concurrently: model, code, verdict. Rollouts that were measured once are not paid for again.
+    """Runs jobs concurrently: model, code, verdict. What is in the journal is not paid for again.
 
     Args:
         program: The student; candidates are applied to copies of it.
         metric: Judges the code.
+        journal: Keeps answers and rollouts; without one they are kept in memory.
         num_threads: Number of jobs under way at once.
         executor: Runs the jobs instead of threads of our own. It must keep to this process.
+
+    Attributes:
+        journal: The one given, or that in memory.
+        calls: Through which every model is asked; other programs of the same run may share it.
     """
 
     def __init__(
@@ -84,14 +96,17 @@ class Runner:
         program: dspy.Module,
         metric: CodeMetric,
         *,
+        journal: Journal | None = None,
         num_threads: int = 8,
         executor: Executor | None = None,
     ) -> None:
-        self.program, self.metric, self.num_threads = program, metric, num_threads
+        self.metric, self.num_threads = metric, num_threads
+        self.journal = journal or Journal()
+        self.calls = Calls(self.journal, most=num_threads)
+        self.program = self.calls.applied(program)
         self._executor = executor
         self._lock = threading.Lock()
-        self._programs: dict[tuple[str, int], dspy.Module] = {}
-        self._done: dict[tuple[str, str, int], Rollout] = {}
+        self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
 
     def run(self, jobs: Sequence[Job], on_done: Callable[[Rollout], None] | None = None) -> list[Rollout]:
         """Run the jobs and return their rollouts in the same order.
@@ -112,25 +127,19 @@ class Runner:
         on_done: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """`function` of every item, with this runner's executor; see `map_concurrently`."""
-        return map_concurrently(function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done)
-
-    def remember(self, rollouts: Iterable[Rollout]) -> None:
-        """Take over rollouts that were measured before: they are not run again."""
-        for rollout in rollouts:
-            task = self.metric.tasks.get(rollout.task_id)
-            if task is not None and rollout.measured:
-                self._done[rollout.candidate, task.key, rollout.sample] = rollout
+        return map_concurrently(
+            function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done,
+            on_stop=self.calls.stop,
+        )  # fmt: skip
 
     def _one(self, job: Job) -> Rollout:
         key = (job.candidate.key, job.task.key, job.sample)
-        with self._lock:
-            known = self._done.get(key)
+        known = self.journal.rollout(*key)
         if known is not None:
-            return known
-        rollout = self._measure(job)
-        if rollout.measured:
-            with self._lock:
-                self._done[key] = rollout
+            return Rollout.model_validate_json(known)
+        with step(job.sample):
+            rollout = self._measure(job)
+        self.journal.keep_rollout(*key, rollout.model_dump_json(), measured=rollout.measured)
         return rollout
 
     def _measure(self, job: Job) -> Rollout:
@@ -146,14 +155,14 @@ class Runner:
             if fatal is not None:
                 raise fatal from e
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
-            return Rollout(**identity, status="lm_error", error=one_line(e))
+            return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
         rollout = judged(self.metric, job.task, code, identity)
         if rollout.status == "sandbox_error":
             logger.warning("task %s: the sandbox failed: %s", job.task.task_id, rollout.error)
         return rollout
 
     def _generate(self, job: Job) -> str:
-        program = self._program(job.candidate, job.sample)
+        program = self._program(job.candidate)
         try:
             prediction = program(prompt=job.task.prompt, entry_point=job.task.interface)
         except AdapterParseError as e:
@@ -164,16 +173,12 @@ class Runner:
             raise UsageError(f"the student gives no output field 'code'; its fields: {fields}")
         return scrub(extract_code(code_text(prediction), job.task.entry_point))
 
-    def _program(self, candidate: Candidate, sample: int) -> dspy.Module:
+    def _program(self, candidate: Candidate) -> dspy.Module:
         with self._lock:
-            program = self._programs.get((candidate.key, sample))
+            program = self._programs.get(candidate.key)
             if program is None:
-                program = self._programs[candidate.key, sample] = candidate.apply(self.program)
-                for predictor in program.predictors() if sample else []:
-                    lm = predictor.lm or dspy.settings.lm
-                    if lm is not None and lm.kwargs.get("temperature"):
-                        # DSPy's cache would answer every sample with the first one's reply.
-                        predictor.lm = lm.copy(rollout_id=sample)
+                program = candidate.apply(self.program)
+                self._programs.put(candidate.key, program, 1)
         return program
 
 
@@ -189,7 +194,7 @@ def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any
     try:
         report = metric.judge(task, code)
     except SandboxError as e:
-        return Rollout(**identity, status="sandbox_error", code=code, error=str(e))
+        return Rollout(**identity, status="sandbox_error", code=code, fault="sandbox", error=str(e))
     return Rollout(**identity, status=report.status, score=metric.score(report), code=code, report=report)
 
 
@@ -200,8 +205,12 @@ def map_concurrently(
     num_threads: int,
     executor: Executor | None = None,
     on_done: Callable[[Result], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
 ) -> list[Result]:
     """`function` of every item, concurrently, in the items' order.
+
+    When one fails, or on Ctrl-C, no further item begins, and those under way are waited for: what they get was paid
+    for. A second Ctrl-C waits for nothing.
 
     Args:
         function: Runs in other threads, with a copy of this one's context variables.
@@ -209,6 +218,7 @@ def map_concurrently(
         num_threads: Items under way at once.
         executor: Used instead of threads of our own.
         on_done: Called with each result in the calling thread, as they finish.
+        on_stop: Called before the wait for what is under way.
 
     Raises:
         BaseException: The first exception of any item; the items not yet begun are dropped.
@@ -237,12 +247,25 @@ def map_concurrently(
             results[futures[future]] = future.result()
             if on_done:
                 on_done(results[futures[future]])
+    except BaseException as e:
+        first.append(e)
+        if on_stop:
+            on_stop()
+        _drain(list(futures))
+        raise
     finally:
         for future in futures:
             future.cancel()
         if executor is None:
             pool.shutdown(wait=False)
     return [results[i] for i in range(len(items))]
+
+
+def _drain(futures: Sequence[Future[Any]]) -> None:
+    running = [future for future in futures if not future.cancel() and not future.done()]
+    if running:
+        logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
+        wait(running)
 
 
 class _DaemonPool(Executor):

@@ -78,14 +78,6 @@ class Task(BaseModel):
         names += [f"**{a.kwarg.arg}"] if a.kwarg else []
         return f"{self.entry_point}({', '.join(names)})"
 
-    @cached_property
-    def slug(self) -> str:
-        """The task id as a file name: path separators and odd characters become `_`."""
-        plain = re.sub(r"[^A-Za-z0-9._-]", "_", self.task_id).strip(".") or "task"
-        if plain == self.task_id and len(plain) <= 100:
-            return plain
-        return f"{plain[:100]}-{hashlib.sha256(self.task_id.encode()).hexdigest()[:6]}"
-
     def tests(self, suite: Suite) -> tuple[str, ...]:
         """The asserts of one suite."""
         return self.base if suite == "base" else self.plus
@@ -119,3 +111,11 @@ def _definition(code: str, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef 
         return None
     found = [n for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name == name]
     return found[-1] if found else None
+
+
+def slug(task_id: str) -> str:
+    """A task id as a file name: path separators and odd characters become `_`."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", task_id).strip(".") or "task"
+    if plain == task_id and len(plain) <= 100:
+        return plain
+    return f"{plain[:100]}-{hashlib.sha256(task_id.encode()).hexdigest()[:6]}"

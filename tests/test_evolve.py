@@ -18,6 +18,7 @@ from evoprompt.evolve.refine import batches
 from evoprompt.evolve.triage import cluster
 from evoprompt.harness import Harness
 from evoprompt.rollout import Rollout
+from evoprompt.runs import Journal
 from signatures import Diagnosis, GenerateCode
 from tests.models import asked_for, fenced, scripted
 from tests.world import RULE, data, reply, solution, task
@@ -109,8 +110,8 @@ def test_an_outage_is_not_a_wrong_answer(harness: Harness) -> None:
         return reply(text)
 
     lm, _ = scripted(flaky)
-    evolved, _ = _compile(harness, lm)
-    (hit,) = [b for b in evolved.detailed_results.batches if any(r.task_id == "t2" for r in b.rollouts)]
+    _, events = _compile(harness, lm)
+    (hit,) = [e.record for e in events if isinstance(e, BatchDone) and "t2" in e.record.tasks]
     lost = next(r for r in hit.rollouts if r.task_id == "t2")
     assert (lost.status, lost.score, lost.report) == ("lm_error", None, None)
     assert hit.evaluation.unmeasured == 1 and hit.evaluation.measured == 2
@@ -341,5 +342,5 @@ def test_every_finished_rollout_is_on_disk_when_a_batch_never_ends(harness: Harn
     lm, _ = scripted(refuses)
     with pytest.raises(ModelError, match="withdrawn"):
         _compile(harness, lm, run_dir=tmp_path / "run", num_threads=1)
-    rows = [json.loads(line) for line in (tmp_path / "run/training/rollouts.jsonl").read_text().splitlines()]
-    assert [r["task_id"] for r in rows] == ["t11", "t12"]
+    with Journal(tmp_path / "run/journal.sqlite") as journal:
+        assert journal.counts() == {"answers": 2, "rollouts": 2, "steps": 0}

@@ -35,8 +35,9 @@ def test_trains_on_six_starter_tasks(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
     rollouts = [r for record in records for r in record["rollouts"]]
     assert len(records) == 2 and len(rollouts) == EASY
-    assert all(r["score"] is not None for r in rollouts), "an infrastructure failure"
-    codes = [json.loads(p.read_text())["code"] for p in tree.glob("training/epochs/*/*/individual_tasks/*.json")]
+    told = [json.loads(p.read_text()) for p in tree.glob("training/epochs/*/*/individual_tasks/*.json")]
+    assert {t["fault"] for t in told} <= {"", "cut_off"}, "an infrastructure failure"
+    codes = [t["code"] for t in told]
     assert sum("def " in c for c in codes) >= EASY // 2
     assert (tree / "training/final_prompt.txt").read_text().strip()
     assert "SIMULATED" not in capsys.readouterr().out

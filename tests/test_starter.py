@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evoprompt.datasets import load_dataset, starter_splits
 from evoprompt.harness import Harness
+from evoprompt.tasks import slug
 
 WRONG = json.loads((Path(__file__).parent / "data" / "starter_wrong.json").read_text())
 
@@ -21,7 +22,7 @@ def test_shape() -> None:
     }
     assert len({t.prompt for t in data}) == 72
     assert all(len(t.base) >= 3 and len(t.plus) >= 8 for t in data)
-    assert all(t.slug == t.task_id for t in data)
+    assert all(slug(t.task_id) == t.task_id for t in data)
 
 
 def test_every_reference_passes_and_no_assert_runs_beside_the_candidate(harness: Harness) -> None:

@@ -16,6 +16,7 @@ from evoprompt.cli.demo import demo
 from evoprompt.cli.doctor import doctor
 from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
+from evoprompt.cli.resume import export, resume
 from evoprompt.cli.train import train
 from evoprompt.errors import EvoPromptError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-COMMANDS = (demo, train, evaluate, datasets, local, doctor)
+COMMANDS = (demo, train, resume, evaluate, export, datasets, local, doctor)
 for command in COMMANDS:
     app.command(context_settings=SETTINGS)(command)
 

@@ -23,29 +23,27 @@ def demo(
     from evoprompt.cli.display import Display, prompt_diff, score_line
     from evoprompt.cli.setup import Models, build_program, describe
     from evoprompt.datasets import starter_splits
-    from evoprompt.evaluate import evaluate
     from evoprompt.evolve import EvoPrompt, Options
-    from evoprompt.evolve.export import write_evaluation
+    from evoprompt.evolve.export import evaluate_test
     from evoprompt.metric import CodeMetric
-    from evoprompt.runs import ResultsTree
+    from evoprompt.runs import Run
 
     data = starter_splits()
     models = Models("simulated", seed=seed)
     program = build_program(models)
     metric = CodeMetric([t for d in data.values() for t in d])
-    with Display(simulated=True) as display, metric.harness:
-        tree = ResultsTree(_free(root_dir / "demo"))
+    with Display(simulated=True) as display, metric.harness, Run(_free(root_dir / "demo")) as run:
         options = Options(batch_size=8, epochs=2, eval_interval=2, seed=seed, num_threads=num_threads)
-        tree.json("config.json", {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)})
-        evolved = EvoPrompt(metric, options=options, run_dir=tree, listener=display).compile(
+        config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
+        run.tree.json("config.json", config)
+        evolved = EvoPrompt(metric, options=options, run_dir=run, listener=display).compile(
             program, trainset=list(data["train"]), valset=list(data["dev"])
         )
         scores = {}
         for name, module in (("start", program), ("evolved", evolved)):
             counter = display.counter(f"test set, {name} prompt", len(data["test"]))
-            scores[name] = evaluate(module, data["test"], metric, num_threads=num_threads, on_done=counter)
-            where = f"test_evaluation/{name}/test_evaluation.json"
-            write_evaluation(tree, where, Candidate.of(module), scores[name], metric.tasks)
+            how = {"num_threads": num_threads, "on_done": counter}
+            scores[name] = evaluate_test(run, name, module, data["test"], metric, **how)
     display.console.print("\nThe prompt, before and after:\n", style="bold")
     display.console.print(
         prompt_diff(Candidate.of(program).instruction, Candidate.of(evolved).instruction), soft_wrap=True
@@ -53,7 +51,7 @@ def demo(
     typer.echo("Held-out test split, pass@1 with its 95 % interval:")
     typer.echo("  " + score_line("start prompt", scores["start"], models.mark))
     typer.echo("  " + score_line("evolved prompt", scores["evolved"], models.mark))
-    typer.echo(f"\nEvery step is in {tree.root} (start with training/prompt_evolution.json)")
+    typer.echo(f"\nEvery step is in {run.root} (start with training/prompt_evolution.json)")
     typer.echo(
         "\nWith a real model:\n"
         "  evoprompt datasets --write dataset\n"

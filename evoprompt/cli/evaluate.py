@@ -6,20 +6,21 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoprompt.atomic import storage
 from evoprompt.errors import EvoPromptError, UsageError
 
 if TYPE_CHECKING:
+    from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.metric import CodeMetric
-    from evoprompt.rollout import Rollout
+    from evoprompt.runs import Journal
 
 WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
 SKIPPED = 2
@@ -38,7 +39,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0)] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
-    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 5,
+    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 8,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
     base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
@@ -88,22 +89,23 @@ def evaluate(
 
 def _given(data: Dataset, path: Path, metric: CodeMetric, parallel: int, target: Path) -> tuple[Evaluation, list[str]]:
     from evoprompt.cli.display import Display
-    from evoprompt.evaluate import Progress, judge, read_samples, summarize
+    from evoprompt.evaluate import judge, read_samples, summarize
     from evoprompt.rollout import require_measured
+    from evoprompt.runs import Journal
 
     samples, skipped = read_samples(path, data)
     setup = {"samples": str(path), **_identity(data, metric)}
-    with Display() as display, Progress(_progress(target), setup) as progress:
-        _resumed(display, len(progress.known), len(samples))
+    kept = _journal(target)
+    with Display() as display, Journal(_folder(kept)) as journal:
+        journal.begin(_identity(data, metric))
+        _resumed(display, journal, len(samples))
         count = display.counter(f"judging {path.name}", len(samples))
-        rollouts = judge(
-            samples, data, metric, num_threads=parallel, known=progress.known,
-            on_done=_both(progress, count),
-        )  # fmt: skip
+        rollouts = judge(samples, data, metric, num_threads=parallel, journal=journal, on_done=count)
         require_measured(rollouts, 0.5)
         found = summarize(rollouts)
         _write(target, found, data, setup)
-        progress.finish()
+    for name in (kept, kept.with_name(f"{kept.name}-wal")):  # verdicts cost nothing: they are not kept for ever
+        name.unlink(missing_ok=True)
     return found, skipped
 
 
@@ -117,43 +119,36 @@ def _written(
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import build_program, warn_if_unknown
-    from evoprompt.evaluate import Progress, evaluate
+    from evoprompt.evaluate import evaluate
+    from evoprompt.runs import Journal
 
     student = build_program(models, max_repairs=max_repairs)
     if program is not None:
         student.load(program)
-    if target.exists():
-        raise UsageError(f"{str(target)!r} holds this evaluation already; give another --output to run it again")
+    kept = _journal(target)
+    if target.exists() and not kept.exists():
+        raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
     candidate = Candidate.of(student)
     # Where the server stands may change between two runs; what it is asked may not.
     asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries")}
     setup = {**asked, "instruction": candidate.instruction, "max_repairs": max_repairs}
     setup |= _identity(data, metric)
-    with Display(simulated=models.simulated) as display, Progress(_progress(target), setup) as progress:
+    with Display(simulated=models.simulated) as display, Journal(_folder(kept)) as journal:
+        journal.begin(setup)
         warn_if_unknown(display.say, models, [data])
         if n_samples > 1 and not models.temperature:
             display.say(f"{n_samples} samples at temperature 0 will be alike; give --temperature", "yellow")
-        _resumed(display, len(progress.known), len(data) * n_samples)
+        _resumed(display, journal, len(data) * n_samples)
         count = display.counter(f"{data.name}, {models.model}", len(data) * n_samples)
         found = evaluate(
-            student, data, metric, samples=n_samples, num_threads=parallel, known=progress.known,
-            on_done=_both(progress, count),
+            student, data, metric, samples=n_samples, num_threads=parallel, journal=journal, on_done=count
         )  # fmt: skip
         rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
         write_text(
             target.with_name(re.sub(r"(_eval_results)?(\.json)?$", "", target.name) + ".jsonl"), "\n".join(rows) + "\n"
         )
         _write(target, found, data, setup)
-        progress.finish()
     return found
-
-
-def _both(first: Callable[[Rollout], None], second: Callable[[Rollout], None]) -> Callable[[Rollout], None]:
-    def call(rollout: Rollout) -> None:
-        first(rollout)
-        second(rollout)
-
-    return call
 
 
 def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
@@ -180,13 +175,21 @@ def _default_output(dataset: str, samples: Path | None, models: Models, program:
     return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', name)}_eval_results.json"
 
 
-def _progress(target: Path) -> Path:
-    return target.with_name(f"{target.name}.progress")
+def _journal(target: Path) -> Path:
+    return target.with_name(f"{target.name}.journal")
 
 
-def _resumed(display: Any, known: int, total: int) -> None:
+def _folder(path: Path) -> Path:
+    """The path, in a folder that exists."""
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _resumed(display: Display, journal: Journal, total: int) -> None:
+    known = journal.counts()["rollouts"]
     if known:
-        display.say(f"going on where the last run stopped: {known} of {total} are done")
+        display.say(f"going on where the last run stopped: {known} of {total} are known")
 
 
 def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool) -> None:

@@ -30,7 +30,7 @@ class Models:
     temperature: float = 0.0
     max_tokens: int | None = None
     api_base: str | None = None
-    num_retries: int = 5
+    num_retries: int = 8
     seed: int = 42
 
     @property

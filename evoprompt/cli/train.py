@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import DataError, EvoPromptError, UsageError
+from evoprompt.runs.lock import Lock
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
-    from evoprompt.runs import ResultsTree
+    from evoprompt.runs import Run
 
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 
@@ -37,7 +41,7 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
 
 def train(
     experiment_name: Annotated[str, typer.Option("--experiment_name", rich_help_panel=RUN, help="Folder below the root directory.")],
-    run_name: Annotated[str, typer.Option("--run_name", rich_help_panel=RUN, help="Folder below the experiment; must be new.")],
+    run_name: Annotated[str, typer.Option("--run_name", rich_help_panel=RUN, help="Folder below the experiment. A run that was stopped there goes on.")],
     root_dir: Annotated[Path, typer.Option("--root_dir", rich_help_panel=RUN, help="Where results go.")],
     dataset_path: Annotated[Path, typer.Option("--dataset_path", rich_help_panel=DATA, help="Folder of the task files.")],
     train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from (JSON or JSONL).")],
@@ -49,7 +53,7 @@ def train(
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server (vLLM, llama.cpp, …).")] = None,
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0, help="Sampling temperature of all roles.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
-    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 5,
+    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
@@ -61,10 +65,16 @@ def train(
     plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
+    fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
 ) -> None:  # fmt: skip
-    """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN."""
-    options = {k: v for k, v in locals().items() if k != "config"}
+    """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN.
+
+    The same command again goes on with a run that was stopped: nothing is paid for twice.
+    """
+    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in locals().items()}
+    run_dir = _run_dir(root_dir, experiment_name, run_name)
+    lock = Lock(run_dir) if run_dir.exists() else None  # before the imports: who comes second is told at once
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program, warn_if_unknown
     from evoprompt.evolve import EvoPrompt, Options
@@ -78,22 +88,49 @@ def train(
     models = Models(model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed)
     program = build_program(models)
     metric = _metric(data, (base_test, plus_test, require_both), Harness(unsafe=allow_unsafe_exec))
-    run_dir = _run_dir(root_dir, experiment_name, run_name)
+    if fork is not None:
+        run_dir, lock = _forked(run_dir, lock, _run_dir(root_dir, experiment_name, fork))
     tests: dict[str, Evaluation] = {}
-    with Display(simulated=models.simulated) as display, metric.harness:
+    with Display(simulated=models.simulated) as display, metric.harness, _opened(run_dir, lock) as run:
+        _begin(run, options, data, models.simulated)
         warn_if_unknown(display.say, models, data.values())
-        tree = _start(run_dir, options, data, models.simulated)
-        optimizer = EvoPrompt(metric, options=search, run_dir=tree, listener=display)
+        optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
         dev = [] if skip_evaluations else list(data.get("dev", ()))
         if not dev:
             display.say("no evaluation on dev tasks: the last accepted prompt is the result")
         evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
         if "test" in data and not skip_evaluations:
-            tests = _test(tree, display, program, evolved, data["test"], metric, num_threads)
-    _tell(program, evolved, tests, tree, models.mark)
+            tests = _test(run, display, program, evolved, data["test"], metric, num_threads)
+        _tell(program, evolved, tests, run, models.mark)
 
 
-def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], tree: ResultsTree, mark: str) -> None:
+@contextlib.contextmanager
+def _opened(run_dir: Path, lock: Lock | None) -> Iterator[Run]:
+    """The run; where it is left before its end, how to go on is said."""
+    from evoprompt.runs import Run
+
+    with Run(run_dir, held=lock) as run:
+        try:
+            yield run
+        except (EvoPromptError, KeyboardInterrupt):
+            if run.journal.meta("seed") is not None and run.journal.counts()["answers"]:
+                typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
+            raise
+
+
+def _forked(old_dir: Path, lock: Lock | None, new_dir: Path) -> tuple[Path, None]:
+    from evoprompt.runs import open_finished
+
+    if lock is not None:
+        lock.release()
+    if new_dir.exists():
+        raise UsageError(f"--fork {new_dir.name!r}: that run exists; give it another name")
+    with open_finished(old_dir) as old:
+        old.journal.fork(new_dir)
+    return new_dir, None
+
+
+def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run: Run, mark: str) -> None:
     from rich.console import Console
 
     from evoprompt.candidate import Candidate
@@ -106,8 +143,8 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], tree
         Console(highlight=False).print(prompt_diff(before, after))
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
-    typer.echo(f"{mark}best prompt: {tree.final_prompt}")
-    typer.echo(f"{mark}program:     {tree.program}")
+    typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
+    typer.echo(f"{mark}program:     {run.tree.program}")
 
 
 def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], harness: Harness) -> CodeMetric:
@@ -147,33 +184,40 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
     return root / experiment / run
 
 
-def _start(run_dir: Path, options: dict[str, Any], data: dict[str, Dataset], simulated: bool) -> ResultsTree:
-    from evoprompt.cli.setup import describe
-    from evoprompt.runs import ResultsTree
+WHEREABOUTS = {
+    "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
+    "num_threads", "num_retries", "allow_unsafe_exec", "fork", "config",
+}  # fmt: skip
+"""Options that change where things are and how fast they go, not what comes out."""
 
-    tree = ResultsTree(run_dir)
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
-    tree.summary(simulated=simulated)
-    tree.json("config.json", {"command": "train", "simulated": simulated, "options": plain, **describe(data)})
-    return tree
+
+def _begin(run: Run, options: dict[str, Any], data: dict[str, Dataset], simulated: bool) -> None:
+    """Write down what the run is about, or check that it is about the same."""
+    from evoprompt.cli.setup import describe
+
+    about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
+    run.journal.begin({"options": about, "data": {role: d.hash for role, d in data.items()}}, "command")
+    run.tree.summary(simulated=simulated)
+    if run.journal.meta("config") is None:
+        plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
+        config = {"command": "train", "simulated": simulated, "options": plain, **describe(data)}
+        run.journal.keep_meta("config", json.dumps(config))
+        run.tree.json("config.json", config)
 
 
 def _test(
-    tree: ResultsTree, display: Display, program: Program, evolved: Program,
+    run: Run, display: Display, program: Program, evolved: Program,
     test: Dataset, metric: CodeMetric, num_threads: int,
 ) -> dict[str, Evaluation]:  # fmt: skip
     """Evaluates the start prompt, and the evolved one where it is another."""
     from evoprompt.candidate import Candidate
-    from evoprompt.evaluate import evaluate
-    from evoprompt.evolve.export import write_evaluation
+    from evoprompt.evolve.export import evaluate_test
 
     found: dict[str, Evaluation] = {}
     for name, module in (("start", program), ("evolved", evolved)):
-        candidate = Candidate.of(module)
-        if name == "evolved" and candidate.key == Candidate.of(program).key:
+        if name == "evolved" and Candidate.of(module).key == Candidate.of(program).key:
             break
         counter = display.counter(f"test set, {name} prompt", len(test))
-        found[name] = evaluate(module, test, metric, num_threads=num_threads, on_done=counter)
-        write_evaluation(tree, f"test_evaluation/{name}/test_evaluation.json", candidate, found[name], metric.tasks)
-    tree.summary(test_scores={name: evaluation.score for name, evaluation in found.items()})
+        found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
+    run.tree.summary(test_scores={name: evaluation.score for name, evaluation in found.items()})
     return found

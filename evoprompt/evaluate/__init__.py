@@ -1,13 +1,12 @@
 """Measure a program, or solutions that exist already."""
 
 from evoprompt.evaluate.evaluation import Evaluation, evaluate, passes, summarize
-from evoprompt.evaluate.results import Progress, evalplus_results
+from evoprompt.evaluate.results import evalplus_results
 from evoprompt.evaluate.samples import Sample, judge, read_samples
 from evoprompt.evaluate.statistics import Rate, estimate, pass_at_k, wilson
 
 __all__ = [
     "Evaluation",
-    "Progress",
     "Rate",
     "Sample",
     "estimate",

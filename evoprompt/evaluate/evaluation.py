@@ -14,6 +14,7 @@ from evoprompt.datasets import Dataset
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
 
 KS = (1, 10, 100)
@@ -46,7 +47,7 @@ class Evaluation(BaseModel):
     unmeasured: int
     statuses: dict[str, int]
     pass_at_k: dict[Suite, dict[str, Rate]]
-    rollouts: tuple[Rollout, ...]
+    rollouts: tuple[Rollout, ...] = ()
 
     def __str__(self) -> str:
         """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
@@ -110,7 +111,7 @@ def evaluate(
     samples: int = 1,
     num_threads: int = 8,
     max_unmeasured: float = 0.5,
-    known: Iterable[Rollout] = (),
+    journal: Journal | None = None,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> Evaluation:
     """Evaluate a program on tasks.
@@ -124,15 +125,14 @@ def evaluate(
         samples: Solutions per task. More than one needs a temperature above 0.
         num_threads: Number of rollouts under way at once.
         max_unmeasured: Share of rollouts, in [0, 1], that may fail before the evaluation is given up.
-        known: Rollouts of an earlier, interrupted evaluation of the same program: they are not run again.
+        journal: Keeps every answer and rollout; what it knows already is not run again.
         on_done: Called after each rollout.
 
     Raises:
         ModelError: The model refuses us, or too much of the evaluation got no answer.
         SandboxError: The sandbox failed for too much of it.
     """
-    runner = Runner(program, metric, num_threads=num_threads)
-    runner.remember(known)
+    runner = Runner(program, metric, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
     rollouts = runner.run([Job(candidate, t, s) for t in data for s in range(samples)], on_done)
     require_measured(rollouts, max_unmeasured)

@@ -1,15 +1,10 @@
-"""Results on disk: EvalPlus' format with what it lacks, and the progress of an evaluation under way."""
+"""Results in EvalPlus' format, with what it lacks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
-
-from pydantic import ValidationError
+from typing import Any
 
 from evoprompt.datasets import Dataset
 from evoprompt.evaluate.evaluation import Evaluation, passes
@@ -55,6 +50,7 @@ def _row(rollout: Rollout) -> dict[str, Any]:
         "plus_fail_tests": _failed(report.plus if report else None),
         "status": rollout.status,
         "first_failure": first.model_dump() if first else None,
+        "fault": rollout.fault,
         "detail": rollout.error or (report.detail if report else ""),
         "cpu_seconds": round(report.cpu_seconds, 4) if report else None,
         "sandbox_tier": report.tier if report else "",
@@ -70,64 +66,3 @@ def _status(rollout: Rollout, result: SuiteResult | None, passed: bool) -> str |
 
 def _failed(result: SuiteResult | None) -> list[str]:
     return [c.call or c.test for c in result.cases if c.status != "passed"] if result else []
-
-
-class Progress:
-    """Rollouts of an evaluation under way, one line each, so that a killed one goes on where it was.
-
-    Args:
-        path: The file. It is removed by `finish`.
-        identity: What must be the same for old lines to count: data hash, limits, model, …
-    """
-
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path = path
-        self._header = json.dumps({"schema_version": SCHEMA_VERSION, **identity}, sort_keys=True)
-        self.known = self._read()
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> Progress:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Written anew, so that a torn last line of a killed run is gone before the next one follows it.
-        self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
-        _line(self._file, self._header)
-        for rollout in self.known:
-            _line(self._file, rollout.model_dump_json())
-        self._file.flush()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def __call__(self, rollout: Rollout) -> None:
-        """Keep one rollout. Unmeasured ones are owed again."""
-        if rollout.measured and self._file is not None:
-            _line(self._file, rollout.model_dump_json())
-            self._file.flush()
-
-    def finish(self) -> None:
-        """The results are written: the progress is not needed any more."""
-        self.path.unlink(missing_ok=True)
-
-    def _read(self) -> tuple[Rollout, ...]:
-        try:
-            header, *lines = self.path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError):
-            return ()
-        if header != self._header:
-            return ()
-        found: dict[tuple[str, int], Rollout] = {}
-        for line in lines:
-            try:
-                rollout = Rollout.model_validate_json(line)
-            except ValidationError:
-                continue
-            found[rollout.task_id, rollout.sample] = rollout
-        return tuple(found.values())
-
-
-def _line(file: TextIO, line: str) -> None:
-    file.write(line + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout, judged, map_concurrently
+from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 
 CANDIDATE = "samples"
@@ -105,7 +107,7 @@ def judge(
     metric: CodeMetric,
     *,
     num_threads: int = 8,
-    known: Sequence[Rollout] = (),
+    journal: Journal | None = None,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> list[Rollout]:
     """Judge samples concurrently, those of the slowest tasks first, so that no straggler is left at the end.
@@ -115,20 +117,24 @@ def judge(
         data: Its tasks.
         metric: Judges the code.
         num_threads: Samples under way at once.
-        known: Rollouts of an earlier, interrupted run: not run again where the solution is the same.
+        journal: Keeps the rollouts; a solution that it knows is not run again.
         on_done: Called after each sample.
 
     Returns:
         The rollouts, in the order of the samples.
     """
-    done = {(r.task_id, r.sample): r for r in known if r.measured}
+    journal = journal or Journal()
 
     def one(sample: Sample) -> Rollout:
-        before = done.get((sample.task_id, sample.number))
-        if before is not None and before.code == sample.solution:
-            return before
+        task = data.by_id(sample.task_id)
+        solution = hashlib.sha256(sample.solution.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        known = journal.rollout(solution, task.key, sample.number)
+        if known is not None:
+            return Rollout.model_validate_json(known)
         identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
-        return judged(metric, data.by_id(sample.task_id), sample.solution, identity)
+        rollout = judged(metric, task, sample.solution, identity)
+        journal.keep_rollout(solution, task.key, sample.number, rollout.model_dump_json(), measured=rollout.measured)
+        return rollout
 
     tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
     seconds = map_concurrently(metric.prepare, list(tasks.values()), num_threads=num_threads)

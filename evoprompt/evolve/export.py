@@ -1,22 +1,125 @@
-"""Writes what a search does into the results tree, as it happens."""
+"""The results tree of a search: written as it goes, and made anew from the journal at any time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import dspy
 
-from evoprompt.atomic import storage
+from evoprompt.atomic import write_json
 from evoprompt.candidate import Candidate
-from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.record import BatchDone, BatchRecord, DevDone, Event, Results, RolloutDone, Started
+from evoprompt.datasets import Dataset
+from evoprompt.errors import DataError
+from evoprompt.evaluate import Evaluation, evaluate
+from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step
+from evoprompt.evolve.record import (
+    BatchDone,
+    BatchRecord,
+    BatchRestored,
+    DevDone,
+    DevRestored,
+    Event,
+    Finished,
+    Results,
+    RolloutDone,
+    Started,
+)
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout
-from evoprompt.runs import ResultsTree
-from evoprompt.tasks import Task
+from evoprompt.runs import Journal, ResultsTree, Run
+from evoprompt.tasks import Task, slug
 
-ROLLOUTS = "training/rollouts.jsonl"
+TEST = "test"
+"""Kind of a journal's steps that are evaluations on the test set."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What of a task is shown in results: neither its tests nor its canonical solution."""
+
+    key: str
+    prompt: str
+    interface: str
+
+    @classmethod
+    def of(cls, task: Task) -> Shown:
+        """What is shown of a task."""
+        return cls(task.key, task.prompt, task.interface)
+
+
+def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task]) -> None:
+    """Keep in the journal what its export needs besides the steps: a program without models, and tasks."""
+    bare = student.deepcopy()
+    bare.set_lm(None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "program.json"
+        bare.save(path)
+        journal.keep_meta("program", path.read_text(encoding="utf-8"))
+    journal.keep_meta("seed", Candidate.of(student).model_dump_json())
+    journal.keep_meta("tasks", json.dumps({t.task_id: asdict(Shown.of(t)) for t in tasks}))
+
+
+def export(run: Run) -> None:
+    """Write the results tree of a run anew.
+
+    Raises:
+        DataError: The journal holds no search that has begun.
+        StorageError: A file can't be written.
+    """
+    seed, config = run.journal.meta("seed"), run.journal.meta("config")
+    if seed is None:
+        raise DataError(f"{str(run.root)!r}: no search was begun in this run")
+    if config is not None:
+        run.tree.json("config.json", json.loads(config))
+    history = History(Candidate.model_validate_json(seed))
+    write = TreeWriter(run.tree, run.journal, anew=True)
+    tests: dict[str, float | None] = {}
+    for kind, body in run.journal.steps():
+        if kind == BATCH:
+            record = BatchRecord.model_validate(body)
+            history.batch(record)
+            write(BatchRestored(record))
+        elif kind == DEV:
+            event, scores = dev_event(body)
+            history.dev(event.candidate, event.evaluation, scores)
+            write(event)
+        elif kind == TEST:
+            event, _ = dev_event(body)
+            write.restored(_test_file(body["name"]), event)
+            tests[body["name"]] = event.evaluation.score
+    write(Finished(history.results()))
+    told = json.loads(run.journal.meta("ending") or '{"status": "running"}')
+    run.tree.summary(**told, **({"test_scores": tests} if tests else {}))
+
+
+def evaluate_test(
+    run: Run, name: str, program: dspy.Module, data: Dataset, metric: CodeMetric, **how: Any
+) -> Evaluation:
+    """Evaluate on a test set as part of a run, and write the results below `test_evaluation/<name>`.
+
+    Args:
+        run: The run; what it knows already is not run again.
+        name: `start` or `evolved`.
+        program: What to evaluate.
+        data: The test set.
+        metric: Judges the code.
+        **how: More arguments of `evaluate`.
+    """
+    candidate = Candidate.of(program)
+    evaluation = evaluate(program, data, metric, journal=run.journal, **how)
+    event = DevRestored(0, 0, candidate, tuple(t.task_id for t in data), evaluation)
+    run.journal.keep_step(TEST, name, {"name": name, **dev_step(event, {})})
+    TreeWriter(run.tree, run.journal).evaluation(_test_file(name), candidate, evaluation)
+    return evaluation
+
+
+def _test_file(name: str) -> str:
+    return f"test_evaluation/{name}/test_evaluation.json"
 
 
 class TreeWriter:
@@ -24,39 +127,55 @@ class TreeWriter:
 
     Args:
         tree: The run's directory.
-        student: The program whose instruction evolves; `program.json` is a copy of it.
-        metric: Finds the tasks that rollouts speak of.
+        journal: Its journal, begun and prepared.
+        anew: Write also what is there already, and no events: they were told when they happened.
     """
 
-    def __init__(self, tree: ResultsTree, student: dspy.Module, metric: CodeMetric) -> None:
-        self._tree, self._student, self._metric = tree, student, metric
+    def __init__(self, tree: ResultsTree, journal: Journal, *, anew: bool = False) -> None:
+        self._tree, self._journal, self._anew = tree, journal, anew
+        self._tasks = {i: Shown(**fields) for i, fields in json.loads(journal.meta("tasks") or "{}").items()}
         self._best: Candidate | None = None
 
     def __call__(self, event: Event) -> None:
         """Write what the event tells."""
+        if not self._anew:
+            self._note(event)
         if isinstance(event, Started):
             self._tree.summary(status="running", train_tasks=event.train_tasks, dev_tasks=event.dev_tasks)
             self._write_best(event.seed)
-        elif isinstance(event, RolloutDone):
-            # The one file that knows of a batch that was never finished: its calls were paid for.
-            self._tree.line(ROLLOUTS, event.rollout.model_dump_json())
         elif isinstance(event, BatchDone):
             self._batch(event.record)
-            self._state(event.results, event.record.epoch, event.record.batch)
         elif isinstance(event, DevDone):
-            write_evaluation(
-                self._tree, f"dev_evaluation/epoch_{event.epoch}/batch_{event.batch}/dev_evaluation.json",
-                event.candidate, event.evaluation, self._metric.tasks,
-            )  # fmt: skip
-            self._state(event.results, event.epoch, event.batch)
+            self.evaluation(_dev_file(event), event.candidate, event.evaluation)
+        elif isinstance(event, DevRestored):
+            self.restored(_dev_file(event), event)
+        elif isinstance(event, BatchRestored) and self._lacks(f"{_folder(event.record)}/batch_results.json"):
+            record = event.record
+            after = self._rollouts(record.child, record.tasks) if record.child else ()
+            before = self._rollouts(record.parent, record.tasks)
+            self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after}))
+        if isinstance(event, BatchDone | DevDone | Finished):
+            self._state(event.results)
+
+    def restored(self, name: str, event: DevRestored) -> None:
+        """Write an evaluation of an earlier process, which may have been killed before it did."""
+        if self._lacks(name):
+            rollouts = self._rollouts(event.candidate, event.tasks)
+            self.evaluation(name, event.candidate, event.evaluation.model_copy(update={"rollouts": rollouts}))
 
     def _batch(self, record: BatchRecord) -> None:
-        folder = f"training/epochs/epoch_{record.epoch}/batch_{record.batch}"
-        fields = {"rollouts", "child_rollouts", "diagnosed"}
+        folder = _folder(record)
+        diagnoses = {d.task_id: d.model_dump(exclude={"task_id"}) for d in record.diagnosed}
+        children = {r.task_id: r for r in record.child_rollouts}
+        for rollout in record.rollouts:
+            child = children.get(rollout.task_id)
+            row = self._row(rollout) | {"diagnosis": diagnoses.get(rollout.task_id)}
+            self._task(folder, rollout.task_id, {**row, "with_proposal": None if child is None else self._row(child)})
+        # Last, so that where it stands the rest does.
         self._tree.json(
             f"{folder}/batch_results.json",
             {
-                **record.model_dump(exclude=fields),
+                **record.model_dump(exclude={"rollouts", "child_rollouts", "diagnosed", "entry", "evaluation"}),
                 "parent_id": record.parent.key,
                 "child_id": record.child.key if record.child else None,
                 "evaluation": record.evaluation.summary(),
@@ -64,19 +183,25 @@ class TreeWriter:
                 "child_rollouts": [_brief(r) for r in record.child_rollouts],
             },
         )
-        diagnoses = {d.task_id: d.model_dump(exclude={"task_id"}) for d in record.diagnosed}
-        after = {r.task_id: r for r in record.child_rollouts}
-        records = []
-        for rollout in record.rollouts:
-            task = self._metric.task(rollout.task_id)
-            row = task_record(task, rollout)
-            row["diagnosis"] = diagnoses.get(rollout.task_id)
-            child = after.get(rollout.task_id)
-            row["with_proposal"] = None if child is None else task_record(task, child)
-            records.append((task, row))
-        self._tree.tasks(folder, records)
 
-    def _state(self, results: Results, epoch: int, batch: int) -> None:
+    def evaluation(self, name: str, candidate: Candidate, evaluation: Evaluation) -> None:
+        """Write an evaluation's tasks, and its summary to `name` beside them."""
+        by_task: dict[str, list[dict[str, Any]]] = {}
+        for rollout in evaluation.rollouts:
+            by_task.setdefault(rollout.task_id, []).append(self._row(rollout))
+        for task_id, (first, *more) in by_task.items():
+            self._task(name.rpartition("/")[0], task_id, {**first, "more_samples": more} if more else first)
+        self._tree.json(
+            name,
+            {
+                "candidate": candidate.model_dump(),
+                "candidate_id": candidate.key,
+                **evaluation.summary(),
+                "rollouts": [_brief(r) for r in evaluation.rollouts],
+            },
+        )
+
+    def _state(self, results: Results) -> None:
         self._tree.json(
             "training/prompt_evolution.json",
             {"best": results.best.key, "prompts": [e.model_dump() for e in results.evolution]},
@@ -89,13 +214,16 @@ class TreeWriter:
             start_dev_score=start.score if start else None,
             best_dev_score=results.best_dev_score,
             best=results.best.key,
+            spent={role: asdict(spent) for role, spent in self._journal.spent().items()},
         )
-        current = next((r.child for r in reversed(results.batches) if r.accepted and r.child is not None), results.seed)
+
+        last = results.batches[-1] if results.batches else None
+        current = next((b.child for b in reversed(results.batches) if b.accepted and b.child), results.seed)
         self._tree.json(
             "training/checkpoints/latest.json",
             {
-                "epoch": epoch,
-                "batch": batch,
+                "epoch": last.epoch if last else 0,
+                "batch": last.batch if last else 0,
                 "current": current.model_dump(),
                 "best": results.best.model_dump(),
                 "best_dev_score": results.best_dev_score,
@@ -107,62 +235,67 @@ class TreeWriter:
         if best == self._best:
             return
         self._best = best
+        state = json.loads(self._journal.meta("program") or "{}")
+        for name, text in best.instructions:
+            state[name]["signature"]["instructions"] = text
+        write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.instruction)
-        write_program(self._tree, best.apply(self._student))
+
+    def _rollouts(self, candidate: Candidate, task_ids: Iterable[str]) -> tuple[Rollout, ...]:
+        keys = [(candidate.key, self._tasks[i].key, 0) for i in task_ids]
+        found = (self._journal.rollout(*key, measured=False) for key in keys)
+        return tuple(Rollout.model_validate_json(body) for body in found if body is not None)
+
+    def _lacks(self, name: str) -> bool:
+        return self._anew or not (self._tree.root / name).exists()
+
+    def _task(self, folder: str, task_id: str, row: dict[str, Any]) -> None:
+        self._tree.json(f"{folder}/individual_tasks/{slug(task_id)}.json", {"task_id": task_id, **row})
+
+    def _row(self, rollout: Rollout) -> dict[str, Any]:
+        """One rollout for people: the problem, the code, the verdict, and every failing case with its test."""
+        report, task = rollout.report, self._tasks[rollout.task_id]
+        return {
+            "prompt": task.prompt,
+            "entry_point": task.interface,
+            "candidate_id": rollout.candidate,
+            "sample": rollout.sample,
+            "status": rollout.status,
+            "score": rollout.score,
+            "code": rollout.code,
+            "fault": rollout.fault,
+            "error": rollout.error or (report.detail if report else ""),
+            "base": _suite(report.base) if report and report.base else None,
+            "plus": _suite(report.plus) if report and report.plus else None,
+            "failing_cases": [c.model_dump() for c in report.failures] if report else [],
+            "sandbox_tier": report.tier if report else "",
+        }
+
+    def _note(self, event: Event) -> None:
+        """One line for programs that watch."""
+        if isinstance(event, Started):
+            self._tree.event("started", tasks=event.train_tasks, dev_tasks=event.dev_tasks, batches=event.batches)
+        elif isinstance(event, RolloutDone):
+            told = event.rollout
+            facts = _brief(told) | {"candidate": told.candidate, "fault": told.fault, "error": told.error}
+            self._tree.event("rollout", **facts)
+        elif isinstance(event, BatchDone):
+            record = event.record
+            facts = record.model_dump(include={"epoch", "batch", "accepted", "reason", "parent_score", "child_score"})
+            self._tree.event("batch", **facts, parent=record.parent.key, child=record.child and record.child.key)
+        elif isinstance(event, DevDone):
+            facts = {"candidate": event.candidate.key, "score": event.evaluation.score}
+            self._tree.event("dev", epoch=event.epoch, batch=event.batch, **facts)
+        elif isinstance(event, Finished):
+            self._tree.event("finished", best=event.results.best.key, dev_score=event.results.best_dev_score)
 
 
-def write_program(tree: ResultsTree, program: dspy.Module) -> None:
-    """Write `program.json`: instructions, demos and adapter, without models and their settings."""
-    bare = program.deepcopy()
-    bare.set_lm(None)
-    temporary = tree.program.with_name(".program.json")
-    with storage(tree.program):
-        bare.save(temporary)
-        temporary.replace(tree.program)
+def _folder(record: BatchRecord) -> str:
+    return f"training/epochs/epoch_{record.epoch}/batch_{record.batch}"
 
 
-def write_evaluation(
-    tree: ResultsTree, name: str, candidate: Candidate, evaluation: Evaluation, tasks: Mapping[str, Task]
-) -> None:
-    """Write an evaluation's summary to `name`, and its tasks beside it."""
-    tree.json(
-        name,
-        {
-            "candidate": candidate.model_dump(),
-            "candidate_id": candidate.key,
-            **evaluation.summary(),
-            "rollouts": [_brief(r) for r in evaluation.rollouts],
-        },
-    )
-    folder = name.rsplit("/", 1)[0]
-    by_task: dict[str, list[Rollout]] = {}
-    for rollout in evaluation.rollouts:
-        by_task.setdefault(rollout.task_id, []).append(rollout)
-    tree.tasks(folder, ((tasks[i], _samples(tasks[i], found)) for i, found in by_task.items()))
-
-
-def _samples(task: Task, rollouts: Iterable[Rollout]) -> dict[str, Any]:
-    first, *more = [task_record(task, r) for r in rollouts]
-    return {**first, "more_samples": more} if more else first
-
-
-def task_record(task: Task, rollout: Rollout) -> dict[str, Any]:
-    """One rollout for people: the problem, the code, the verdict, and every failing case with its test."""
-    report = rollout.report
-    return {
-        "prompt": task.prompt,
-        "entry_point": task.interface,
-        "candidate_id": rollout.candidate,
-        "sample": rollout.sample,
-        "status": rollout.status,
-        "score": rollout.score,
-        "code": rollout.code,
-        "error": rollout.error or (report.detail if report else ""),
-        "base": _suite(report.base) if report and report.base else None,
-        "plus": _suite(report.plus) if report and report.plus else None,
-        "failing_cases": [c.model_dump() for c in report.failures] if report else [],
-        "sandbox_tier": report.tier if report else "",
-    }
+def _dev_file(event: DevDone | DevRestored) -> str:
+    return f"dev_evaluation/epoch_{event.epoch}/batch_{event.batch}/dev_evaluation.json"
 
 
 def _suite(result: Any) -> dict[str, Any]:
@@ -170,9 +303,4 @@ def _suite(result: Any) -> dict[str, Any]:
 
 
 def _brief(rollout: Rollout) -> dict[str, Any]:
-    return {
-        "task_id": rollout.task_id,
-        "sample": rollout.sample,
-        "status": rollout.status,
-        "score": rollout.score,
-    }
+    return rollout.model_dump(include={"task_id", "sample", "status", "score"})

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from evoprompt.candidate import Candidate
-from evoprompt.evaluate import Evaluation, summarize
+from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.options import Options
 from evoprompt.rollout import Rollout
 from signatures import Diagnosis, FailureGroup
@@ -22,47 +22,6 @@ class Diagnosed(BaseModel):
     task_id: str
     by: Literal["program", "debugger"]
     diagnosis: Diagnosis
-
-
-class BatchRecord(BaseModel):
-    """One batch: parent, failures, proposal, decision.
-
-    Attributes:
-        epoch: From 1.
-        batch: Number of the batch in its epoch, from 1.
-        parent: The instruction before the batch.
-        rollouts: The parent's rollouts.
-        diagnosed: Diagnoses of its failures.
-        groups: The diagnoses clustered into rules, most frequent first.
-        child: The proposal; None when there was nothing to propose or it was screened out.
-        child_rollouts: The proposal's rollouts on the same tasks.
-        paired_tasks: Tasks that were measured with both.
-        parent_score: Percent of the paired tasks that the parent solved; None without one.
-        child_score: The same of the proposal.
-        accepted: Whether the proposal replaced its parent.
-        reason: Why, or why there is no proposal.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    epoch: int
-    batch: int
-    parent: Candidate
-    rollouts: tuple[Rollout, ...]
-    diagnosed: tuple[Diagnosed, ...] = ()
-    groups: tuple[FailureGroup, ...] = ()
-    child: Candidate | None = None
-    child_rollouts: tuple[Rollout, ...] = ()
-    paired_tasks: int = 0
-    parent_score: float | None = None
-    child_score: float | None = None
-    accepted: bool = False
-    reason: str = ""
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """The parent's result on the batch."""
-        return summarize(self.rollouts)
 
 
 class EvolutionEntry(BaseModel):
@@ -99,6 +58,48 @@ class EvolutionEntry(BaseModel):
     dev_score: float | None = None
 
 
+class BatchRecord(BaseModel):
+    """One batch: parent, failures, proposal, decision.
+
+    Attributes:
+        epoch: From 1.
+        batch: Number of the batch in its epoch, from 1.
+        parent: The instruction before the batch.
+        tasks: The batch's task ids.
+        evaluation: The parent's result on them, without its rollouts.
+        rollouts: The parent's rollouts.
+        diagnosed: Diagnoses of its failures.
+        groups: The diagnoses clustered into rules, most frequent first.
+        child: The proposal; None when there was nothing to propose or it was screened out.
+        child_rollouts: The proposal's rollouts on the same tasks.
+        paired_tasks: Tasks that were measured with both.
+        parent_score: Percent of the paired tasks that the parent solved; None without one.
+        child_score: The same of the proposal.
+        accepted: Whether the proposal replaced its parent.
+        reason: Why, or why there is no proposal.
+        entry: The proposal as it stands in the history of the run; None when there was none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    batch: int
+    parent: Candidate
+    tasks: tuple[str, ...] = ()
+    evaluation: Evaluation
+    rollouts: tuple[Rollout, ...] = ()
+    diagnosed: tuple[Diagnosed, ...] = ()
+    groups: tuple[FailureGroup, ...] = ()
+    child: Candidate | None = None
+    child_rollouts: tuple[Rollout, ...] = ()
+    paired_tasks: int = 0
+    parent_score: float | None = None
+    child_score: float | None = None
+    accepted: bool = False
+    reason: str = ""
+    entry: EvolutionEntry | None = None
+
+
 @dataclass(frozen=True)
 class Results:
     """What `compile` attaches to the program as `detailed_results`.
@@ -107,8 +108,8 @@ class Results:
         best: The instruction that the program carries.
         seed: The student's own.
         evolution: Every instruction that was proposed, in order.
-        batches: Every batch.
-        dev: Evaluations on the valset by candidate key.
+        batches: Every batch, without its rollouts: those are told by `BatchDone`, and kept in the journal.
+        dev: Evaluations on the valset by candidate key, without their rollouts.
     """
 
     best: Candidate
@@ -126,13 +127,15 @@ class Results:
 
 @dataclass(frozen=True)
 class Started:
-    """The search begins."""
+    """The search begins, or goes on: `steps` were done and `answers` paid for by an earlier process."""
 
     options: Options
     seed: Candidate
     train_tasks: int
     dev_tasks: int
     batches: int
+    steps: int = 0
+    answers: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,17 +164,43 @@ class BatchDone:
 
 
 @dataclass(frozen=True)
+class BatchRestored:
+    """An earlier process decided this batch. The record is without its rollouts."""
+
+    record: BatchRecord
+
+
+@dataclass(frozen=True)
 class DevDone:
     """One instruction was evaluated on the valset. Epoch and batch are 0 for the seed."""
 
     epoch: int
     batch: int
     candidate: Candidate
+    tasks: tuple[str, ...]
     evaluation: Evaluation
     results: Results
 
 
-Event = Started | Working | RolloutDone | BatchDone | DevDone
+@dataclass(frozen=True)
+class DevRestored:
+    """An earlier process evaluated this instruction. The evaluation is without its rollouts."""
+
+    epoch: int
+    batch: int
+    candidate: Candidate
+    tasks: tuple[str, ...]
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The search is over."""
+
+    results: Results
+
+
+Event = Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | Finished
 
 
 class Listener(Protocol):

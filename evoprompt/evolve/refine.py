@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Sequence
 
 from evoprompt.candidate import Candidate
-from evoprompt.evaluate import Evaluation, summarize
+from evoprompt.evaluate import summarize
+from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
+    BatchRestored,
     DevDone,
+    DevRestored,
     Diagnosed,
     EvolutionEntry,
+    Finished,
     Listener,
-    Results,
     RolloutDone,
     Started,
     Working,
@@ -35,25 +39,23 @@ MAX_ATTEMPTS = 6
 
 
 class Refine:
-    """One search. Its state is complete after every batch, so a stop at any moment leaves a best candidate.
+    """One search. Its state is complete after every step, so a stop at any moment leaves a best candidate.
 
     Args:
         seed: The instruction to start from.
         roles: Serves `debug` and `propose`.
-        runner: Runs the rollouts.
+        runner: Runs the rollouts; its journal knows the steps of an earlier process.
         options: How to search.
         listener: Is told of every event.
+
+    Attributes:
+        history: What led where.
     """
 
     def __init__(self, seed: Candidate, roles: Program, runner: Runner, options: Options, listener: Listener) -> None:
-        self.seed, self.current = seed, seed
+        self.history = History(seed)
         self._roles, self._runner, self._options, self._tell = roles, runner, options, listener
-        self._batches: list[BatchRecord] = []
-        self._entries: dict[str, EvolutionEntry] = {
-            seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")
-        }
-        self._candidates: dict[str, Candidate] = {seed.key: seed}
-        self._dev: dict[str, Evaluation] = {}
+        self._journal = runner.journal
         self._where = ""
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
@@ -64,54 +66,43 @@ class Refine:
             SandboxError: The sandbox failed for too much of a batch.
         """
         plan = batches(len(train), self._options)
-        self._tell(Started(self._options, self.seed, len(train), len(dev), len(plan)))
+        known = self._journal.counts()
+        self._tell(
+            Started(self._options, self.history.seed, len(train), len(dev), len(plan), known["steps"], known["answers"])
+        )
         self._evaluate(dev, 0, 0)
         for number, (epoch, batch, places) in enumerate(plan, 1):
             self._batch(epoch, batch, [train[i] for i in places])
             if number % self._options.eval_interval == 0 or number == len(plan):
                 self._evaluate(dev, epoch, batch)
-
-    @property
-    def best(self) -> Candidate:
-        """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one.
-
-        Scores are compared on the dev tasks that were measured with every candidate.
-        """
-        scores = {k: {r.task_id: r.score for r in e.rollouts if r.score is not None} for k, e in self._dev.items()}
-        shared = set.intersection(*map(set, scores.values())) if scores else set()
-        if not shared:
-            return self.current
-        totals = {k: sum(found[t] for t in sorted(shared)) for k, found in scores.items()}
-        top = max(totals.values())
-        return min((self._candidates[k] for k, total in totals.items() if total == top), key=lambda c: c.length)
-
-    def results(self) -> Results:
-        """The state of the search as plain data."""
-        evolution = tuple(
-            e.model_copy(update={"dev_score": self._dev[k].score if k in self._dev else None})
-            for k, e in self._entries.items()
-        )
-        return Results(
-            best=self.best,
-            seed=self.seed,
-            evolution=evolution,
-            batches=tuple(self._batches),
-            dev=dict(self._dev),
-        )
+        self._tell(Finished(self.history.results()))
 
     def _batch(self, epoch: int, batch: int, tasks: list[Task]) -> None:
+        key = f"{epoch}.{batch}.{self.history.current.key}.{digest(tasks)}"
+        known = self._journal.step(BATCH, key)
+        if known is not None:
+            record = BatchRecord.model_validate(known)
+            self.history.batch(record)
+            self._tell(BatchRestored(record))
+            return
         self._where = f"epoch {epoch} batch {batch}: "
-        rollouts = self._roll("current prompt", self.current, tasks)
+        rollouts = self._roll("current prompt", self.history.current, tasks)
         require_measured(rollouts, self._options.max_unmeasured)
-        record = self._improve(BatchRecord(epoch=epoch, batch=batch, parent=self.current, rollouts=rollouts), tasks)
-        self._batches.append(record)
-        if record.accepted and record.child is not None:
-            self.current = record.child
+        ids = tuple(t.task_id for t in tasks)
+        result = summarize(rollouts).model_copy(update={"rollouts": ()})
+        record = self._improve(
+            BatchRecord(
+                epoch=epoch, batch=batch, parent=self.history.current, tasks=ids, evaluation=result, rollouts=rollouts
+            ),
+            tasks,
+        )  # fmt: skip
+        self._journal.keep_step(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
         logger.info(
             "epoch %d batch %d: batch %s; %s",
-            epoch, batch, summarize(rollouts), record.reason,
+            epoch, batch, result, record.reason,
         )  # fmt: skip
-        self._tell(BatchDone(record, self.results()))
+        self.history.batch(record)
+        self._tell(BatchDone(record, self.history.results()))
 
     def _improve(self, record: BatchRecord, tasks: list[Task]) -> BatchRecord:
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
@@ -125,25 +116,22 @@ class Refine:
             return record.model_copy(update={"reason": "no failure could be diagnosed"})
         self._tell(Working(f"{self._where}rewriting the prompt"))
         proposal = self._propose(record.parent, groups)
-        known = [e.instruction for e in self._entries.values()]
+        known = [e.instruction for e in self.history.entries]
         problem = screen(proposal, known, tasks, self._options.max_instruction_chars)
         if problem is not None:
             reason = f"proposal rejected: {problem}"
-            if proposal:
-                child = record.parent.child(proposal)
-                self._entries.setdefault(child.key, self._entry(record, child, False, reason, None))
-            return record.model_copy(update={"reason": reason})
+            entry = self._entry(record, record.parent.child(proposal), False, reason, None) if proposal else None
+            return record.model_copy(update={"reason": reason, "entry": entry})
         child = record.parent.child(proposal)
         rollouts = self._roll("proposed prompt", child, tasks)
         comparison = compare(record.rollouts, rollouts)
         accepted, reason = accepts(comparison, self._options.accept)
         if comparison.paired_tasks < (1 - self._options.max_unmeasured) * len(tasks):
             accepted, reason = False, f"only {comparison.paired_tasks} of {len(tasks)} tasks could be compared"
-        self._candidates[child.key] = child
-        self._entries[child.key] = self._entry(record, child, accepted, reason, comparison)
         return record.model_copy(
             update={
                 "child": child, "child_rollouts": rollouts, "accepted": accepted, "reason": reason,
+                "entry": self._entry(record, child, accepted, reason, comparison),
                 "paired_tasks": comparison.paired_tasks,
                 "parent_score": comparison.parent_score, "child_score": comparison.child_score,
             }
@@ -193,7 +181,7 @@ class Refine:
                 parent_score=e.parent_batch_score,
                 accepted=e.accepted,
             )
-            for e in list(self._entries.values())[-MAX_ATTEMPTS:]
+            for e in self.history.entries[-MAX_ATTEMPTS:]
             if e.parent is not None
         ]
         proposal = ask(
@@ -205,16 +193,27 @@ class Refine:
         return proposal or ""
 
     def _evaluate(self, dev: Sequence[Task], epoch: int, batch: int) -> None:
-        candidate = self.current
-        if not dev or candidate.key in self._dev:
+        candidate = self.history.current
+        if not dev or self.history.evaluated(candidate):
+            return
+        key = f"{epoch}.{batch}.{candidate.key}.{digest(dev)}"
+        known = self._journal.step(DEV, key)
+        if known is not None:
+            event, scores = dev_event(known)
+            self.history.dev(candidate, event.evaluation, scores)
+            self._tell(event)
             return
         rollouts = self._roll("dev set", candidate, dev)
         require_measured(rollouts, self._options.max_unmeasured)
         if not all(r.measured for r in rollouts):
             rollouts = self._roll("dev set", candidate, dev)  # once more; what was measured is not run again
-        evaluation = self._dev[candidate.key] = summarize(rollouts)
+        evaluation = summarize(rollouts)
+        scores = {r.task_id: r.score for r in rollouts if r.score is not None}
+        where = (epoch, batch, candidate, tuple(t.task_id for t in dev), evaluation)
+        self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
+        self.history.dev(candidate, evaluation, scores)
         logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
-        self._tell(DevDone(epoch, batch, candidate, evaluation, self.results()))
+        self._tell(DevDone(*where, self.history.results()))
 
     def _roll(self, what: str, candidate: Candidate, tasks: Sequence[Task]) -> tuple[Rollout, ...]:
         self._tell(Working(f"{self._where}{what}", len(tasks)))
@@ -226,6 +225,11 @@ class Refine:
             self._tell(RolloutDone(done, len(tasks), rollout))
 
         return tuple(self._runner.run([Job(candidate, t) for t in tasks], count))
+
+
+def digest(tasks: Sequence[Task]) -> str:
+    """Content hash of tasks in their order."""
+    return hashlib.sha256(" ".join(t.key for t in tasks).encode()).hexdigest()[:12]
 
 
 def batches(tasks: int, options: Options) -> list[tuple[int, int, list[int]]]:

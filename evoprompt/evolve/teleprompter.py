@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import StorageError, UsageError
-from evoprompt.evolve.export import TreeWriter
+from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.evolve.export import TreeWriter, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
-from evoprompt.evolve.refine import Refine
+from evoprompt.evolve.refine import Refine, digest
+from evoprompt.lm.calls import describe
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import Runner
-from evoprompt.runs import ResultsTree
+from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -36,8 +39,9 @@ class EvoPrompt(Teleprompter):
     Args:
         metric: Judges the code and holds the tasks.
         options: All options at once; single ones may be given by name instead (`batch_size=5`).
-        run_dir: Directory for the results tree (see the README); it must be empty or absent. None writes
-            nothing.
+        run_dir: Directory for the journal and the results tree (see the README). Where an earlier process was
+            stopped there, `compile` goes on to the same result and pays for nothing twice; another program,
+            data set or option is refused. None writes nothing.
         listener: Is told of every event (`evoprompt.evolve.record`), for progress displays.
         **changes: Fields of `Options`, replacing those of `options`.
 
@@ -50,7 +54,7 @@ class EvoPrompt(Teleprompter):
         metric: CodeMetric,
         *,
         options: Options | None = None,
-        run_dir: str | Path | ResultsTree | None = None,
+        run_dir: str | Path | Run | None = None,
         listener: Listener | None = None,
         **changes: Any,
     ) -> None:
@@ -88,10 +92,12 @@ class EvoPrompt(Teleprompter):
             A copy of the student with the best instruction, and `detailed_results` (`Results`).
 
         Raises:
-            UsageError: The trainset is empty, or the student has no predictor.
+            UsageError: The trainset is empty, the student has no predictor, or `run_dir` is in use or another
+                run's.
             DataError: An example's task is unknown to the metric.
-            ModelError: The model refuses us or stays silent. Files of `run_dir` hold the best so far.
+            ModelError: The model refuses us or stays silent. `run_dir` holds the best so far and all answers.
             SandboxError: The sandbox failed for too much of a batch.
+            StorageError: `run_dir` can't be written.
         """
         if kwargs:
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")
@@ -103,11 +109,17 @@ class EvoPrompt(Teleprompter):
         roles = student if isinstance(student, Program) else Program()
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
-        with self._listeners(student) as tell:
-            runner = Runner(student, self.metric, num_threads=self.options.num_threads)
-            search = Refine(Candidate.of(student), roles, runner, self.options, tell)
+        with contextlib.ExitStack() as stack:
+            run = self._open(stack)
+            journal = run.journal if run is not None else Journal()
+            journal.begin(self._identity(student, roles, train, dev))
+            if journal.meta("seed") is None:
+                prepare(journal, student, self.metric.tasks.values())
+            tell = self._listeners(run, stack)
+            runner = Runner(student, self.metric, journal=journal, num_threads=self.options.num_threads)
+            search = Refine(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             search.run(train, dev)
-            results = search.results()
+            results = search.history.results()
         evolved = results.best.apply(student)
         evolved.detailed_results = results
         evolved._compiled = True
@@ -116,35 +128,54 @@ class EvoPrompt(Teleprompter):
     def _tasks(self, examples: Iterable[dspy.Example | Task]) -> list[Task]:
         return [e if isinstance(e, Task) else self.metric.task(str(e.task_id)) for e in examples]
 
-    @contextlib.contextmanager
-    def _listeners(self, student: dspy.Module) -> Iterator[Listener]:
+    def _open(self, stack: contextlib.ExitStack) -> Run | None:
+        """The run of the directory that was given. One that was given open stays open."""
+        if self.run_dir is None or isinstance(self.run_dir, Run):
+            return self.run_dir
+        return stack.enter_context(Run(self.run_dir))
+
+    def _listeners(self, run: Run | None, stack: contextlib.ExitStack) -> Listener:
         listeners: list[Listener] = [self.listener] if self.listener else []
-        with contextlib.ExitStack() as stack:
-            if self.run_dir is not None:
-                tree = self.run_dir if isinstance(self.run_dir, ResultsTree) else ResultsTree(self.run_dir)
-                stack.enter_context(tree.log())
-                # Files first: what a display shows is on disk already.
-                listeners.insert(0, TreeWriter(tree, student, self.metric))
+        if run is not None:
+            stack.enter_context(run.tree.log())
+            stack.enter_context(_ending(run))
+            # Files first: what a display shows is on disk already.
+            listeners.insert(0, TreeWriter(run.tree, run.journal))
 
-                stack.enter_context(_ending(tree))
+        def tell(event: Event) -> None:
+            for listener in listeners:
+                listener(event)
 
-            def tell(event: Event) -> None:
-                for listener in listeners:
-                    listener(event)
+        return tell
 
-            yield tell
+    def _identity(
+        self, student: dspy.Module, roles: Program, train: Sequence[Task], dev: Sequence[Task]
+    ) -> dict[str, Any]:
+        """What must be the same for an earlier process' answers and decisions to count."""
+        options = {k: v for k, v in self.options.as_dict().items() if k != "num_threads"}
+        metric = {n: getattr(self.metric, n) for n in ("base", "plus", "require_both", "partial")}
+        harness = self.metric.harness
+        metric |= {"limits": asdict(harness.limits), "input_limits": asdict(harness.input_limits)}
+        programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
+        return {**programs, "options": options, "metric": metric, "train": digest(train), "dev": digest(dev)}
 
 
 @contextlib.contextmanager
-def _ending(tree: ResultsTree) -> Iterator[None]:
+def _ending(run: Run) -> Iterator[None]:
     """Writes how the run ended, however it does."""
     try:
         yield
     except BaseException as e:
-        status = "interrupted" if isinstance(e, KeyboardInterrupt) else "failed"
-        logger.info("%s: %s", status, redact(str(e)) or type(e).__name__)
-        with contextlib.suppress(StorageError):
-            tree.summary(status=status, error=redact(str(e)) or type(e).__name__)
+        status = "interrupted" if isinstance(e, KeyboardInterrupt) else "paused"
+        error = redact(str(e)) or type(e).__name__
+        logger.info("%s: %s", status, error)
+        with contextlib.suppress(EvoPromptError):
+            _end(run, status=status, error=error)
         raise
     logger.info("finished")
-    tree.summary(status="finished")
+    _end(run, status="finished", error=None)
+
+
+def _end(run: Run, **told: Any) -> None:
+    run.journal.keep_meta("ending", json.dumps(told))
+    run.tree.summary(**told)

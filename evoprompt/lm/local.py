@@ -50,6 +50,8 @@ class LocalEngine:
         stop_after_fence: Whether the first fenced block ends the reply.
     """
 
+    takes_seed = True
+
     def __init__(self, seed: int = 0, max_tokens: int = MAX_TOKENS, stop_after_fence: bool = True) -> None:
         self.seed = seed
         self.max_tokens = max_tokens

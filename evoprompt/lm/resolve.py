@@ -14,18 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evoprompt.errors import ModelError, UsageError
+from evoprompt.errors import EvoPromptError, ModelError, UsageError
 
 if TYPE_CHECKING:
     import dspy
 
-__all__ = ["LMSettings", "adapter_for", "explain_lm_error", "one_line", "redact", "resolve_lm"]
+__all__ = ["LMSettings", "adapter_for", "explain_lm_error", "nobody_there", "one_line", "redact", "resolve_lm"]
 
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 4096
 REASONING_TOKENS = 16_000
 """The least that DSPy accepts for a reasoning model: its thoughts count as output."""
+TIMEOUT = 300.0
 NO_KEY = "no-key-needed"
 """Sent as key to a server of one's own (`api_base`) when the environment has none: it must not be empty."""
 LOCAL_MODEL = "local/smollm2-135m-instruct"
@@ -64,19 +65,20 @@ class LMSettings:
         api_base: URL of a server of one's own (vLLM, llama.cpp), with its `/v1`. It is sent the provider's key if
             the environment has one, else a stand-in. Name its model `hosted_vllm/…` rather than `openai/…` if
             it only knows the older `max_tokens`.
-        num_retries: How often DSPy repeats a call after a rate limit, a timeout or a failure of the server. It
-            waits 1, 2, 4, … seconds in between, or as long as the server says.
+        num_retries: How often a call is repeated after a rate limit, a time-out, a failure of the server or the
+            network, or a reply that is none. In between 1, 2, 4, … up to 60 seconds pass (less by chance, so
+            that calls do not come back all at once), or as long as the server says.
         seed: Of the simulated and the local model. Other models get none: with one fixed seed, all samples of a
             task would be the same. Give each call its own instead (`lm.copy(seed=…)`).
-        timeout: Seconds to wait for the next byte of a reply.
+        timeout: Seconds that one whole reply may take.
     """
 
     temperature: float | None = 0.0
     max_tokens: int | None = None
     api_base: str | None = None
-    num_retries: int = 5
+    num_retries: int = 8
     seed: int = 0
-    timeout: float = 180.0
+    timeout: float = TIMEOUT
 
 
 def resolve_lm(name: str, settings: LMSettings | None = None) -> dspy.LM:
@@ -107,17 +109,17 @@ def adapter_for(name: str) -> dspy.Adapter:
     return PlainAdapter() if _canonical(name) == LOCAL_MODEL else CodeAdapter()
 
 
-def explain_lm_error(exc: BaseException) -> ModelError | None:
+def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
     """A failure that would meet every later call too, as one line; None when it concerns one call only.
 
     Fatal: a refused key, no credit, an unknown model, a setting or feature that the model refuses, a server that
-    is not there (DSPy has retried by then). Of one call: context window, timeout, rate limit, failure of the
-    server, refused content, a reply that can't be parsed.
+    is not there (it has been tried again by then), a disk that takes no answers. Of one call: context window,
+    timeout, rate limit, failure of the server, refused content, a reply that can't be used.
     """
     from dspy.utils import exceptions as e
 
     for cause in _causes(exc):
-        if isinstance(cause, ModelError):
+        if isinstance(cause, EvoPromptError):
             return cause
     if isinstance(exc, ImportError):
         return ModelError(f"a package that the model's provider needs is missing: {one_line(exc)}")
@@ -133,7 +135,7 @@ def explain_lm_error(exc: BaseException) -> ModelError | None:
         return ModelError(f"{model} is unknown to its provider ({one_line(exc)}): check --model")
     if isinstance(exc, e.LMConfigurationError | e.LMUnsupportedFeatureError):
         return ModelError(f"{model} can't be called like this: {one_line(exc)}")
-    if isinstance(exc, e.LMTransportError) and _nobody_there(exc):
+    if isinstance(exc, e.LMTransportError) and nobody_there(exc):
         return ModelError(f"{model} can't be reached ({one_line(exc)}): check --api_base, the network and the server")
     if isinstance(exc, e.LMInvalidRequestError) and _every_request_is_bad(exc):
         return ModelError(f"{model} refuses our requests ({one_line(exc)}): check --api_base and the model's settings")
@@ -301,7 +303,8 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__
 
 
-def _nobody_there(exc: BaseException) -> bool:
+def nobody_there(exc: BaseException) -> bool:
+    """Whether no server answers at that address."""
     text = " ".join(f"{type(c).__name__} {c}" for c in _causes(exc)).lower()
     signs = ("refused", "name or service", "name resolution", "getaddrinfo", "nodename", "no address", "no route")
     return any(s in text for s in (*signs, "unreachable", "unsupportedprotocol", "certificate"))

@@ -3,8 +3,8 @@
 Use it as `dspy.LM("simulated/seed-0", engine=SimulatedEngine(seed=0), cache=False)`. It plays a programmer, a
 debugger and a prompt engineer. The programmer solves the shipped `starter` tasks and makes the mistakes that
 its instruction does not prevent; the other two work from the text they are shown and from nothing else.
-What it answers depends on the seed and the request only; at a temperature above 0 also on how often this
-very request came before.
+What it answers depends on the seed and the request only; at a temperature above 0, where the request has no seed,
+also on how often this very request came before.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class SimulatedEngine:
         tasks: What the programmer can solve; by default the `starter` set of the package.
         world: The probabilities of its behaviour.
     """
+
+    takes_seed = True
 
     def __init__(self, seed: int = 0, tasks: Sequence[Task] | None = None, world: World | None = None) -> None:
         self.seed = seed
@@ -86,10 +88,12 @@ class SimulatedEngine:
         config = request.config
         if not config.temperature:
             return ""
-        key = _digest(request.system, request.messages, config.temperature, config.seed)
+        if config.seed is not None:
+            return f"{config.temperature} {config.seed}"
+        key = _digest(request.system, request.messages, config.temperature)
         with self._lock:
             self._seen[key] += 1
-            return f"{config.temperature} {config.seed} {self._seen[key]}"
+            return f"{config.temperature} {self._seen[key]}"
 
     def _values(self, reading: Reading) -> dict[str, object]:
         """One value for each field that is asked for, by its name."""

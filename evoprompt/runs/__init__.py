@@ -1,5 +1,7 @@
 """What a run leaves on disk."""
 
+from evoprompt.runs.journal import Journal, Spent
+from evoprompt.runs.run import Run, open_finished
 from evoprompt.runs.tree import SCHEMA_VERSION, ResultsTree
 
-__all__ = ["SCHEMA_VERSION", "ResultsTree"]
+__all__ = ["SCHEMA_VERSION", "Journal", "ResultsTree", "Run", "Spent", "open_finished"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json as jsonlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from evoprompt.atomic import storage, write_json, write_text
-from evoprompt.errors import UsageError
-from evoprompt.tasks import Task
 
 SCHEMA_VERSION = 1
 
@@ -33,24 +33,12 @@ class ResultsTree:
     """Writes the files of one run below `root`; every file is written atomically.
 
     Args:
-        root: The run's directory. It may exist, but must hold no answer of a model.
-
-    Raises:
-        UsageError: The directory holds something already.
+        root: The run's directory.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._summary: dict[str, Any] = {}
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            found = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
-        except OSError as e:
-            raise UsageError(f"can't write to {str(root)!r}: {e.strerror}; choose another directory") from e
-        if found - BEFORE_THE_FIRST_CALL:
-            raise UsageError(
-                f"run directory {str(root)!r} is not empty; choose another --run_name, or move that run away"
-            )
 
     @property
     def final_prompt(self) -> Path:
@@ -84,18 +72,14 @@ class ResultsTree:
         write_text(path, text.rstrip("\n") + "\n")
         return path
 
-    def tasks(self, folder: str, records: Iterable[tuple[Task, dict[str, Any]]]) -> None:
-        """Write `individual_tasks/<task_id>.json` for each record below `folder`."""
-        for task, record in records:
-            self.json(f"{folder}/individual_tasks/{task.slug}.json", {"task_id": task.task_id, **record})
-
-    def line(self, name: str, text: str) -> None:
-        """Append one line to a file, at once."""
-        path = self.root / name
+    def event(self, name: str, **facts: Any) -> None:
+        """Append one line to `logs/events.jsonl`, for programs that watch a run."""
+        path = self.root / "logs" / "events.jsonl"
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **facts}
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text + "\n")
+                file.write(jsonlib.dumps(line, ensure_ascii=False) + "\n")
 
     @contextlib.contextmanager
     def log(self) -> Iterator[None]:

@@ -1,0 +1,50 @@
+"""`evoprompt resume` and `evoprompt export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evoprompt.errors import UsageError
+
+RUN_DIR = typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN.")
+
+
+def resume(
+    run_dir: Annotated[Path, RUN_DIR],
+    api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
+    num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
+) -> None:  # fmt: skip
+    """Go on with a run that was stopped, killed or paused. Nothing that it got from a model is asked for again."""
+    options = _options(run_dir) | {"run_name": run_dir.resolve().name, "experiment_name": run_dir.resolve().parent.name}
+    options["root_dir"] = run_dir.resolve().parent.parent
+    options |= {k: v for k, v in (("api_base", api_base), ("num_threads", num_threads)) if v is not None}
+    from evoprompt.cli.train import train
+
+    train(**options)
+
+
+def export(run_dir: Annotated[Path, RUN_DIR]) -> None:
+    """Write all result files of a run anew from its journal."""
+    from evoprompt.runs import open_finished
+
+    with open_finished(run_dir) as run:
+        from evoprompt.evolve.export import export as write
+
+        write(run)
+    typer.echo(f"written: {run_dir}")
+
+
+def _options(run_dir: Path) -> dict[str, Any]:
+    """The options of `train` that the run was begun with."""
+    from evoprompt.runs import open_finished
+
+    with open_finished(run_dir) as run:
+        config: dict[str, Any] = json.loads(run.journal.meta("config") or "{}")
+    if config.get("command") != "train":
+        raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
+    paths = {"dataset_path"}
+    return {k: Path(v) if k in paths else v for k, v in config["options"].items()}

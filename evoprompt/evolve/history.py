@@ -1,0 +1,105 @@
+"""The state of a search: what led where. It follows from the steps alone, so a journal's steps give it back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evoprompt.candidate import Candidate
+from evoprompt.evaluate import Evaluation
+from evoprompt.evolve.record import BatchRecord, DevRestored, EvolutionEntry, Results
+
+BATCH, DEV = "batch", "dev"
+"""Kinds of a journal's steps."""
+HEAVY = {"rollouts", "child_rollouts"}
+"""Fields of a batch that the journal keeps apart, and that nobody keeps in memory."""
+
+
+class History:
+    """Candidates, batches and evaluations of a search so far. Complete after every step.
+
+    Args:
+        seed: The instruction to start from.
+
+    Attributes:
+        current: The instruction that the next batch starts from.
+    """
+
+    def __init__(self, seed: Candidate) -> None:
+        self.seed, self.current = seed, seed
+        self._batches: list[BatchRecord] = []
+        self._entries: dict[str, EvolutionEntry] = {
+            seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")
+        }
+        self._candidates: dict[str, Candidate] = {seed.key: seed}
+        self._dev: dict[str, Evaluation] = {}
+        self._dev_scores: dict[str, dict[str, float]] = {}
+
+    @property
+    def entries(self) -> list[EvolutionEntry]:
+        """Every instruction that was proposed, in order."""
+        return list(self._entries.values())
+
+    def batch(self, record: BatchRecord) -> None:
+        """Go on from where a batch has led."""
+        if record.entry is not None:
+            self._entries.setdefault(record.entry.id, record.entry)
+        if record.child is not None:
+            self._candidates[record.child.key] = record.child
+            if record.accepted:
+                self.current = record.child
+        self._batches.append(record.model_copy(update=dict.fromkeys(HEAVY, ())))
+
+    def evaluated(self, candidate: Candidate) -> bool:
+        """Whether an instruction was evaluated on the valset."""
+        return candidate.key in self._dev
+
+    def dev(self, candidate: Candidate, evaluation: Evaluation, scores: dict[str, float]) -> None:
+        """Take note of an evaluation on the valset, with the score of each task that was measured."""
+        self._dev[candidate.key] = evaluation.model_copy(update={"rollouts": ()})
+        self._dev_scores[candidate.key] = scores
+
+    @property
+    def best(self) -> Candidate:
+        """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one.
+
+        Scores are compared on the dev tasks that were measured with every candidate.
+        """
+        scores = self._dev_scores
+        shared = set.intersection(*map(set, scores.values())) if scores else set()
+        if not shared:
+            return self.current
+        totals = {k: sum(found[t] for t in sorted(shared)) for k, found in scores.items()}
+        top = max(totals.values())
+        return min((self._candidates[k] for k, total in totals.items() if total == top), key=lambda c: c.length)
+
+    def results(self) -> Results:
+        """The state as plain data."""
+        evolution = tuple(
+            e.model_copy(update={"dev_score": self._dev[k].score if k in self._dev else None})
+            for k, e in self._entries.items()
+        )
+        return Results(
+            best=self.best,
+            seed=self.seed,
+            evolution=evolution,
+            batches=tuple(self._batches),
+            dev=dict(self._dev),
+        )
+
+
+def dev_step(event: DevRestored, scores: dict[str, float]) -> dict[str, Any]:
+    """An evaluation on the valset as a step of the journal."""
+    return {
+        "epoch": event.epoch,
+        "batch": event.batch,
+        "candidate": event.candidate.model_dump(mode="json"),
+        "tasks": event.tasks,
+        "evaluation": event.evaluation.model_dump(mode="json", exclude={"rollouts"}),
+        "scores": scores,
+    }
+
+
+def dev_event(body: dict[str, Any]) -> tuple[DevRestored, dict[str, float]]:
+    """An evaluation on the valset from a step of the journal, and the score of each task."""
+    candidate, evaluation = Candidate.model_validate(body["candidate"]), Evaluation.model_validate(body["evaluation"])
+    return DevRestored(body["epoch"], body["batch"], candidate, tuple(body["tasks"]), evaluation), body["scores"]

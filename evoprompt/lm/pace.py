@@ -1,0 +1,85 @@
+"""How many calls of one provider may be under way: found out as TCP does, and held back as long as it says."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from dspy.utils.exceptions import LMTransportError
+
+FULL_AFTER = 16
+"""Rounds of good calls from one call at a time to the most: about as many seconds at a second a call."""
+
+
+class Pace:
+    """A limit on concurrent calls: additive increase, multiplicative decrease (Chiu and Jain 1989).
+
+    It begins with one call, so that a wrong key costs one request; the first answer opens it. Safe to share between
+    threads.
+
+    Args:
+        most: The most calls under way.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.proven = False
+        self._limit = 1.0
+        self._running = 0
+        self._halved = 0.0
+        self._not_before = 0.0
+        self._stopped = False
+        self._change = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be under way now."""
+        return int(self._limit)
+
+    def enter(self) -> float:
+        """Waits for a place, and returns the time at which the call began.
+
+        Raises:
+            LMTransportError: The run is being stopped.
+        """
+        with self._change:
+            while not self._stopped:
+                now = time.monotonic()
+                if now >= self._not_before and self._running < self.limit:
+                    self._running += 1
+                    return now
+                self._change.wait(max(self._not_before - now, 0) or None)
+        raise LMTransportError("the run is being stopped")
+
+    def leave(self, began: float, *, answered: bool, overloaded: bool, retry_after: float = 0.0) -> None:
+        """Gives the place back.
+
+        Args:
+            began: What `enter` returned.
+            answered: Whether the provider gave a whole answer, of whatever kind.
+            overloaded: Whether it refused for its load, or did not answer in time.
+            retry_after: Seconds for which it wants to be left alone.
+        """
+        with self._change:
+            self._running -= 1
+            now = time.monotonic()
+            self._not_before = max(self._not_before, now + retry_after)
+            if overloaded and began >= self._halved:  # calls that began before are of the same overload
+                self._limit = max(1.0, self._limit / 2)
+                self._halved = now
+            elif answered and not self.proven:
+                self.proven, self._limit = True, float(self.most)
+            elif answered:
+                self._limit = min(float(self.most), self._limit + max(1.0, self.most / FULL_AFTER) / self._limit)
+            self._change.notify_all()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, unless the run is being stopped."""
+        with self._change:
+            self._change.wait_for(lambda: self._stopped, seconds)
+
+    def stop(self) -> None:
+        """Begin no further call."""
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()

@@ -1,0 +1,259 @@
+"""The journal: the truth about a run, in one SQLite file. All other files of a run can be made from it.
+
+Whatever was paid for or decided is committed here before anything else happens with it. Rows are found by what they
+are about (a hash of the request, a candidate and a task), never by their position, so a second walk over the same
+path finds everything that the first one wrote, in whatever order that was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from evoprompt.errors import DataError, StorageError, UsageError
+
+NAME: Final = "journal.sqlite"
+VERSION: Final = 1
+"""Version of the tables. An older journal is brought forward by `_MIGRATIONS`; a newer one is refused."""
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE answers (
+    key TEXT PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, response TEXT NOT NULL,
+    input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL NOT NULL, retries INTEGER NOT NULL
+);
+CREATE TABLE rollouts (
+    candidate TEXT NOT NULL, task TEXT NOT NULL, sample INTEGER NOT NULL, measured INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (candidate, task, sample)
+);
+CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+    UNIQUE (kind, key)
+);
+"""
+_MIGRATIONS: Mapping[int, str] = {}
+"""SQL that brings a journal from a version to the next."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the answers in a journal cost.
+
+    Attributes:
+        calls: Answers.
+        retries: Requests beyond those: repeated after a failure.
+        input_tokens: As far as the providers told.
+        output_tokens: The same.
+        cost: US dollars, as far as prices are known.
+        unpriced: Answers without a known price.
+        seconds: Time that the answers took, summed over calls that went on side by side.
+    """
+
+    calls: int
+    retries: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    unpriced: int
+    seconds: float
+
+
+class Journal:
+    """Reads and writes one journal. Safe to share between threads; a process has it for itself.
+
+    Args:
+        path: The file; None keeps everything in memory, for a run that nobody needs to resume.
+
+    Raises:
+        StorageError: The file can't be opened or written, or is damaged.
+        DataError: It is no journal, or that of a newer evoprompt.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._guard():
+            # Exclusive before the first access: then WAL needs no shared memory, which network file systems lack.
+            self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._open()
+
+    def begin(self, identity: Mapping[str, Any], name: str = "identity") -> None:
+        """Begin a run, or go on with it.
+
+        Args:
+            identity: Plain data that must be the same for the rows of an earlier process to count.
+            name: Of several such, which.
+
+        Raises:
+            UsageError: The journal is that of another run; the message shows the difference.
+        """
+        given = json.dumps(identity, sort_keys=True)
+        known = self.meta(name)
+        if known is None:
+            self.keep_meta(name, given)
+        elif known != given:
+            changes = "; ".join(difference(json.loads(known), json.loads(given)))
+            raise UsageError(
+                f"{str(self.path)!r} belongs to another run: {changes}. Give the old values to resume it, "
+                "another --run_name to begin anew, or --fork to begin anew with the answers of the old run"
+            )
+
+    def meta(self, name: str) -> str | None:
+        """A fact about the whole run."""
+        return self._one("SELECT value FROM meta WHERE name = ?", name)
+
+    def keep_meta(self, name: str, value: str) -> None:
+        """Set a fact about the whole run."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
+
+    def answer(self, key: str) -> str | None:
+        """A model's answer to the request with this key, as it was kept."""
+        return self._one("SELECT response FROM answers WHERE key = ?", key)
+
+    def keep_answer(
+        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
+        cost: float | None, seconds: float, retries: int,
+    ) -> None:  # fmt: skip
+        """Keep a model's answer. The first one to a request stays."""
+        row = (key, role, model, response, *usage, cost, seconds, retries)
+        self._write("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+    def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
+        """A rollout, as it was kept; by default only one with a verdict."""
+        where = "candidate = ? AND task = ? AND sample = ? AND measured >= ?"
+        return self._one(f"SELECT body FROM rollouts WHERE {where}", candidate, task, sample, int(measured))
+
+    def keep_rollout(self, candidate: str, task: str, sample: int, body: str, *, measured: bool) -> None:
+        """Keep a rollout. One with a verdict stays; one without gives way to the next."""
+        self._write(
+            "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET measured = excluded.measured, body = excluded.body WHERE NOT measured",
+            candidate, task, sample, int(measured), body,
+        )  # fmt: skip
+
+    def step(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A step that is done, as it was kept."""
+        body = self._one("SELECT body FROM steps WHERE kind = ? AND key = ?", kind, key)
+        return None if body is None else dict(json.loads(body))
+
+    def keep_step(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
+        """Keep what a step came to; the last word on it counts."""
+        self._write(
+            "INSERT INTO steps (kind, key, body) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
+            kind, key, json.dumps(body),
+        )  # fmt: skip
+
+    def steps(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Kind and body of every step, in the order in which they were done; one at a time in memory."""
+        number = 0
+        while row := self._row("SELECT number, kind, body FROM steps WHERE number > ? ORDER BY number", number):
+            number, kind, body = row
+            yield kind, json.loads(body)
+
+    def spent(self) -> dict[str, Spent]:
+        """What was spent, by role."""
+        sums = (
+            "count(*), sum(retries), sum(input_tokens), sum(output_tokens), sum(cost), sum(cost IS NULL), sum(seconds)"
+        )
+        with self._guard():
+            rows = self._db.execute(f"SELECT role, {sums} FROM answers GROUP BY role ORDER BY role").fetchall()
+        return {role: Spent(*(value or 0 for value in row)) for role, *row in rows}
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows by table."""
+        with self._guard():
+            tables = ("answers", "rollouts", "steps")
+            return {t: self._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
+
+    def fork(self, folder: Path) -> None:
+        """Begin a journal in another folder with this one's answers: paid for, whatever they are used for next."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with Journal(folder / NAME) as new, new._guard(), self._guard():
+            rows = self._db.execute("SELECT * FROM answers")
+            new._db.execute("BEGIN")
+            new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            new._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Nothing is lost without it: every row is on disk already."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Journal:
+        return self
+
+    def _open(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise DataError(
+                f"{str(self.path)!r} was written by a newer evoprompt (version {version} > {VERSION}): update"
+            )
+        if not version:
+            if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise DataError(f"{str(self.path)!r} is no journal of evoprompt")
+            self._change(_TABLES, VERSION)
+        for old in range(version or VERSION, VERSION):
+            self._change(_MIGRATIONS[old], old + 1)
+
+    def _change(self, sql: str, version: int) -> None:
+        """In one transaction: a kill leaves the old tables or the new ones."""
+        self._db.executescript(f"BEGIN; {sql}; PRAGMA user_version = {version}; COMMIT")
+
+    def _one(self, sql: str, *values: object) -> str | None:
+        row = self._row(sql, *values)
+        return None if row is None else row[0]
+
+    def _row(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        with self._guard():
+            row: tuple[Any, ...] | None = self._db.execute(f"{sql} LIMIT 1", values).fetchone()
+            return row
+
+    def _write(self, sql: str, *values: object) -> None:
+        """One statement, one commit: it is on disk when this returns."""
+        plain = [
+            v.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if isinstance(v, str) else v for v in values
+        ]
+        with self._guard():
+            self._db.execute(sql, plain)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as e:
+            if isinstance(e, sqlite3.DatabaseError) and "not a database" in str(e):
+                raise DataError(f"{str(self.path)!r} is no journal of evoprompt") from e
+            if "locked" in str(e):
+                raise UsageError(f"{str(self.path)!r} is in use by another process") from e
+            where = f"the journal {str(self.path)!r}" if self.path else "the journal in memory"
+            raise StorageError(f"{where}: {e}; what was written before is whole: the same command goes on") from e
+
+
+def difference(old: Any, new: Any, where: str = "") -> list[str]:
+    """One phrase for each thing that changed, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted({*old, *new})
+        return [d for n in names for d in difference(old.get(n), new.get(n), f"{where}.{n}" if where else n)]
+    if old == new:
+        return []
+    return [f"{where} was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
