@@ -20,6 +20,7 @@ _LAYERS = {
     "landlock": "Landlock: a candidate reads Python and its packages, and writes nothing",
     "bwrap": "bubblewrap: Python and its packages are mounted read-only, in namespaces of their own",
     "seccomp": "seccomp: no process, no program, no network, no signal to others",
+    "seatbelt (untested)": "Seatbelt: a candidate reads Python and its packages; the host watches its memory",
     "ns": "namespaces: own mounts, processes, network and ipc",
 }
 
@@ -96,6 +97,10 @@ def _sandbox() -> Iterator[Finding]:
     yield Finding("ok", "sandbox", "self-test: no canary could read, write, bind a socket, fork, exec or signal")
     for word in tier.split("+"):
         yield Finding("ok", "layer", _LAYERS[word])
+    if tier.startswith("seatbelt"):
+        yield Finding(
+            "note", "layer", "Seatbelt was never tried on a Mac by its authors; the self-test is all there is"
+        )
     if tier == "seccomp":
         yield Finding("note", "layer", "candidates import only what is loaded beforehand", "install bubblewrap")
     for reason in refused:

@@ -39,9 +39,10 @@ _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 4096,
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 _restrict = _libc["syscall"]
 _restrict.argtypes = (ctypes.c_long,) * 3
+if sys.platform == "linux":
+    _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 # The handlers that Python runs around `os.fork` touch about 200 pages, for threads and locks that the zygote hasn't.
 fork = ctypes.PyDLL(None).fork if sys.platform == "linux" else os.fork
@@ -244,6 +245,8 @@ def limit(memory: int, cpu_total: int) -> None:
     _limit("RLIMIT_AS", memory + (1 << 30))  # also counts what is reserved and never touched
     _limit("RLIMIT_CPU", cpu_total)
     _limit("RLIMIT_NOFILE", 64)
+    if sys.platform == "darwin":
+        _limit("RLIMIT_NPROC", 0)  # Seatbelt can't tell the zygote, which may fork, from what it forked
 
 
 def _limit(name: str, value: int) -> None:

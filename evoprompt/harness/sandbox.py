@@ -5,6 +5,7 @@ Tiers, the best that works is taken:
     landlock+seccomp       the same without namespaces: usual inside containers
     bwrap+seccomp          no Landlock: bubblewrap mounts what may be read, and makes the namespaces
     seccomp                neither: a candidate opens no file at all, so it imports only what is preloaded
+    seatbelt (untested)    macOS: a Seatbelt profile; the host watches memory. Nobody has run it on a Mac yet
     unsafe                 limits only; never used unless asked for
 """
 
@@ -31,12 +32,13 @@ from evoprompt.harness.process import Limits, Process, ZygoteDied
 T = TypeVar("T")
 
 TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "seccomp")
+MAC_TIERS: Final = ("seatbelt (untested)",)
 _START_SECONDS = 60.0
 _STOP_SECONDS = 3.0
 _NUMPY = re.compile(r"\bnumpy\b")
 
 _CANARY = """
-import ctypes, fcntl, os, socket
+import ctypes, fcntl, os, socket, sys
 def f(own):
     libc, parent, escaped = ctypes.CDLL(None), os.getppid(), []
     def owner():
@@ -51,7 +53,7 @@ def f(own):
         "write a file": lambda: os.close(os.open("evoprompt-canary", os.O_CREAT | os.O_WRONLY)),
         "bind a socket": lambda: socket.socket(type=socket.SOCK_DGRAM).bind(("", 0)),
         "signal its parent": lambda: os.kill(parent, 0),
-        "signal through a pipe": owner,
+        **({"signal through a pipe": owner} if sys.platform == "linux" else {}),
         "start a process": os.fork,
         "run a program": lambda: os.execv("/bin/sh", ["sh"]),
     }
@@ -91,7 +93,8 @@ class Sandbox:
         """
         self._most: Final = max(1, min(zygotes or os.cpu_count() or 1, os.cpu_count() or 1))
         self._paths: Final = paths
-        self._tiers: tuple[str, ...] = (*(TIERS if sys.platform == "linux" else ()), *(["unsafe"] if unsafe else []))
+        tiers: dict[str, tuple[str, ...]] = {"linux": TIERS, "darwin": MAC_TIERS}
+        self._tiers = (*tiers.get(sys.platform, ()), *(["unsafe"] if unsafe else []))
         self._lock = threading.RLock()
         self.refused: list[str] = []
         self._tier = ""
@@ -143,7 +146,7 @@ class Sandbox:
             _stop(self._running)
 
     def _choose(self) -> str:
-        if os.name != "posix":
+        if sys.platform == "win32":
             raise SandboxError("candidates can't be run on Windows itself: use WSL2")
         self.refused = []
         for tier in self._tiers:

@@ -16,6 +16,13 @@ _ZYGOTE: Final = ("zygote", "lockdown", "seccomp", "codec", "child")
 """The modules that a zygote loads; it needs, and is shown, no other of ours."""
 _FLAGS: Final = ("-S", "-s", "-P", "-B", "-X", "utf8")  # `-I` would ignore PYTHONHASHSEED
 _INSIDE: Final = "/evoprompt"
+_SANDBOX_EXEC: Final = "/usr/bin/sandbox-exec"
+_MAC_FOLDERS: Final = (
+    *("/System/Library", "/System/Cryptexes", "/System/Volumes/Preboot/Cryptexes", "/Library/Apple/System/Library"),
+    *("/usr/share/zoneinfo", "/usr/share/locale", "/private/var/db/timezone", "/private/var/db/dyld"),
+    *("/opt/homebrew/Cellar", "/opt/homebrew/opt", "/usr/local/Cellar", "/usr/local/opt"),
+)
+"""What the loader and libraries of macOS read, and where Homebrew keeps those of its Python."""
 
 
 def command(tier: str, paths: tuple[str, ...]) -> list[str]:
@@ -30,6 +37,8 @@ def command(tier: str, paths: tuple[str, ...]) -> list[str]:
     """
     if tier.startswith("bwrap"):
         return [*bubblewrap(paths), _python(), *_FLAGS, f"{_INSIDE}/zygote.py"]
+    if tier.startswith("seatbelt"):
+        return [_SANDBOX_EXEC, "-p", seatbelt(paths), _python(), *_FLAGS, str(HERE / "zygote.py")]
     return [sys.executable, *_FLAGS, str(HERE / "zygote.py")]
 
 
@@ -57,6 +66,41 @@ def bubblewrap(paths: tuple[str, ...]) -> list[str]:
     for name in _ZYGOTE:
         options += ["--ro-bind", str(HERE / f"{name}.py"), f"{_INSIDE}/{name}.py"]
     return [program, *options, "--dir", lockdown.EMPTY, "--remount-ro", "/", "--chdir", lockdown.EMPTY]
+
+
+def seatbelt(paths: tuple[str, ...]) -> str:
+    """The Seatbelt profile for macOS. Untested on a Mac: what it forgets keeps the zygote from coming up.
+
+    The last rule that matches decides. The zygote has to fork; what it forks may not by RLIMIT_NPROC, and may signal
+    its own children, of which there are none.
+    """
+    from evoprompt.harness import lockdown
+
+    python = _python()
+    readable = [sys.base_prefix, *lockdown.folders(_library(paths)), *_MAC_FOLDERS]
+    files = [python, *lockdown.SYSTEM_FILES, *(str(HERE / f"{name}.py") for name in _ZYGOTE)]
+    above = {str(p) for path in (*readable, *files) for p in Path(path).parents}
+    secrets = [secret for folder in readable for secret in lockdown.hidden(folder)]
+    programs = [python, f"{sys.base_prefix}/Resources/Python.app/Contents/MacOS/Python"]
+    return "\n".join([
+        "(version 1)",
+        "(deny default)",
+        "(allow process-fork)",
+        f"(allow process-exec {_filters('literal', programs)})",
+        "(allow signal (target self))",
+        "(allow signal (target children))",
+        "(allow sysctl-read)",
+        f"(allow file-read-metadata {_filters('literal', sorted(above))})",
+        f"(allow file-read* file-map-executable {_filters('subpath', readable)})",
+        f"(deny file-read* {_filters('subpath', [*secrets, str(HERE)])})",
+        f"(allow file-read* {_filters('literal', files)})",
+        f"(allow file-write-data {_filters('literal', ['/dev/null'])})",
+    ])  # fmt: skip
+
+
+def _filters(kind: str, paths: list[str]) -> str:
+    quoted = (path.replace("\\", "\\\\").replace('"', '\\"') for path in paths)
+    return " ".join(f'({kind} "{path}")' for path in quoted)
 
 
 def _python() -> str:
