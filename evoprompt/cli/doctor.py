@@ -16,6 +16,13 @@ import typer
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError
 
 MIN_DISK_MB = 200
+_LAYERS = {
+    "landlock": "Landlock: a candidate reads Python and its packages, and writes nothing",
+    "bwrap": "bubblewrap: Python and its packages are mounted read-only, in namespaces of their own",
+    "seccomp": "seccomp: no process, no program, no network, no signal to others",
+    "seatbelt (untested)": "Seatbelt: a candidate reads Python and its packages; the host watches its memory",
+    "ns": "namespaces: own mounts, processes, network and ipc",
+}
 
 
 @dataclass(frozen=True)
@@ -81,19 +88,23 @@ def _sandbox() -> Iterator[Finding]:
             problem = str(e)
         if problem is not None:
             fix = (
-                "allow user namespaces or Landlock (Linux 5.13+), or run in a virtual machine with --allow_unsafe_exec"
+                "use Linux 5.13+ with Landlock, or install bubblewrap; or in a virtual machine use --allow_unsafe_exec"
             )
             yield Finding("bad", "sandbox", problem, fix, SandboxError(problem))
             return
-        tier = harness.tier
+        tier, refused = harness.tier, harness.sandbox.refused
     yield Finding("ok", "sandbox", f"tier {tier}: a candidate ran and was judged")
-    yield Finding("ok", "sandbox", "self-test: no canary could read, write, connect, fork, exec or signal")
-    layers = {"landlock": "Landlock", "seccomp": "seccomp", "ns": "namespaces"}
-    for word, name in layers.items():
-        if word in tier.split("+"):
-            yield Finding("ok", "layer", f"{name} holds every candidate")
-        else:
-            yield Finding("note", "layer", f"{name} does not work here; the other layers hold")
+    yield Finding("ok", "sandbox", "self-test: no canary could read, write, bind a socket, fork, exec or signal")
+    for word in tier.split("+"):
+        yield Finding("ok", "layer", _LAYERS[word])
+    if tier.startswith("seatbelt"):
+        yield Finding(
+            "note", "layer", "Seatbelt was never tried on a Mac by its authors; the self-test is all there is"
+        )
+    if tier == "seccomp":
+        yield Finding("note", "layer", "candidates import only what is loaded beforehand", "install bubblewrap")
+    for reason in refused:
+        yield Finding("note", "sandbox", f"not used: {reason}")
 
 
 def _cache() -> Iterator[Finding]:

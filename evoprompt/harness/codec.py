@@ -34,8 +34,8 @@ MAX_PART_BYTES = 2048
 
 FRAME = struct.Struct("<cII")
 """Before each answer of a process: its kind, the number of the request from 1, and the length of its content."""
-UP = b"up"
-"""What a zygote says when it is locked in."""
+UP = b"\0up"
+"""What a zygote says when it is locked in. No error message ends like that."""
 JOB = struct.Struct("<qqqq")
 """What a zygote needs to know: memory in MB, bytes of an answer, CPU seconds in all, and of a call or 0."""
 ENDED = struct.Struct("<iqq")

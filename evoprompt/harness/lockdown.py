@@ -14,7 +14,7 @@ import resource
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 STACK_BYTES = 64 << 20
 DESCRIPTORS = 1024
@@ -23,8 +23,8 @@ BYTES_PER_CALL = 512
 EMPTY = "/empty"
 """The working directory where there is a mount namespace."""
 
-_SYSTEM_FOLDERS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib")
-_SYSTEM_FILES = (
+SYSTEM_FOLDERS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib")
+SYSTEM_FILES = (
     *("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/locale"),
     *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"),
 )
@@ -39,9 +39,10 @@ _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 4096,
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 _restrict = _libc["syscall"]
 _restrict.argtypes = (ctypes.c_long,) * 3
+if sys.platform == "linux":
+    _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 # The handlers that Python runs around `os.fork` touch about 200 pages, for threads and locks that the zygote hasn't.
 fork = ctypes.PyDLL(None).fork if sys.platform == "linux" else os.fork
@@ -108,11 +109,21 @@ class Filter:
         _check(_libc.prctl(_SECCOMP, 2, self.address, 0, 0), "seccomp")
 
 
-def folders(paths: list[str]) -> list[str]:
-    """The folders that Python and its libraries are loaded from."""
-    own = [p for p in (*sys.path, os.path.join(sys.base_prefix, "lib"), *paths) if os.path.isdir(p)]
-    real = {os.path.realpath(p) for p in (*own, *_SYSTEM_FOLDERS) if os.path.isdir(p)}
-    return sorted(real)  # what holds another comes before it
+def folders(paths: Iterable[str]) -> list[str]:
+    """The folders that Python and its libraries are loaded from: these, and those of the system."""
+    own = (*paths, os.path.join(sys.base_prefix, "lib"), *SYSTEM_FOLDERS)
+    return sorted({os.path.realpath(p) for p in own if os.path.isdir(p)})  # what holds another comes before it
+
+
+def hidden(folder: str) -> Iterator[str]:
+    """What no candidate may see below a folder of packages."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if _HIDDEN.match(name):
+                yield path
+            elif _NEST.fullmatch(name):
+                yield from hidden(path)
 
 
 def landlock(readable: list[str]) -> tuple[int, int | None]:
@@ -136,7 +147,7 @@ def landlock(readable: list[str]) -> tuple[int, int | None]:
     for path in readable:
         for shown, whole in _open_to(path):
             _allow(ruleset, shown, read_file | read_dir if whole else read_dir)
-    for path in _SYSTEM_FILES:
+    for path in SYSTEM_FILES:
         _allow(ruleset, path, write_null if path == "/dev/null" else read_file | read_dir)
     _allow(ruleset, EMPTY, read_dir)
     return ruleset, _ruleset(version, 0, 0) if version >= 6 else None
@@ -167,20 +178,12 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 def _open_to(folder: str) -> Iterator[tuple[str, bool]]:
     """Few rules, as every fork copies them: the folder as a whole, or where it hides something, one for each entry."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    nests = [os.path.join(folder, name) for name in names if _NEST.fullmatch(name)]
-    if not any(_HIDDEN.match(name) for name in names) and all([*_open_to(nest)] == [(nest, True)] for nest in nests):
-        yield folder, True
-        return
-    yield folder, False
-    for name in names:
-        path = os.path.join(folder, name)
-        if path in nests:
+    secrets = [*hidden(folder)]
+    yield folder, not secrets
+    for path in [os.path.join(folder, name) for name in os.listdir(folder)] if secrets else ():
+        if any(secret.startswith(f"{path}/") for secret in secrets):
             yield from _open_to(path)
-        elif not _HIDDEN.match(name):
+        elif path not in secrets:
             yield path, True
 
 
@@ -200,7 +203,7 @@ def enter_namespaces(readable: list[str]) -> None:
     number = 155 if platform.machine() == "x86_64" else 41
     _syscall("pivot_root", number, ctypes.c_char_p(b"/tmp"), ctypes.c_char_p(b"/tmp/.old"))
     os.chdir("/")
-    for path in (*readable, *_SYSTEM_FILES, *_SYSTEM_FOLDERS):
+    for path in (*readable, *SYSTEM_FILES, *SYSTEM_FOLDERS):
         _show(path)
     os.mkdir(EMPTY)
     os.chdir(EMPTY)
@@ -242,6 +245,8 @@ def limit(memory: int, cpu_total: int) -> None:
     _limit("RLIMIT_AS", memory + (1 << 30))  # also counts what is reserved and never touched
     _limit("RLIMIT_CPU", cpu_total)
     _limit("RLIMIT_NOFILE", 64)
+    if sys.platform == "darwin":
+        _limit("RLIMIT_NPROC", 0)  # Seatbelt can't tell the zygote, which may fork, from what it forked
 
 
 def _limit(name: str, value: int) -> None:

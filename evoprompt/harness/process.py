@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from evoprompt.errors import SandboxError
-from evoprompt.harness import codec
+from evoprompt.harness import codec, watch
 
 Ending = Literal["timeout", "crashed"]
 Kind = Literal["done", "value", "error", "refused", "missing"]
@@ -31,9 +31,9 @@ _KINDS: Final[dict[bytes, Kind]] = {
 }
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
-_LONGEST_WAIT = 3600.0
 _CHUNK = 1 << 18
 _SLACK = 4096
+_LOCAL_PEERPID = 2
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -106,6 +106,8 @@ class Process:
         self.peak_mb = 0.0
         self._channel, self._guard, self._release = channel, guard, release
         self._end: Reply | None = None
+        self._pid = 0
+        self._next_look = 0.0
         self._clock: int | None = None
         self._cpu = 0.0
         self._closed = self._up = False
@@ -187,6 +189,7 @@ class Process:
             self.close()
             raise SandboxError(f"the sandbox process can't be locked in: {problem.decode('utf-8', 'replace')}")
         self._up = True
+        self._next_look = time.monotonic() + watch.SECONDS
         self._until = time.monotonic() + self.limits.total_cpu_seconds + self.limits.wall
         return message
 
@@ -222,8 +225,9 @@ class Process:
                     return self._finish("timeout", f"used more than {self._allowed(cpu)}"), rest
                 if (wall_left := wall_end - time.monotonic()) <= 0:
                     return self._finish("timeout", f"did not answer within {max(wall, 0):.3g} s"), rest
-                # It can't use up its time any sooner, unless it has several threads: then this notices late.
-                events = self._poll.poll(1 + 1000 * min(cpu_left, wall_left, _LONGEST_WAIT))
+                if excess := self._look():
+                    return self._finish("crashed", excess), rest
+                events = self._poll.poll(1 + 1000 * min(cpu_left, wall_left, watch.SECONDS))
                 if events and events[0][1] & ~select.POLLOUT:
                     part = self._receive()
                     if not part:
@@ -245,13 +249,27 @@ class Process:
 
     def _receive(self) -> bytes:
         """What has come; before anything untrusted has run also the number of the process, told by the kernel."""
-        if self._clock is not None or self._up or sys.platform != "linux":
+        if self._pid or self._up:
             return self._channel.recv(_CHUNK)
+        if sys.platform == "darwin":
+            part = self._channel.recv(_CHUNK)
+            self._pid = self._channel.getsockopt(0, _LOCAL_PEERPID) if part else 0
+            if part and not watch.footprint(self._pid):
+                raise SandboxError("the memory of a process can't be measured")
+            return part
         part, ancillary, _, _ = self._channel.recvmsg(_CHUNK, socket.CMSG_SPACE(_CREDENTIALS.size))
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                self._clock = (~_CREDENTIALS.unpack(data)[0] << 3) | 2
+                self._pid = _CREDENTIALS.unpack(data)[0]
+                self._clock = (~self._pid << 3) | 2
         return part
+
+    def _look(self) -> str:
+        """What it uses too much of. Costs nothing in a job that is over soon."""
+        if not self._pid or not self._up or time.monotonic() < self._next_look:
+            return ""
+        self._next_look = time.monotonic() + watch.SECONDS
+        return watch.excess(self._pid, self.limits.memory_mb)
 
     def _allowed(self, cpu: float) -> str:
         if cpu < self.limits.cpu_seconds:

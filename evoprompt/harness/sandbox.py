@@ -3,7 +3,9 @@
 Tiers, the best that works is taken:
     landlock+seccomp+ns    Landlock, seccomp, limits, and its own mount, pid, net and ipc namespaces
     landlock+seccomp       the same without namespaces: usual inside containers
-    seccomp                no Landlock: a candidate opens no file at all, so it imports only what is preloaded
+    bwrap+seccomp          no Landlock: bubblewrap mounts what may be read, and makes the namespaces
+    seccomp                neither: a candidate opens no file at all, so it imports only what is preloaded
+    seatbelt (untested)    macOS: a Seatbelt profile; the host watches memory. Nobody has run it on a Mac yet
     unsafe                 limits only; never used unless asked for
 """
 
@@ -21,23 +23,22 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeVar
 
 from evoprompt.errors import SandboxError
-from evoprompt.harness import codec
+from evoprompt.harness import codec, starters
 from evoprompt.harness.process import Limits, Process, ZygoteDied
 
 T = TypeVar("T")
 
-TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "seccomp")
-_PROGRAM = str(Path(__file__).resolve().with_name("zygote.py"))
+TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "seccomp")
+MAC_TIERS: Final = ("seatbelt (untested)",)
 _START_SECONDS = 60.0
 _STOP_SECONDS = 3.0
 _NUMPY = re.compile(r"\bnumpy\b")
 
 _CANARY = """
-import ctypes, fcntl, os, socket
+import ctypes, fcntl, os, socket, sys
 def f(own):
     libc, parent, escaped = ctypes.CDLL(None), os.getppid(), []
     def owner():
@@ -50,11 +51,11 @@ def f(own):
         "read a file": lambda: open("/etc/passwd").close(),
         "read its judge": lambda: open(own).close(),
         "write a file": lambda: os.close(os.open("evoprompt-canary", os.O_CREAT | os.O_WRONLY)),
-        "make a socket": lambda: socket.socket().close(),
+        "bind a socket": lambda: socket.socket(type=socket.SOCK_DGRAM).bind(("", 0)),
         "signal its parent": lambda: os.kill(parent, 0),
-        "signal through a pipe": owner,
+        **({"signal through a pipe": owner} if sys.platform == "linux" else {}),
         "start a process": os.fork,
-        "run a program": lambda: os.execv("/bin/true", ["true"]),
+        "run a program": lambda: os.execv("/bin/sh", ["sh"]),
     }
     for name, attempt in tries.items():
         try:
@@ -77,6 +78,9 @@ class Sandbox:
     """Starts locked-down processes. Safe to share between threads; starts nothing until it is asked to.
 
     What it started ends when it is closed, collected, or when the host ends in any way.
+
+    Attributes:
+        refused: The tiers that were tried and are better than the one in use, each with the reason against it.
     """
 
     def __init__(self, *, zygotes: int | None = None, paths: tuple[str, ...] = (), unsafe: bool = False) -> None:
@@ -89,8 +93,10 @@ class Sandbox:
         """
         self._most: Final = max(1, min(zygotes or os.cpu_count() or 1, os.cpu_count() or 1))
         self._paths: Final = paths
-        self._tiers: tuple[str, ...] = (*(TIERS if sys.platform == "linux" else ()), *(["unsafe"] if unsafe else []))
+        tiers: dict[str, tuple[str, ...]] = {"linux": TIERS, "darwin": MAC_TIERS}
+        self._tiers = (*tiers.get(sys.platform, ()), *(["unsafe"] if unsafe else []))
         self._lock = threading.RLock()
+        self.refused: list[str] = []
         self._tier = ""
         self._running: dict[bool, list[_Zygote]] = {False: [], True: []}
         self._finalizer = weakref.finalize(self, _stop, self._running)
@@ -140,9 +146,9 @@ class Sandbox:
             _stop(self._running)
 
     def _choose(self) -> str:
-        if os.name != "posix":
+        if sys.platform == "win32":
             raise SandboxError("candidates can't be run on Windows itself: use WSL2")
-        reasons = []
+        self.refused = []
         for tier in self._tiers:
             self._tier = tier
             try:
@@ -150,13 +156,13 @@ class Sandbox:
                 zygote.wait()
                 if tier == "unsafe" or not (escaped := self._escapes(zygote)):
                     return tier
-                reasons.append(f"{tier}: a candidate can {', '.join(escaped)}")
+                self.refused.append(f"{tier}: a candidate can {', '.join(escaped)}")
             except SandboxError as e:
-                reasons.append(f"{tier}: {e}")
+                self.refused.append(f"{tier}: {e}")
             finally:
                 self._tier = ""
             _stop(self._running)
-        why = "; ".join(reasons) or f"there is no sandbox for {sys.platform}"
+        why = "; ".join(self.refused) or f"there is no sandbox for {sys.platform}"
         raise SandboxError(f"no sandbox works here ({why}); in a virtual machine of its own, unsafe=True runs without")
 
     def _escapes(self, zygote: _Zygote) -> list[str]:
@@ -166,7 +172,7 @@ class Sandbox:
             for request in (("prepare", "", (), ()), ("compile", _CANARY), ("load", "f")):
                 if (reply := process.ask(*request)).kind != "done":
                     raise SandboxError(f"the self-test does not run: {reply.kind} {reply.detail}")
-            reply = process.ask("call", f"f({_PROGRAM!r})")
+            reply = process.ask("call", f"f({str(starters.HERE / 'zygote.py')!r})")
         try:
             escaped = codec.decode(reply.payload) if reply.kind == "value" else None
         except codec.CodecError:
@@ -229,14 +235,16 @@ class _Zygote:
     def wait(self) -> None:
         """Waits until it is up."""
         self.control.settimeout(_START_SECONDS)
+        said = b""
         try:
-            said = self.control.recv(1000)
+            while not said.endswith(codec.UP) and (part := self.control.recv(1000)):
+                said += part
         except OSError as e:
             raise SandboxError(f"the zygote does not come up: {e}") from e
         finally:
             self.control.settimeout(None)
-        if said != codec.UP:
-            raise SandboxError(said.decode("utf-8", "replace") or "the zygote does not come up")
+        if not said.endswith(codec.UP):
+            raise SandboxError(" ".join(said.decode("utf-8", "replace").split()) or "the zygote does not come up")
 
     def enter(self) -> None:
         """One job more."""
@@ -278,12 +286,11 @@ class _Zygote:
 def _spawn(fd: int, tier: str, numpy: bool, paths: tuple[str, ...]) -> subprocess.Popen[bytes]:
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
     fixed = {"LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
-    flags = ("-S", "-s", "-P", "-B", "-X", "utf8")  # `-I` would ignore PYTHONHASHSEED
     return subprocess.Popen(
-        [sys.executable, *flags, _PROGRAM, str(fd), tier, str(int(numpy)), *paths],
+        [*starters.command(tier, paths), str(fd), tier, str(int(numpy)), *paths],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=fd,
         cwd="/",
         env={"PATH": os.environ.get("PATH", os.defpath), **fixed, **threads},
         pass_fds=(fd,),

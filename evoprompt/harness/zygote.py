@@ -6,7 +6,7 @@ new process, the other is the guard: the zygote tells over it how the process en
 the host closes it. Nothing that a candidate could read, write or signal leads here.
 
     arguments   the control socket, the tier, 1 to preload numpy, the folders of packages
-    messages    UP, or what went wrong
+    messages    UP, or what went wrong; until it is up also what any program says on stderr
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ CHANNEL = 3
 def main(arguments: list[str]) -> None:
     """Locks itself in, then forks on demand until the host hangs up."""
     control = socket.socket(fileno=int(arguments[0]))
+    os.dup2(1, 2)  # so far this led to the host
     try:
         zygote = Zygote(control, arguments[1], arguments[2] == "1", arguments[3:])
     except BaseException as e:
@@ -66,13 +67,15 @@ class Zygote:
         self.filter: Any = None
         self.guards: dict[int, int] = {}
         self.poll = select.poll()
-        sys.path.extend(paths)
-        readable = self.lockdown.folders(paths)
-        if tier.endswith("+ns"):
+        sys.path[:] = [os.path.realpath(p) for p in (*sys.path, *paths)]  # links may lead nowhere later
+        readable = self.lockdown.folders(sys.path)
+        if tier.startswith("bwrap"):
+            self.lockdown.die_with(0)  # what is outside has no number
+        elif tier.endswith("+ns"):
             self.enter_namespaces(readable)
         _preload(COMMON + (MORE if tier == "seccomp" else ""), numpy)
         builtins.exit = builtins.quit = _exit  # type: ignore[assignment]  # what `-S` takes away
-        if tier != "unsafe":
+        if "seccomp" in tier:
             self.lock(tier, readable)
         self.lockdown.limit_for_good()
         self.pid = os.getpid()
@@ -87,16 +90,16 @@ class Zygote:
         if pid:
             self.control.close()
             os._exit(os.waitpid(pid, 0)[1] != 0)
-        self.lockdown.die_with(0)  # what is outside has no number
+        self.lockdown.die_with(0)
 
     def lock(self, tier: str, readable: list[str]) -> None:
         """Gives up what no child may have. Whatever is missing raises."""
-        os.chdir(self.lockdown.EMPTY if tier.endswith("+ns") else "/")
+        os.chdir(self.lockdown.EMPTY if tier.startswith("bwrap") or tier.endswith("+ns") else "/")
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")  # short of memory, the system is to end candidates first
         seccomp = self.seccomp
         own = self.lockdown.Filter(seccomp.filter_of("zygote"))
-        kind = "child" if tier.startswith("landlock") else "blind"
+        kind = "blind" if tier == "seccomp" else "child"
         self.filter = self.lockdown.Filter(seccomp.filter_of(kind), seccomp.SELF)
         ruleset = None
         if tier.startswith("landlock"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness import Harness, Limits
+from evoprompt.harness import Harness, Limits, starters
 from evoprompt.harness import sandbox as sandbox_module
 from evoprompt.harness.codec import encode
 from evoprompt.harness.process import Process
@@ -361,13 +361,14 @@ def test_copies_and_pickles():
 
 def test_probe(monkeypatch):
     assert Harness().probe() is None
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    for name in ("executable", "_base_executable"):
+        monkeypatch.setattr(sys, name, "/nonexistent/python")
     assert "no sandbox process can be started" in (Harness().probe() or "")
 
 
 def test_a_zygote_that_does_not_come_up_is_no_verdict(monkeypatch):
-    monkeypatch.setattr(sandbox_module, "_PROGRAM", "/nonexistent/zygote.py")
-    with pytest.raises(SandboxError, match="the zygote does not come up"):
+    monkeypatch.setattr(starters, "HERE", Path("/nonexistent"))
+    with pytest.raises(SandboxError, match=r"can't open file '/nonexistent/zygote\.py'"):
         Harness().check(task(), SQUARE)
 
 
