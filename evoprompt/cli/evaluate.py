@@ -40,6 +40,7 @@ def evaluate(
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 8,
+    timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
     base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
@@ -66,7 +67,7 @@ def evaluate(
     if samples is not None and program is not None:
         raise UsageError("--program needs --model: solutions in --samples are written already")
     data = load_dataset(dataset)
-    models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed)
+    models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
     target = output or _default_output(dataset, samples, models, program)
     limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
     harness = Harness(input_limits=limits, processes=min(parallel, os.cpu_count() or 1), unsafe=allow_unsafe_exec)
@@ -130,7 +131,7 @@ def _written(
         raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
     candidate = Candidate.of(student)
     # Where the server stands may change between two runs; what it is asked may not.
-    asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries")}
+    asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
     setup = {**asked, "instruction": candidate.instruction, "max_repairs": max_repairs}
     setup |= _identity(data, metric)
     with Display(simulated=models.simulated) as display, Journal(_folder(kept)) as journal:

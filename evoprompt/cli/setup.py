@@ -32,6 +32,7 @@ class Models:
     api_base: str | None = None
     num_retries: int = 8
     seed: int = 42
+    timeout: float = 300.0
 
     @property
     def simulated(self) -> bool:
@@ -70,7 +71,7 @@ def make_lm(name: str, models: Models) -> dspy.LM:
     from evoprompt.lm import LMSettings, resolve_lm
 
     settings: dict[str, Any] = {"temperature": models.temperature, "num_retries": models.num_retries}
-    settings |= {"api_base": models.api_base, "seed": models.seed}
+    settings |= {"api_base": models.api_base, "seed": models.seed, "timeout": models.timeout}
     if models.max_tokens is not None:
         settings["max_tokens"] = models.max_tokens
     return resolve_lm(name, LMSettings(**settings))

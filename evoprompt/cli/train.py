@@ -54,6 +54,7 @@ def train(
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0, help="Sampling temperature of all roles.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
+    timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
@@ -85,7 +86,9 @@ def train(
         seed=seed, num_threads=num_threads,
     )  # fmt: skip
     data = _data(dataset_path, {"train": train_file, "dev": dev_file, "test": test_file})
-    models = Models(model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed)
+    models = Models(
+        model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout
+    )
     program = build_program(models)
     metric = _metric(data, (base_test, plus_test, require_both), Harness(unsafe=allow_unsafe_exec))
     if fork is not None:
@@ -186,7 +189,7 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "allow_unsafe_exec", "fork", "config",
+    "num_threads", "num_retries", "timeout", "allow_unsafe_exec", "fork", "config",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 

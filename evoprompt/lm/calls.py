@@ -39,6 +39,8 @@ DEADLINE = 900.0
 """Seconds after which a failed call is not repeated any more."""
 MAX_WAIT = 60.0
 """Seconds between two tries, unless the server asks for more."""
+PATIENCE = 30.0
+"""Seconds that a reply may take whatever the others took, if the time-out is not shorter."""
 RETRIES_UNPROVEN = 2
 """How often a server that never answered is looked for."""
 
@@ -206,8 +208,8 @@ class _Careful:
             try:
                 return self._try(request, key, tries)
             except LMError as e:
-                asked = e.retry_after or 0.0
-                wait = asked or min(2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0)
+                first = 1.0 if isinstance(e, LMRateLimitError) else 0.25
+                wait = e.retry_after or min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0)
                 late = time.monotonic() + wait - begun > DEADLINE
                 if not _worth_repeating(e) or tries >= self._tries_left(e) or late:
                     raise
@@ -247,7 +249,9 @@ class _Careful:
         threading.Thread(
             target=contextvars.copy_context().run, args=(call,), name="evoprompt-call", daemon=True
         ).start()
-        limit = self._timeout if isinstance(self._timeout, int | float) else TIMEOUT
+        limit = float(self._timeout) if isinstance(self._timeout, int | float) else TIMEOUT
+        if self._pace.proven:  # what is that late is stuck
+            limit = min(limit, max(PATIENCE, 10 * self._pace.slowest))
         try:
             return done.result(limit)
         except TimeoutError as e:
@@ -267,7 +271,8 @@ class _Careful:
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
         body = json.dumps(response_to_dict(response))
         self._ledger.keep_answer(key, self._role, self._lm.model, body, tokens, cost, seconds, tries)
-        return response
+        # One that was given up may have come in first.
+        return response_from_dict(json.loads(self._ledger.answer(key) or body))
 
 
 class _Flights:

@@ -19,11 +19,16 @@ class Pace:
 
     Args:
         most: The most calls under way.
+
+    Attributes:
+        proven: Whether there was an answer.
+        slowest: Seconds that the slowest answer took.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.proven = False
+        self.slowest = 0.0
         self._limit = 1.0
         self._running = 0
         self._halved = 0.0
@@ -63,6 +68,8 @@ class Pace:
         with self._change:
             self._running -= 1
             now = time.monotonic()
+            if answered:
+                self.slowest = max(self.slowest, now - began)
             self._not_before = max(self._not_before, now + retry_after)
             if overloaded and began >= self._halved:  # calls that began before are of the same overload
                 self._limit = max(1.0, self._limit / 2)

@@ -66,11 +66,13 @@ class LMSettings:
             the environment has one, else a stand-in. Name its model `hosted_vllm/…` rather than `openai/…` if
             it only knows the older `max_tokens`.
         num_retries: How often a call is repeated after a rate limit, a time-out, a failure of the server or the
-            network, or a reply that is none. In between 1, 2, 4, … up to 60 seconds pass (less by chance, so
-            that calls do not come back all at once), or as long as the server says.
+            network, or a reply that is none. In between pass ¼, ½, 1, … up to 60 seconds (four times that after
+            a rate limit; less by chance, so that calls do not come back all at once), or as long as the
+            server says.
         seed: Of the simulated and the local model. Other models get none: with one fixed seed, all samples of a
             task would be the same. Give each call its own instead (`lm.copy(seed=…)`).
-        timeout: Seconds that one whole reply may take.
+        timeout: Seconds that one whole reply may take; half a minute, or ten times what the slowest so far took,
+            if that is less. One that comes later is kept all the same.
     """
 
     temperature: float | None = 0.0

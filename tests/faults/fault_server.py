@@ -31,6 +31,9 @@ FAULTS = (
 )  # fmt: skip
 """What can happen to a request. `slow_drip` sends a byte now and then and never ends in time."""
 
+AT_ONCE = ("rate_limit", "server_error", "dropped", "html", "401")
+"""Faults that a server or a proxy shows before the model has begun; the others come when it would be done."""
+
 Plan = Callable[[dict[str, Any], int, int], str | None]
 """`(body, how often this request came before, number of all requests before)` -> a fault, `401`, or None."""
 
@@ -66,8 +69,7 @@ class FaultServer:
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", port), handler)
         self.base = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def decide(self, body: dict[str, Any]) -> str | None:
@@ -91,6 +93,14 @@ class FaultServer:
         self._http.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed, or that waits no longer, is no news."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     owner: FaultServer
     protocol_version = "HTTP/1.1"
@@ -98,7 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
         fault = self.owner.decide(body)
-        time.sleep(self.owner.latency)
+        if fault not in AT_ONCE:
+            time.sleep(self.owner.latency)
         good = json.dumps(self._answer(body)).encode()
         match fault:
             case None:
