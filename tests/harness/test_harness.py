@@ -16,6 +16,7 @@ from evoprompt.harness.codec import encode
 from evoprompt.harness.process import Process
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.tasks import Task
+from tests.harness.attacks import CHANNEL, CHANNEL_HEAD, HIJACK, PAYLOADS
 
 SMALL = Limits(cpu_seconds=0.5, wall_seconds=60.0, memory_mb=256, output_mb=1)
 
@@ -90,49 +91,14 @@ def test_sleeping_ends_at_the_wall(small):
     assert (result.status, result.cases[0].observed) == ("timeout", "did not answer within 0.3 s")
 
 
-CHANNEL = "import os, sys\nfd = int(sys.argv[1])\n"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "while True: os.write(fd, b'V' * 65536)",
-        "while True: os.write(fd, b'V' + (1).to_bytes(4, 'little') + b'\\xff' * 4 + b'x' * 65536)",
-        "os.write(fd, b'V\\x03')\n    os._exit(0)",
-        "os.close(fd)\n    return 4",
-        "os.close(fd)\n    while True: pass",
-        "os.write(fd, b'D' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'R' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'M' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'E' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'U' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'V' + (9).to_bytes(4, 'little') + b'\\x01\\0\\0\\0N')",
-        "os.write(fd, b'V' + (4).to_bytes(4, 'little') + b'\\x01\\0\\0\\0T')",
-        "sys.modules['__main__'].Server.send = lambda *a: None",
-        "import time\n    while True: os.write(fd, b'V'[:1]); time.sleep(0.05)",
-    ],
-)
+@pytest.mark.parametrize("body", CHANNEL)
 def test_no_misuse_of_the_channel_passes(body):
     harness = Harness(limits=Limits(cpu_seconds=0.3, wall_seconds=0.6, output_mb=1))
-    result = run(harness, f"{CHANNEL}def f(x):\n    {body}", "assert f(2) == 4", "assert f(3) == 9")
+    result = run(harness, f"{CHANNEL_HEAD}def f(x):\n    {body}", "assert f(2) == 4", "assert f(3) == 9")
     assert result.status in ("failed", "error", "crashed", "timeout") and result.passed == 0
 
 
-HIJACK = """
-import os, struct, sys
-def f(x):
-    frame = sys._getframe()
-    while not hasattr(frame.f_locals.get("self"), "sequence"):
-        frame = frame.f_back
-    server = frame.f_locals["self"]
-    while True:
-        server.send(b"V", server.codec.encode(PAYLOAD))
-        if server.receive() is None: os._exit(0)
-        server.sequence += 1
-"""
-
-
-@pytest.mark.parametrize("payload", ["True", "b'T'", "{'status': 'passed'}", "[]", "None"])
+@pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_candidate_that_takes_over_its_process_can_only_send_values(small, payload):
     tests = ["assert f(2) == 4", "assert f(2) in (4, 5)", "assert math.isclose(f(2), 4)", "assert f(2) is False"]
     result = run(small, HIJACK.replace("PAYLOAD", payload), *tests)
