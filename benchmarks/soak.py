@@ -4,8 +4,9 @@
 
 Jobs are right, wrong, raising, crashing, flooding, forging and endless solutions, judged from two threads. What is
 left behind is counted after a warm-up: processes, descriptors, temporary files, memory of the host and its zygotes.
-Frames are encodings of every type with bytes changed, cut, repeated and spliced. What decodes is compared and shown
-as a verdict would; time is the CPU time of the thread, so a loaded machine is no finding.
+Frames are encodings of every type with bytes changed, cut, repeated and spliced. They go the way of an answer
+(decoded, compared by every rule, shown) and that of an error. Time is the CPU time of the thread, so a loaded machine
+is no finding.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from evoprompt.harness import Harness, Limits, codec, compare
+from evoprompt.harness import Harness, Limits, codec, compare, oracles
+from evoprompt.harness.expected import Expected
+from evoprompt.harness.process import Reply
+from evoprompt.harness.sandbox import Sandbox
+from evoprompt.harness.suite import Job, _Run
 
 WARM_UP = 2_000
 MOST_MB, MOST_MS = 20, 5
@@ -147,13 +152,21 @@ VALUES: tuple[object, ...] = (
     *(Decimal("1.50"), Decimal("-1E+900"), Decimal("sNaN12"), Decimal("Infinity"), Decimal("1" * 300)),
     [{"k": [Fraction(i, 7), Decimal(i), {i}, (i, float(i))]} for i in range(12)],
 )
+ORACLES = ("", oracles.ROOT, *sorted(set(oracles.MBPP.values())))
+ASKED = [
+    (codec.encode(arguments), Expected("value", codec.encode(expected), 0.0))
+    for arguments in ([3, 4], [[1.5, 2]], ["a"])
+    for expected in (0.5, [0.5, 1.5], (1.0,), {1, 2}, True, {"a": 0.5}, {1: {2: [0.5]}}, "text", [1, 2])
+]
+"""Inputs, and what they should give."""
 TAGS = b"NTFiIfcsbBltqLPSZdoCrQMga"
 LENGTHS = (0, 1, 2, 7, 8, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def fuzz(frames: int, seed: int) -> dict[str, Any]:
-    """Decodes that many mutated frames."""
+    """Judges that many mutated frames."""
     order = random.Random(seed)
+    run = _Run(Job("", ""), (), LIMITS, Sandbox())
     seeds = [codec.encode(value) for value in VALUES]
     seeds += [b"a" + codec.encode([[1, 2], [3, 4]]), b"g" + codec.encode(1.5)]
     unclean: Counter[str] = Counter()
@@ -163,12 +176,15 @@ def fuzz(frames: int, seed: int) -> dict[str, Any]:
     gc.freeze()
     for _ in range(frames):
         data = mutated(order.choice(seeds), seeds, order)
+        arguments, expected = order.choice(ASKED)
         start = time.thread_time()
         try:
+            run._unanswered(Reply("error", data))
             value = codec.decode(data)
             counts["decoded"] += 1
-            compare.equal(value, value, 1e-6)
             compare.show(value)
+            compare.equal(value, value, 1e-6)
+            expected.matches(data, arguments, order.choice(ORACLES), order.choice((0.0, 1e-6)), codec.MAX_BYTES)
         except codec.CodecError:
             counts["refused"] += 1
         except Exception as e:

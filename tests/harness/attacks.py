@@ -128,8 +128,12 @@ EXHAUSTIONS = {
 """The same for what uses up or breaks what there is."""
 
 ATTACKS = ESCAPES | EXHAUSTIONS
-HARMLESS = {"new session", "be dumpable", "outlive the parent", "read its own memory", "list the root", "set times"}
-"""Forbidden, but no harm to others where it works."""
+HARMLESS = {
+    *("new session", "be dumpable", "outlive the parent", "read its own memory", "list the root", "list the home"),
+    *("list processes", "make a temporary file", "make a directory", "make a link", "open a socket"),
+    *("open a unix socket", "choose the signal", "ask for signals", "ask for signals by ioctl", "set times"),
+}
+"""Forbidden, but no harm to others by itself where it works."""
 
 CHANNEL_HEAD = "import os, sys\nfd = int(sys.argv[1])\n"
 CHANNEL = (
@@ -177,10 +181,12 @@ SEAMS = {
     "a frame that claims a huge length": "os.write(fd, frame(4, 0xFFFFFFFF))\nwhile True: pass",
     "a frame that never ends": "os.write(fd, frame(4, 900_000))\ntime.sleep(1000)",
     "a frame of unknown kind": "os.write(fd, frame(4, kind=b'?'))\nreturn 4",
+    "an error that is a huge range": "n = b'i' + bytes(8) + b'I' + (16).to_bytes(4, 'little') + b'\\x7f' * 16\n"
+    "os.write(fd, frame(4, 40, kind=b'E')[:9] + b'r' + n + b'i\\1' + bytes(7))\nwhile True: pass",
     "a clock that jumps": "for n in dir(time):\n  if 'time' in n or 'mono' in n: setattr(time, n, lambda *a: -1e9)\n"
     "while True: pass",
-    "set the clock": "time.clock_settime(time.CLOCK_REALTIME, 0)\nreturn x * x",
-    "4,096 descriptors": "held = [os.dup(0) for _ in range(4096)]\nreturn x * x",
+    "set the clock": "time.clock_settime(time.CLOCK_REALTIME, 0)\nreturn 5",
+    "4,096 descriptors": "held = [os.dup(0) for _ in range(4096)]\nreturn 5",
     "surrogates": "return {'\\ud800' * x: ['\\udfff']}",
     "an exception of surrogates": "raise type('\\ud800', (Exception,), {})('\\udfff')",
     "poisoned modules": "class M: Decimal = Fraction = generic = ndarray = property(int)\n"
@@ -193,7 +199,7 @@ SEAMS = {
     "atexit": "import atexit\natexit.register(lambda: os.write(fd, frame(4)))\nsys.exit(0)",
     "an endless atexit": "import atexit\natexit.register(lambda: [0 for _ in iter(int, 1)])\nsys.exit(0)",
     "a thread left behind that speaks": "def speak():\n  while True: os.write(fd, frame(5))\n"
-    "threading.Thread(target=speak).start()\nreturn x * x",
+    "threading.Thread(target=speak).start()\nreturn 5",
     "faulthandler writes on the channel": "import faulthandler\n"
     "faulthandler.dump_traceback_later(0.05, repeat=True, file=fd)\nwhile True: pass",
     "faulthandler ends it": "import faulthandler\nfaulthandler.dump_traceback_later(0.05, exit=True)\ntime.sleep(9)",
@@ -223,7 +229,7 @@ SEAMS = {
     "a truth that never ends": "class E:\n  def __bool__(s):\n    while True: pass\n  __eq__ = __bool__\nreturn E()",
     "a storm of alarms": "import signal\ndef h(*a): raise KeyError\n"
     "signal.signal(signal.SIGALRM, h)\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.0001)\nwhile True: pass",
-    "stops itself": "import signal\nos.kill(os.getpid(), signal.SIGSTOP)\nreturn x * x",
+    "stops itself": "import signal\nos.kill(os.getpid(), signal.SIGSTOP)\nreturn 5",
     "shuts the channel": "import socket\nsocket.socket(fileno=fd).shutdown(2)\nwhile True: pass",
     "another channel": "import socket\na, b = socket.socketpair()\nos.dup2(a.fileno(), fd)\nwhile True: pass",
 }
@@ -269,16 +275,17 @@ def header(source: str) -> dict[str, str]:
 
 
 def shared(folder: Path) -> list[Attack]:
-    """A folder of attacks with a header each that tells goal and tasks; those for `square_nums`."""
+    """A folder of attacks with a header each that tells goal and tasks; those for two tasks of MBPP+."""
     found = []
     for path in sorted(folder.glob("*.py")):
         source = path.read_text(encoding="utf-8")
         told = header(source)
         right = "CORRECT" in told.get("note", "") or path.stem in ("41_hang_slow_drip", "49_restore_guard")
         canary = path.stem in ("45_read_parent_mem", "47_subprocess_shell")
-        if "Mbpp/8" in told["tasks"].split():
-            goal = told["goal"].replace("leak", "escape")
-            found.append(Attack(path.stem, goal, source, "square_nums", canary, right))
+        goal = told["goal"].replace("leak", "escape")
+        for task, name in (("Mbpp/8", "square_nums"), ("Mbpp/581", "surface_Area")):
+            if task in told["tasks"].split():
+                found.append(Attack(path.stem, goal, source, name, canary, right))
     return found
 
 
@@ -296,7 +303,7 @@ def f(x):
     if not done:
         try:
             told = deed(x)
-            done.append(told != -1 and not (type(told) is tuple and told[0] == -1))
+            done.append(told not in (-1, 127 << 8) and not (type(told) is tuple and told[0] == -1))
         except BaseException:
             done.append(False)
     return x * x if done[0] else None

@@ -263,6 +263,15 @@ def test_hostile_exceptions_are_described(small):
     assert result.model_dump_json()
 
 
+def test_what_a_solution_says_does_not_steer_a_terminal(small):
+    said = r"\x1b]52;c;cm0gLXJm\x07\x1b[2J\x9b1A\u202e\x00"
+    raised = f"def f(x):\n    raise type('E\\x1b[2J', (Exception,), {{}})('{said}')"
+    for solution in (raised, f"def f(x):\n    return '{said}'", f"def f(x):\n    return {{'{said}': 1}}"):
+        result = run(small, solution)
+        assert result.status in ("error", "failed") and "52;c" in result.cases[0].observed
+        assert result.cases[0].observed.isprintable() and result.cases[0].exception.isprintable()
+
+
 def test_a_report():
     with Harness(limits=SMALL) as harness:
         wanted = task(plus=("assert f(3) == 9", "assert f(-1) == 1"))
