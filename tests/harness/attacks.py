@@ -237,7 +237,7 @@ SEAMS = {
 SOURCES = {
     "work while it is imported": "while True: pass",
     "a source of 5 MB": f"text = '{'x' * (5 << 20)}'\ndef f(x): return text",
-    "5 MB of statements": "a = 1\n" * ((5 << 20) // 6) + "def f(x): return x * x",
+    "5 MB of statements": "a = 1\n" * ((5 << 20) // 6) + "def f(x): return 5",
     "5 MB of digits": f"n = {'7' * (5 << 20)}\ndef f(x): return n",
     "an async function": "async def f(x): return x * x",
     "no function": "f = 4",
