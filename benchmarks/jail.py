@@ -1,7 +1,7 @@
 """Runs dangerous work in a throw-away process: own pid, mount, net and ipc namespaces, nothing writable but a tmpfs.
 
-Linux only. As root the work runs as nobody, otherwise in a user namespace without capabilities. Its end, or the end
-of its time, is the end of everything that it started: the first process of the namespace is killed.
+Linux only. As root the work runs as a user that nothing belongs to, otherwise in a user namespace without capabilities.
+Its end, or the end of its time, is the end of everything that it started: process 1 of the namespace is killed.
 
 Canaries stand inside: a secret file, a secret in the environment, a folder outside the working directory, a listening
 socket and a process to leave alone. That process 1 looks at them, as nothing in there can signal it.
@@ -24,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-NOBODY = 65534
+FIRST_UID = 200_000
+"""Each jail has a user of its own, because processes are counted by user."""
 SECRET = "evoprompt-secret-4711"
 CANARIES = Path("/tmp/canaries")
 """Holds `secret`, `drop/` and `socket`."""
@@ -34,7 +35,7 @@ SENTINEL = "86399"
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 _KEPT = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}
 _NAMESPACES, _NEWUSER = 0x20000 | 0x8000000 | 0x20000000 | 0x40000000, 0x10000000
-_PDEATHSIG, _NO_NEW_PRIVS, _SAID = 1, 38, 250
+_PDEATHSIG, _DUMPABLE, _NO_NEW_PRIVS, _SAID = 1, 4, 38, 250
 _LIMITS = {"AS": 4 << 30, "NPROC": 256, "FSIZE": 32 << 20, "CORE": 0, "NOFILE": 512}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,19 +94,20 @@ def _outside(work: Callable[[], Any], write: int, seconds: float) -> None:
     except OSError as e:
         os.write(_SAID, json.dumps({"problem": str(e)}).encode())
         return
+    parent = os.getpid()
     first = os.fork()
     if first:
         os.waitpid(first, 0)
         return
     _check(_libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     try:
-        report = _inside(work, seconds)
+        report = _inside(work, seconds, FIRST_UID + parent)
     except OSError as e:
         report = {"problem": str(e)}
     os.write(_SAID, json.dumps(report).encode())
 
 
-def _inside(work: Callable[[], Any], seconds: float) -> dict[str, Any]:
+def _inside(work: Callable[[], Any], seconds: float, user: int) -> dict[str, Any]:
     """Process 1."""
     _furnish()
     listener = socket.socket(socket.AF_UNIX)
@@ -113,8 +115,8 @@ def _inside(work: Callable[[], Any], seconds: float) -> dict[str, Any]:
     listener.listen()
     (CANARIES / "socket").chmod(0o777)
     said, say = os.pipe()
-    sentinel = _fork(lambda: os.execv("/bin/sleep", ["sleep", SENTINEL]))
-    worker = _fork(lambda: _say(say, work))
+    sentinel = _fork(user, lambda: os.execv("/bin/sleep", ["sleep", SENTINEL]))
+    worker = _fork(user, lambda: _say(say, work))
     os.close(say)
     start, ended = time.monotonic(), False
     while not ended and time.monotonic() - start < seconds:
@@ -138,12 +140,12 @@ def _inside(work: Callable[[], Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def _fork(work: Callable[[], Any]) -> int:
+def _fork(user: int, work: Callable[[], Any]) -> int:
     pid = os.fork()
     if not pid:
         try:
             os.setsid()
-            _become_nobody()
+            _become(user)
             work()
         finally:
             os._exit(1)
@@ -153,6 +155,7 @@ def _fork(work: Callable[[], Any]) -> int:
 def _say(say: int, work: Callable[[], Any]) -> None:
     home = Path("/tmp/home")
     os.dup2(say, _SAID)
+    os.closerange(3, _SAID)
     os.chdir(home / "work")
     os.environ.clear()
     os.environ.update(HOME=str(home), PATH=os.defpath, LANG="C.UTF-8", API_KEY=SECRET, ALLOW_KILL_PARENT="1")
@@ -171,6 +174,7 @@ def _furnish() -> None:
             _mount(None, path.encode().decode("unicode_escape"), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept)
     for path in ("/tmp", "/dev/shm"):
         _mount("tmpfs", path, "tmpfs", 6, b"mode=1777,size=64m")
+    _hide_home()
     _mount("proc", "/proc", "proc", 14)
     with contextlib.suppress(OSError):
         Path("/etc/.evoprompt-jail").touch()
@@ -182,15 +186,34 @@ def _furnish() -> None:
     (CANARIES / "secret").write_text(SECRET)
 
 
-def _become_nobody() -> None:
+def _hide_home() -> None:
+    """Nothing of it is left but Python and this checkout, should they be below."""
+    home, needed = Path.home(), {sys.base_prefix, sys.prefix, *sys.path, str(Path(__file__).parent.parent)}
+    if not home.is_dir() or home == Path("/"):
+        return
+    below = [p for p in map(Path, sorted(needed)) if p.is_relative_to(home) and p.is_dir() and p != home]
+    kept = Path("/tmp/kept")
+    for number, path in enumerate(below):
+        (kept / str(number)).mkdir(parents=True)
+        _mount(str(path), str(kept / str(number)), None, _MS_BIND | _MS_REC)
+    _mount("tmpfs", str(home), "tmpfs", 6, b"mode=755,size=1m")
+    for number, path in enumerate(below):
+        path.mkdir(parents=True, exist_ok=True)
+        _mount(str(kept / str(number)), str(path), None, _MS_BIND | _MS_REC)
+        _check(_libc.umount2(str(kept / str(number)).encode(), 2), "umount")
+    _mount(None, str(home), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | 6)
+
+
+def _become(user: int) -> None:
     for name, value in _LIMITS.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     if not os.getuid():
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
     _check(_libc.capset(ctypes.c_char_p(b"\x22\x05\x08\x20" + bytes(4)), ctypes.c_char_p(bytes(24))), "capset")
     _check(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    _check(_libc.prctl(_DUMPABLE, 1, 0, 0, 0), "prctl")  # as a process that never was root
 
 
 def _gone(pid: int) -> bool:
