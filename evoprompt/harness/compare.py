@@ -7,6 +7,7 @@ and without arithmetic whose cost a candidate could choose. One deliberate limit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections import deque
@@ -253,8 +254,10 @@ def _close_number(a: Number, b: Number, atol: float) -> bool:
         if not (_finite(x) and _finite(y)):
             return x == y or (x != x and y != y)
         return abs(x - y) <= atol + RTOL * abs(y)
-    except (OverflowError, ValueError):
-        return _same_number(a, b)
+    except (OverflowError, ValueError):  # too large, or a signalling nan
+        with contextlib.suppress(_NeverEqual):
+            return _same_number(a, b)
+        return False
 
 
 def _inexact(number: Number) -> float | complex:

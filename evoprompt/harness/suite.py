@@ -277,7 +277,7 @@ class Run:
         except codec.CodecError as e:
             return Finding("failed", f"sent a malformed answer: {e}")
         match described:
-            case (str() as name, str() as message, int() as line):
+            case tuple((str() as name, str() as message, int() as line)):  # a range has a length that may raise
                 return self._raised(_printable(name), _printable(message), line)
         return Finding("failed", "sent a malformed answer")
 
@@ -290,5 +290,6 @@ class Run:
 
 
 def _printable(text: str) -> str:
-    """One line that can be stored and shown anywhere."""
-    return " ".join(text[:_MAX_TEXT].encode("utf-8", "replace").decode().split())
+    """One line that can be stored and shown anywhere, a terminal too: no character that steers one."""
+    line = " ".join(text[:_MAX_TEXT].encode("utf-8", "replace").decode().split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -43,7 +43,9 @@ CHANNEL = 3
 
 def main(arguments: list[str]) -> None:
     """Locks itself in, then forks on demand until the host hangs up."""
-    control = socket.socket(fileno=int(arguments[0]))
+    # A host with many descriptors gives a high number, and children close up to `DESCRIPTORS` only.
+    control = socket.socket(fileno=os.dup(int(arguments[0])))
+    os.close(int(arguments[0]))
     os.dup2(1, 2)  # so far this led to the host
     try:
         zygote = Zygote(control, arguments[1], arguments[2] == "1", arguments[3:])

@@ -123,6 +123,8 @@ def test_the_tolerance():
     assert not same(["a", 0.3], ["b", 0.3], 1e-6)
     assert not same({"a": 0.3}, {"b": 0.3}, 1e-6)
     assert not same(10**400, 10**400 + 1, 1e-6), "too large for a float: exact"
+    assert not same([Decimal("sNaN")], [0.3], 1e-6) and not same({1: Decimal("sNaN")}, {1: 0.3}, 1e-6)
+    assert not same(Decimal("sNaN"), Decimal("sNaN"), 1e-6)
 
 
 def test_evalplus_allows_floats_a_little_by_itself():

@@ -90,81 +90,11 @@ def test_sleeping_ends_at_the_wall(small):
     assert (result.status, result.cases[0].observed) == ("timeout", "did not answer within 0.3 s")
 
 
-CHANNEL = "import os, sys\nfd = int(sys.argv[1])\n"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "while True: os.write(fd, b'V' * 65536)",
-        "while True: os.write(fd, b'V' + (1).to_bytes(4, 'little') + b'\\xff' * 4 + b'x' * 65536)",
-        "os.write(fd, b'V\\x03')\n    os._exit(0)",
-        "os.close(fd)\n    return 4",
-        "os.close(fd)\n    while True: pass",
-        "os.write(fd, b'D' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'R' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'M' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'E' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'U' + (4).to_bytes(4, 'little') + bytes(4))",
-        "os.write(fd, b'V' + (9).to_bytes(4, 'little') + b'\\x01\\0\\0\\0N')",
-        "os.write(fd, b'V' + (4).to_bytes(4, 'little') + b'\\x01\\0\\0\\0T')",
-        "sys.modules['__main__'].Server.send = lambda *a: None",
-        "import time\n    while True: os.write(fd, b'V'[:1]); time.sleep(0.05)",
-    ],
-)
-def test_no_misuse_of_the_channel_passes(body):
-    harness = Harness(limits=Limits(cpu_seconds=0.3, wall_seconds=0.6, output_mb=1))
-    result = run(harness, f"{CHANNEL}def f(x):\n    {body}", "assert f(2) == 4", "assert f(3) == 9")
-    assert result.status in ("failed", "error", "crashed", "timeout") and result.passed == 0
-
-
-HIJACK = """
-import os, struct, sys
-def f(x):
-    frame = sys._getframe()
-    while not hasattr(frame.f_locals.get("self"), "sequence"):
-        frame = frame.f_back
-    server = frame.f_locals["self"]
-    while True:
-        server.send(b"V", server.codec.encode(PAYLOAD))
-        if server.receive() is None: os._exit(0)
-        server.sequence += 1
-"""
-
-
-@pytest.mark.parametrize("payload", ["True", "b'T'", "{'status': 'passed'}", "[]", "None"])
-def test_a_candidate_that_takes_over_its_process_can_only_send_values(small, payload):
-    tests = ["assert f(2) == 4", "assert f(2) in (4, 5)", "assert math.isclose(f(2), 4)", "assert f(2) is False"]
-    result = run(small, HIJACK.replace("PAYLOAD", payload), *tests)
-    assert (result.status, result.passed, len(result.cases)) == ("failed", 0, 4)
-
-
 def test_a_stopped_reader_does_not_block_the_host():
     harness = Harness(limits=Limits(cpu_seconds=0.3, wall_seconds=0.6))
     argument = "x" * 3_000_000
     result = run(harness, "import time\ndef f(x): time.sleep(100)", f"assert f({argument!r}) == 4")
     assert result.status == "timeout"
-
-
-@pytest.mark.parametrize(
-    ("solution", "tests", "status"),
-    [
-        ("class E(int):\n def __eq__(s, o): return True\n __hash__ = None\ndef f(x): return E(7)", (), "failed"),
-        ("class E:\n def __eq__(s, o): return True\ndef f(x): return E()", (), "failed"),
-        ("class E(float):\n def __sub__(s, o): return 0\ndef f(x): return E(7)", ("assert abs(f(2)-4) < 1",), "failed"),
-        ("class S(set):\n def __eq__(s, o): return True\ndef f(x): return S()", ("assert set(f(2)) == {4}",), "failed"),
-        ("class B:\n def issubset(s, o): return True\ndef f(x): return B()", ("assert f(2).issubset({4})",), "failed"),
-        (
-            "import math\nmath.isclose = lambda *a, **k: True\ndef f(x): return 7",
-            ("assert math.isclose(f(2), 4)",),
-            "failed",
-        ),
-        ("import builtins\nbuiltins.abs = lambda x: 0\ndef f(x): return 7", ("assert abs(f(2) - 4) < 1",), "failed"),
-        ("def f(x): return 'exit()'", ("assert f(2) in (4, 5)",), "failed"),
-    ],
-)
-def test_lies_do_not_reach_the_comparison(small, solution, tests, status):
-    assert run(small, solution, *tests).status == status
 
 
 @pytest.mark.parametrize(
@@ -281,20 +211,6 @@ def test_the_total_time_of_a_suite_is_limited():
     result = run(harness, solution, *["assert f(1) is None"] * 9)
     assert result.cases[-1].status == "timeout" and len(result.cases) < 5
     assert result.cases[-1].observed == "used more than 0.5 s in all"
-
-
-def test_hostile_exceptions_are_described(small):
-    solution = (
-        "class M(type):\n    __name__ = 5\n    def __getattribute__(c, n): raise KeyError\n"
-        "class E(Exception, metaclass=M):\n    def __str__(self): raise E\n"
-        "class S(str):\n    def __getitem__(s, i): raise E\n"
-        "class T(Exception):\n    def __str__(self): return S('\\ud800\\n' + 'x' * 10**6)\n"
-        "def f(x):\n    raise E if x else T"
-    )
-    result = run(small, solution, "assert f(1) == 4", "assert f(0) == 4")
-    assert [c.exception for c in result.cases] == ["E", "T"]
-    assert all(c.status == "error" and c.line == 11 and len(c.observed) < 250 for c in result.cases)
-    assert result.model_dump_json()
 
 
 def test_a_report():

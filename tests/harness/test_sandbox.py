@@ -20,6 +20,7 @@ from evoprompt.harness import sandbox as sandbox_module
 from evoprompt.harness.codec import encode
 from evoprompt.harness.process import ZygoteDied
 from evoprompt.harness.sandbox import Sandbox
+from tests.harness.attacks import ATTACKS, solution
 
 SHARED = Path(os.environ.get("EVOPROMPT_SHARED", "/nonexistent"))
 LIMITS = Limits(cpu_seconds=1.0, wall_seconds=60.0, memory_mb=256, output_mb=1)
@@ -41,112 +42,9 @@ def zygotes(harness):
     return [z.program.pid for pool in harness.sandbox._running.values() for z in pool if not z.dead()]
 
 
-def observe(harness, body, head="", test="assert f(2) == 4"):
-    body = "\n".join(f"    {line}" for line in body.splitlines())
-    source = f"import ctypes, os, sys, threading\n{head}\nlibc = ctypes.CDLL(None, use_errno=True)\ndef f(x):\n{body}"
-    result = harness.check_asserts(source, "f", [test])
+def observe(harness, body, test="assert f(2) == 4"):
+    result = harness.check_asserts(solution(body), "f", [test])
     return result.status, "; ".join(case.observed for case in result.cases)
-
-
-DENIED = r"PermissionError|Operation not permitted"
-HIDDEN = rf"{DENIED}|FileNotFoundError|No such file"
-LOCKED = rf"{HIDDEN}|Read-only file system"
-ATTACKS = {
-    "read a file": ("return open('/etc/passwd').read()", HIDDEN),
-    "read by a link": ("return os.readlink('/proc/self/exe') and open('/proc/self/exe','rb').read(9)", HIDDEN),
-    "read the harness": (f"return open({sandbox_module.__file__!r}).read()", HIDDEN),
-    "read the parent's memory": ("return open(f'/proc/{os.getppid()}/mem', 'rb').read(1)", HIDDEN),
-    "read its own memory": ("return open('/proc/self/mem', 'rb').read(1)", HIDDEN),
-    "read the parent's environment": ("return open(f'/proc/{os.getppid()}/environ').read()", HIDDEN),
-    "list the root": ("os.chdir('/')\nreturn os.listdir('.')", HIDDEN),
-    "list the home": (
-        "way = sys.base_prefix.split('/') + ['']\n"  # what is mounted may be there, nothing beside it
-        "return [n for n in os.listdir('/root') if n != way[2]] or os.listdir('/nowhere')",
-        HIDDEN,
-    ),
-    "list processes": ("return os.listdir('/proc')", HIDDEN),
-    "write a file": ("open('/tmp/evoprompt-pwn', 'w')", LOCKED),
-    "write shared memory": ("open('/dev/shm/evoprompt-pwn', 'w')", HIDDEN),
-    "write here": ("open('evoprompt-pwn', 'w')", LOCKED),
-    "write to a library": ("open(os.__file__, 'r+')", LOCKED),
-    "make a temporary file": ("import tempfile\ntempfile.NamedTemporaryFile()", f"{HIDDEN}|No usable temporary"),
-    "make a directory": ("os.mkdir('d')", DENIED),
-    "remove a file": ("os.remove(os.__file__)", DENIED),
-    "make a link": ("os.symlink('/etc/passwd', 'x')", DENIED),
-    "change a mode": ("os.chmod(os.__file__, 0o777)", DENIED),
-    "set times": ("os.utime(os.__file__)", DENIED),
-    "open a socket": ("import socket\nsocket.socket()", DENIED),
-    "open a unix socket": ("import socket\nsocket.socket(socket.AF_UNIX)", DENIED),
-    "connect a pair elsewhere": ("import socket\nsocket.socketpair()[0].connect('\\0x')", DENIED),
-    "send to an address": (
-        "import socket\nsocket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'x', '\\0x')",
-        DENIED,
-    ),
-    "send descriptors": ("import socket\nsocket.send_fds(socket.socketpair()[0], [b'x'], [0])", DENIED),
-    "resolve a name": ("import socket\nreturn socket.gethostbyname('example.org')", "gaierror|PermissionError|herror"),
-    "fork": ("return os.fork()", DENIED),
-    "fork in C": ("return libc.fork(), ctypes.get_errno()", r"\(-1, 1\)"),
-    "vfork in C": ("return libc.vfork(), ctypes.get_errno()", r"\(-1, 1\)"),
-    "posix_spawn": ("return os.posix_spawn('/bin/sh', ['sh'], {})", HIDDEN),
-    "run a program": ("os.execv('/bin/sh', ['sh'])", HIDDEN),
-    "subprocess": ("import subprocess\nsubprocess.run(['/bin/true'])", HIDDEN),
-    "shell": ("return os.system('exit 7')", "returned -1|returned 32512|returned 0x7f"),
-    "pool of processes": ("import multiprocessing as m\nm.Pool(1)", f"{HIDDEN}|ImportError"),
-    "kill the parent": ("os.kill(os.getppid(), 9)", DENIED),
-    "kill everyone": ("os.kill(-1, 9)", DENIED),
-    "kill by group": ("os.killpg(os.getppid(), 9)", DENIED),
-    "kill in C": ("return libc.kill(os.getppid(), 9), ctypes.get_errno()", r"\(-1, 1\)"),
-    "signal by owner": ("import fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", DENIED),
-    "choose the signal": ("import fcntl\nfcntl.fcntl(os.pipe()[0], 10, 9)", DENIED),
-    "ask for signals": ("import fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETFL, os.O_ASYNC)", DENIED),
-    "ask for signals by ioctl": ("import fcntl\nfcntl.ioctl(os.pipe()[0], 0x5452, b'1234')", "OSError"),
-    "push a key into the terminal": ("import fcntl\nfcntl.ioctl(0, 0x5412, b'x')", "OSError"),
-    "give itself time": (
-        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (9**9, 9**9))",
-        "ValueError|PermissionError",
-    ),
-    "limit the parent": ("import resource\nresource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))", DENIED),
-    "outlive the parent": ("return libc.prctl(1, 0, 0, 0, 0), ctypes.get_errno()", r"\(-1, 1\)"),
-    "be dumpable": ("return libc.prctl(4, 1, 0, 0, 0), ctypes.get_errno()", r"\(-1, 1\)"),
-    "be root": ("os.setuid(0)", DENIED),
-    "new session": ("os.setsid()", DENIED),
-    "be nicer to itself": ("os.nice(-5)", DENIED),
-    "fill memory": ("l = []\nwhile 1: l.append(bytearray(50 << 20))", "ran out of memory"),
-    "fill memory and swallow": (
-        "l = []\nwhile 1:\n  try: l.append(bytearray(1 << 24))\n  except MemoryError: pass",
-        "used more than 1 s",
-    ),
-    "fill shared memory": (
-        "import mmap\nl = []\nwhile 1:\n  l.append(mmap.mmap(-1, 1 << 26))\n  l[-1].write(bytes(1 << 26))",
-        "OSError|ran out of memory|SIGKILL|used more than",
-    ),
-    "many threads": (
-        "while 1: threading.Thread(target=threading.Event().wait, daemon=True).start()",
-        "RuntimeError|ran out of memory",
-    ),
-    "many descriptors": ("while 1: os.dup(0)", "OSError"),
-    "threads that burn": (
-        "for _ in range(4): threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\nwhile 1: pass",
-        "used more than 1 s",
-    ),
-    "swallow all": ("while 1:\n  try:\n    while 1: pass\n  except BaseException: pass", "used more than 1 s"),
-    "ignore signals": (
-        "import signal\nfor s in {*range(1, 65)} - {9, 19, 32, 33}: signal.signal(s, signal.SIG_IGN)\nwhile 1: pass",
-        "used more than 1 s",
-    ),
-    "abort": ("os.abort()", "was killed by SIGABRT"),
-    "kill itself": ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
-    "overflow the C stack": (
-        "sys.setrecursionlimit(10**9)\nclass A:\n  def __add__(s, o): return s + o\nreturn A() + 1",
-        "SIGSEGV|RecursionError|ran out of memory",
-    ),
-    "audit": ("def hook(*a): raise KeyError\nsys.addaudithook(hook)\nopen('/etc/passwd')", "KeyError|crashed|ended"),
-    "poison modules": ("sys.modules.clear()\nreturn __import__('os').getpid() and 5", "returned|raised"),
-    "poison builtins": ("import builtins\nbuiltins.__dict__.clear()\nreturn 4", "raised|ended|returned"),
-    "never ending iterator": ("return iter(int, 1)", "cannot be compared"),
-    "flood the output": ("while 1: os.write(3, b'V' * 65536)", "sent|closed|killed"),
-    "close everything": ("os.closerange(0, 64)\nwhile 1: pass", "closed its connection"),
-}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
