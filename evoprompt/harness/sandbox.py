@@ -12,6 +12,7 @@ Tiers, the best that works is taken:
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -35,6 +36,9 @@ TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "sec
 MAC_TIERS: Final = ("seatbelt (untested)",)
 _START_SECONDS = 60.0
 _STOP_SECONDS = 3.0
+WAITS: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds between tries while the machine has no descriptors, processes or memory left."""
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS}
 _NUMPY = re.compile(r"\bnumpy\b")
 
 _CANARY = """
@@ -114,12 +118,22 @@ class Sandbox:
             return self._tier
 
     def open(self, limits: Limits, *, numpy: bool = False) -> Process:
-        """Returns a new process.
+        """Returns a new process. Where the machine has none left (descriptors, memory), waits some seconds for one.
 
         Raises:
             SandboxError: None can be started.
         """
         _ = self.tier
+        for seconds in (*WAITS, 0.0):
+            try:
+                return self._opened(limits, numpy)
+            except SandboxError as e:
+                if not seconds or getattr(e.__cause__, "errno", None) not in _SCARCE:
+                    raise
+                time.sleep(seconds)
+        raise AssertionError
+
+    def _opened(self, limits: Limits, numpy: bool) -> Process:
         for _ in range(2):
             with self._lock:
                 zygote = self._pick(numpy)

@@ -28,7 +28,14 @@ from typing import Any, Protocol, TypeVar
 import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.lm15 import Request, Response
-from dspy.utils.exceptions import LMError, LMProviderError, LMRateLimitError, LMTimeoutError, is_retryable_lm_error
+from dspy.utils.exceptions import (
+    LMError,
+    LMProviderError,
+    LMRateLimitError,
+    LMTimeoutError,
+    LMUnexpectedError,
+    is_retryable_lm_error,
+)
 
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, nobody_there
@@ -173,9 +180,11 @@ class _Careful:
     """The engine of a model that is called with care."""
 
     def __init__(self, lm: dspy.LM, role: str, ledger: Ledger, pace: Pace, flights: _Flights) -> None:
-        self._lm = lm.copy(cache=False, num_retries=0)
-        self._retries: int = lm.num_retries
         self._remote = isinstance(lm.engine, str)
+        # Longer than we wait, so that a late reply can still come in.
+        patient = {"timeout": DEADLINE} if self._remote else {}
+        self._lm = lm.copy(cache=False, num_retries=0, **patient)
+        self._retries: int = lm.num_retries
         self._seeded = getattr(lm.engine, "takes_seed", False)
         self._timeout = lm.kwargs.get("timeout")
         self._role, self._ledger, self._pace, self._flights = role, ledger, pace, flights
@@ -211,7 +220,7 @@ class _Careful:
                 first = 1.0 if isinstance(e, LMRateLimitError) else 0.25
                 wait = e.retry_after or min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0)
                 late = time.monotonic() + wait - begun > DEADLINE
-                if not _worth_repeating(e) or tries >= self._tries_left(e) or late:
+                if not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late:
                     raise
                 self._pace.sleep(wait)
         raise AssertionError
@@ -298,10 +307,10 @@ class _Flights:
                     self._locks[key] = lock, users - 1
 
 
-def _worth_repeating(error: LMError) -> bool:
-    """Also a reply with status 200 that is no JSON: a proxy's page, or one that was cut."""
-    not_json = type(error) is LMProviderError and error.status == 200
-    return not_json or isinstance(error, EmptyReply) or is_retryable_lm_error(error)
+def _worth_repeating(error: LMError, remote: bool) -> bool:
+    """Also a reply with status 200 that is no JSON, or JSON of another shape: a proxy's page, or one that was cut."""
+    odd = (type(error) is LMProviderError and error.status == 200) or (remote and type(error) is LMUnexpectedError)
+    return odd or isinstance(error, EmptyReply) or is_retryable_lm_error(error)
 
 
 def _empty(response: Response) -> bool:

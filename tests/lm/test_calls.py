@@ -1,0 +1,297 @@
+"""Calls with care: kept before they are used, repeated, checked, paced."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.exceptions import LMAuthError, LMError, LMRateLimitError, LMServerError, LMTimeoutError
+
+from evoprompt import Program
+from evoprompt.errors import StorageError
+from evoprompt.lm import calls as module
+from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply, step
+from evoprompt.lm.pace import Pace
+from evoprompt.lm.resolve import explain_lm_error
+from evoprompt.runs import Journal
+from tests.models import fenced, scripted
+from tests.openai_server import OpenAIServer, Reply, completion
+
+CODE = fenced("def f(x):\n    return x")
+
+
+def asking(lm: dspy.LM, journal: Journal, **how: Any) -> Program:
+    return Calls(journal, **how).applied(Program(generator_lm=lm))
+
+
+def ask(program: Program, text: str = "p", sample: int = 0) -> str:
+    with step(sample):
+        return str(program(prompt=text, entry_point="f").code)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: None)
+
+
+def served(reply: Any, **settings: Any) -> tuple[OpenAIServer, dspy.LM]:
+    server = OpenAIServer(reply)
+    how = {"num_retries": 8, "timeout": 20, "temperature": 0.0} | settings
+    return server, dspy.LM("openai/x", api_base=server.base, api_key="k", **how)
+
+
+def test_an_answer_is_kept_before_it_is_used_and_asked_for_once() -> None:
+    lm, engine = scripted(CODE)
+    with Journal() as journal:
+        first = ask(asking(lm, journal))
+        assert journal.spent()["generator"].calls == 1
+        assert ask(asking(lm, journal)) == first
+        assert len(engine.seen) == 1
+        assert journal.spent()["generator"].input_tokens == 1
+
+
+def test_what_cannot_be_kept_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, _ = scripted(CODE)
+    with Journal() as journal:
+        program = asking(lm, journal)
+        monkeypatch.setattr(journal, "_write", lambda *_: (_ for _ in ()).throw(StorageError("the disk is full")))
+        with pytest.raises(LMError) as failed:
+            ask(program)
+        assert isinstance(explain_lm_error(failed.value), StorageError)
+
+
+def test_samples_have_answers_of_their_own_and_a_step_that_asks_twice_too() -> None:
+    lm, engine = scripted(CODE)
+    with Journal() as journal:
+        program = asking(lm.copy(temperature=1.0), journal)
+        for _ in range(2):
+            for sample in range(3):
+                ask(program, sample=sample)
+        assert len(engine.seen) == 3
+        with step():
+            for _ in range(2):
+                program(prompt="q", entry_point="f")
+        assert len(engine.seen) == 5
+        with step():
+            for _ in range(2):
+                program(prompt="q", entry_point="f")
+        assert len(engine.seen) == 5
+
+
+def test_the_same_request_at_the_same_time_is_made_once() -> None:
+    go = threading.Event()
+
+    def slow(text: str) -> str:
+        go.wait(10)
+        return CODE
+
+    lm, engine = scripted(slow)
+    with Journal() as journal:
+        program = asking(lm, journal)
+        threads = [threading.Thread(target=ask, args=(program,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        go.set()
+        for thread in threads:
+            thread.join()
+        assert len(engine.seen) == 1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.01"}),
+        Reply(500, {"error": {"message": "oh"}}),
+        Reply(503, {"error": {"message": "oh"}}),
+        "",
+        Reply(200, completion("", {"model": "x"}) | {"choices": []}),
+        Reply(200, "<html>Bad gateway</html>"),
+    ],
+)
+def test_what_may_pass_is_repeated(fault: str | Reply) -> None:
+    server, lm = served(lambda body, n: fault if n in (0, 1, 3) else CODE)
+    with server, Journal() as journal:
+        program = asking(lm, journal)
+        assert "def f" in ask(program)
+        assert "def f" in ask(program, "another")
+        assert len(server.seen) == 5
+        assert journal.spent()["generator"].retries == 3
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"),
+    [
+        ("", EmptyReply, "empty_reply"),
+        (Reply(429, {"error": {"message": "m"}}), LMRateLimitError, "rate_limit"),
+        (Reply(500, {"error": {"message": "m"}}), LMServerError, "server"),
+    ],
+)
+def test_in_the_end_a_failure_is_told_by_its_kind(fault: str | Reply, kind: type[LMError], code: str) -> None:
+    server, lm = served(lambda *_: fault, num_retries=2)
+    with server, Journal() as journal:
+        with pytest.raises(kind) as failed:
+            ask(asking(lm, journal))
+        assert (failed.value.code, len(server.seen)) == (code, 3)
+        assert journal.counts()["answers"] == 0
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("status", "kind"), [(401, LMAuthError), (404, LMError), (400, LMError)])
+def test_what_will_not_pass_is_not_repeated(status: int, kind: type[LMError]) -> None:
+    server, lm = served(lambda *_: Reply(status, {"error": {"message": "no"}}))
+    with server, Journal() as journal, pytest.raises(kind):
+        ask(asking(lm, journal))
+    assert len(server.seen) == 1
+
+
+def ending(text: str, reason: str) -> Reply:
+    body = completion(text, {"model": "x"})
+    body["choices"][0]["finish_reason"] = reason
+    return Reply(200, body)
+
+
+def test_a_reply_that_was_cut_off_is_no_answer_unless_its_code_is_whole() -> None:
+    replies = ["I will first consider", "```python\ndef f(x):\n    ret", "```python\ndef f(x):\n    return x\n```\nIt"]
+    server, lm = served(lambda body, n: ending(replies[n], "length"))
+    with server, Journal() as journal:
+        program = asking(lm, journal)
+        for text in ("a", "b"):
+            for _ in range(2):  # the second time from the journal: it was paid for
+                with pytest.raises(CutOffReply, match="max_tokens"):
+                    ask(program, text)
+        assert ask(program, "c") == "def f(x):\n    return x"
+        assert len(server.seen) == journal.counts()["answers"] == 3
+
+
+def test_advice_that_was_cut_off_is_taken() -> None:
+    server, lm = served(lambda *_: ending("[[ ## new_instruction ## ]]\nBe kind", "length"))
+    with server, Journal() as journal:
+        program = Calls(journal).applied(Program(generator_lm=lm, optimizer_lm=lm))
+        assert program.propose(current_instruction="x", failures=[], attempts=[]) == "Be kind"
+
+
+def test_a_reply_that_a_filter_took_is_a_kind_of_its_own() -> None:
+    server, lm = served(lambda *_: ending("", "content_filter"))
+    with server, Journal() as journal, pytest.raises(FilteredReply):
+        ask(asking(lm, journal))
+    assert len(server.seen) == 1
+
+
+def test_a_late_reply_is_repeated_and_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = threading.Event()
+
+    def reply(body: Any, n: int) -> str:
+        if n == 0:
+            late.wait(10)
+        return CODE
+
+    server, lm = served(reply, timeout=0.2, num_retries=0)
+    with server, Journal() as journal:
+        program = asking(lm, journal)
+        with pytest.raises(LMTimeoutError, match=r"no whole answer within 0\.2 s"):
+            ask(program)
+        late.set()
+        until = time.monotonic() + 10
+        while not journal.counts()["answers"] and time.monotonic() < until:
+            time.sleep(0.01)
+        assert "def f" in ask(program)
+        assert len(server.seen) == 1
+
+
+def test_a_seed_of_its_own_makes_the_samples_of_a_simulated_model_the_same_in_another_process() -> None:
+    from evoprompt import load_dataset, resolve_lm
+    from evoprompt.lm import LMSettings
+
+    task = load_dataset("starter")[0]
+
+    def codes(samples: list[int]) -> list[str]:
+        lm = resolve_lm("simulated", LMSettings(temperature=1.0))
+        with Journal() as journal:
+            program = asking(lm, journal)
+            return [ask(program, task.prompt, sample) for sample in samples]
+
+    forwards, backwards = codes([0, 1, 2, 3]), codes([3, 2, 1, 0])
+    assert forwards == backwards[::-1]
+
+
+def test_a_wrong_key_costs_one_request_however_many_are_waiting() -> None:
+    server, lm = served(lambda *_: Reply(401, {"error": {"message": "no"}}))
+    with server, Journal() as journal:
+        calls = Calls(journal, most=8)
+        program = calls.applied(Program(generator_lm=lm))
+        failed: list[BaseException] = []
+
+        def one(number: int) -> None:
+            try:
+                ask(program, str(number))
+            except LMError as e:
+                failed.append(e)
+                calls.stop()  # as the runner does
+
+        threads = [threading.Thread(target=one, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(failed) == 8 and len(server.seen) == 1
+
+
+def test_the_pace_opens_with_the_first_answer_and_halves_under_load() -> None:
+    pace = Pace(8)
+    assert pace.limit == 1
+    pace.leave(pace.enter(), answered=True, overloaded=False)
+    assert pace.limit == 8 and pace.proven
+    began = [pace.enter() for _ in range(8)]
+    for when in began:  # one overload, however many it met
+        pace.leave(when, answered=False, overloaded=True)
+    assert pace.limit == 4
+    rounds = 0
+    while pace.limit < 8:
+        for when in [pace.enter() for _ in range(pace.limit)]:
+            pace.leave(when, answered=True, overloaded=False)
+        rounds += 1
+    assert rounds <= 5
+
+
+def test_a_server_that_wants_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("evoprompt.lm.pace.time.monotonic", lambda: now[0])
+    pace = Pace(2)
+    waited: list[float | None] = []
+    monkeypatch.setattr(pace._change, "wait", lambda seconds: (waited.append(seconds), now.__setitem__(0, 2000.0)))
+    pace.leave(pace.enter(), answered=False, overloaded=True, retry_after=30.0)
+    pace.enter()
+    assert waited == [30.0]
+
+
+def test_a_stopped_run_begins_no_call_and_waits_for_nothing() -> None:
+    pace = Pace(1)
+    pace.stop()
+    pace.sleep(3600)
+    with pytest.raises(LMError, match="is being stopped"):
+        pace.enter()
+
+
+def test_a_server_that_is_not_there_is_not_looked_for_long() -> None:
+    lm = dspy.LM("openai/x", api_base="http://127.0.0.1:9/v1", api_key="k", num_retries=8)
+    with Journal() as journal, pytest.raises(LMError) as failed:
+        ask(asking(lm, journal))
+    assert "can't be reached" in str(explain_lm_error(failed.value))
+
+
+def test_programs_keep_their_models_and_settings() -> None:
+    lm, _ = scripted(CODE)
+    program = Program(generator_lm=lm)
+    with Journal() as journal:
+        careful = Calls(journal).applied(program)
+        assert program.generator.lm is lm
+        assert careful.generator.lm.model == lm.model
+        assert Calls(journal).applied(careful).generator.lm.engine is careful.generator.lm.engine
+        described = module.describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
+        assert "secret" not in repr(described) and "http" not in repr(described)
+        assert described["models"]["generator"]["model"] == "openai/x"
