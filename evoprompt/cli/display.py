@@ -82,6 +82,8 @@ class Display:
                 f"{self.mark}training on {event.train_tasks} tasks in {event.batches} batches, "
                 f"dev set {event.dev_tasks} tasks"
             )
+            if event.answers:
+                self.say(f"going on where it was stopped: {event.answers} answers and {event.steps} steps are known")
         elif isinstance(event, record.Working):
             self.begin(event.what, event.total)
         elif isinstance(event, record.RolloutDone):
