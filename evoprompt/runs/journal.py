@@ -28,6 +28,19 @@ CREATE TABLE answers (
     key TEXT PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, response TEXT NOT NULL,
     input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL NOT NULL, retries INTEGER NOT NULL
 );
+CREATE TABLE spent (
+    role TEXT PRIMARY KEY, calls INTEGER, retries INTEGER, input_tokens INTEGER, output_tokens INTEGER,
+    cost REAL, unpriced INTEGER, seconds REAL
+) WITHOUT ROWID;
+CREATE TRIGGER spend AFTER INSERT ON answers BEGIN
+    INSERT INTO spent VALUES (
+        new.role, 1, new.retries, ifnull(new.input_tokens, 0), ifnull(new.output_tokens, 0),
+        ifnull(new.cost, 0), new.cost IS NULL, new.seconds
+    ) ON CONFLICT DO UPDATE SET
+        calls = calls + 1, retries = retries + excluded.retries, input_tokens = input_tokens + excluded.input_tokens,
+        output_tokens = output_tokens + excluded.output_tokens, cost = cost + excluded.cost,
+        unpriced = unpriced + excluded.unpriced, seconds = seconds + excluded.seconds;
+END;
 CREATE TABLE rollouts (
     candidate TEXT NOT NULL, task TEXT NOT NULL, sample INTEGER NOT NULL, measured INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (candidate, task, sample)
@@ -160,12 +173,9 @@ class Journal:
 
     def spent(self) -> dict[str, Spent]:
         """What was spent, by role."""
-        sums = (
-            "count(*), sum(retries), sum(input_tokens), sum(output_tokens), sum(cost), sum(cost IS NULL), sum(seconds)"
-        )
         with self._guard():
-            rows = self._db.execute(f"SELECT role, {sums} FROM answers GROUP BY role ORDER BY role").fetchall()
-        return {role: Spent(*(value or 0 for value in row)) for role, *row in rows}
+            rows = self._db.execute("SELECT * FROM spent ORDER BY role").fetchall()
+        return {role: Spent(*row) for role, *row in rows}
 
     def counts(self) -> dict[str, int]:
         """Number of rows by table."""
@@ -211,7 +221,7 @@ class Journal:
 
     def _change(self, sql: str, version: int) -> None:
         """In one transaction: a kill leaves the old tables or the new ones."""
-        self._db.executescript(f"BEGIN; {sql}; PRAGMA user_version = {version}; COMMIT")
+        self._db.executescript(f"BEGIN; {sql} PRAGMA user_version = {version}; COMMIT")
 
     def _one(self, sql: str, *values: object) -> str | None:
         row = self._row(sql, *values)
