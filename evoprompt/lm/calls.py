@@ -38,7 +38,7 @@ from dspy.utils.exceptions import (
 )
 
 from evoprompt.lm.pace import Pace
-from evoprompt.lm.resolve import TIMEOUT, nobody_there
+from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
 
 Module = TypeVar("Module", bound=dspy.Module)
 
@@ -241,6 +241,8 @@ class _Careful:
             overloaded = isinstance(e, LMRateLimitError | LMTimeoutError)
             answered = isinstance(e, EmptyReply)
             retry_after = min(e.retry_after or 0.0, DEADLINE) if isinstance(e, LMRateLimitError) else 0.0
+            if not _worth_repeating(e, self._remote) and explain_lm_error(e) is not None:
+                self._pace.stop(e)  # before the place is free: a wrong key is not tried by the next in line
             raise
         finally:
             self._pace.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
