@@ -94,7 +94,7 @@ def train(
     if fork is not None:
         run_dir, lock = _forked(run_dir, lock, _run_dir(root_dir, experiment_name, fork))
     tests: dict[str, Evaluation] = {}
-    with Display(simulated=models.simulated) as display, metric.harness, _opened(run_dir, lock) as run:
+    with _opened(run_dir, lock) as run, Display(simulated=models.simulated) as display, metric.harness:
         _begin(run, options, data, models.simulated)
         warn_if_unknown(display.say, models, data.values())
         optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from dspy.utils.exceptions import LMError, LMTransportError
+from dspy.utils.exceptions import LMError
+
+from evoprompt.errors import ModelError
 
 FULL_AFTER = 16
 """Rounds of good calls from one call at a time to the most: about as many seconds at a second a call."""
@@ -33,7 +35,7 @@ class Pace:
         self._running = 0
         self._halved = 0.0
         self._not_before = 0.0
-        self._over: LMError | None = None
+        self._over: Exception | None = None
         self._change = threading.Condition()
 
     @property
@@ -45,7 +47,8 @@ class Pace:
         """Waits for a place, and returns the time at which the call began.
 
         Raises:
-            LMError: The run is being stopped, or the provider has refused us.
+            LMError: The provider has refused us.
+            ModelError: The run is being stopped.
         """
         with self._change:
             while self._over is None:
@@ -88,5 +91,5 @@ class Pace:
     def stop(self, why: LMError | None = None) -> None:
         """Begin no further call: whoever waits for one gets this error."""
         with self._change:
-            self._over = self._over or why or LMTransportError("the run is being stopped")
+            self._over = self._over or why or ModelError("the run is being stopped")
             self._change.notify_all()
