@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve.record import BatchRecord, Event
     from evoprompt.rollout import Rollout
+    from evoprompt.runs import Spent
 
 
 class Display:
@@ -129,6 +130,16 @@ class _Warnings(logging.Handler):
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
     """`SIMULATED test, start   45.8 % [27.9, 64.9], 24 tasks`."""
     return f"{mark}{name:<24} {evaluation}"
+
+
+def spent_line(spent: Mapping[str, Spent]) -> str:
+    """`108 calls (debugger 9, generator 96, optimizer 3), 4 repeated, 52,100 + 9,300 tokens, $0.0134`."""
+    roles = ", ".join(f"{role} {s.calls}" for role, s in spent.items())
+    calls, retries, unpriced = (sum(getattr(s, n) for s in spent.values()) for n in ("calls", "retries", "unpriced"))
+    tokens = " + ".join(f"{sum(getattr(s, n) for s in spent.values()):,}" for n in ("input_tokens", "output_tokens"))
+    cost = f", ${sum(s.cost for s in spent.values()):.4f}" if unpriced < calls else ""
+    unknown = f" ({unpriced} calls without a known price)" if cost and unpriced else ""
+    return f"{calls} calls ({roles}), {retries} repeated, {tokens} tokens{cost}{unknown}"
 
 
 def prompt_diff(before: str, after: str) -> Text:

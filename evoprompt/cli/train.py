@@ -94,16 +94,17 @@ def train(
     if fork is not None:
         run_dir, lock = _forked(run_dir, lock, _run_dir(root_dir, experiment_name, fork))
     tests: dict[str, Evaluation] = {}
-    with _opened(run_dir, lock) as run, Display(simulated=models.simulated) as display, metric.harness:
-        _begin(run, options, data, models.simulated)
-        warn_if_unknown(display.say, models, data.values())
-        optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
-        dev = [] if skip_evaluations else list(data.get("dev", ()))
-        if not dev:
-            display.say("no evaluation on dev tasks: the last accepted prompt is the result")
-        evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
-        if "test" in data and not skip_evaluations:
-            tests = _test(run, display, program, evolved, data["test"], metric, num_threads)
+    with _opened(run_dir, lock) as run:
+        with Display(simulated=models.simulated) as display, metric.harness:
+            _begin(run, options, data, models.simulated)
+            warn_if_unknown(display.say, models, data.values())
+            optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
+            dev = [] if skip_evaluations else list(data.get("dev", ()))
+            if not dev:
+                display.say("no evaluation on dev tasks: the last accepted prompt is the result")
+            evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
+            if "test" in data and not skip_evaluations:
+                tests = _test(run, display, program, evolved, data["test"], metric, num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 
@@ -137,7 +138,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from rich.console import Console
 
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import prompt_diff, score_line
+    from evoprompt.cli.display import prompt_diff, score_line, spent_line
 
     before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
     if before == after:
@@ -146,6 +147,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
         Console(highlight=False).print(prompt_diff(before, after))
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
+    typer.echo(f"{mark}{spent_line(run.journal.spent())}")
     typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
     typer.echo(f"{mark}program:     {run.tree.program}")
 
