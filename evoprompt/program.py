@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness, Report
 from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
+from evoprompt.lm.calls import ABOUT_THE_REQUEST, measuring
 from evoprompt.lm.extract import code_text, extract_code, scrub
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import failures_of
@@ -117,9 +118,15 @@ class Program(dspy.Module):
         return code
 
     def _fixed(self, prompt: str, entry_point: str, code: str, report: Report) -> str:
-        diagnosis = ask(
-            lambda: self.debug(prompt=prompt, code=code, failures=failures_of(report), fix=True), "debugger"
-        )
+        try:
+            diagnosis = ask(
+                lambda: self.debug(prompt=prompt, code=code, failures=failures_of(report), fix=True), "debugger"
+            )
+        except LMError as e:
+            if measuring():  # code that was not repaired for an outage says nothing about the program
+                raise
+            logger.warning("debugger: no answer from the model: %s", one_line(e))
+            return ""
         return extract_code(diagnosis.fixed_code, entry_point) if diagnosis is not None else ""
 
     def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
@@ -167,7 +174,7 @@ class Program(dspy.Module):
 
 
 def ask(call: Callable[[], Answer], who: str) -> Answer | None:
-    """The answer, or None where this one call failed; a failure of every later call is raised.
+    """The answer, or None where the model has none to this request.
 
     Args:
         call: Asks the model.
@@ -175,6 +182,7 @@ def ask(call: Callable[[], Answer], who: str) -> Answer | None:
 
     Raises:
         ModelError: The model refuses us.
+        LMError: It could not be asked, so nobody knows what it would have said.
     """
     try:
         return call()
@@ -184,6 +192,8 @@ def ask(call: Callable[[], Answer], who: str) -> Answer | None:
         fatal = explain_lm_error(e)
         if fatal is not None:
             raise fatal from e
+        if e.code not in ABOUT_THE_REQUEST:
+            raise
         logger.warning("%s: no answer from the model: %s", who, one_line(e))
     return None
 

@@ -150,6 +150,9 @@ class Runner:
         }
         try:
             code = self._generate(job)
+        except SandboxError as e:  # the student's own tests of its code
+            logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
+            return Rollout(**identity, status="sandbox_error", fault="sandbox", error=str(e))
         except LMError as e:
             fatal = explain_lm_error(e)
             if fatal is not None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from pathlib import Path
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from evoprompt import CodeMetric, Program
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, ModelError
+from evoprompt.errors import DataError, ModelError, SandboxError
 from evoprompt.evaluate import estimate, evaluate, pass_at_k, read_samples, summarize, wilson
 from evoprompt.harness import Harness
 from evoprompt.rollout import Rollout
+from evoprompt.tasks import Task
 from tests.models import asked_for, fenced, scripted
 from tests.world import data, reply, solution, task
 
@@ -149,3 +151,37 @@ def test_no_file_of_samples_raises_anything_but_a_data_error(lines: list[bytes])
         path.write_bytes(b"\n".join(lines))
         with pytest.raises(DataError):
             read_samples(path, data(1))
+
+
+def _with_example(number: int) -> Task:
+    plain = task(number)
+    return task(number, prompt=f"{plain.prompt}\nassert top_{number}([]) == 0")
+
+
+@pytest.mark.parametrize("down", ["debugger", "sandbox"])
+def test_code_that_was_not_repaired_for_an_outage_is_not_judged(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, down: str
+) -> None:
+    def answer(text: str) -> str:
+        number = int(text.split("to add ")[-1].split()[0])
+        if asked_for(text) == "code":
+            return fenced(solution(number, careful=False))
+        if down == "debugger" and number == 1:
+            raise TimeoutError("down")
+        fixed = {"failure_class": "edge_case", "root_cause": "r", "rule": "R.", "fixed_code": solution(number, True)}
+        return f"[[ ## diagnosis ## ]]\n{json.dumps(fixed)}\n[[ ## completed ## ]]"
+
+    tasks = [_with_example(n) for n in range(1, 5)]
+    check = harness.check_asserts
+
+    def failing(code: str, name: str, examples: list[str]) -> object:
+        if down == "sandbox" and name == "top_1":
+            raise SandboxError("the sandbox died")
+        return check(code, name, examples)
+
+    monkeypatch.setattr(harness, "check_asserts", failing)
+    lm, _ = scripted(answer)
+    with dspy.context(lm=lm):
+        found = evaluate(Program(max_repairs=2, harness=harness), tasks, CodeMetric(tasks, harness=harness))
+    lost = "lm_error" if down == "debugger" else "sandbox_error"
+    assert (found.score, found.statuses) == (100.0, {lost: 1, "passed": 3})

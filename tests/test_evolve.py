@@ -17,6 +17,7 @@ from evoprompt.evolve.record import BatchDone, DevDone, Event, Started
 from evoprompt.evolve.refine import batches
 from evoprompt.evolve.triage import cluster
 from evoprompt.harness import Harness
+from evoprompt.lm.calls import CutOffReply
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from signatures import Diagnosis, GenerateCode
@@ -275,7 +276,7 @@ def test_clusters_lose_no_diagnosis(rules: list[str]) -> None:
 def test_a_proposal_that_was_hardly_measured_is_not_accepted(harness: Harness) -> None:
     def flaky(text: str) -> str:
         if asked_for(text) == "code" and RULE in text:
-            raise TimeoutError("no answer")
+            raise CutOffReply("it never ends")
         return reply(text)
 
     lm, _ = scripted(flaky)

@@ -7,7 +7,10 @@ import logging
 import random
 from collections.abc import Sequence
 
+from dspy.utils.exceptions import LMError
+
 from evoprompt.candidate import Candidate
+from evoprompt.errors import ModelError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
@@ -27,6 +30,8 @@ from evoprompt.evolve.record import (
     Working,
 )
 from evoprompt.evolve.triage import cluster, triage
+from evoprompt.lm.calls import ABOUT_THE_REQUEST
+from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of
 from evoprompt.program import Program, ask
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
@@ -124,6 +129,8 @@ class Refine:
             return record.model_copy(update={"reason": reason, "entry": entry})
         child = record.parent.child(proposal)
         rollouts = self._roll("proposed prompt", child, tasks)
+        # What a proposal does to its own replies is no outage: such a one is rejected below.
+        require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
         comparison = compare(record.rollouts, rollouts)
         accepted, reason = accepts(comparison, self._options.accept)
         if comparison.paired_tasks < (1 - self._options.max_unmeasured) * len(tasks):
@@ -156,19 +163,29 @@ class Refine:
 
     def _diagnose(self, failed: list[Rollout], tasks: dict[str, Task]) -> tuple[Diagnosed, ...]:
         found = self._runner.map(lambda r: self._one_diagnosis(r, tasks[r.task_id]), failed)
-        return tuple(d for d in found if d is not None)
+        lost = [d for d in found if isinstance(d, LMError)]
+        if len(lost) > self._options.max_unmeasured * len(failed):
+            raise ModelError(
+                f"the debugger could not be asked about {len(lost)} of {len(failed)} failures; the last: "
+                f"{one_line(lost[-1])}"
+            )
+        return tuple(d for d in found if isinstance(d, Diagnosed))
 
-    def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | None:
+    def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
         certain = triage(rollout)
         if certain is not None:
             return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain)
         if rollout.report is None:
             return None
         failures = failures_of(rollout.report, task.prompt)
-        diagnosis: Diagnosis | None = ask(
-            lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
-            f"debugger, task {task.task_id}",
-        )
+        try:
+            diagnosis: Diagnosis | None = ask(
+                lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
+                f"debugger, task {task.task_id}",
+            )
+        except LMError as e:
+            logger.warning("debugger, task %s: no answer from the model: %s", task.task_id, one_line(e))
+            return e
         if diagnosis is None:
             return None
         return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
@@ -184,12 +201,19 @@ class Refine:
             for e in self.history.entries[-MAX_ATTEMPTS:]
             if e.parent is not None
         ]
-        proposal = ask(
-            lambda: self._roles.propose(
-                current_instruction=parent.instruction, failures=list(groups), attempts=attempts
-            ),
-            "optimizer",
-        )
+
+        def call(_: None) -> str | None:
+            return ask(
+                lambda: self._roles.propose(
+                    current_instruction=parent.instruction, failures=list(groups), attempts=attempts
+                ),
+                "optimizer",
+            )
+
+        try:
+            (proposal,) = self._runner.map(call, [None])  # not in this thread: Ctrl-C would lose what it pays for
+        except LMError as e:
+            raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
         return proposal or ""
 
     def _evaluate(self, dev: Sequence[Task], epoch: int, batch: int) -> None:

@@ -72,6 +72,10 @@ class Ledger(Protocol):
         """Keep an answer for good."""
 
 
+ABOUT_THE_REQUEST = frozenset({"cut_off", "filtered", "empty_reply", "context_window_exceeded", "invalid_request"})
+"""Codes of failures that the same request would meet again. All others tell nothing about what the model can do."""
+
+
 class EmptyReply(LMProviderError):
     """The reply holds no text. Worth another try."""
 
@@ -112,6 +116,11 @@ def step(sample: int = 0) -> Iterator[None]:
         yield
     finally:
         _step.reset(token)
+
+
+def measuring() -> bool:
+    """Whether what is done here will be judged."""
+    return _step.get() is not None
 
 
 class Calls:
@@ -206,7 +215,7 @@ class _Careful:
         with self._flights.of(key):
             kept = self._ledger.answer(key)
             response = self._ask(request, key) if kept is None else response_from_dict(json.loads(kept))
-        return _usable(response, strict=_step.get() is not None)
+        return _usable(response, strict=measuring())
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
         return self
