@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -14,8 +16,10 @@ import pytest
 
 from evoprompt import CodeMetric, EvoPrompt, Program
 from evoprompt.errors import ModelError
+from evoprompt.evolve.export import export
+from evoprompt.evolve.record import DevDone, Event
 from evoprompt.harness import Harness
-from evoprompt.runs import Journal
+from evoprompt.runs import Journal, Run
 from tests.models import asked_for, scripted
 from tests.openai_server import OpenAIServer
 from tests.world import RULE, data, reply
@@ -73,3 +77,58 @@ def test_an_interrupt_while_the_optimizer_answers_loses_no_answer(harness: Harne
         with Journal(tmp_path / "run/journal.sqlite") as journal:
             assert journal.spent()["optimizer"].calls == 1
             assert journal.counts()["answers"] == len(server.seen)
+
+
+@pytest.mark.parametrize("written", ["identity", "program", "seed", "tasks"])
+def test_a_run_that_was_killed_while_it_began_goes_on(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    keep = Journal.keep_meta
+
+    def dying(journal: Journal, name: str, value: str) -> None:
+        keep(journal, name, value)
+        if name == written:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "keep_meta", dying)
+        compiled(harness, scripted(reply)[0], tmp_path / "run")
+    resumed = compiled(harness, scripted(reply)[0], tmp_path / "run")
+    assert resumed.detailed_results == compiled(harness, scripted(reply)[0], None).detailed_results
+
+
+def test_a_resume_that_fails_leaves_the_best_so_far(harness: Harness, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, DevDone) and event.epoch:
+            raise KeyboardInterrupt
+
+    def refused(text: str) -> str:
+        raise ModelError("the key was withdrawn")
+
+    lm, _ = scripted(reply)
+    with pytest.raises(KeyboardInterrupt):
+        compiled(harness, lm, tmp_path, stop, eval_interval=1)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="withdrawn"):
+            compiled(harness, scripted(refused)[0], tmp_path, eval_interval=1)
+        assert RULE in (tmp_path / "training/final_prompt.txt").read_text()
+        assert RULE in (tmp_path / "program.json").read_text()
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        assert (summary["status"], summary["batches_done"], summary["best_dev_score"]) == ("paused", 1, 100.0)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    found = {p.relative_to(root): p for p in root.rglob("*") if p.is_file()}
+    return {str(name): path.read_bytes() for name, path in found.items() if name.suffix in (".json", ".txt")}
+
+
+def test_deleted_results_come_back_from_the_journal_byte_for_byte(harness: Harness, tmp_path: Path) -> None:
+    compiled(harness, scripted(reply)[0], tmp_path, epochs=2, eval_interval=1)
+    before = files(tmp_path)
+    for name in ("training", "dev_evaluation"):
+        shutil.rmtree(tmp_path / name)
+    for name in ("program.json", "summary.json"):
+        (tmp_path / name).unlink()
+    with Run(tmp_path) as run:
+        export(run)
+    assert files(tmp_path) == before

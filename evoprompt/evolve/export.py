@@ -21,6 +21,7 @@ from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
     BatchRestored,
+    CaughtUp,
     DevDone,
     DevRestored,
     Event,
@@ -75,7 +76,10 @@ def export(run: Run) -> None:
     if seed is None:
         raise DataError(f"{str(run.root)!r}: no search was begun in this run")
     if config is not None:
-        run.tree.json("config.json", json.loads(config))
+        begun = json.loads(config)
+        run.tree.json("config.json", begun)
+        run.tree.summary(simulated=begun["simulated"])
+    run.tree.summary(status="running", error=None, **json.loads(run.journal.meta("sizes") or "{}"))
     history = History(Candidate.model_validate_json(seed))
     write = TreeWriter(run.tree, run.journal, anew=True)
     tests: dict[str, float | None] = {}
@@ -141,8 +145,11 @@ class TreeWriter:
         if not self._anew:
             self._note(event)
         if isinstance(event, Started):
-            self._tree.summary(status="running", train_tasks=event.train_tasks, dev_tasks=event.dev_tasks)
-            self._write_best(event.seed)
+            sizes = {"train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
+            self._journal.keep_meta("sizes", json.dumps(sizes))
+            self._tree.summary(status="running", error=None, **sizes)
+            if not event.steps:
+                self._write_best(event.seed)
         elif isinstance(event, BatchDone):
             self._batch(event.record)
         elif isinstance(event, DevDone):
@@ -154,7 +161,7 @@ class TreeWriter:
             after = self._rollouts(record.child, record.tasks) if record.child else ()
             before = self._rollouts(record.parent, record.tasks)
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after}))
-        if isinstance(event, BatchDone | DevDone | Finished):
+        if isinstance(event, BatchDone | DevDone | CaughtUp | Finished):
             self._state(event.results)
 
     def restored(self, name: str, event: DevRestored) -> None:

@@ -194,13 +194,20 @@ class DevRestored:
 
 
 @dataclass(frozen=True)
+class CaughtUp:
+    """All that earlier processes did has been restored; the next step is a new one."""
+
+    results: Results
+
+
+@dataclass(frozen=True)
 class Finished:
     """The search is over."""
 
     results: Results
 
 
-Event = Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | Finished
+Event = Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | CaughtUp | Finished
 
 
 class Listener(Protocol):

@@ -19,6 +19,7 @@ from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
     BatchRestored,
+    CaughtUp,
     DevDone,
     DevRestored,
     Diagnosed,
@@ -62,6 +63,7 @@ class Refine:
         self._roles, self._runner, self._options, self._tell = roles, runner, options, listener
         self._journal = runner.journal
         self._where = ""
+        self._behind = False
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         """Search until the epochs are over.
@@ -72,6 +74,7 @@ class Refine:
         """
         plan = batches(len(train), self._options)
         known = self._journal.counts()
+        self._behind = bool(known["steps"])
         self._tell(
             Started(self._options, self.history.seed, len(train), len(dev), len(plan), known["steps"], known["answers"])
         )
@@ -90,6 +93,7 @@ class Refine:
             self.history.batch(record)
             self._tell(BatchRestored(record))
             return
+        self._catch_up()
         self._where = f"epoch {epoch} batch {batch}: "
         rollouts = self._roll("current prompt", self.history.current, tasks)
         require_measured(rollouts, self._options.max_unmeasured)
@@ -227,6 +231,7 @@ class Refine:
             self.history.dev(candidate, event.evaluation, scores)
             self._tell(event)
             return
+        self._catch_up()
         rollouts = self._roll("dev set", candidate, dev)
         require_measured(rollouts, self._options.max_unmeasured)
         if not all(r.measured for r in rollouts):
@@ -238,6 +243,12 @@ class Refine:
         self.history.dev(candidate, evaluation, scores)
         logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
         self._tell(DevDone(*where, self.history.results()))
+
+    def _catch_up(self) -> None:
+        """Tell how far earlier processes came, before this one may fail."""
+        if self._behind:
+            self._behind = False
+            self._tell(CaughtUp(self.history.results()))
 
     def _roll(self, what: str, candidate: Candidate, tasks: Sequence[Task]) -> tuple[Rollout, ...]:
         self._tell(Working(f"{self._where}{what}", len(tasks)))

@@ -113,7 +113,7 @@ class EvoPrompt(Teleprompter):
             run = self._open(stack)
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, train, dev))
-            if journal.meta("seed") is None:
+            if journal.meta("tasks") is None:  # what `prepare` keeps last: it may have been killed before
                 prepare(journal, student, self.metric.tasks.values())
             tell = self._listeners(run, stack)
             runner = Runner(student, self.metric, journal=journal, num_threads=self.options.num_threads)

@@ -38,7 +38,7 @@ class ResultsTree:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._summary: dict[str, Any] = {}
+        self._summary = self._earlier()
 
     @property
     def final_prompt(self) -> Path:
@@ -65,6 +65,14 @@ class ResultsTree:
         """Change fields of `summary.json`, which tells at a glance what became of the run."""
         self._summary |= changes
         self.json("summary.json", self._summary)
+
+    def _earlier(self) -> dict[str, Any]:
+        """The summary of an earlier process, of which a new one may not get as far."""
+        try:
+            found = jsonlib.loads((self.root / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def text(self, name: str, text: str) -> Path:
         """Write one text file, ending in a newline."""
