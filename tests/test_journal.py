@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -132,3 +134,27 @@ def test_deleted_results_come_back_from_the_journal_byte_for_byte(harness: Harne
     with Run(tmp_path) as run:
         export(run)
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signals) -> None:
+    asked, answered = threading.Event(), 0
+
+    def answer(body: dict[str, Any], n: int) -> str:
+        nonlocal answered
+        if n:
+            asked.set()
+            time.sleep(1)
+        answered += 1
+        return "def f(): pass"
+
+    with OpenAIServer(answer) as server:
+        call = [sys.executable, "-m", "evoprompt", "evaluate", "--dataset", "starter", "--model", "openai/x"]
+        call += ["--api_base", server.base, "--output", str(tmp_path / "out.json"), "--num_threads", "3"]
+        with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
+            assert asked.wait(60)
+            process.send_signal(sent)
+            _, told = process.communicate(timeout=60)
+        assert (process.returncode, "interrupted" in told) == (130, True)
+        with Journal(tmp_path / "out.json.journal") as journal:
+            assert journal.counts()["answers"] == journal.counts()["rollouts"] == answered == len(server.seen)
