@@ -195,9 +195,10 @@ class DevRestored:
 
 @dataclass(frozen=True)
 class Finished:
-    """The search is over."""
+    """The search is over. `spent` says of a budget that ended it before its last batch."""
 
     results: Results
+    spent: str = ""
 
 
 Event = Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | Finished
