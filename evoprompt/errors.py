@@ -4,6 +4,7 @@
     ├── UsageError                 2   an option, a config file, a run directory
     ├── DataError                  2   a data set, a sample file, a program file
     ├── ModelError                 3   the model can't be reached, refused us, or does not exist
+    │   └── BudgetSpent            3   all calls or money that it may cost are spent
     ├── SandboxError               4   no candidate can be run safely on this machine
     └── StorageError               5   results can't be written: the disk is full, or not ours
 
@@ -46,6 +47,10 @@ class ModelError(EvoPromptError):
     """The language model can't be used at all: no key, refused, unknown model, unreachable."""
 
     exit_code = 3
+
+
+class BudgetSpent(ModelError):
+    """No further call is made: all that the models may cost is spent. `compile` ends with the best so far."""
 
 
 class SandboxError(EvoPromptError):

@@ -19,7 +19,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
-from evoprompt.lm.calls import Calls, step
+from evoprompt.lm.calls import Budget, Calls, step
 from evoprompt.lm.extract import code_text, extract_code, scrub
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import CodeMetric
@@ -84,6 +84,7 @@ class Runner:
         metric: Judges the code.
         journal: Keeps answers and rollouts; without one they are kept in memory.
         num_threads: Number of jobs under way at once.
+        budget: What the models may cost.
         executor: Runs the jobs instead of threads of our own. It must keep to this process.
 
     Attributes:
@@ -98,11 +99,12 @@ class Runner:
         *,
         journal: Journal | None = None,
         num_threads: int = 8,
+        budget: Budget | None = None,
         executor: Executor | None = None,
     ) -> None:
         self.metric, self.num_threads = metric, num_threads
         self.journal = journal or Journal()
-        self.calls = Calls(self.journal, most=num_threads)
+        self.calls = Calls(self.journal, most=num_threads, budget=budget)
         self.program = self.calls.applied(program)
         self._executor = executor
         self._lock = threading.Lock()

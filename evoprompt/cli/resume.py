@@ -17,11 +17,14 @@ def resume(
     run_dir: Annotated[Path, RUN_DIR],
     api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
+    max_calls: Annotated[int | None, typer.Option("--max_calls", min=1, help="A new budget of answers, those before counted.")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max_cost", min=0.0001, help="A new budget in US dollars.")] = None,
 ) -> None:  # fmt: skip
     """Go on with a run that was stopped, killed or paused. Nothing that it got from a model is asked for again."""
     options = _options(run_dir) | {"run_name": run_dir.resolve().name, "experiment_name": run_dir.resolve().parent.name}
     options["root_dir"] = run_dir.resolve().parent.parent
-    options |= {k: v for k, v in (("api_base", api_base), ("num_threads", num_threads)) if v is not None}
+    given = {"api_base": api_base, "num_threads": num_threads, "max_calls": max_calls, "max_cost": max_cost}
+    options |= {k: v for k, v in given.items() if v is not None}
     from evoprompt.cli.train import train
 
     train(**options)

@@ -59,6 +59,8 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="`improves`: keep a prompt that solves more of its batch. `always`: take every proposal.")] = "improves",
+    max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=SEARCH, min=1, help="End with the best prompt so far after so many answers of all models (the test evaluation comes on top).")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=SEARCH, min=0.0001, help="The same in US dollars, for models with a known price.")] = None,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=SEARCH, help="Seed of the batches, and of models that take one.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", rich_help_panel=SEARCH, min=1, help="Calls and tests under way at once.")] = 8,
     skip_evaluations: Annotated[bool, typer.Option("--skip_evaluations", rich_help_panel=SEARCH, help="No evaluation on dev or test tasks.")] = False,
@@ -83,7 +85,7 @@ def train(
 
     search = Options(
         batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
-        seed=seed, num_threads=num_threads,
+        seed=seed, num_threads=num_threads, max_calls=max_calls, max_cost=max_cost,
     )  # fmt: skip
     data = _data(dataset_path, {"train": train_file, "dev": dev_file, "test": test_file})
     models = Models(
@@ -191,7 +193,7 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "timeout", "allow_unsafe_exec", "fork", "config",
+    "num_threads", "num_retries", "timeout", "max_calls", "max_cost", "allow_unsafe_exec", "fork", "config",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 

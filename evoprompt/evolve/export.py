@@ -163,6 +163,8 @@ class TreeWriter:
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after}))
         if isinstance(event, BatchDone | DevDone | CaughtUp | Finished):
             self._state(event.results)
+        if isinstance(event, Finished):
+            self._tree.summary(ended_by=event.spent or "all batches are done")
 
     def restored(self, name: str, event: DevRestored) -> None:
         """Write an evaluation of an earlier process, which may have been killed before it did."""

@@ -202,9 +202,10 @@ class CaughtUp:
 
 @dataclass(frozen=True)
 class Finished:
-    """The search is over."""
+    """The search is over. `spent` says of a budget that ended it before its last batch."""
 
     results: Results
+    spent: str = ""
 
 
 Event = Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | CaughtUp | Finished

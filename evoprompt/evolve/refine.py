@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dspy.utils.exceptions import LMError
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import ModelError
+from evoprompt.errors import BudgetSpent, ModelError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
@@ -66,7 +66,7 @@ class Refine:
         self._behind = False
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
-        """Search until the epochs are over.
+        """Search until the epochs are over, or the budget.
 
         Raises:
             ModelError: The model refuses us, or too much of a batch got no answer.
@@ -78,12 +78,17 @@ class Refine:
         self._tell(
             Started(self._options, self.history.seed, len(train), len(dev), len(plan), known["steps"], known["answers"])
         )
-        self._evaluate(dev, 0, 0)
-        for number, (epoch, batch, places) in enumerate(plan, 1):
-            self._batch(epoch, batch, [train[i] for i in places])
-            if number % self._options.eval_interval == 0 or number == len(plan):
-                self._evaluate(dev, epoch, batch)
-        self._tell(Finished(self.history.results()))
+        spent = ""
+        try:
+            self._evaluate(dev, 0, 0)
+            for number, (epoch, batch, places) in enumerate(plan, 1):
+                self._batch(epoch, batch, [train[i] for i in places])
+                if number % self._options.eval_interval == 0 or number == len(plan):
+                    self._evaluate(dev, epoch, batch)
+        except BudgetSpent as e:
+            logger.warning("%s: the search ends with the best prompt so far", e)
+            spent = str(e)
+        self._tell(Finished(self.history.results(), spent))
 
     def _batch(self, epoch: int, batch: int, tasks: list[Task]) -> None:
         key = f"{epoch}.{batch}.{self.history.current.key}.{digest(tasks)}"

@@ -19,7 +19,7 @@ from evoprompt.evolve.export import TreeWriter, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
-from evoprompt.lm.calls import describe
+from evoprompt.lm.calls import Budget, describe
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
@@ -116,7 +116,9 @@ class EvoPrompt(Teleprompter):
             if journal.meta("tasks") is None:  # what `prepare` keeps last: it may have been killed before
                 prepare(journal, student, self.metric.tasks.values())
             tell = self._listeners(run, stack)
-            runner = Runner(student, self.metric, journal=journal, num_threads=self.options.num_threads)
+            options = self.options
+            budget = Budget(options.max_calls, options.max_cost)
+            runner = Runner(student, self.metric, journal=journal, num_threads=options.num_threads, budget=budget)
             search = Refine(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             search.run(train, dev)
             results = search.history.results()
@@ -152,7 +154,8 @@ class EvoPrompt(Teleprompter):
         self, student: dspy.Module, roles: Program, train: Sequence[Task], dev: Sequence[Task]
     ) -> dict[str, Any]:
         """What must be the same for an earlier process' answers and decisions to count."""
-        options = {k: v for k, v in self.options.as_dict().items() if k != "num_threads"}
+        elsewhere = ("num_threads", "max_calls", "max_cost")  # how fast and how far, not which way
+        options = {k: v for k, v in self.options.as_dict().items() if k not in elsewhere}
         metric = {n: getattr(self.metric, n) for n in ("base", "plus", "require_both", "partial")}
         harness = self.metric.harness
         metric |= {"limits": asdict(harness.limits), "input_limits": asdict(harness.input_limits)}

@@ -20,9 +20,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import dspy
@@ -37,6 +37,7 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
+from evoprompt.errors import BudgetSpent, UsageError
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
 
@@ -59,6 +60,22 @@ _CLIENT = (
 """Settings of a connection, which an LM with an engine of its own must not have."""
 
 
+class Spending(Protocol):
+    """What the answers in one role cost; see `evoprompt.runs.Spent`."""
+
+    @property
+    def calls(self) -> int:
+        """Answers."""
+
+    @property
+    def cost(self) -> float:
+        """US dollars, as far as prices are known."""
+
+    @property
+    def unpriced(self) -> int:
+        """Answers without a known price."""
+
+
 class Ledger(Protocol):
     """Where answers are kept; `evoprompt.runs.Journal` is one."""
 
@@ -70,6 +87,22 @@ class Ledger(Protocol):
         cost: float | None, seconds: float, retries: int,
     ) -> None:  # fmt: skip
         """Keep an answer for good."""
+
+    def spent(self) -> Mapping[str, Spending]:
+        """What all answers cost, by role."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the answers of all models in all roles may cost together; those of an earlier process of the run count.
+
+    Attributes:
+        max_calls: Number of answers.
+        max_cost: US dollars. Calls that are under way when they are spent come on top.
+    """
+
+    max_calls: int | None = None
+    max_cost: float | None = None
 
 
 ABOUT_THE_REQUEST = frozenset({"cut_off", "filtered", "empty_reply", "context_window_exceeded", "invalid_request"})
@@ -129,10 +162,12 @@ class Calls:
     Args:
         ledger: Keeps the answers.
         most: The most calls under way to one provider.
+        budget: What all calls together may cost.
     """
 
-    def __init__(self, ledger: Ledger, *, most: int = 8) -> None:
+    def __init__(self, ledger: Ledger, *, most: int = 8, budget: Budget | None = None) -> None:
         self._ledger, self._most = ledger, most
+        self._purse = _Purse(ledger, budget or Budget())
         self._paces: dict[tuple[str, str], Pace] = {}
         self._flights = _Flights()
 
@@ -154,7 +189,7 @@ class Calls:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
         bare: dict[str, Any] = {name: None for name in _CLIENT if name in lm.kwargs}
-        engine = _Careful(lm, role, self._ledger, pace, self._flights)
+        engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
 
 
@@ -188,7 +223,9 @@ def _described(lm: Any) -> dict[str, Any] | None:
 class _Careful:
     """The engine of a model that is called with care."""
 
-    def __init__(self, lm: dspy.LM, role: str, ledger: Ledger, pace: Pace, flights: _Flights) -> None:
+    def __init__(
+        self, lm: dspy.LM, role: str, ledger: Ledger, pace: Pace, flights: _Flights, purse: _Purse
+    ) -> None:  # fmt: skip
         self._remote = isinstance(lm.engine, str)
         # Longer than we wait, so that a late reply can still come in.
         patient = {"timeout": DEADLINE} if self._remote else {}
@@ -196,7 +233,7 @@ class _Careful:
         self._retries: int = lm.num_retries
         self._seeded = getattr(lm.engine, "takes_seed", False)
         self._timeout = lm.kwargs.get("timeout")
-        self._role, self._ledger, self._pace, self._flights = role, ledger, pace, flights
+        self._role, self._ledger, self._pace, self._flights, self._purse = role, ledger, pace, flights, purse
 
     def complete(self, request: Request) -> Response:
         """The answer to a request: the one in the ledger, else the model's.
@@ -214,7 +251,11 @@ class _Careful:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
         with self._flights.of(key):
             kept = self._ledger.answer(key)
-            response = self._ask(request, key) if kept is None else response_from_dict(json.loads(kept))
+            if kept is None:
+                with self._purse.open():
+                    response = self._ask(request, key)
+            else:
+                response = response_from_dict(json.loads(kept))
         return _usable(response, strict=measuring())
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
@@ -293,6 +334,43 @@ class _Careful:
         self._ledger.keep_answer(key, self._role, self._lm.model, body, tokens, cost, seconds, tries)
         # One that was given up may have come in first.
         return response_from_dict(json.loads(self._ledger.answer(key) or body))
+
+
+class _Purse:
+    """Knows what is left of a budget. What earlier processes spent counts."""
+
+    def __init__(self, ledger: Ledger, budget: Budget) -> None:
+        self._ledger, self._budget = ledger, budget
+        self._lock = threading.Lock()
+        self._under_way = 0
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """One call. It is reserved before it is made, so that calls side by side don't overspend.
+
+        Raises:
+            BudgetSpent: There may be none.
+        """
+        with self._lock:
+            self._check()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def _check(self) -> None:
+        calls, cost = self._budget.max_calls, self._budget.max_cost
+        if calls is None and cost is None:
+            return
+        spent = self._ledger.spent().values()
+        if calls is not None and sum(s.calls for s in spent) + self._under_way >= calls:
+            raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
+        if cost is not None and any(s.unpriced for s in spent):
+            raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
+        if cost is not None and sum(s.cost for s in spent) >= cost:
+            raise BudgetSpent(f"the ${cost:g} of --max_cost are spent")
 
 
 class _Flights:
