@@ -342,7 +342,8 @@ class _Purse:
     def __init__(self, ledger: Ledger, budget: Budget) -> None:
         self._ledger, self._budget = ledger, budget
         self._lock = threading.Lock()
-        self._under_way = 0
+        self._before = sum(s.calls for s in ledger.spent().values())
+        self._begun = 0
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -353,20 +354,21 @@ class _Purse:
         """
         with self._lock:
             self._check()
-            self._under_way += 1
+            self._begun += 1
         try:
             yield
-        finally:
+        except BaseException:
             with self._lock:
-                self._under_way -= 1
+                self._begun -= 1
+            raise
 
     def _check(self) -> None:
         calls, cost = self._budget.max_calls, self._budget.max_cost
         if calls is None and cost is None:
             return
-        spent = self._ledger.spent().values()
-        if calls is not None and sum(s.calls for s in spent) + self._under_way >= calls:
+        if calls is not None and self._before + self._begun >= calls:
             raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
+        spent = self._ledger.spent().values()
         if cost is not None and any(s.unpriced for s in spent):
             raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
         if cost is not None and sum(s.cost for s in spent) >= cost:
