@@ -95,6 +95,12 @@ def test_every_input(tmp_path):
         report = harness.check(task(), "def f(x):\n    return x * x if x % 2 else 1 / 0")
         assert [(c.suite, c.index, c.status) for c in report.failures] == [("base", 1, "error"), ("plus", 1, "error")]
         assert (report.base.passed, report.plus.passed) == (1, 1)
+        ends = (
+            "import os\ndef f(x):\n    return x * x if x < 2 else os._exit(1) if x == 3 else [0 for _ in iter(int, 1)]"
+        )
+        report = harness.check(task(base=((1,), (2,), (0,), (3,), (-1,)), plus=()), ends)
+        assert [(c.index, c.status) for c in report.failures] == [(1, "timeout"), (3, "crashed")]
+        assert report.base.passed == 3
 
 
 def test_state_is_kept_and_inputs_may_be_changed(harness):
