@@ -19,8 +19,9 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
-from evoprompt.lm.calls import Budget, Calls, step
+from evoprompt.lm.calls import Calls, step
 from evoprompt.lm.extract import code_text, extract_code, scrub
+from evoprompt.lm.ledger import Budget
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.metric import CodeMetric
 from evoprompt.runs.journal import Journal
@@ -259,8 +260,6 @@ def map_concurrently(
         _drain(list(futures))
         raise
     finally:
-        for future in futures:
-            future.cancel()
         if executor is None:
             pool.shutdown(wait=False)
     return [results[i] for i in range(len(items))]

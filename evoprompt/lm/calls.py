@@ -20,10 +20,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
@@ -37,7 +37,7 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
-from evoprompt.errors import BudgetSpent, UsageError
+from evoprompt.lm.ledger import Budget, Ledger, Purse
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
 
@@ -58,51 +58,6 @@ _CLIENT = (
     "azure_ad_token_provider", "organization", "project", "extra_query", "custom_llm_provider",
 )  # fmt: skip
 """Settings of a connection, which an LM with an engine of its own must not have."""
-
-
-class Spending(Protocol):
-    """What the answers in one role cost; see `evoprompt.runs.Spent`."""
-
-    @property
-    def calls(self) -> int:
-        """Answers."""
-
-    @property
-    def cost(self) -> float:
-        """US dollars, as far as prices are known."""
-
-    @property
-    def unpriced(self) -> int:
-        """Answers without a known price."""
-
-
-class Ledger(Protocol):
-    """Where answers are kept; `evoprompt.runs.Journal` is one."""
-
-    def answer(self, key: str) -> str | None:
-        """The answer with this key, if there is one."""
-
-    def keep_answer(
-        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int,
-    ) -> None:  # fmt: skip
-        """Keep an answer for good."""
-
-    def spent(self) -> Mapping[str, Spending]:
-        """What all answers cost, by role."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the answers of all models in all roles may cost together; those of an earlier process of the run count.
-
-    Attributes:
-        max_calls: Number of answers.
-        max_cost: US dollars. Calls that are under way when they are spent come on top.
-    """
-
-    max_calls: int | None = None
-    max_cost: float | None = None
 
 
 ABOUT_THE_REQUEST = frozenset({"cut_off", "filtered", "empty_reply", "context_window_exceeded", "invalid_request"})
@@ -167,7 +122,7 @@ class Calls:
 
     def __init__(self, ledger: Ledger, *, most: int = 8, budget: Budget | None = None) -> None:
         self._ledger, self._most = ledger, most
-        self._purse = _Purse(ledger, budget or Budget())
+        self._purse = Purse(ledger, budget or Budget())
         self._paces: dict[tuple[str, str], Pace] = {}
         self._flights = _Flights()
 
@@ -224,7 +179,7 @@ class _Careful:
     """The engine of a model that is called with care."""
 
     def __init__(
-        self, lm: dspy.LM, role: str, ledger: Ledger, pace: Pace, flights: _Flights, purse: _Purse
+        self, lm: dspy.LM, role: str, ledger: Ledger, pace: Pace, flights: _Flights, purse: Purse
     ) -> None:  # fmt: skip
         self._remote = isinstance(lm.engine, str)
         # Longer than we wait, so that a late reply can still come in.
@@ -334,45 +289,6 @@ class _Careful:
         self._ledger.keep_answer(key, self._role, self._lm.model, body, tokens, cost, seconds, tries)
         # One that was given up may have come in first.
         return response_from_dict(json.loads(self._ledger.answer(key) or body))
-
-
-class _Purse:
-    """Knows what is left of a budget. What earlier processes spent counts."""
-
-    def __init__(self, ledger: Ledger, budget: Budget) -> None:
-        self._ledger, self._budget = ledger, budget
-        self._lock = threading.Lock()
-        self._before = sum(s.calls for s in ledger.spent().values())
-        self._begun = 0
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """One call. It is reserved before it is made, so that calls side by side don't overspend.
-
-        Raises:
-            BudgetSpent: There may be none.
-        """
-        with self._lock:
-            self._check()
-            self._begun += 1
-        try:
-            yield
-        except BaseException:
-            with self._lock:
-                self._begun -= 1
-            raise
-
-    def _check(self) -> None:
-        calls, cost = self._budget.max_calls, self._budget.max_cost
-        if calls is None and cost is None:
-            return
-        if calls is not None and self._before + self._begun >= calls:
-            raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
-        spent = self._ledger.spent().values()
-        if cost is not None and any(s.unpriced for s in spent):
-            raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
-        if cost is not None and sum(s.cost for s in spent) >= cost:
-            raise BudgetSpent(f"the ${cost:g} of --max_cost are spent")
 
 
 class _Flights:
