@@ -15,10 +15,10 @@ from evoprompt.runs.lock import Lock
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
+    from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import Options
-    from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
@@ -80,9 +80,8 @@ def train(
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     lock = Lock(run_dir) if run_dir.exists() else None  # before the imports: who comes second is told at once
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import Models, build_program, warn_if_unknown
+    from evoprompt.cli.setup import Models, build_program
     from evoprompt.evolve import Options
-    from evoprompt.harness import Harness
 
     search = Options(
         batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
@@ -94,12 +93,11 @@ def train(
         model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout
     )
     program = build_program(models)
-    metric = _metric(data, (base_test, plus_test, require_both), Harness(unsafe=allow_unsafe_exec))
+    metric = _metric(data, (base_test, plus_test, require_both), unsafe=allow_unsafe_exec)
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     with _opened(run_dir, lock, new_dir) as run:
         with Display(simulated=models.simulated) as display, metric.harness:
-            _begin(run, options, data, models.simulated)
-            warn_if_unknown(display.say, models, data.values())
+            _begin(run, display, options, data, models)
             evolved, tests = _evolve(run, display, program, data, metric, search)
         _tell(program, evolved, tests, run, models.mark)
 
@@ -166,8 +164,9 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     typer.echo(f"{mark}program:     {run.tree.program}")
 
 
-def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], harness: Harness) -> CodeMetric:
+def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], *, unsafe: bool) -> CodeMetric:
     """Neither flag asks for base and, where there are any, plus tests, and wants both passed."""
+    from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
 
     base_test, plus_test, require_both = flags
@@ -177,7 +176,7 @@ def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], harness: H
         base=base_test or neither,
         plus=None if neither else plus_test,
         require_both=require_both or not (base_test and plus_test),
-        harness=harness,
+        harness=Harness(unsafe=unsafe),
     )
 
 
@@ -210,16 +209,19 @@ WHEREABOUTS = {
 """Options that change where things are and how fast they go, not what comes out."""
 
 
-def _begin(run: Run, options: dict[str, Any], data: dict[str, Dataset], simulated: bool) -> None:
+def _begin(
+    run: Run, display: Display, options: dict[str, Any], data: dict[str, Dataset], models: Models
+) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
-    from evoprompt.cli.setup import describe
+    from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     run.journal.begin({"options": about, "data": {role: d.hash for role, d in data.items()}}, "command")
-    run.tree.summary(simulated=simulated)
+    warn_if_unknown(display.say, models, data.values())
+    run.tree.summary(simulated=models.simulated)
     if run.journal.meta("config") is None:
         plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
-        config = {"command": "train", "simulated": simulated, "options": plain, **describe(data)}
+        config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)
 
