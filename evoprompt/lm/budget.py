@@ -1,0 +1,86 @@
+"""What the answers of all models may cost together."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from evoprompt.errors import BudgetSpent, UsageError
+
+
+class Spending(Protocol):
+    """What the answers in one role cost; see `evoprompt.runs.Spent`."""
+
+    @property
+    def calls(self) -> int:
+        """Answers."""
+
+    @property
+    def cost(self) -> float:
+        """US dollars, as far as prices are known."""
+
+    @property
+    def unpriced(self) -> int:
+        """Answers without a known price."""
+
+
+class Books(Protocol):
+    """Where it stands what was spent; `evoprompt.runs.Journal` is one."""
+
+    def spent(self) -> Mapping[str, Spending]:
+        """What all answers cost, by role."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the answers of all models in all roles may cost together; those of an earlier process of the run count.
+
+    Attributes:
+        max_calls: Number of answers.
+        max_cost: US dollars. Calls that are under way when they are spent come on top.
+    """
+
+    max_calls: int | None = None
+    max_cost: float | None = None
+
+
+class Purse:
+    """Knows what is left of a budget. What earlier processes spent counts."""
+
+    def __init__(self, ledger: Books, budget: Budget) -> None:
+        self._ledger, self._budget = ledger, budget
+        self._lock = threading.Lock()
+        self._before = sum(s.calls for s in ledger.spent().values())
+        self._begun = 0
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """One call. It is reserved before it is made, so that calls side by side don't overspend.
+
+        Raises:
+            BudgetSpent: There may be none.
+        """
+        with self._lock:
+            self._check()
+            self._begun += 1
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._begun -= 1
+            raise
+
+    def _check(self) -> None:
+        calls, cost = self._budget.max_calls, self._budget.max_cost
+        if calls is None and cost is None:
+            return
+        if calls is not None and self._before + self._begun >= calls:
+            raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
+        spent = self._ledger.spent().values()
+        if cost is not None and any(s.unpriced for s in spent):
+            raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
+        if cost is not None and sum(s.cost for s in spent) >= cost:
+            raise BudgetSpent(f"the ${cost:g} of --max_cost are spent")
