@@ -19,10 +19,11 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
-from evoprompt.lm.calls import Calls, step
+from evoprompt.lm.budget import Budget
+from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import code_text, extract_code, scrub
-from evoprompt.lm.ledger import Budget
 from evoprompt.lm.resolve import explain_lm_error, one_line
+from evoprompt.lm.step import step
 from evoprompt.metric import CodeMetric
 from evoprompt.runs.journal import Journal
 from evoprompt.tasks import Task

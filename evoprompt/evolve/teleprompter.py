@@ -19,8 +19,8 @@ from evoprompt.evolve.export import TreeWriter, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
+from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import describe
-from evoprompt.lm.ledger import Budget
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import hashlib
 import json
+import logging
 import random
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
@@ -37,9 +38,12 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
-from evoprompt.lm.ledger import Budget, Ledger, Purse
+from evoprompt.lm.budget import Books, Budget, Purse
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
+from evoprompt.lm.step import Step, measuring, this_step
+
+logger = logging.getLogger("evoprompt")
 
 Module = TypeVar("Module", bound=dspy.Module)
 
@@ -52,12 +56,28 @@ PATIENCE = 30.0
 RETRIES_UNPROVEN = 2
 """How often a server that never answered is looked for."""
 
+_MODELS = 64
+"""Models remembered at most: a program may make one for every call."""
+
 _jitter = random.Random()
 _CLIENT = (
     "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",
     "azure_ad_token_provider", "organization", "project", "extra_query", "custom_llm_provider",
 )  # fmt: skip
 """Settings of a connection, which an LM with an engine of its own must not have."""
+
+
+class Ledger(Books, Protocol):
+    """Where answers are kept; `evoprompt.runs.Journal` is one."""
+
+    def answer(self, key: str) -> str | None:
+        """The answer with this key, if there is one."""
+
+    def keep_answer(
+        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
+        cost: float | None, seconds: float, retries: int,
+    ) -> None:  # fmt: skip
+        """Keep an answer for good."""
 
 
 ABOUT_THE_REQUEST = frozenset({"cut_off", "filtered", "empty_reply", "context_window_exceeded", "invalid_request"})
@@ -82,35 +102,6 @@ class FilteredReply(LMProviderError):
     default_code = "filtered"
 
 
-class _Step:
-    """What tells the calls of one rollout from the same ones of another."""
-
-    def __init__(self, sample: int) -> None:
-        self.sample = sample
-        self.before: Counter[str] = Counter()
-
-
-_step: contextvars.ContextVar[_Step | None] = contextvars.ContextVar("evoprompt_step", default=None)
-
-
-@contextlib.contextmanager
-def step(sample: int = 0) -> Iterator[None]:
-    """Calls in here are those of the `sample`-th try at something that will be judged.
-
-    The same request gives an answer for each sample, and for each time that it comes in one step.
-    """
-    token = _step.set(_Step(sample))
-    try:
-        yield
-    finally:
-        _step.reset(token)
-
-
-def measuring() -> bool:
-    """Whether what is done here will be judged."""
-    return _step.get() is not None
-
-
 class Calls:
     """Puts care between programs and their models. Calls of one provider share one pace.
 
@@ -125,20 +116,49 @@ class Calls:
         self._purse = Purse(ledger, budget or Budget())
         self._paces: dict[tuple[str, str], Pace] = {}
         self._flights = _Flights()
+        self._lock = threading.Lock()
+        self._models: dict[tuple[int, str], tuple[dspy.LM, dspy.LM]] = {}
+        self._strange: set[str] = set()
 
     def applied(self, program: Module) -> Module:
         """A copy of the program whose predictors, each in its role, call their models through here."""
         copy: Module = program.deepcopy()
         for role, predictor in _predictors(copy):
-            lm = predictor.lm or dspy.settings.lm
-            if isinstance(lm, dspy.LM) and not isinstance(lm.engine, _Careful):
-                predictor.lm = self._careful(lm, role)
+            predictor.lm = self.careful(predictor.lm, role)
+            predictor.calls, predictor.role = self, role
+            kind: Any = type(predictor)
+            predictor.__class__ = _attentive(kind)
         return copy
+
+    def careful(self, lm: Any, role: str) -> Any:
+        """The model, called through here; the same one for the same model and role."""
+        if not isinstance(lm, dspy.LM):
+            self._warn(lm)
+            return lm
+        if isinstance(lm.engine, _Careful):
+            return lm
+        with self._lock:
+            if (id(lm), role) not in self._models:
+                if len(self._models) >= _MODELS:
+                    self._models.clear()
+                self._models[id(lm), role] = lm, self._careful(lm, role)  # with `lm`, or another could get its id
+            return self._models[id(lm), role][1]
 
     def stop(self) -> None:
         """Begin no further call, and repeat none."""
-        for pace in self._paces.values():
+        with self._lock:
+            paces = list(self._paces.values())
+        for pace in paces:
             pace.stop()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Calls:
+        return self
+
+    def _warn(self, lm: Any) -> None:
+        kind = type(lm).__name__
+        if lm is not None and kind not in self._strange:
+            self._strange.add(kind)
+            logger.warning("%s is no dspy.LM: its answers are not kept, and asked for again after a stop", kind)
 
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
@@ -146,6 +166,23 @@ class Calls:
         bare: dict[str, Any] = {name: None for name in _CLIENT if name in lm.kwargs}
         engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
+
+
+@functools.cache
+def _attentive(kind: Any) -> Any:
+    """The kind of predictor, which calls its model with care wherever that comes from when it is called."""
+
+    class Attentive(kind):
+        def forward(self, **kwargs: Any) -> Any:
+            lm = kwargs.pop("lm", self.lm) or dspy.settings.lm
+            return super().forward(lm=self.calls.careful(lm, self.role), **kwargs)
+
+        async def aforward(self, **kwargs: Any) -> Any:
+            lm = kwargs.pop("lm", self.lm) or dspy.settings.lm
+            return await super().aforward(lm=self.calls.careful(lm, self.role), **kwargs)
+
+    Attentive.__name__, Attentive.__qualname__ = kind.__name__, kind.__qualname__
+    return Attentive
 
 
 def _predictors(program: dspy.Module) -> list[tuple[str, Any]]:
@@ -185,6 +222,7 @@ class _Careful:
         # Longer than we wait, so that a late reply can still come in.
         patient = {"timeout": DEADLINE} if self._remote else {}
         self._lm = lm.copy(cache=False, num_retries=0, **patient)
+        self._lm.callbacks = []
         self._retries: int = lm.num_retries
         self._seeded = getattr(lm.engine, "takes_seed", False)
         self._timeout = lm.kwargs.get("timeout")
@@ -197,24 +235,25 @@ class _Careful:
             LMError: There is none after all tries, or it can't be used.
             StorageError: It can't be kept.
         """
-        current = _step.get() or _Step(0)
+        current = this_step() or Step(0)
         content = json.dumps(request_to_dict(request), sort_keys=True)
-        again = current.before[content]
-        current.before[content] += 1
+        again = current.again(content)
         key = hashlib.sha256(json.dumps([content, current.sample, again]).encode()).hexdigest()[:32]
         if self._seeded and request.config.temperature:
             request = replace(request, config=replace(request.config, seed=int(key[:7], 16)))
         with self._flights.of(key):
-            kept = self._ledger.answer(key)
-            if kept is None:
+            response = self._kept(key)
+            if response is None:
                 with self._purse.open():
                     response = self._ask(request, key)
-            else:
-                response = response_from_dict(json.loads(kept))
         return _usable(response, strict=measuring())
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
         return self
+
+    def _kept(self, key: str) -> Response | None:
+        body = self._ledger.answer(key)
+        return None if body is None else response_from_dict(json.loads(body))
 
     def _ask(self, request: Request, key: str) -> Response:
         begun = time.monotonic()
@@ -225,9 +264,13 @@ class _Careful:
                 first = 1.0 if isinstance(e, LMRateLimitError) else 0.25
                 wait = e.retry_after or min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0)
                 late = time.monotonic() + wait - begun > DEADLINE
-                if not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late:
+                over = not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late
+                if not over:
+                    self._pace.sleep(wait)
+                if (response := self._kept(key)) is not None:  # one that was given up has come in
+                    return response
+                if over:
                     raise
-                self._pace.sleep(wait)
         raise AssertionError
 
     def _tries_left(self, error: LMError) -> int:
@@ -278,7 +321,8 @@ class _Careful:
     def _send(self, request: Request, key: str, tries: int) -> Response:
         lm = self._lm.copy()  # a history of its own, where DSPy leaves the price
         began = time.monotonic()
-        response: Response = lm(request)
+        with dspy.context(callbacks=[], usage_tracker=None):  # the model that is put around this one tells of the call
+            response: Response = lm(request)
         seconds = time.monotonic() - began
         if _empty(response):
             raise EmptyReply("the reply is empty", model=self._lm.model)
@@ -287,8 +331,9 @@ class _Careful:
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
         body = json.dumps(response_to_dict(response))
         self._ledger.keep_answer(key, self._role, self._lm.model, body, tokens, cost, seconds, tries)
+        self._pace.took(seconds)
         # One that was given up may have come in first.
-        return response_from_dict(json.loads(self._ledger.answer(key) or body))
+        return self._kept(key) or response
 
 
 class _Flights:

@@ -71,8 +71,6 @@ class Pace:
         with self._change:
             self._running -= 1
             now = time.monotonic()
-            if answered:
-                self.slowest = max(self.slowest, now - began)
             self._not_before = max(self._not_before, now + retry_after)
             if overloaded and began >= self._halved:  # calls that began before are of the same overload
                 self._limit = max(1.0, self._limit / 2)
@@ -82,6 +80,11 @@ class Pace:
             elif answered:
                 self._limit = min(float(self.most), self._limit + max(1.0, self.most / FULL_AFTER) / self._limit)
             self._change.notify_all()
+
+    def took(self, seconds: float) -> None:
+        """Takes note of how long an answer took, also of one that was given up."""
+        with self._change:
+            self.slowest = max(self.slowest, seconds)
 
     def sleep(self, seconds: float) -> None:
         """Waits, unless the run is being stopped."""

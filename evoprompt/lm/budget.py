@@ -1,4 +1,4 @@
-"""Where answers of models are kept and counted, and what they may cost together."""
+"""What the answers of all models may cost together."""
 
 from __future__ import annotations
 
@@ -27,17 +27,8 @@ class Spending(Protocol):
         """Answers without a known price."""
 
 
-class Ledger(Protocol):
-    """Where answers are kept; `evoprompt.runs.Journal` is one."""
-
-    def answer(self, key: str) -> str | None:
-        """The answer with this key, if there is one."""
-
-    def keep_answer(
-        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int,
-    ) -> None:  # fmt: skip
-        """Keep an answer for good."""
+class Books(Protocol):
+    """Where it stands what was spent; `evoprompt.runs.Journal` is one."""
 
     def spent(self) -> Mapping[str, Spending]:
         """What all answers cost, by role."""
@@ -57,14 +48,9 @@ class Budget:
 
 
 class Purse:
-    """Knows what is left of a budget. What earlier processes spent counts.
+    """Knows what is left of a budget. What earlier processes spent counts."""
 
-    Args:
-        ledger: Knows what was spent.
-        budget: What may be.
-    """
-
-    def __init__(self, ledger: Ledger, budget: Budget) -> None:
+    def __init__(self, ledger: Books, budget: Budget) -> None:
         self._ledger, self._budget = ledger, budget
         self._lock = threading.Lock()
         self._before = sum(s.calls for s in ledger.spent().values())
