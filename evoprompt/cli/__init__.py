@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -55,6 +56,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone is no reason to stop
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is under way was paid for
     code = run()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -184,12 +184,15 @@ class Refine:
             for e in self.history.entries[-MAX_ATTEMPTS:]
             if e.parent is not None
         ]
-        proposal = ask(
-            lambda: self._roles.propose(
-                current_instruction=parent.instruction, failures=list(groups), attempts=attempts
-            ),
-            "optimizer",
-        )
+
+        def proposed(instruction: str) -> str | None:
+            return ask(
+                lambda: self._roles.propose(current_instruction=instruction, failures=list(groups), attempts=attempts),
+                "optimizer",
+            )
+
+        # Through the runner, which waits for what is under way when the run is stopped.
+        (proposal,) = self._runner.map(proposed, [parent.instruction])
         return proposal or ""
 
     def _evaluate(self, dev: Sequence[Task], epoch: int, batch: int) -> None:

@@ -38,7 +38,7 @@ from dspy.utils.exceptions import (
 )
 
 from evoprompt.lm.pace import Pace
-from evoprompt.lm.resolve import TIMEOUT, nobody_there
+from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
 
 Module = TypeVar("Module", bound=dspy.Module)
 
@@ -218,7 +218,8 @@ class _Careful:
                 return self._try(request, key, tries)
             except LMError as e:
                 first = 1.0 if isinstance(e, LMRateLimitError) else 0.25
-                wait = e.retry_after or min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0)
+                # What the server says is the least: it may say the same for longer than there are tries.
+                wait = max(e.retry_after or 0.0, min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0))
                 late = time.monotonic() + wait - begun > DEADLINE
                 if not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late:
                     raise
@@ -241,6 +242,8 @@ class _Careful:
             overloaded = isinstance(e, LMRateLimitError | LMTimeoutError)
             answered = isinstance(e, EmptyReply)
             retry_after = min(e.retry_after or 0.0, DEADLINE) if isinstance(e, LMRateLimitError) else 0.0
+            if not _worth_repeating(e, self._remote) and explain_lm_error(e) is not None:
+                self._pace.stop(e)  # before the next one has this one's place
             raise
         finally:
             self._pace.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from dspy.utils.exceptions import LMTransportError
+from evoprompt.errors import ModelError
 
 FULL_AFTER = 16
 """Rounds of good calls from one call at a time to the most: about as many seconds at a second a call."""
@@ -33,7 +33,7 @@ class Pace:
         self._running = 0
         self._halved = 0.0
         self._not_before = 0.0
-        self._stopped = False
+        self._stopped: BaseException | None = None
         self._change = threading.Condition()
 
     @property
@@ -45,16 +45,16 @@ class Pace:
         """Waits for a place, and returns the time at which the call began.
 
         Raises:
-            LMTransportError: The run is being stopped.
+            BaseException: The run is being stopped, and why.
         """
         with self._change:
-            while not self._stopped:
+            while self._stopped is None:
                 now = time.monotonic()
                 if now >= self._not_before and self._running < self.limit:
                     self._running += 1
                     return now
                 self._change.wait(max(self._not_before - now, 0) or None)
-        raise LMTransportError("the run is being stopped")
+            raise self._stopped
 
     def leave(self, began: float, *, answered: bool, overloaded: bool, retry_after: float = 0.0) -> None:
         """Gives the place back.
@@ -83,10 +83,10 @@ class Pace:
     def sleep(self, seconds: float) -> None:
         """Waits, unless the run is being stopped."""
         with self._change:
-            self._change.wait_for(lambda: self._stopped, seconds)
+            self._change.wait_for(lambda: self._stopped is not None, seconds)
 
-    def stop(self) -> None:
-        """Begin no further call."""
+    def stop(self, reason: BaseException | None = None) -> None:
+        """Begin no further call: whoever wants to is given the reason. The first one counts."""
         with self._change:
-            self._stopped = True
+            self._stopped = self._stopped or reason or ModelError("the run is being stopped")
             self._change.notify_all()
