@@ -79,6 +79,7 @@ def train(
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program, warn_if_unknown
     from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve.export import ending
     from evoprompt.harness import Harness
 
     search = Options(
@@ -103,7 +104,8 @@ def train(
             display.say("no evaluation on dev tasks: the last accepted prompt is the result")
         evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
         if "test" in data and not skip_evaluations:
-            tests = _test(run, display, program, evolved, data["test"], metric, num_threads)
+            with ending(run):
+                tests = _test(run, display, program, evolved, data["test"], metric, num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 

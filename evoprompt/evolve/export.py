@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from evoprompt.atomic import write_json
+from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError
+from evoprompt.errors import DataError, EvoPromptError
 from evoprompt.evaluate import Evaluation, evaluate
 from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step
 from evoprompt.evolve.record import (
@@ -29,10 +31,13 @@ from evoprompt.evolve.record import (
     RolloutDone,
     Started,
 )
+from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.tasks import Task, slug
+
+logger = logging.getLogger("evoprompt")
 
 TEST = "test"
 """Kind of a journal's steps that are evaluations on the test set."""
@@ -52,16 +57,17 @@ class Shown:
         return cls(task.key, task.prompt, task.interface)
 
 
-def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task]) -> None:
-    """Keep in the journal what its export needs besides the steps: a program without models, and tasks."""
+def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **sizes: int) -> None:
+    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`."""
     bare = student.deepcopy()
     bare.set_lm(None)
-    with tempfile.TemporaryDirectory() as folder:
+    with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.json"
         bare.save(path)
         journal.keep_meta("program", path.read_text(encoding="utf-8"))
-    journal.keep_meta("seed", Candidate.of(student).model_dump_json())
     journal.keep_meta("tasks", json.dumps({t.task_id: asdict(Shown.of(t)) for t in tasks}))
+    journal.keep_meta("sizes", json.dumps(sizes))
+    journal.keep_meta("seed", Candidate.of(student).model_dump_json())  # last: where it is, the rest is
 
 
 def export(run: Run) -> None:
@@ -76,6 +82,8 @@ def export(run: Run) -> None:
         raise DataError(f"{str(run.root)!r}: no search was begun in this run")
     if config is not None:
         run.tree.json("config.json", json.loads(config))
+        run.tree.summary(simulated=json.loads(config)["simulated"])
+    run.tree.summary(**json.loads(run.journal.meta("sizes") or "{}"))
     history = History(Candidate.model_validate_json(seed))
     write = TreeWriter(run.tree, run.journal, anew=True)
     tests: dict[str, float | None] = {}
@@ -95,6 +103,31 @@ def export(run: Run) -> None:
     write(Finished(history.results()))
     told = json.loads(run.journal.meta("ending") or '{"status": "running"}')
     run.tree.summary(**told, **({"test_scores": tests} if tests else {}))
+
+
+@contextlib.contextmanager
+def ending(run: Run) -> Iterator[None]:
+    """Writes how a run ended, however it does."""
+    try:
+        yield
+    except BaseException as e:
+        status = "interrupted" if isinstance(e, KeyboardInterrupt) else "paused"
+        error = redact(str(e)) or type(e).__name__
+        logger.info("%s: %s", status, error)
+        with contextlib.suppress(EvoPromptError):
+            _end(run, status=status, error=error)
+        raise
+    logger.info("finished")
+    _end(run, status="finished", error=None)
+
+
+def _end(run: Run, **told: Any) -> None:
+    run.journal.keep_meta("ending", json.dumps(told))
+    run.tree.summary(**told, spent=_spent(run.journal))
+
+
+def _spent(journal: Journal) -> dict[str, Any]:
+    return {role: asdict(spent) for role, spent in journal.spent().items()}
 
 
 def evaluate_test(
@@ -214,9 +247,8 @@ class TreeWriter:
             start_dev_score=start.score if start else None,
             best_dev_score=results.best_dev_score,
             best=results.best.key,
-            spent={role: asdict(spent) for role, spent in self._journal.spent().items()},
+            spent=_spent(self._journal),
         )
-
         last = results.batches[-1] if results.batches else None
         current = next((b.child for b in reversed(results.batches) if b.accepted and b.child), results.seed)
         self._tree.json(
