@@ -124,12 +124,15 @@ def _opened(run_dir: Path, lock: Lock | None) -> Iterator[Run]:
 
 
 def _forked(old_dir: Path, lock: Lock | None, new_dir: Path) -> tuple[Path, None]:
-    from evoprompt.runs import open_finished
+    from evoprompt.runs import journal, open_finished
 
     if lock is not None:
         lock.release()
-    if new_dir.exists():
-        raise UsageError(f"--fork {new_dir.name!r}: that run exists; give it another name")
+    unfinished = {f"{journal.NAME}.new", f"{journal.NAME}.new-wal"}
+    if {p.name for p in new_dir.glob("*")} - unfinished:
+        raise UsageError(
+            f"--fork {new_dir.name!r}: that run exists; give another name, or --run_name {new_dir.name} to go on with it"
+        )
     with open_finished(old_dir) as old:
         old.journal.fork(new_dir)
     return new_dir, None

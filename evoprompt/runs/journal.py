@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from evoprompt.atomic import storage
 from evoprompt.errors import DataError, StorageError, UsageError
 
 NAME: Final = "journal.sqlite"
@@ -28,6 +29,7 @@ CREATE TABLE answers (
     key TEXT PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, response TEXT NOT NULL,
     input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL NOT NULL, retries INTEGER NOT NULL
 );
+CREATE INDEX spent ON answers (role, cost, seconds, retries, input_tokens, output_tokens);
 CREATE TABLE rollouts (
     candidate TEXT NOT NULL, task TEXT NOT NULL, sample INTEGER NOT NULL, measured INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (candidate, task, sample)
@@ -174,13 +176,24 @@ class Journal:
             return {t: self._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
 
     def fork(self, folder: Path) -> None:
-        """Begin a journal in another folder with this one's answers: paid for, whatever they are used for next."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with Journal(folder / NAME) as new, new._guard(), self._guard():
-            rows = self._db.execute("SELECT * FROM answers")
-            new._db.execute("BEGIN")
-            new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            new._db.execute("COMMIT")
+        """Begin a journal in another folder with this one's answers: paid for, whatever they are used for next.
+
+        It is there when it holds all of them.
+
+        Raises:
+            StorageError: It can't be written.
+        """
+        path = folder / f"{NAME}.new"
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (path.name, f"{path.name}-wal"):
+                (folder / name).unlink(missing_ok=True)
+            with Journal(path) as new, new._guard(), self._guard():
+                rows = self._db.execute("SELECT * FROM answers")
+                new._db.execute("BEGIN")
+                new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                new._db.execute("COMMIT")
+            path.replace(folder / NAME)
 
     def close(self) -> None:
         """Nothing is lost without it: every row is on disk already."""

@@ -67,7 +67,7 @@ def study(tmp_path: Path) -> Study:
 def write(folder: Path, sizes: tuple[int, int, int] = (6, 4, 3)) -> Study:
     """A study with that many tasks to train, choose and test with."""
     folder.mkdir()
-    for role, size, first in zip(("train", "dev", "test"), sizes, (1, 101, 201), strict=True):
+    for role, size, first in zip(("train", "dev", "test"), sizes, (1, 10_001, 20_001), strict=True):
         rows = [
             {"task_id": t.task_id, "prompt": t.prompt, "code": t.code, "test": list(t.base), "plus_test": list(t.plus)}
             for t in data(size, first)

@@ -66,8 +66,10 @@ class FaultServer:
         base: The `api_base`.
         served: Requests that came in, by what happened to them; `ok` for none.
         asked: How often each request was answered well, by its content.
+        served_to: Requests that came in, by the key that they came with: which process made them.
         holding: Set once a request is `held`.
         release: Set it to answer those that are.
+        working: Requests under way.
     """
 
     def __init__(
@@ -78,21 +80,30 @@ class FaultServer:
         self.holding, self.release = threading.Event(), threading.Event()
         self.served: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
+        self.served_to: Counter[str] = Counter()
+        self.working = 0
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = _Server(("127.0.0.1", 0), handler)
         self.base = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
-    def decide(self, body: dict[str, Any]) -> str | None:
+    def decide(self, body: dict[str, Any], sender: str) -> str | None:
         """What happens to a request."""
         key = json.dumps([body["model"], body["messages"], body.get("seed")])
         with self._lock:
             fault = self.plan(body, self._before[key], sum(self.served.values()))
             self._before[key] += 1
+            self.working += 1
+            self.served_to[sender] += 1
             self.served[fault or "ok"] += 1
             self.asked[key] += fault in (None, "delay", "held")
         return fault
+
+    def done(self) -> None:
+        """A request is over."""
+        with self._lock:
+            self.working -= 1
 
     def __enter__(self) -> FaultServer:
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -119,7 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        fault = self.owner.decide(body)
+        fault = self.owner.decide(body, self.headers.get("Authorization", "").removeprefix("Bearer "))
+        try:
+            self._handle(body, fault)
+        finally:
+            self.owner.done()
+
+    def _handle(self, body: dict[str, Any], fault: str | None) -> None:
         if fault not in AT_ONCE:
             time.sleep(self.owner.latency)
         good = json.dumps(self._answer(body)).encode()

@@ -14,8 +14,8 @@ from tests.faults.victim import SITES, Blow, kept
 def test_a_full_disk_stops_the_run_and_loses_nothing(study: Study, undisturbed: Any, same: Any, site: str) -> None:
     with server() as there:
         for number in (1, 3):
-            served, before = sum(there.served.values()), kept(study.run_dir) if study.run_dir.exists() else {}
-            code, said = study.train(there.base, blow=Blow("full", site, number))
+            before = kept(study.run_dir) if study.run_dir.exists() else {}
+            code, said = study.train(there.base, blow=Blow("full", site, number), OPENAI_API_KEY=f"process-{number}")
             assert code == 5, said
             assert "Traceback" not in said and "warning: task" not in said
             told = [line for line in said.splitlines() if line.startswith("evoprompt: ") and "goes on" not in line]
@@ -23,7 +23,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(study: Study, undisturbed: 
             assert len(set(told)) == 1, said
             after = kept(study.run_dir)
             assert all(after[table] >= count for table, count in before.items())
-            lost = sum(there.served.values()) - served - (after["answers"] - before.get("answers", 0))
+            lost = there.served_to[f"process-{number}"] - (after["answers"] - before.get("answers", 0))
             assert lost <= THREADS, "at most what could not be kept"
         code, said = study.train(there.base)
         assert code == 0, said

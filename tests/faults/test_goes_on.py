@@ -68,6 +68,9 @@ def test_a_fork_takes_the_answers_along_and_other_options(study: Study, undistur
         assert code == 2 and "that run exists" in said
         assert run(["resume", "results/e/r2"], study.folder)[0] == 0
         assert sum(there.served.values()) == served
+        code, said = study.train(there.base, "--seed", "7", "--fork", "r3", blow=Blow("kill", "rename"))
+        assert code == -9 and study.train(there.base, "--seed", "7", "--fork", "r3")[0] == 0, said
+        assert sum(there.asked.values()) == len(there.asked)
     config = json.loads((study.run_dir.parent / "r2/config.json").read_text())
     assert config["options"]["batch_size"] == 2
     assert kept(study.run_dir) == undisturbed.rows, "the old run stays as it was"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -13,27 +14,27 @@ from tests.faults.victim import SITES, Blow, Victim, kept
 def test_killed_whenever_it_asks(study: Study, undisturbed: Any, same: Any) -> None:
     """Each process is killed when its third request arrives, until one gets to the end."""
     victims: list[Victim] = []
-    came, lost, before, code = [0], 0, 0, -9
+    answers, came = [0], [0]
 
     def kills(*_: object) -> None:
         came[0] += 1
         if came[0] == 3:
-            victims[-1].send(9)
+            victims[-1].kill()
 
     with server(kills) as there:
+        code = -9
         while code == -9:
-            came[0], served = 0, sum(there.served.values())
-            victims.append(study.begin(there.base))
+            came[0] = 0
+            victims.append(study.begin(there.base, OPENAI_API_KEY=f"process-{len(victims)}"))
             code = victims[-1].end()
-            now = kept(study.run_dir)["answers"]
-            lost_now = sum(there.served.values()) - served - (now - before)
-            assert lost_now <= THREADS, "no more than what was under way"
-            lost, before = lost + lost_now, now
+            answers.append(kept(study.run_dir)["answers"])
         assert code == 0, victims[-1].said
-        assert lost_now == 0
         assert len(victims) > 4
-        assert sum(there.asked.values()) - len(there.asked) == lost
-        assert sum(there.served.values()) == undisturbed.requests + lost
+        new = [after - before for before, after in itertools.pairwise(answers)]
+        lost = [there.served_to[f"process-{n}"] - count for n, count in enumerate(new)]
+        assert lost[-1] == 0 and all(0 <= n <= THREADS for n in lost), "no more than what was under way"
+        assert sum(there.asked.values()) - len(there.asked) == sum(lost)
+        assert sum(there.served.values()) == undisturbed.requests + sum(lost)
     same(study)
     assert kept(study.run_dir) == undisturbed.rows
 

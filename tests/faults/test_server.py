@@ -30,7 +30,7 @@ def test_a_server_that_fails_in_every_way_changes_nothing(tmp_path: Path) -> Non
     sizes = (12, 6, 6)
     undisturbed = ended(write(tmp_path / "undisturbed", sizes))
     study = write(tmp_path / "disturbed", sizes)
-    with server(failing(0.4, 0), drip=0.02, retry_after=0.05) as there:
+    with server(failing(0.4, 50), drip=0.02, retry_after=0.05) as there:
         code, said = study.train(there.base, "--timeout", "0.5", OPENAI_API_KEY=KEY)
         assert code == 0, said
         assert set(FAULTS) <= set(there.served), there.served

@@ -44,13 +44,14 @@ class Blow:
     """What befalls a process at its `number`-th write of a kind.
 
     Attributes:
-        what: `kill`; `full`: from now on no file can be written; `fill`: the file system of its folder is filled up.
+        what: `kill`; `full`: from now on no file can be written; `fill`: the file system of its folder is filled up;
+            `count`: nothing, but each such write puts a byte into the file `counted` there.
         site: The kind of write.
         number: From 1.
         after: Just after it, not just before.
     """
 
-    what: Literal["kill", "full", "fill"]
+    what: Literal["kill", "full", "fill", "count"]
     site: str
     number: int = 1
     after: bool = False
@@ -66,7 +67,7 @@ class Blow:
                 nonlocal count
                 with lock:
                     count += counts(*arguments)
-                    now = counts(*arguments) and count == self.number
+                    now = counts(*arguments) and (count == self.number or self.what == "count")
                 if now and not self.after:
                     self._fall()
                 result = write(*arguments, **named)
@@ -92,6 +93,9 @@ class Blow:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.what == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        elif self.what == "count":
+            with Path("counted").open("ab") as file:
+                file.write(b".")
         else:
             with contextlib.suppress(OSError), Path(FILLER).open("wb", buffering=0) as file:
                 while True:
@@ -129,6 +133,10 @@ class Victim:
     def send(self, number: int) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, if it has not ended."""
+        self._process.kill()
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
         """Wait until it has said that."""
