@@ -4,7 +4,7 @@ Whatever model a program has, `Calls` puts this between the program and the mode
 
     kept       an answer is in the ledger before anyone sees it, and the ledger is asked first
     repeated   after a rate limit, a time-out, a failure of the server or the network, or an answer that is none:
-               exponential backoff with jitter, or as long as the server says, within one deadline
+               exponential backoff with jitter, at least as long as the server says, within one deadline
     checked    an empty answer, one cut off by its length, and one that a filter took away are failures of their own
     paced      one call until the first answer, then up to the most; half as many whenever the provider is overloaded
 """

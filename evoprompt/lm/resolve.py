@@ -69,7 +69,7 @@ class LMSettings:
             it only knows the older `max_tokens`.
         num_retries: How often a call is repeated after a rate limit, a time-out, a failure of the server or the
             network, or a reply that is none. In between pass ¼, ½, 1, … up to 60 seconds (four times that after
-            a rate limit; less by chance, so that calls do not come back all at once), or as long as the
+            a rate limit; less by chance, so that calls do not come back all at once), and at least as long as the
             server says.
         seed: Of the simulated and the local model. Other models get none: with one fixed seed, all samples of a
             task would be the same. Give each call its own instead (`lm.copy(seed=…)`).
