@@ -125,6 +125,16 @@ def test_what_may_pass_is_repeated(fault: str | Reply) -> None:
         assert journal.spent()["generator"].retries == 3
 
 
+def test_a_server_that_says_wait_a_second_for_longer_than_that_is_given_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: slept.append(seconds))
+    again = Reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.01"})
+    server, lm = served(lambda body, n: again if n < 6 else CODE)
+    with server, Journal() as journal:
+        ask(asking(lm, journal))
+    assert sum(slept) > 20
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("fault", "kind", "code"),
