@@ -114,9 +114,11 @@ class Journal:
             self.keep_meta(name, given)
         elif known != given:
             changes = "; ".join(difference(json.loads(known), json.loads(given)))
+            where = repr(str(self.path)) if self.path else "the journal in memory"
             raise UsageError(
-                f"{str(self.path)!r} belongs to another run: {changes}. Give the old values to resume it, "
-                "another --run_name to begin anew, or --fork to begin anew with the answers of the old run"
+                f"{where} belongs to another run: {changes}. Give the old values to resume it, "
+                "another --run_name (`evaluate`: --output) to begin anew, or --fork to begin anew with the answers of "
+                "the old run"
             )
 
     def meta(self, name: str) -> str | None:

@@ -16,6 +16,7 @@ from evoprompt import Program
 from evoprompt.errors import ModelError, StorageError
 from evoprompt.lm import calls as module
 from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply
+from evoprompt.lm.identity import describe
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import explain_lm_error
 from evoprompt.lm.step import step
@@ -312,7 +313,7 @@ def test_programs_keep_their_models_and_settings() -> None:
         assert program.generator.lm is lm
         assert careful.generator.lm.model == lm.model
         assert Calls(journal).applied(careful).generator.lm.engine is careful.generator.lm.engine
-        described = module.describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
+        described = describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
         assert "secret" not in repr(described) and "http" not in repr(described)
         assert described["models"]["generator"]["model"] == "openai/x"
 
