@@ -17,7 +17,7 @@ import dspy
 import pytest
 
 from evoprompt import CodeMetric, EvoPrompt, Program
-from evoprompt.errors import ModelError
+from evoprompt.errors import ModelError, StorageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.record import DevDone, Event
 from evoprompt.harness import Harness
@@ -158,3 +158,15 @@ def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signa
         assert (process.returncode, "interrupted" in told) == (130, True)
         with Journal(tmp_path / "out.json.journal") as journal:
             assert journal.counts()["answers"] == journal.counts()["rollouts"] == answered == len(server.seen)
+
+
+def test_a_damaged_journal_is_told_and_nothing_is_promised(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        for number in range(2000):
+            journal.keep_step("batch", f"{number}", {"body": "x" * 500})
+    content = bytearray(path.read_bytes())
+    content[4096 * 20 : 4096 * 60] = b"\x55" * 4096 * 40
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="is damaged"), Journal(path) as journal:
+        list(journal.steps())

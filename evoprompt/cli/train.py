@@ -201,12 +201,15 @@ WHEREABOUTS = {
 def _begin(run: Run, options: dict[str, Any], data: dict[str, Dataset], simulated: bool) -> None:
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe
+    from evoprompt.lm.resolve import redact
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     run.journal.begin({"options": about, "data": {role: d.hash for role, d in data.items()}}, "command")
     run.tree.summary(simulated=simulated)
     if run.journal.meta("config") is None:
-        plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
+        plain = {
+            k: redact(v) if k == "api_base" and v else v for k, v in options.items() if k not in ("config", "fork")
+        }
         config = {"command": "train", "simulated": simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)

@@ -38,10 +38,11 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
+from evoprompt.errors import ModelError
 from evoprompt.lm.budget import Books, Budget, Purse
 from evoprompt.lm.identity import CLIENT, predictors_of
 from evoprompt.lm.pace import Pace
-from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
+from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
 from evoprompt.lm.step import Step, measuring, this_step
 
 logger = logging.getLogger("evoprompt")
@@ -258,11 +259,20 @@ class _Careful:
             overloaded = isinstance(e, LMRateLimitError | LMTimeoutError)
             answered = isinstance(e, EmptyReply)
             retry_after = min(e.retry_after or 0.0, DEADLINE) if isinstance(e, LMRateLimitError) else 0.0
+            if isinstance(e, LMRateLimitError) and (e.retry_after or 0.0) > DEADLINE:
+                raise self._closed(e) from e
             if not _worth_repeating(e, self._remote) and explain_lm_error(e) is not None:
                 self._pace.stop(e)  # before the place is free: a wrong key is not tried by the next in line
             raise
         finally:
             self._pace.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
+
+    def _closed(self, error: LMRateLimitError) -> ModelError:
+        """A quota of hours is used up: whoever waits for a place would wait for nothing."""
+        told = f"no call for the next {(error.retry_after or 0.0) / 60:.0f} minutes ({one_line(error)})"
+        why = ModelError(f"model {self._lm.model!r}: the provider takes {told}: resume after that")
+        self._pace.stop(why)
+        return why
 
     def _timed(self, request: Request, key: str, tries: int) -> Response:
         """A reply that drips in byte by byte never times out by itself. One that ends later is kept all the same."""

@@ -52,7 +52,9 @@ _LITELLM_KEYS = {
 }
 _NAMES = "openai anthropic gemini ollama ollama_chat openrouter groq deepseek xai azure bedrock vertex_ai hosted_vllm"
 _PROVIDERS = (*_NAMES.split(), "lm_studio", "huggingface", *_LITELLM_KEYS)
-_SECRETS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza)[-_][A-Za-z0-9_*.\-]{6,}|\bAIza[\w-]{20,}|(?<=Bearer )\S+")
+_SECRETS = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza)[-_][A-Za-z0-9_*.\-]{6,}|\bAIza[\w-]{20,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)"
+)
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,8 @@ class Journal:
             if "locked" in str(e):
                 raise UsageError(f"{str(self.path)!r} is in use by another process") from e
             where = f"the journal {str(self.path)!r}" if self.path else "the journal in memory"
+            if "malformed" in str(e):
+                raise StorageError(f"{where} is damaged ({e}): bring it back from a copy, or begin anew") from e
             raise StorageError(f"{where}: {e}; what was written before is whole: the same command goes on") from e
 
 

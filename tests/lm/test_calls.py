@@ -290,6 +290,17 @@ def test_a_server_that_wants_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch
     assert waited == [30.0]
 
 
+def test_a_quota_that_is_used_up_for_hours_is_told_at_once() -> None:
+    server, lm = served(lambda *_: Reply(429, {"error": {"message": "daily quota"}}, {"Retry-After": "7200"}))
+    with server, Journal() as journal:
+        program = asking(lm, journal)
+        for text in ("a", "b"):
+            with pytest.raises(LMError) as failed:
+                ask(program, text)
+            assert "no call for the next 120 minutes" in str(explain_lm_error(failed.value))
+        assert len(server.seen) == 1
+
+
 def test_a_stopped_run_begins_no_call_and_waits_for_nothing() -> None:
     pace = Pace(1)
     pace.stop()
