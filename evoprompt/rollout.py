@@ -264,8 +264,6 @@ def map_concurrently(
         _drain(list(futures))
         raise
     finally:
-        for future in futures:
-            future.cancel()
         if executor is None:
             pool.shutdown(wait=False)
     return [results[i] for i in range(len(items))]

@@ -44,7 +44,7 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
     base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
-    test_details: Annotated[bool, typer.Option("--test_details", rich_help_panel=TESTS, help="Run every input, also after the first that fails.")] = False,
+    test_details: Annotated[bool, typer.Option("--test_details", rich_help_panel=TESTS, help="Run every input, also after one that fails or ends its process.")] = False,
     min_time_limit: Annotated[float, typer.Option("--min_time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that any input may take.")] = 1.0,
     gt_time_limit_factor: Annotated[float, typer.Option("--gt_time_limit_factor", rich_help_panel=TESTS, min=1.0, help="CPU time of an input, as a multiple of the canonical solution's.")] = 4.0,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evoprompt.errors import DataError, EvoPromptError, UsageError
+from evoprompt.errors import DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
+    from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
-    from evoprompt.harness import Harness
+    from evoprompt.evolve import Options
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
@@ -79,46 +81,55 @@ def train(
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     lock = Lock(run_dir) if run_dir.exists() else None  # before the imports: who comes second is told at once
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import Models, build_program, warn_if_unknown
-    from evoprompt.evolve import EvoPrompt, Options
-    from evoprompt.harness import Harness
+    from evoprompt.cli.setup import Models, build_program
+    from evoprompt.evolve import Options
 
     search = Options(
         batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
         seed=seed, num_threads=num_threads, max_calls=max_calls, max_cost=max_cost,
     )  # fmt: skip
-    data = _data(dataset_path, {"train": train_file, "dev": dev_file, "test": test_file})
+    files = {"train": train_file} | ({} if skip_evaluations else {"dev": dev_file, "test": test_file})
+    data = _data(dataset_path, files)
     models = Models(
         model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout
     )
     program = build_program(models)
-    metric = _metric(data, (base_test, plus_test, require_both), Harness(unsafe=allow_unsafe_exec))
-    if fork is not None:
-        run_dir, lock = _forked(run_dir, lock, _run_dir(root_dir, experiment_name, fork))
-    tests: dict[str, Evaluation] = {}
-    with _opened(run_dir, lock) as run:
+    metric = _metric(data, (base_test, plus_test, require_both), unsafe=allow_unsafe_exec)
+    new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
+    with _opened(run_dir, lock, new_dir) as run:
         with Display(simulated=models.simulated) as display, metric.harness:
-            _begin(run, options, data, models.simulated)
-            warn_if_unknown(display.say, models, data.values())
-            optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
-            dev = [] if skip_evaluations else list(data.get("dev", ()))
-            if not dev:
-                display.say("no evaluation on dev tasks: the last accepted prompt is the result")
-            evolved = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
-            if "test" in data and not skip_evaluations:
-                tests = _test(run, display, program, evolved, data["test"], metric, num_threads)
+            _begin(run, display, options, data, models)
+            evolved, tests = _evolve(run, display, program, data, metric, search)
         _tell(program, evolved, tests, run, models.mark)
 
 
+def _evolve(
+    run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options
+) -> tuple[Program, dict[str, Evaluation]]:
+    """The search, and the evaluations on the test set."""
+    from evoprompt.evolve import EvoPrompt
+
+    dev = list(data.get("dev", ()))
+    if not dev:
+        display.say("no evaluation on dev tasks: the last accepted prompt is the result")
+    optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
+    evolved: Program = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
+    if "test" not in data:
+        return evolved, {}
+    return evolved, _test(run, display, program, evolved, data["test"], metric, search.num_threads)
+
+
 @contextlib.contextmanager
-def _opened(run_dir: Path, lock: Lock | None) -> Iterator[Run]:
-    """The run; where it is left before its end, how to go on is said."""
+def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[Run]:
+    """The run, or its fork; where it is left before its end, how to go on is said."""
     from evoprompt.runs import Run
 
+    if new_dir is not None:
+        run_dir, lock = _forked(run_dir, lock, new_dir)
     with Run(run_dir, held=lock) as run:
         try:
             yield run
-        except (EvoPromptError, KeyboardInterrupt):
+        except (ModelError, SandboxError, StorageError, KeyboardInterrupt):
             if run.journal.meta("seed") is not None and run.journal.counts()["answers"]:
                 typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
             raise
@@ -154,8 +165,9 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     typer.echo(f"{mark}program:     {run.tree.program}")
 
 
-def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], harness: Harness) -> CodeMetric:
+def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], *, unsafe: bool) -> CodeMetric:
     """Neither flag asks for base and, where there are any, plus tests, and wants both passed."""
+    from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
 
     base_test, plus_test, require_both = flags
@@ -165,7 +177,7 @@ def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], harness: H
         base=base_test or neither,
         plus=None if neither else plus_test,
         require_both=require_both or not (base_test and plus_test),
-        harness=harness,
+        harness=Harness(unsafe=unsafe),
     )
 
 
@@ -198,19 +210,20 @@ WHEREABOUTS = {
 """Options that change where things are and how fast they go, not what comes out."""
 
 
-def _begin(run: Run, options: dict[str, Any], data: dict[str, Dataset], simulated: bool) -> None:
+def _begin(
+    run: Run, display: Display, options: dict[str, Any], data: dict[str, Dataset], models: Models
+) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
-    from evoprompt.cli.setup import describe
-    from evoprompt.lm.resolve import redact
+    from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     run.journal.begin({"options": about, "data": {role: d.hash for role, d in data.items()}}, "command")
-    run.tree.summary(simulated=simulated)
+    warn_if_unknown(display.say, models, data.values())
+    run.tree.summary(simulated=models.simulated)
     if run.journal.meta("config") is None:
-        plain = {
-            k: redact(v) if k == "api_base" and v else v for k, v in options.items() if k not in ("config", "fork")
-        }
-        config = {"command": "train", "simulated": simulated, "options": plain, **describe(data)}
+        plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
+        plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
+        config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)
 

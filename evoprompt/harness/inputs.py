@@ -29,7 +29,7 @@ class InputLimits:
         total_seconds: CPU time of a suite, where the limits of its inputs add up to more and the canonical
             solution took less than half of it.
         memory_mb: The least memory of a process; EvalPlus' limit, since canonical solutions come near it.
-        every: Run every input, also after one that did not pass.
+        every: Run every input, also after one that did not pass, as long as `total_seconds` last.
     """
 
     min_seconds: float = 1.0
@@ -102,8 +102,18 @@ class _InputRun(Run):
         super().__init__(job, (), limits, sandbox)
 
     def answers(self) -> Iterator[tuple[int, Finding]]:
-        """Position and finding of each input, as its answer comes in."""
-        judged = self.trial.judged
+        """Position and finding of each input, as its answer comes in; after one that ends it in a new process."""
+        left = self.trial.judged
+        while left:
+            answered = 0
+            for found in self._answers(left):
+                yield found
+                answered += 1
+            left = left[answered:]
+            if not self.trial.limits.every or self.cpu_seconds >= self.limits.total_cpu_seconds:
+                return
+
+    def _answers(self, judged: list[int]) -> Iterator[tuple[int, Finding]]:
         with self.candidate() as process:
             inputs = tuple(self.trial.inputs[i] for i in judged)
             replies = process.stream(len(judged), "apply", self.job.entry_point, inputs)

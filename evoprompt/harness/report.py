@@ -97,10 +97,3 @@ class Report(BaseModel):
         """Every case that did not pass, base first."""
         suites = [s for s in (self.base, self.plus) if s is not None]
         return tuple(c for s in suites for c in s.cases if c.status != "passed")
-
-    @property
-    def share(self) -> float:
-        """Share of cases that passed, in [0, 1]; 0 for a solution that did not run."""
-        suites = [s for s in (self.base, self.plus) if s is not None]
-        total = sum(s.total for s in suites)
-        return sum(s.passed for s in suites) / total if total else float(self.passed)

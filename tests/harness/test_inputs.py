@@ -54,7 +54,7 @@ def test_the_key_covers_the_inputs_and_nothing_shows_them():
 
 def test_verdicts(harness):
     report = harness.check(task(), "def f(x):\n    return float(x ** 2)")
-    assert report.passed and statuses(report) == ("passed", "passed") and report.share == 1
+    assert report.passed and statuses(report) == ("passed", "passed")
     assert (report.base.passed, report.base.total, report.base.cases) == (2, 2, ())
     report = harness.check(task(), "def f(x):\n    return x * x if x < 3 else 8")
     assert statuses(report) == ("passed", "failed")
@@ -95,6 +95,12 @@ def test_every_input(tmp_path):
         report = harness.check(task(), "def f(x):\n    return x * x if x % 2 else 1 / 0")
         assert [(c.suite, c.index, c.status) for c in report.failures] == [("base", 1, "error"), ("plus", 1, "error")]
         assert (report.base.passed, report.plus.passed) == (1, 1)
+        ends = (
+            "import os\ndef f(x):\n    return x * x if x < 2 else os._exit(1) if x == 3 else [0 for _ in iter(int, 1)]"
+        )
+        report = harness.check(task(base=((1,), (2,), (0,), (3,), (-1,)), plus=()), ends)
+        assert [(c.index, c.status) for c in report.failures] == [(1, "timeout"), (3, "crashed")]
+        assert report.base.passed == 3
 
 
 def test_state_is_kept_and_inputs_may_be_changed(harness):
