@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import dspy
@@ -114,6 +115,12 @@ class CodeMetric:
             return self.tasks[task_id]
         except KeyError:
             raise DataError(f"the metric has no task {task_id!r}: build CodeMetric with the data you score") from None
+
+    def describe(self) -> dict[str, Any]:
+        """What decides about a verdict besides the task, as plain data."""
+        flags = {n: getattr(self, n) for n in ("base", "plus", "require_both", "partial")}
+        limits = {"limits": asdict(self.harness.limits), "input_limits": asdict(self.harness.input_limits)}
+        return {**flags, **limits}
 
     def judge(self, task: Task, code: str) -> Report:
         """Run the requested suites on `code`.

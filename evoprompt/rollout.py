@@ -22,6 +22,7 @@ from evoprompt.harness.report import Report, Status, Unmeasured
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import code_text, extract_code, scrub
+from evoprompt.lm.identity import describe_bare
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import step
 from evoprompt.metric import CodeMetric
@@ -108,6 +109,8 @@ class Runner:
     ) -> None:
         self.metric, self.num_threads = metric, num_threads
         self.journal = journal or Journal()
+        # Rollouts are found by candidate and task: of another program or metric they would be other ones.
+        self.journal.begin({"program": describe_bare(program), "metric": metric.describe()}, "rollouts")
         self.calls = Calls(self.journal, most=num_threads, budget=budget)
         self.program = self.calls.applied(program)
         self._executor = executor

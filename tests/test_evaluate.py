@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt import CodeMetric, Program
+from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, ModelError, SandboxError
-from evoprompt.evaluate import estimate, evaluate, pass_at_k, read_samples, summarize, wilson
+from evoprompt.errors import DataError, ModelError, SandboxError, UsageError
+from evoprompt.evaluate import Sample, estimate, evaluate, judge, pass_at_k, read_samples, summarize, wilson
 from evoprompt.harness import Harness
 from evoprompt.rollout import Rollout
+from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 from tests.models import asked_for, fenced, scripted
 from tests.world import data, reply, solution, task
@@ -185,3 +187,33 @@ def test_code_that_was_not_repaired_for_an_outage_is_not_judged(
         found = evaluate(Program(max_repairs=2, harness=harness), tasks, CodeMetric(tasks, harness=harness))
     lost = "lm_error" if down == "debugger" else "sandbox_error"
     assert (found.score, found.statuses) == (100.0, {lost: 1, "passed": 3})
+
+
+def test_rollouts_of_another_program_or_metric_are_not_taken_for_ones_own(harness: Harness) -> None:
+    tasks, careless = data(2), scripted(reply, "scripted/careless")[0]
+    program, metric = Program(generator_lm=careless), CodeMetric(tasks, harness=harness)
+    shown = Program(generator_lm=careless)
+    shown.generator.demos = [dspy.Example(prompt="p", entry_point="f", code="def f(): pass")]
+    others = [
+        ("models.generator.model", Program(generator_lm=scripted(reply, "scripted/other")[0]), metric),
+        ("generator.demos", shown, metric),
+        ("max_repairs", Program(generator_lm=careless, max_repairs=1), metric),
+        ("metric.plus", program, CodeMetric(tasks, harness=harness, plus=False)),
+    ]
+    with Journal() as journal:
+        first = evaluate(program, tasks, metric, journal=journal)
+        assert evaluate(program, tasks, metric, journal=journal) == first
+        evolved = Candidate.of(program).child("Write it well.").apply(program)
+        assert evaluate(evolved, tasks, metric, journal=journal).measured == 2
+        for difference, other, judge in others:
+            with pytest.raises(UsageError, match=difference):
+                evaluate(other, tasks, judge, journal=journal)
+
+
+def test_a_sample_that_is_no_text_is_invalid_and_stops_nothing(harness: Harness) -> None:
+    tasks = data(2)
+    samples = [Sample("t1", 0, f"x = '\ud800'\n{tasks[0].code}"), Sample("t2", 0, tasks[1].code)]
+    with Journal() as journal:
+        for _ in range(2):
+            found = judge(samples, tasks, CodeMetric(tasks, harness=harness), journal=journal)
+            assert [r.status for r in found] == ["invalid", "passed"]

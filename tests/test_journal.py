@@ -16,8 +16,8 @@ from typing import Any
 import dspy
 import pytest
 
-from evoprompt import CodeMetric, EvoPrompt, Program
-from evoprompt.errors import ModelError
+from evoprompt import CodeMetric, EvoPrompt, Program, cli
+from evoprompt.errors import ModelError, StorageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.record import DevDone, Event
 from evoprompt.harness import Harness
@@ -158,3 +158,27 @@ def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signa
         assert (process.returncode, "interrupted" in told) == (130, True)
         with Journal(tmp_path / "out.json.journal") as journal:
             assert journal.counts()["answers"] == journal.counts()["rollouts"] == answered == len(server.seen)
+
+
+def test_a_damaged_journal_is_told_and_nothing_is_promised(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        for number in range(2000):
+            journal.keep_step("batch", f"{number}", {"body": "x" * 500})
+    content = bytearray(path.read_bytes())
+    content[4096 * 20 : 4096 * 60] = b"\x55" * 4096 * 40
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="is damaged"), Journal(path) as journal:
+        list(journal.steps())
+
+
+def test_no_file_of_a_run_holds_the_password_of_an_url(tmp_path: Path) -> None:
+    rows = [{"task_id": t.task_id, "prompt": t.prompt, "code": t.code, "entry_point": t.entry_point, "test": t.base}
+            for t in data(2)]  # fmt: skip
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    call = ["train", "--experiment_name", "e", "--run_name", "r", "--root_dir", str(tmp_path), "--model", "simulated"]
+    call += ["--dataset_path", str(tmp_path), "--train_file", "train.json", "--api_base", "http://me:s3cret@host/v1"]
+    assert cli.run(call) == 0
+    found = [path for path in (tmp_path / "e/r").rglob("*") if path.is_file()]
+    assert "http://host/v1" in (tmp_path / "e/r/config.json").read_text()
+    assert not [path for path in found if b"s3cret" in path.read_bytes()]

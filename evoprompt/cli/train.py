@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -226,6 +227,7 @@ def _begin(
     run.tree.summary(simulated=models.simulated)
     if run.journal.meta("config") is None:
         plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
+        plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)

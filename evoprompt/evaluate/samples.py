@@ -11,6 +11,7 @@ from typing import Any
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError
+from evoprompt.lm.extract import scrub
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout, judged, map_concurrently
 from evoprompt.runs import Journal
@@ -133,6 +134,7 @@ def judge(
             return Rollout.model_validate_json(known)
         identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
         rollout = judged(metric, task, sample.solution, identity)
+        rollout = rollout.model_copy(update={"code": scrub(rollout.code)})
         journal.keep_rollout(solution, task.key, sample.number, rollout.model_dump_json(), measured=rollout.measured)
         return rollout
 

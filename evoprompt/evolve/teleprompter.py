@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
 from evoprompt.lm.budget import Budget
-from evoprompt.lm.calls import describe
+from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import Runner
@@ -152,8 +151,11 @@ class EvoPrompt(Teleprompter):
         """What must be the same for an earlier process' answers and decisions to count."""
         elsewhere = ("num_threads", "max_calls", "max_cost")  # how fast and how far, not which way
         options = {k: v for k, v in self.options.as_dict().items() if k not in elsewhere}
-        metric = {n: getattr(self.metric, n) for n in ("base", "plus", "require_both", "partial")}
-        harness = self.metric.harness
-        metric |= {"limits": asdict(harness.limits), "input_limits": asdict(harness.input_limits)}
         programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
-        return {**programs, "options": options, "metric": metric, "train": digest(train), "dev": digest(dev)}
+        return {
+            **programs,
+            "options": options,
+            "metric": self.metric.describe(),
+            "train": digest(train),
+            "dev": digest(dev),
+        }

@@ -38,9 +38,11 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
+from evoprompt.errors import ModelError
 from evoprompt.lm.budget import Books, Budget, Purse
+from evoprompt.lm.identity import CLIENT, predictors_of
 from evoprompt.lm.pace import Pace
-from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there
+from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
 from evoprompt.lm.step import Step, measuring, this_step
 
 logger = logging.getLogger("evoprompt")
@@ -60,11 +62,6 @@ _MODELS = 64
 """Models remembered at most: a program may make one for every call."""
 
 _jitter = random.Random()
-_CLIENT = (
-    "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",
-    "azure_ad_token_provider", "organization", "project", "extra_query", "custom_llm_provider",
-)  # fmt: skip
-"""Settings of a connection, which an LM with an engine of its own must not have."""
 
 
 class Ledger(Books, Protocol):
@@ -123,7 +120,7 @@ class Calls:
     def applied(self, program: Module) -> Module:
         """A copy of the program whose predictors, each in its role, call their models through here."""
         copy: Module = program.deepcopy()
-        for role, predictor in _predictors(copy):
+        for role, predictor in predictors_of(copy):
             predictor.lm = self.careful(predictor.lm, role)
             predictor.calls, predictor.role = self, role
             kind: Any = type(predictor)
@@ -163,7 +160,7 @@ class Calls:
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
-        bare: dict[str, Any] = {name: None for name in _CLIENT if name in lm.kwargs}
+        bare: dict[str, Any] = {name: None for name in CLIENT if name in lm.kwargs}
         engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
 
@@ -183,33 +180,6 @@ def _attentive(kind: Any) -> Any:
 
     Attentive.__name__, Attentive.__qualname__ = kind.__name__, kind.__qualname__
     return Attentive
-
-
-def _predictors(program: dspy.Module) -> list[tuple[str, Any]]:
-    """All predictors with their names: those that an optimizer is shown, and those that a program keeps to itself."""
-    own = {n: p for n, p in vars(program).items() if isinstance(p, dspy.Predict)}
-    shown = dict(program.named_predictors())
-    return [*own.items(), *((n, p) for n, p in shown.items() if all(p is not q for q in own.values()))]
-
-
-def describe(program: dspy.Module) -> dict[str, Any]:
-    """What decides about a program's answers, as plain data: no connection, no key."""
-    bare = program.deepcopy()
-    models = {name: _described(p.lm or dspy.settings.lm) for name, p in _predictors(bare)}
-    bare.set_lm(None)
-    for _, predictor in _predictors(bare):
-        predictor.lm = None
-    state: dict[str, Any] = json.loads(json.dumps(bare.dump_state(), default=repr))
-    return {"models": models, **state, "max_repairs": getattr(program, "max_repairs", 0)}
-
-
-def _described(lm: Any) -> dict[str, Any] | None:
-    if lm is None:
-        return None
-    settings = {k: v for k, v in lm.kwargs.items() if k not in _CLIENT and v is not None and "key" not in k}
-    engine = getattr(lm, "engine", "auto")
-    state = engine.dump_state() if hasattr(engine, "dump_state") else None
-    return {"model": lm.model, "engine": state, **json.loads(json.dumps(settings, default=repr))}
 
 
 class _Careful:
@@ -290,11 +260,20 @@ class _Careful:
             overloaded = isinstance(e, LMRateLimitError | LMTimeoutError)
             answered = isinstance(e, EmptyReply)
             retry_after = min(e.retry_after or 0.0, DEADLINE) if isinstance(e, LMRateLimitError) else 0.0
+            if isinstance(e, LMRateLimitError) and (e.retry_after or 0.0) > DEADLINE:
+                raise self._closed(e) from e
             if not _worth_repeating(e, self._remote) and explain_lm_error(e) is not None:
                 self._pace.stop(e)  # before the place is free: a wrong key is not tried by the next in line
             raise
         finally:
             self._pace.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
+
+    def _closed(self, error: LMRateLimitError) -> ModelError:
+        """A quota of hours is used up: whoever waits for a place would wait for nothing."""
+        told = f"no call for the next {(error.retry_after or 0.0) / 60:.0f} minutes ({one_line(error)})"
+        why = ModelError(f"model {self._lm.model!r}: the provider takes {told}: resume after that")
+        self._pace.stop(why)
+        return why
 
     def _timed(self, request: Request, key: str, tries: int) -> Response:
         """A reply that drips in byte by byte never times out by itself. One that ends later is kept all the same."""

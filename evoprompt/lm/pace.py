@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 
-from dspy.utils.exceptions import LMError
-
 from evoprompt.errors import ModelError
 
 FULL_AFTER = 16
@@ -48,7 +46,7 @@ class Pace:
 
         Raises:
             LMError: The provider has refused us.
-            ModelError: The run is being stopped.
+            ModelError: The run is being stopped, or the provider takes no calls for longer than we wait.
         """
         with self._change:
             while self._over is None:
@@ -91,7 +89,7 @@ class Pace:
         with self._change:
             self._change.wait_for(lambda: self._over is not None, seconds)
 
-    def stop(self, why: LMError | None = None) -> None:
+    def stop(self, why: Exception | None = None) -> None:
         """Begin no further call: whoever waits for one gets this error."""
         with self._change:
             self._over = self._over or why or ModelError("the run is being stopped")

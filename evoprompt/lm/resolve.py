@@ -54,6 +54,7 @@ _NAMES = "openai anthropic gemini ollama ollama_chat openrouter groq deepseek xa
 _PROVIDERS = (*_NAMES.split(), "lm_studio", "huggingface", *_LITELLM_KEYS)
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza)[-_][A-Za-z0-9_*.\-]{6,}|\bAIza[\w-]{20,}|(?<=Bearer )[^\s,;)\"']+"
+    r"|(?<=://)[^/\s@]+(?=@)"
 )
 
 

@@ -115,9 +115,11 @@ class Journal:
             self.keep_meta(name, given)
         elif known != given:
             changes = "; ".join(difference(json.loads(known), json.loads(given)))
+            where = repr(str(self.path)) if self.path else "the journal in memory"
             raise UsageError(
-                f"{str(self.path)!r} belongs to another run: {changes}. Give the old values to resume it, "
-                "another --run_name to begin anew, or --fork to begin anew with the answers of the old run"
+                f"{where} belongs to another run: {changes}. Give the old values to resume it, "
+                "another --run_name (`evaluate`: --output) to begin anew, or --fork to begin anew with the answers of "
+                "the old run"
             )
 
     def meta(self, name: str) -> str | None:
@@ -263,6 +265,8 @@ class Journal:
             if "locked" in str(e):
                 raise UsageError(f"{str(self.path)!r} is in use by another process") from e
             where = f"the journal {str(self.path)!r}" if self.path else "the journal in memory"
+            if "malformed" in str(e):
+                raise StorageError(f"{where} is damaged ({e}): bring it back from a copy, or begin anew") from e
             raise StorageError(f"{where}: {e}; what was written before is whole: the same command goes on") from e
 
 

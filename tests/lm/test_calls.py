@@ -16,6 +16,7 @@ from evoprompt import Program
 from evoprompt.errors import ModelError, StorageError
 from evoprompt.lm import calls as module
 from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply
+from evoprompt.lm.identity import describe
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import explain_lm_error
 from evoprompt.lm.step import step
@@ -299,6 +300,17 @@ def test_a_server_that_wants_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch
     assert waited == [30.0]
 
 
+def test_a_quota_that_is_used_up_for_hours_is_told_at_once() -> None:
+    server, lm = served(lambda *_: Reply(429, {"error": {"message": "daily quota"}}, {"Retry-After": "7200"}))
+    with server, Journal() as journal:
+        program = asking(lm, journal)
+        for text in ("a", "b"):
+            with pytest.raises(LMError) as failed:
+                ask(program, text)
+            assert "no call for the next 120 minutes" in str(explain_lm_error(failed.value))
+        assert len(server.seen) == 1
+
+
 def test_a_stopped_run_begins_no_call_and_waits_for_nothing() -> None:
     pace = Pace(1)
     pace.stop()
@@ -322,7 +334,7 @@ def test_programs_keep_their_models_and_settings() -> None:
         assert program.generator.lm is lm
         assert careful.generator.lm.model == lm.model
         assert Calls(journal).applied(careful).generator.lm.engine is careful.generator.lm.engine
-        described = module.describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
+        described = describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
         assert "secret" not in repr(described) and "http" not in repr(described)
         assert described["models"]["generator"]["model"] == "openai/x"
 

@@ -257,6 +257,7 @@ def test_redact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "very:secret:value")
     text = f"a very:secret:value b {KEY} c Bearer abc.def d sk-proj-abc_DEF-123 e task-1 disk-usage"
     assert redact(text) == "a [MY_API_KEY] b [key] c Bearer [key] d [key] e task-1 disk-usage"
+    assert redact("no answer from http://me:s3cret@host/v1?x=a@b") == "no answer from http://[key]@host/v1?x=a@b"
 
 
 def test_the_simulated_model_over_real_http() -> None:

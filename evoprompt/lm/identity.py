@@ -1,0 +1,62 @@
+"""What decides about a program's answers, so that those of another one are not taken for them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import dspy
+
+CLIENT = (
+    "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",
+    "azure_ad_token_provider", "organization", "project", "extra_query", "custom_llm_provider",
+)  # fmt: skip
+"""Settings of a connection, which an LM with an engine of its own must not have."""
+
+
+def predictors_of(program: dspy.Module) -> list[tuple[str, Any]]:
+    """All predictors with their names: those that an optimizer is shown, and those that a program keeps to itself."""
+    own = {n: p for n, p in vars(program).items() if isinstance(p, dspy.Predict)}
+    shown = dict(program.named_predictors())
+    return [*own.items(), *((n, p) for n, p in shown.items() if all(p is not q for q in own.values()))]
+
+
+def describe(program: dspy.Module) -> dict[str, Any]:
+    """What decides about a program's answers, as plain data: no connection, no key."""
+    bare = program.deepcopy()
+    models = {name: _described(p.lm or dspy.settings.lm) for name, p in predictors_of(bare)}
+    models |= {name: _described(value) for name, value in vars(bare).items() if isinstance(value, dspy.BaseLM)}
+    bare.set_lm(None)
+    for _, predictor in predictors_of(bare):
+        predictor.lm = None
+    return {
+        "program": type(program).__qualname__,
+        "models": models,
+        "adapter": type(dspy.settings.adapter).__name__ if dspy.settings.adapter else None,
+        **_plain(bare.dump_state()),
+        "max_repairs": getattr(program, "max_repairs", 0),
+    }
+
+
+def describe_bare(program: dspy.Module) -> dict[str, Any]:
+    """The same without the instructions that a candidate replaces."""
+    found = describe(program)
+    for name, _ in program.named_predictors():
+        found[name]["signature"].pop("instructions")
+    return found
+
+
+def _described(lm: Any) -> dict[str, Any] | None:
+    if lm is None:
+        return None
+    settings = {k: v for k, v in lm.kwargs.items() if k not in CLIENT and v is not None and "key" not in k}
+    engine = getattr(lm, "engine", "auto")
+    state = engine.dump_state() if hasattr(engine, "dump_state") else None
+    kind = getattr(lm, "model_type", "chat")
+    return {"model": lm.model, "model_type": kind, "engine": state, **_plain(settings)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON; what is not plain data is told by its repr, without the place that it has in this process' memory."""
+    return json.loads(json.dumps(value, default=lambda v: re.sub(r" at 0x[0-9a-f]+", "", repr(v))))
