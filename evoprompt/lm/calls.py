@@ -227,13 +227,13 @@ class _Careful:
 
     def _ask(self, request: Request, key: str) -> Response:
         begun = time.monotonic()
+        kinds: Counter[type[LMError]] = Counter()
         for tries in range(1 << 30):
             try:
                 return self._try(request, key, tries)
             except LMError as e:
-                first = 1.0 if isinstance(e, LMRateLimitError) else 0.25
-                # What the server says is the least: it may say the same for longer than there are tries.
-                wait = max(e.retry_after or 0.0, min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0))
+                wait = _backoff(e, kinds[type(e)])
+                kinds[type(e)] += 1
                 late = time.monotonic() + wait - begun > DEADLINE
                 over = not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late
                 if not over:
@@ -337,6 +337,16 @@ class _Flights:
                 lock, users = self._locks.pop(key)
                 if users > 1:
                     self._locks[key] = lock, users - 1
+
+
+def _backoff(error: LMError, before: int) -> float:
+    """Seconds until the next try, after that many failures of the same kind before this one.
+
+    What the server says is the least: it may say the same for longer than there are tries.
+    """
+    unknown = isinstance(error, LMRateLimitError) and error.retry_after is None
+    backoff = min((1.0 if unknown else 0.25) * 2.0**before, MAX_WAIT)
+    return max(error.retry_after or 0.0, backoff * _jitter.uniform(0.5, 1.0))
 
 
 def _worth_repeating(error: LMError, remote: bool) -> bool:

@@ -140,6 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault not in AT_ONCE:
             time.sleep(self.owner.latency)
         good = json.dumps(self._answer(body)).encode()
+        key = self.headers.get("Authorization", "")  # a provider may say it in any error
         match fault:
             case None:
                 self._send(200, good)
@@ -151,13 +152,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.owner.release.wait(60)
                 self._send(200, good)
             case "rate_limit":
-                self._error(429, "slow down", {"Retry-After": f"{self.owner.retry_after:g}"})
+                self._error(429, f"slow down, {key}", {"Retry-After": f"{self.owner.retry_after:g}"})
             case "server_error":
-                self._error(500, f"the server had an error with {self.headers.get('Authorization', '')}")
+                self._error(500, f"the server had an error with {key}")
             case "401":
-                self._error(401, f"incorrect key {self.headers.get('Authorization', '')}")
+                self._error(401, f"incorrect key {key}")
             case "html":
-                self._send(200, b"<html><body>Bad gateway</body></html>", {"Content-Type": "text/html"})
+                self._send(200, f"<html><body>Bad gateway, {key}</body></html>".encode(), {"Content-Type": "text/html"})
             case "wrong_json":
                 self._send(200, b'{"id": "x", "choi')
             case "empty":

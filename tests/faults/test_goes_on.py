@@ -56,6 +56,19 @@ def test_so_can_those_of_a_run_that_was_paused(study: Study) -> None:
     assert files(study.run_dir) == before
 
 
+def test_and_those_of_a_run_that_was_killed_but_for_what_it_had_spent_since(study: Study) -> None:
+    with server() as there:
+        assert study.train(there.base, blow=Blow("kill", "answers", 20))[0] == -9
+    before = files(study.run_dir)
+    only_the_journal(study.run_dir)
+    assert run(["export", "results/e/r"], study.folder)[0] == 0
+    after = files(study.run_dir)
+    assert {name for name in before if before[name] != after.get(name)} == {"summary.json"}
+    assert after.keys() == before.keys()
+    told = [json.loads(found["summary.json"]) for found in (before, after)]
+    assert told[0] | {"spent": 0} == told[1] | {"spent": 0}
+
+
 def test_a_fork_takes_the_answers_along_and_other_options(study: Study, undisturbed: Any) -> None:
     with server() as there:
         assert study.train(there.base)[0] == 0

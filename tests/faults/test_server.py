@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from evoprompt.evolve import Options
 from evoprompt.evolve.refine import batches
 from tests.faults.conftest import Study, ended, server, write
@@ -56,6 +58,14 @@ def test_a_wrong_key_costs_one_request_and_gets_one_line(study: Study) -> None:
         assert (code, sum(there.served.values())) == (3, 1)
     (line,) = [line for line in said.splitlines() if "training on" not in line]
     assert "the provider refused the key" in line and "check OPENAI_API_KEY" in line
+    assert not _secret_anywhere(study, said)
+
+
+@pytest.mark.parametrize("fault", ["server_error", "rate_limit", "html"])
+def test_a_key_that_comes_back_in_an_error_is_shown_nowhere(study: Study, fault: str) -> None:
+    with server(lambda _, __, total: fault if total >= 2 else None) as there:
+        code, said = study.train(there.base, "--num_retries", "0", OPENAI_API_KEY=KEY)
+    assert code == 3 and "could not be measured" in said
     assert not _secret_anywhere(study, said)
 
 

@@ -133,7 +133,7 @@ def test_a_server_that_says_wait_a_second_for_longer_than_that_is_given_more(mon
     server, lm = served(lambda body, n: again if n < 6 else CODE)
     with server, Journal() as journal:
         ask(asking(lm, journal))
-    assert sum(slept) > 20
+    assert sum(slept) > 7
 
 
 @pytest.mark.usefixtures("quick")
