@@ -198,6 +198,12 @@ class _Careful:
         self._timeout = lm.kwargs.get("timeout")
         self._role, self._ledger, self._pace, self._flights, self._purse = role, ledger, pace, flights, purse
 
+    # What DSPy's adapters ask an engine for: without an answer they would ask this model another way than bare.
+    supports_function_calling = property(lambda self: self._lm.supports_function_calling)
+    supports_reasoning = property(lambda self: self._lm.supports_reasoning)
+    supports_response_schema = property(lambda self: self._lm.supports_response_schema)
+    supported_params = property(lambda self: self._lm.supported_params)
+
     def complete(self, request: Request) -> Response:
         """The answer to a request: the one in the ledger, else the model's.
 
