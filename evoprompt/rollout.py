@@ -32,6 +32,8 @@ from evoprompt.tasks import Task
 logger = logging.getLogger("evoprompt")
 
 _REMEMBERED_PROGRAMS = 32
+_AT_ONCE = 0.2
+"""Seconds for which nobody needs to be told that something is waited for."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -271,6 +273,7 @@ def map_concurrently(
 
 def _drain(futures: Sequence[Future[Any]]) -> None:
     running = [future for future in futures if not future.cancel() and not future.done()]
+    running = list(wait(running, _AT_ONCE).not_done)
     if running:
         logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
         wait(running)

@@ -21,7 +21,6 @@ from evoprompt.errors import ModelError, StorageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.record import DevDone, Event
 from evoprompt.harness import Harness
-from evoprompt.lm.calls import Calls
 from evoprompt.runs import Journal, Run
 from tests.models import asked_for, scripted
 from tests.openai_server import OpenAIServer
@@ -183,16 +182,3 @@ def test_no_file_of_a_run_holds_the_password_of_an_url(tmp_path: Path) -> None:
     found = [path for path in (tmp_path / "e/r").rglob("*") if path.is_file()]
     assert "http://host/v1" in (tmp_path / "e/r/config.json").read_text()
     assert not [path for path in found if b"s3cret" in path.read_bytes()]
-
-
-@pytest.mark.parametrize("adapter", [dspy.JSONAdapter(), dspy.ChatAdapter()])
-def test_a_model_is_asked_for_the_same_form_as_without_a_journal(adapter: dspy.Adapter) -> None:
-    student = dspy.Predict("prompt -> code")
-    with OpenAIServer(lambda *_: '{"code": "x"}') as server, Journal() as journal:
-        lm = dspy.LM("openai/gpt-4o-mini", api_base=server.base, api_key="k", temperature=0.0, cache=False)
-        with dspy.context(lm=lm, adapter=adapter):
-            student(prompt="p")
-            bare, server.seen = [s.body for s in server.seen], []
-            Calls(journal).applied(student)(prompt="p")
-        assert [s.body for s in server.seen] == bare
-        assert "response_format" in bare[-1]

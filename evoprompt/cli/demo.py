@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +36,9 @@ def demo(
     with Display(simulated=True) as display, metric.harness, Run(_free(root_dir / "demo")) as run:
         options = Options(batch_size=8, epochs=2, eval_interval=2, seed=seed, num_threads=num_threads)
         config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
+        run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)
+        run.tree.summary(simulated=True)
         evolved = EvoPrompt(metric, options=options, run_dir=run, listener=display).compile(
             program, trainset=list(data["train"]), valset=list(data["dev"])
         )

@@ -108,6 +108,7 @@ def _evolve(
 ) -> tuple[Program, dict[str, Evaluation]]:
     """The search, and the evaluations on the test set."""
     from evoprompt.evolve import EvoPrompt
+    from evoprompt.evolve.export import ending
 
     dev = list(data.get("dev", ()))
     if not dev:
@@ -116,7 +117,8 @@ def _evolve(
     evolved: Program = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
     if "test" not in data:
         return evolved, {}
-    return evolved, _test(run, display, program, evolved, data["test"], metric, search.num_threads)
+    with ending(run):
+        return evolved, _test(run, display, program, evolved, data["test"], metric, search.num_threads)
 
 
 @contextlib.contextmanager
@@ -136,12 +138,15 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
 
 
 def _forked(old_dir: Path, lock: Lock | None, new_dir: Path) -> tuple[Path, None]:
-    from evoprompt.runs import open_finished
+    from evoprompt.runs import journal, open_finished
 
     if lock is not None:
         lock.release()
-    if new_dir.exists():
-        raise UsageError(f"--fork {new_dir.name!r}: that run exists; give it another name")
+    unfinished = {f"{journal.NAME}.new", f"{journal.NAME}.new-wal"}
+    if {p.name for p in new_dir.glob("*")} - unfinished:
+        raise UsageError(
+            f"--fork {new_dir.name!r}: that run exists; give another name, or --run_name {new_dir.name} to go on with it"
+        )
     with open_finished(old_dir) as old:
         old.journal.fork(new_dir)
     return new_dir, None

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from evoprompt.atomic import write_json
+from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError
+from evoprompt.errors import DataError, EvoPromptError
 from evoprompt.evaluate import Evaluation, evaluate
-from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step
+from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step, diagnoses
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
@@ -30,10 +33,13 @@ from evoprompt.evolve.record import (
     RolloutDone,
     Started,
 )
+from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.tasks import Task, slug
+
+logger = logging.getLogger("evoprompt")
 
 TEST = "test"
 """Kind of a journal's steps that are evaluations on the test set."""
@@ -53,16 +59,17 @@ class Shown:
         return cls(task.key, task.prompt, task.interface)
 
 
-def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task]) -> None:
-    """Keep in the journal what its export needs besides the steps: a program without models, and tasks."""
+def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **sizes: int) -> None:
+    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`."""
     bare = student.deepcopy()
     bare.set_lm(None)
-    with tempfile.TemporaryDirectory() as folder:
+    with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.json"
         bare.save(path)
         journal.keep_meta("program", path.read_text(encoding="utf-8"))
-    journal.keep_meta("seed", Candidate.of(student).model_dump_json())
     journal.keep_meta("tasks", json.dumps({t.task_id: asdict(Shown.of(t)) for t in tasks}))
+    journal.keep_meta("sizes", json.dumps(sizes))
+    journal.keep_meta("seed", Candidate.of(student).model_dump_json())  # last: where it is, the rest is
 
 
 def export(run: Run) -> None:
@@ -98,7 +105,34 @@ def export(run: Run) -> None:
             tests[body["name"]] = event.evaluation.score
     write(Finished(history.results()))
     told = json.loads(run.journal.meta("ending") or '{"status": "running"}')
+    if (reason := run.journal.meta("ended_by")) is not None:
+        told["ended_by"] = reason
     run.tree.summary(**told, **({"test_scores": tests} if tests else {}))
+
+
+@contextlib.contextmanager
+def ending(run: Run) -> Iterator[None]:
+    """Writes how a run ended, however it does."""
+    try:
+        yield
+    except BaseException as e:
+        status = "interrupted" if isinstance(e, KeyboardInterrupt) else "paused"
+        error = redact(str(e)) or type(e).__name__
+        logger.info("%s: %s", status, error)
+        with contextlib.suppress(EvoPromptError):
+            _end(run, status=status, error=error)
+        raise
+    logger.info("finished")
+    _end(run, status="finished", error=None)
+
+
+def _end(run: Run, **told: Any) -> None:
+    run.journal.keep_meta("ending", json.dumps(told))
+    run.tree.summary(**told, spent=_spent(run.journal))
+
+
+def _spent(journal: Journal) -> dict[str, Any]:
+    return {role: asdict(spent) for role, spent in journal.spent().items()}
 
 
 def evaluate_test(
@@ -146,7 +180,6 @@ class TreeWriter:
             self._note(event)
         if isinstance(event, Started):
             sizes = {"train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
-            self._journal.keep_meta("sizes", json.dumps(sizes))
             self._tree.summary(status="running", error=None, **sizes)
             if not event.steps:
                 self._write_best(event.seed)
@@ -160,10 +193,12 @@ class TreeWriter:
             record = event.record
             after = self._rollouts(record.child, record.tasks) if record.child else ()
             before = self._rollouts(record.parent, record.tasks)
-            self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after}))
+            found = diagnoses(self._journal, record)
+            self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
         if isinstance(event, BatchDone | DevDone | CaughtUp | Finished):
             self._state(event.results)
-        if isinstance(event, Finished):
+        if isinstance(event, Finished) and not self._anew:
+            self._journal.keep_meta("ended_by", event.spent or "all batches are done")
             self._tree.summary(ended_by=event.spent or "all batches are done")
 
     def restored(self, name: str, event: DevRestored) -> None:
@@ -174,11 +209,11 @@ class TreeWriter:
 
     def _batch(self, record: BatchRecord) -> None:
         folder = _folder(record)
-        diagnoses = {d.task_id: d.model_dump(exclude={"task_id"}) for d in record.diagnosed}
+        explained = {d.task_id: d.model_dump(exclude={"task_id"}) for d in record.diagnosed}
         children = {r.task_id: r for r in record.child_rollouts}
         for rollout in record.rollouts:
             child = children.get(rollout.task_id)
-            row = self._row(rollout) | {"diagnosis": diagnoses.get(rollout.task_id)}
+            row = self._row(rollout) | {"diagnosis": explained.get(rollout.task_id)}
             self._task(folder, rollout.task_id, {**row, "with_proposal": None if child is None else self._row(child)})
         # Last, so that where it stands the rest does.
         self._tree.json(
@@ -223,9 +258,8 @@ class TreeWriter:
             start_dev_score=start.score if start else None,
             best_dev_score=results.best_dev_score,
             best=results.best.key,
-            spent={role: asdict(spent) for role, spent in self._journal.spent().items()},
+            spent=_spent(self._journal),
         )
-
         last = results.batches[-1] if results.batches else None
         current = next((b.child for b in reversed(results.batches) if b.accepted and b.child), results.seed)
         self._tree.json(
@@ -256,7 +290,7 @@ class TreeWriter:
         return tuple(Rollout.model_validate_json(body) for body in found if body is not None)
 
     def _lacks(self, name: str) -> bool:
-        return self._anew or not (self._tree.root / name).exists()
+        return self._anew or not os.path.exists(f"{self._tree.root}/{name}")  # noqa: PTH110 (a third of the time)
 
     def _task(self, folder: str, task_id: str, row: dict[str, Any]) -> None:
         self._tree.json(f"{folder}/individual_tasks/{slug(task_id)}.json", {"task_id": task_id, **row})

@@ -6,12 +6,13 @@ from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.record import BatchRecord, DevRestored, EvolutionEntry, Results
+from evoprompt.evolve.record import BatchRecord, DevRestored, Diagnosed, EvolutionEntry, Results
+from evoprompt.runs import Journal
 
-BATCH, DEV = "batch", "dev"
+BATCH, DEV, DIAGNOSES = "batch", "dev", "diagnoses"
 """Kinds of a journal's steps."""
-HEAVY = {"rollouts", "child_rollouts"}
-"""Fields of a batch that the journal keeps apart, and that nobody keeps in memory."""
+HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
+"""Fields of a batch that the journal keeps apart, and that nobody keeps in memory: a resume reads all batches."""
 
 
 class History:
@@ -43,11 +44,10 @@ class History:
         """Go on from where a batch has led."""
         if record.entry is not None:
             self._entries.setdefault(record.entry.id, record.entry)
-        if record.child is not None:
-            self._candidates[record.child.key] = record.child
-            if record.accepted:
-                self.current = record.child
-        self._batches.append(record.model_copy(update=dict.fromkeys(HEAVY, ())))
+        if record.accepted and record.child is not None:
+            self._candidates[record.child.key] = self.current = record.child
+        heavy = any(getattr(record, name) for name in HEAVY)
+        self._batches.append(record.model_copy(update=dict.fromkeys(HEAVY, ())) if heavy else record)
 
     def evaluated(self, candidate: Candidate) -> bool:
         """Whether an instruction was evaluated on the valset."""
@@ -85,6 +85,18 @@ class History:
             batches=tuple(self._batches),
             dev=dict(self._dev),
         )
+
+
+def keep_diagnoses(journal: Journal, record: BatchRecord) -> None:
+    """Keep the diagnoses of a batch as a step of their own."""
+    found = record.model_dump(mode="json", include={"diagnosed"})
+    journal.keep_step(DIAGNOSES, f"{record.epoch}.{record.batch}.{record.parent.key}", found)
+
+
+def diagnoses(journal: Journal, record: BatchRecord) -> tuple[Diagnosed, ...]:
+    """The diagnoses of a batch that is in the journal."""
+    found = journal.step(DIAGNOSES, f"{record.epoch}.{record.batch}.{record.parent.key}") or {"diagnosed": ()}
+    return tuple(map(Diagnosed.model_validate, found["diagnosed"]))
 
 
 def dev_step(event: DevRestored, scores: dict[str, float]) -> dict[str, Any]:

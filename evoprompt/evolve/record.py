@@ -108,7 +108,8 @@ class Results:
         best: The instruction that the program carries.
         seed: The student's own.
         evolution: Every instruction that was proposed, in order.
-        batches: Every batch, without its rollouts: those are told by `BatchDone`, and kept in the journal.
+        batches: Every batch, without its rollouts and diagnoses: those are told by `BatchDone`, and kept in the
+            journal.
         dev: Evaluations on the valset by candidate key, without their rollouts.
     """
 
@@ -165,7 +166,7 @@ class BatchDone:
 
 @dataclass(frozen=True)
 class BatchRestored:
-    """An earlier process decided this batch. The record is without its rollouts."""
+    """An earlier process decided this batch. The record is without its rollouts and diagnoses."""
 
     record: BatchRecord
 

@@ -12,7 +12,7 @@ from dspy.utils.exceptions import LMError
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, ModelError
 from evoprompt.evaluate import summarize
-from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step
+from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step, keep_diagnoses
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
@@ -110,6 +110,7 @@ class Refine:
             ),
             tasks,
         )  # fmt: skip
+        keep_diagnoses(self._journal, record)
         self._journal.keep_step(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
         logger.info(
             "epoch %d batch %d: batch %s; %s",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,18 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import EvoPromptError, UsageError
-from evoprompt.evolve.export import TreeWriter, prepare
+from evoprompt.errors import UsageError
+from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.identity import describe
-from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
-
-logger = logging.getLogger("evoprompt")
 
 
 class EvoPrompt(Teleprompter):
@@ -113,8 +108,8 @@ class EvoPrompt(Teleprompter):
             run = self._open(stack)
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, train, dev))
-            if journal.meta("tasks") is None:  # what `prepare` keeps last: it may have been killed before
-                prepare(journal, student, self.metric.tasks.values())
+            if journal.meta("seed") is None:
+                prepare(journal, student, self.metric.tasks.values(), train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
             options = self.options
             budget = Budget(options.max_calls, options.max_cost)
@@ -140,7 +135,7 @@ class EvoPrompt(Teleprompter):
         listeners: list[Listener] = [self.listener] if self.listener else []
         if run is not None:
             stack.enter_context(run.tree.log())
-            stack.enter_context(_ending(run))
+            stack.enter_context(ending(run))
             # Files first: what a display shows is on disk already.
             listeners.insert(0, TreeWriter(run.tree, run.journal))
 
@@ -164,24 +159,3 @@ class EvoPrompt(Teleprompter):
             "train": digest(train),
             "dev": digest(dev),
         }
-
-
-@contextlib.contextmanager
-def _ending(run: Run) -> Iterator[None]:
-    """Writes how the run ended, however it does."""
-    try:
-        yield
-    except BaseException as e:
-        status = "interrupted" if isinstance(e, KeyboardInterrupt) else "paused"
-        error = redact(str(e)) or type(e).__name__
-        logger.info("%s: %s", status, error)
-        with contextlib.suppress(EvoPromptError):
-            _end(run, status=status, error=error)
-        raise
-    logger.info("finished")
-    _end(run, status="finished", error=None)
-
-
-def _end(run: Run, **told: Any) -> None:
-    run.journal.keep_meta("ending", json.dumps(told))
-    run.tree.summary(**told)

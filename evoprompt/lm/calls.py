@@ -4,7 +4,7 @@ Whatever model a program has, `Calls` puts this between the program and the mode
 
     kept       an answer is in the ledger before anyone sees it, and the ledger is asked first
     repeated   after a rate limit, a time-out, a failure of the server or the network, or an answer that is none:
-               exponential backoff with jitter, or as long as the server says, within one deadline
+               exponential backoff with jitter, at least as long as the server says, within one deadline
     checked    an empty answer, one cut off by its length, and one that a filter took away are failures of their own
     paced      one call until the first answer, then up to the most; half as many whenever the provider is overloaded
 """
@@ -238,7 +238,8 @@ class _Careful:
                 return self._try(request, key, tries)
             except LMError as e:
                 first = 1.0 if isinstance(e, LMRateLimitError) else 0.25
-                wait = e.retry_after or min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0)
+                # What the server says is the least: it may say the same for longer than there are tries.
+                wait = max(e.retry_after or 0.0, min(first * 2.0**tries, MAX_WAIT) * _jitter.uniform(0.5, 1.0))
                 late = time.monotonic() + wait - begun > DEADLINE
                 over = not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late
                 if not over:

@@ -53,7 +53,8 @@ _LITELLM_KEYS = {
 _NAMES = "openai anthropic gemini ollama ollama_chat openrouter groq deepseek xai azure bedrock vertex_ai hosted_vllm"
 _PROVIDERS = (*_NAMES.split(), "lm_studio", "huggingface", *_LITELLM_KEYS)
 _SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza)[-_][A-Za-z0-9_*.\-]{6,}|\bAIza[\w-]{20,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)"
+    r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza)[-_][A-Za-z0-9_*.\-]{6,}|\bAIza[\w-]{20,}|(?<=Bearer )[^\s,;)\"']+"
+    r"|(?<=://)[^/\s@]+(?=@)"
 )
 
 
@@ -69,7 +70,7 @@ class LMSettings:
             it only knows the older `max_tokens`.
         num_retries: How often a call is repeated after a rate limit, a time-out, a failure of the server or the
             network, or a reply that is none. In between pass ¼, ½, 1, … up to 60 seconds (four times that after
-            a rate limit; less by chance, so that calls do not come back all at once), or as long as the
+            a rate limit; less by chance, so that calls do not come back all at once), and at least as long as the
             server says.
         seed: Of the simulated and the local model. Other models get none: with one fixed seed, all samples of a
             task would be the same. Give each call its own instead (`lm.copy(seed=…)`).

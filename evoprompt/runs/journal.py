@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from evoprompt.atomic import storage
 from evoprompt.errors import DataError, StorageError, UsageError
 
 NAME: Final = "journal.sqlite"
@@ -186,13 +187,24 @@ class Journal:
             return {t: self._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
 
     def fork(self, folder: Path) -> None:
-        """Begin a journal in another folder with this one's answers: paid for, whatever they are used for next."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with Journal(folder / NAME) as new, new._guard(), self._guard():
-            rows = self._db.execute("SELECT * FROM answers")
-            new._db.execute("BEGIN")
-            new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            new._db.execute("COMMIT")
+        """Begin a journal in another folder with this one's answers: paid for, whatever they are used for next.
+
+        It is there when it holds all of them.
+
+        Raises:
+            StorageError: It can't be written.
+        """
+        path = folder / f"{NAME}.new"
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (path.name, f"{path.name}-wal"):
+                (folder / name).unlink(missing_ok=True)
+            with Journal(path) as new, new._guard(), self._guard():
+                rows = self._db.execute("SELECT * FROM answers")
+                new._db.execute("BEGIN")
+                new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                new._db.execute("COMMIT")
+            path.replace(folder / NAME)
 
     def close(self) -> None:
         """Nothing is lost without it: every row is on disk already."""

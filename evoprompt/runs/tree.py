@@ -19,6 +19,11 @@ BEFORE_THE_FIRST_CALL = {
     "config.json", "summary.json", "program.json", "logs/experiment.log", "training/final_prompt.txt",
 }  # fmt: skip
 """What a run leaves that was stopped before it got one answer: nothing that a new run could lose."""
+_SUMMARY = (
+    "status", "ended_by", "error", "simulated", "train_tasks", "dev_tasks", "batches_done", "improved",
+    "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
+)  # fmt: skip
+"""Fields of `summary.json` in their order, whenever they came to be known."""
 
 
 class _LogFile(logging.FileHandler):
@@ -64,7 +69,7 @@ class ResultsTree:
     def summary(self, **changes: Any) -> None:
         """Change fields of `summary.json`, which tells at a glance what became of the run."""
         self._summary |= changes
-        self.json("summary.json", self._summary)
+        self.json("summary.json", {name: self._summary[name] for name in _SUMMARY if name in self._summary})
 
     def _earlier(self) -> dict[str, Any]:
         """The summary of an earlier process, of which a new one may not get as far."""
@@ -106,4 +111,5 @@ class ResultsTree:
         finally:
             logger.removeHandler(handler)
             logger.setLevel(before)
-            handler.close()
+            with contextlib.suppress(OSError):  # the last lines, on a full disk
+                handler.close()

@@ -35,7 +35,7 @@ AT_ONCE = ("rate_limit", "server_error", "dropped", "html", "401")
 """Faults that a server or a proxy shows before the model has begun; the others come when it would be done."""
 
 Plan = Callable[[dict[str, Any], int, int], str | None]
-"""`(body, how often this request came before, number of all requests before)` -> a fault, `401`, or None."""
+"""`(body, how often this request came before, number of all requests before)` -> a fault, `401`, `held`, or None."""
 
 
 def failing(rate: float, seed: int, faults: Sequence[str] = FAULTS, most: int = 3) -> Plan:
@@ -55,32 +55,55 @@ def failing(rate: float, seed: int, faults: Sequence[str] = FAULTS, most: int = 
 class FaultServer:
     """Answers as the simulated model would, but for what `plan` says; use it in a `with` statement.
 
+    Args:
+        plan: What happens to a request.
+        engine: Answers them.
+        latency: Seconds that an answer takes.
+        drip: Seconds that a delay takes beyond that, and each byte of a slow drip.
+        retry_after: Seconds that a 429 asks for.
+
     Attributes:
         base: The `api_base`.
         served: Requests that came in, by what happened to them; `ok` for none.
         asked: How often each request was answered well, by its content.
+        served_to: Requests that came in, by the key that they came with: which process made them.
+        holding: Set once a request is `held`.
+        release: Set it to answer those that are.
+        working: Requests under way.
     """
 
-    def __init__(self, plan: Plan, *, seed: int = 42, latency: float = 0.0, drip: float = 0.2, port: int = 0) -> None:
-        self.plan, self.latency, self.drip = plan, latency, drip
-        self.engine = SimulatedEngine(seed=seed)
+    def __init__(
+        self, plan: Plan, *, engine: Any = None, latency: float = 0.0, drip: float = 0.2, retry_after: float = 0.0
+    ) -> None:
+        self.plan, self.latency, self.drip, self.retry_after = plan, latency, drip, retry_after
+        self.engine = engine or SimulatedEngine(seed=42)
+        self.holding, self.release = threading.Event(), threading.Event()
         self.served: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
+        self.served_to: Counter[str] = Counter()
+        self.working = 0
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = _Server(("127.0.0.1", port), handler)
+        self._http = _Server(("127.0.0.1", 0), handler)
         self.base = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
-    def decide(self, body: dict[str, Any]) -> str | None:
+    def decide(self, body: dict[str, Any], sender: str) -> str | None:
         """What happens to a request."""
         key = json.dumps([body["model"], body["messages"], body.get("seed")])
         with self._lock:
             fault = self.plan(body, self._before[key], sum(self.served.values()))
             self._before[key] += 1
+            self.working += 1
+            self.served_to[sender] += 1
             self.served[fault or "ok"] += 1
-            self.asked[key] += not fault or fault == "delay"
+            self.asked[key] += fault in (None, "delay", "held")
         return fault
+
+    def done(self) -> None:
+        """A request is over."""
+        with self._lock:
+            self.working -= 1
 
     def __enter__(self) -> FaultServer:
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -107,7 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        fault = self.owner.decide(body)
+        fault = self.owner.decide(body, self.headers.get("Authorization", "").removeprefix("Bearer "))
+        try:
+            self._handle(body, fault)
+        finally:
+            self.owner.done()
+
+    def _handle(self, body: dict[str, Any], fault: str | None) -> None:
         if fault not in AT_ONCE:
             time.sleep(self.owner.latency)
         good = json.dumps(self._answer(body)).encode()
@@ -117,10 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
             case "delay":
                 time.sleep(self.owner.drip)
                 self._send(200, good)
+            case "held":
+                self.owner.holding.set()
+                self.owner.release.wait(60)
+                self._send(200, good)
             case "rate_limit":
-                self._error(429, "slow down", {"Retry-After": "0"})
+                self._error(429, "slow down", {"Retry-After": f"{self.owner.retry_after:g}"})
             case "server_error":
-                self._error(500, "the server had an error")
+                self._error(500, f"the server had an error with {self.headers.get('Authorization', '')}")
             case "401":
                 self._error(401, f"incorrect key {self.headers.get('Authorization', '')}")
             case "html":
