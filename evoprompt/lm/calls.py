@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
-from dspy.lm15 import Request, Response
+from dspy.lm15 import LM15Error, Request, Response, request_from_openai_chat
 from dspy.utils.exceptions import (
     LMError,
     LMProviderError,
@@ -160,9 +160,24 @@ class Calls:
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
-        bare: dict[str, Any] = {name: None for name in CLIENT if name in lm.kwargs}
+        extra = _extensions(lm)
+        bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *extra) if name in lm.kwargs}
         engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
+        engine.extra = extra
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
+
+
+def _extensions(lm: dspy.LM) -> dict[str, Any]:
+    """Settings that a request of DSPy has no field for (`extra_body`, `min_p`): the server gets them as they are."""
+    found: dict[str, Any] = {}
+    apart = {*CLIENT, "n", "rollout_id", "num_generations", "prompt_cache", "response_format"}
+    for name, value in lm.kwargs.items() if isinstance(lm.engine, str) else ():
+        if name not in apart and value is not None:
+            try:
+                request_from_openai_chat({"model": "m", "messages": [{"role": "user", "content": "c"}], name: value})
+            except LM15Error:
+                found |= value if name == "extra_body" else {name: value}
+    return found
 
 
 @functools.cache
@@ -193,6 +208,7 @@ class _Careful:
         patient = {"timeout": DEADLINE} if self._remote else {}
         self._lm = lm.copy(cache=False, num_retries=0, **patient)
         self._lm.callbacks = []
+        self.extra: dict[str, Any] = {}
         self._retries: int = lm.num_retries
         self._seeded = getattr(lm.engine, "takes_seed", False)
         self._timeout = lm.kwargs.get("timeout")
@@ -211,6 +227,9 @@ class _Careful:
             LMError: There is none after all tries, or it can't be used.
             StorageError: It can't be kept.
         """
+        if self.extra:
+            extensions = {**(request.config.extensions or {}), **self.extra}
+            request = replace(request, config=replace(request.config, extensions=extensions))
         current = this_step() or Step(0)
         content = json.dumps(request_to_dict(request), sort_keys=True)
         again = current.again(content)
@@ -307,7 +326,8 @@ class _Careful:
     def _send(self, request: Request, key: str, tries: int) -> Response:
         lm = self._lm.copy()  # a history of its own, where DSPy leaves the price
         began = time.monotonic()
-        with dspy.context(callbacks=[], usage_tracker=None):  # the model that is put around this one tells of the call
+        # The model that is put around this one tells of the call; of this one the history alone, for its price.
+        with dspy.context(callbacks=[], usage_tracker=None, disable_history=False):
             response: Response = lm(request)
         seconds = time.monotonic() - began
         if _empty(response):

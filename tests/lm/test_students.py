@@ -96,3 +96,15 @@ def test_a_model_is_asked_for_the_same_form_as_without_a_journal(adapter: dspy.A
             Calls(journal).applied(student)(prompt="p")
         assert [s.body for s in server.seen] == bare
         assert "response_format" in bare[-1]
+
+
+@pytest.mark.parametrize("settings", [{"min_p": 0.1}, {"extra_body": {"chat_template_kwargs": {"thinking": False}}}])
+def test_settings_that_dspy_has_no_name_for_reach_the_server(settings: dict[str, Any]) -> None:
+    with OpenAIServer(lambda *_: CODE) as server, Journal() as journal:
+        for more in ({}, settings):
+            lm = dspy.LM("openai/x", api_base=server.base, api_key="k", temperature=0.0, **more)
+            ask(asking(lm, journal))
+        assert len(server.seen) == 2  # another setting, another answer
+        sent = server.seen[1].body
+    for name, value in settings.get("extra_body", settings).items():  # type: ignore[attr-defined]
+        assert sent[name] == value
