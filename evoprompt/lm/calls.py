@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
-from dspy.lm15 import LM15Error, Request, Response, request_from_openai_chat
+from dspy.lm15 import Request, Response
 from dspy.utils.exceptions import (
     LMError,
     LMProviderError,
@@ -40,7 +40,7 @@ from dspy.utils.exceptions import (
 
 from evoprompt.errors import ModelError
 from evoprompt.lm.budget import Books, Budget, Purse
-from evoprompt.lm.identity import CLIENT, predictors_of
+from evoprompt.lm.identity import CLIENT, extensions_of, predictors_of
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
 from evoprompt.lm.step import Step, measuring, this_step
@@ -122,7 +122,7 @@ class Calls:
         copy: Module = program.deepcopy()
         for role, predictor in predictors_of(copy):
             predictor.lm = self.careful(predictor.lm, role)
-            predictor.calls, predictor.role = self, role
+            predictor._evoprompt = self, role
             kind: Any = type(predictor)
             predictor.__class__ = _attentive(kind)
         return copy
@@ -160,24 +160,16 @@ class Calls:
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
-        extra = _extensions(lm)
+        extra = extensions_of(lm)
         bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *extra) if name in lm.kwargs}
         engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
         engine.extra = extra
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
 
 
-def _extensions(lm: dspy.LM) -> dict[str, Any]:
-    """Settings that a request of DSPy has no field for (`extra_body`, `min_p`): the server gets them as they are."""
-    found: dict[str, Any] = {}
-    apart = {*CLIENT, "n", "rollout_id", "num_generations", "prompt_cache", "response_format"}
-    for name, value in lm.kwargs.items() if isinstance(lm.engine, str) else ():
-        if name not in apart and value is not None:
-            try:
-                request_from_openai_chat({"model": "m", "messages": [{"role": "user", "content": "c"}], name: value})
-            except LM15Error:
-                found |= value if name == "extra_body" else {name: value}
-    return found
+def _carefully(predictor: Any, lm: Any) -> Any:
+    calls, role = predictor._evoprompt
+    return calls.careful(lm, role)
 
 
 @functools.cache
@@ -187,11 +179,11 @@ def _attentive(kind: Any) -> Any:
     class Attentive(kind):
         def forward(self, **kwargs: Any) -> Any:
             lm = kwargs.pop("lm", self.lm) or dspy.settings.lm
-            return super().forward(lm=self.calls.careful(lm, self.role), **kwargs)
+            return super().forward(lm=_carefully(self, lm), **kwargs)
 
         async def aforward(self, **kwargs: Any) -> Any:
             lm = kwargs.pop("lm", self.lm) or dspy.settings.lm
-            return await super().aforward(lm=self.calls.careful(lm, self.role), **kwargs)
+            return await super().aforward(lm=_carefully(self, lm), **kwargs)
 
     Attentive.__name__, Attentive.__qualname__ = kind.__name__, kind.__qualname__
     return Attentive

@@ -11,6 +11,7 @@ from dspy.utils.dummies import DummyLM
 
 from evoprompt import Program
 from evoprompt.lm.calls import Calls
+from evoprompt.lm.identity import describe
 from evoprompt.runs import Journal
 from tests.lm.test_calls import CODE, ask, asking
 from tests.models import scripted
@@ -108,3 +109,21 @@ def test_settings_that_dspy_has_no_name_for_reach_the_server(settings: dict[str,
         sent = server.seen[1].body
     for name, value in settings.get("extra_body", settings).items():  # type: ignore[attr-defined]
         assert sent[name] == value
+
+
+def test_what_decides_about_answers_is_told_and_nothing_else() -> None:
+    class Other(dspy.Predict):
+        pass
+
+    lm = dspy.LM("openai/x", api_key="sk-secret", api_base="http://h", client=object())
+    with dspy.context(lm=lm):
+        plain = describe(dspy.Predict("a -> b"))
+        assert plain == describe(dspy.Predict("a -> b"))
+        assert "0x" not in repr(plain) and "secret" not in repr(plain) and "http" not in repr(plain)
+        assert describe(Other("a -> b")) != plain
+        with dspy.context(adapter=dspy.JSONAdapter()):
+            assert describe(dspy.Predict("a -> b")) != plain
+            ours = describe(Program())
+        assert describe(Program()) == ours  # it brings its own adapter
+    with dspy.context(lm=lm.copy(temperature=0.5)):
+        assert describe(dspy.Predict("a -> b")) != plain
