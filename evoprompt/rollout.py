@@ -176,7 +176,8 @@ class Runner:
     def _generate(self, job: Job) -> str:
         program = self._program(job.candidate)
         try:
-            prediction = program(prompt=job.task.prompt, entry_point=job.task.interface)
+            with dspy.context(trace=[], disable_history=True):  # DSPy would keep ten thousand of each in memory
+                prediction = program(prompt=job.task.prompt, entry_point=job.task.interface)
         except AdapterParseError as e:
             # The model did answer: what it said is judged, even when it is no code at all.
             return scrub(extract_code(e.lm_response or "", job.task.entry_point))

@@ -40,7 +40,7 @@ from dspy.utils.exceptions import (
 
 from evoprompt.errors import ModelError
 from evoprompt.lm.budget import Books, Budget, Purse
-from evoprompt.lm.identity import CLIENT, predictors_of
+from evoprompt.lm.identity import CLIENT, extensions_of, predictors_of
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
 from evoprompt.lm.step import Step, measuring, this_step
@@ -122,7 +122,7 @@ class Calls:
         copy: Module = program.deepcopy()
         for role, predictor in predictors_of(copy):
             predictor.lm = self.careful(predictor.lm, role)
-            predictor.calls, predictor.role = self, role
+            predictor._evoprompt = self, role
             kind: Any = type(predictor)
             predictor.__class__ = _attentive(kind)
         return copy
@@ -160,9 +160,16 @@ class Calls:
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
-        bare: dict[str, Any] = {name: None for name in CLIENT if name in lm.kwargs}
+        extra = extensions_of(lm)
+        bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *extra) if name in lm.kwargs}
         engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
+        engine.extra = extra
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
+
+
+def _carefully(predictor: Any, lm: Any) -> Any:
+    calls, role = predictor._evoprompt
+    return calls.careful(lm, role)
 
 
 @functools.cache
@@ -172,11 +179,11 @@ def _attentive(kind: Any) -> Any:
     class Attentive(kind):
         def forward(self, **kwargs: Any) -> Any:
             lm = kwargs.pop("lm", self.lm) or dspy.settings.lm
-            return super().forward(lm=self.calls.careful(lm, self.role), **kwargs)
+            return super().forward(lm=_carefully(self, lm), **kwargs)
 
         async def aforward(self, **kwargs: Any) -> Any:
             lm = kwargs.pop("lm", self.lm) or dspy.settings.lm
-            return await super().aforward(lm=self.calls.careful(lm, self.role), **kwargs)
+            return await super().aforward(lm=_carefully(self, lm), **kwargs)
 
     Attentive.__name__, Attentive.__qualname__ = kind.__name__, kind.__qualname__
     return Attentive
@@ -193,10 +200,17 @@ class _Careful:
         patient = {"timeout": DEADLINE} if self._remote else {}
         self._lm = lm.copy(cache=False, num_retries=0, **patient)
         self._lm.callbacks = []
+        self.extra: dict[str, Any] = {}
         self._retries: int = lm.num_retries
         self._seeded = getattr(lm.engine, "takes_seed", False)
         self._timeout = lm.kwargs.get("timeout")
         self._role, self._ledger, self._pace, self._flights, self._purse = role, ledger, pace, flights, purse
+
+    # What DSPy's adapters ask an engine for: without an answer they would ask this model another way than bare.
+    supports_function_calling = property(lambda self: self._lm.supports_function_calling)
+    supports_reasoning = property(lambda self: self._lm.supports_reasoning)
+    supports_response_schema = property(lambda self: self._lm.supports_response_schema)
+    supported_params = property(lambda self: self._lm.supported_params)
 
     def complete(self, request: Request) -> Response:
         """The answer to a request: the one in the ledger, else the model's.
@@ -205,6 +219,9 @@ class _Careful:
             LMError: There is none after all tries, or it can't be used.
             StorageError: It can't be kept.
         """
+        if self.extra:
+            extensions = {**(request.config.extensions or {}), **self.extra}
+            request = replace(request, config=replace(request.config, extensions=extensions))
         current = this_step() or Step(0)
         content = json.dumps(request_to_dict(request), sort_keys=True)
         again = current.again(content)
@@ -301,7 +318,8 @@ class _Careful:
     def _send(self, request: Request, key: str, tries: int) -> Response:
         lm = self._lm.copy()  # a history of its own, where DSPy leaves the price
         began = time.monotonic()
-        with dspy.context(callbacks=[], usage_tracker=None):  # the model that is put around this one tells of the call
+        # The model that is put around this one tells of the call; of this one the history alone, for its price.
+        with dspy.context(callbacks=[], usage_tracker=None, disable_history=False):
             response: Response = lm(request)
         seconds = time.monotonic() - began
         if _empty(response):

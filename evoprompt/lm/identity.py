@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import dspy
+from dspy.lm15 import LM15Error, request_from_openai_chat
 
 CLIENT = (
     "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",
@@ -22,9 +23,23 @@ def predictors_of(program: dspy.Module) -> list[tuple[str, Any]]:
     return [*own.items(), *((n, p) for n, p in shown.items() if all(p is not q for q in own.values()))]
 
 
+def extensions_of(lm: dspy.LM) -> dict[str, Any]:
+    """Settings that a request of DSPy has no field for (`extra_body`, `min_p`): the server gets them as they are."""
+    found: dict[str, Any] = {}
+    apart = {*CLIENT, "n", "rollout_id", "num_generations", "prompt_cache", "response_format"}
+    for name, value in lm.kwargs.items() if isinstance(lm.engine, str) else ():
+        if name not in apart and value is not None:
+            try:
+                request_from_openai_chat({"model": "m", "messages": [{"role": "user", "content": "c"}], name: value})
+            except LM15Error:
+                found |= value if name == "extra_body" else {name: value}
+    return found
+
+
 def describe(program: dspy.Module) -> dict[str, Any]:
     """What decides about a program's answers, as plain data: no connection, no key."""
     bare = program.deepcopy()
+    adapter = getattr(program, "adapter", None) or dspy.settings.adapter
     models = {name: _described(p.lm or dspy.settings.lm) for name, p in predictors_of(bare)}
     models |= {name: _described(value) for name, value in vars(bare).items() if isinstance(value, dspy.BaseLM)}
     bare.set_lm(None)
@@ -33,7 +48,7 @@ def describe(program: dspy.Module) -> dict[str, Any]:
     return {
         "program": type(program).__qualname__,
         "models": models,
-        "adapter": type(dspy.settings.adapter).__name__ if dspy.settings.adapter else None,
+        "adapter": type(adapter).__name__ if adapter else None,
         **_plain(bare.dump_state()),
         "max_repairs": getattr(program, "max_repairs", 0),
     }

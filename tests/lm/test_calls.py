@@ -8,8 +8,6 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.callback import BaseCallback
-from dspy.utils.dummies import DummyLM
 from dspy.utils.exceptions import LMAuthError, LMError, LMRateLimitError, LMServerError, LMTimeoutError
 
 from evoprompt import Program
@@ -337,71 +335,3 @@ def test_programs_keep_their_models_and_settings() -> None:
         described = describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
         assert "secret" not in repr(described) and "http" not in repr(described)
         assert described["models"]["generator"]["model"] == "openai/x"
-
-
-class Chooser(dspy.Module):
-    """A student that chooses its model itself, in one of the ways that DSPy has."""
-
-    def __init__(self, model: dspy.LM, way: str) -> None:
-        super().__init__()
-        self.predict = dspy.Predict("prompt, entry_point -> code")
-        self.model, self.way = model, way
-
-    def forward(self, prompt: str, entry_point: str) -> dspy.Prediction:
-        if self.way == "argument":
-            return self.predict(prompt=prompt, entry_point=entry_point, lm=self.model)
-        with dspy.context(lm=self.model):
-            return self.predict(prompt=prompt, entry_point=entry_point)
-
-
-@pytest.mark.parametrize("way", ["argument", "context"])
-def test_a_model_that_the_program_chooses_is_the_one_that_is_asked(way: str) -> None:
-    usual, unasked = scripted(CODE, "scripted/usual")
-    chosen, asked = scripted(CODE, "scripted/chosen")
-    with Journal() as journal, dspy.context(lm=usual):
-        for _ in range(2):
-            ask(Calls(journal).applied(Chooser(chosen, way)))  # type: ignore[arg-type]
-        assert (len(unasked.seen), len(asked.seen), journal.spent()["predict"].calls) == (0, 1, 1)
-
-
-def test_samples_are_told_apart_in_threads_that_the_program_begins() -> None:
-    class Twice(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.predict = dspy.Predict("prompt, entry_point -> code")
-
-        def forward(self, prompt: str, entry_point: str) -> dspy.Prediction:
-            example = dspy.Example(prompt=prompt, entry_point=entry_point).with_inputs("prompt", "entry_point")
-            both = dspy.Parallel(num_threads=2, disable_progress_bar=True)([(self.predict, example)] * 2)
-            return both[0]
-
-    lm, engine = scripted(CODE)
-    with Journal() as journal, dspy.context(lm=lm.copy(temperature=1.0)):
-        for _ in range(2):
-            program = Calls(journal).applied(Twice())
-            for sample in range(3):
-                ask(program, sample=sample)  # type: ignore[arg-type]
-        assert len(engine.seen) == 6
-
-
-def test_who_watches_dspy_is_told_of_a_call_once() -> None:
-    class Watch(BaseCallback):
-        begun = 0
-
-        def on_lm_start(self, *_: Any, **__: Any) -> None:
-            Watch.begun += 1
-
-    lm, _ = scripted(CODE)
-    with Journal() as journal, dspy.context(callbacks=[Watch()], track_usage=True):
-        prediction = asking(lm, journal)(prompt="p", entry_point="f")
-        assert Watch.begun == 1
-        assert prediction.get_lm_usage()["scripted/model"]["total_tokens"] == 2
-
-
-def test_a_model_whose_answers_cannot_be_kept_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    program = Program(generator_lm=DummyLM([{"code": "x"}] * 2))
-    with Journal() as journal:
-        careful = Calls(journal).applied(program)
-        for _ in range(2):
-            ask(careful)
-    assert caplog.messages == ["DummyLM is no dspy.LM: its answers are not kept, and asked for again after a stop"]
