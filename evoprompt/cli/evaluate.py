@@ -204,6 +204,6 @@ def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool
     statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
     typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
     if found.unmeasured:
-        typer.echo(f"{found.unmeasured} samples were not measured and are in no score")
+        typer.echo(f"{found.unmeasured} samples were not measured{found.why} and are in no score")
     tiers = sorted({r.report.tier for r in found.rollouts if r.report})
     typer.echo(f"sandbox: {', '.join(tiers) or 'not used'}; details: {target}")

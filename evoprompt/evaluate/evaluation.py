@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dspy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
@@ -32,6 +32,7 @@ class Evaluation(BaseModel):
         measured: Number of rollouts with a verdict.
         unmeasured: Number of rollouts that failed for reasons other than the code. They are in no score.
         statuses: Number of rollouts by status.
+        faults: Number of unmeasured rollouts by what went wrong: `rate_limit`, `cut_off`, …
         pass_at_k: For each suite that ran (`base`, `plus`), pass@1, pass@10 and pass@100 as far as every
             task has that many samples. A sample passes plus only if it passes base as well.
         rollouts: Every rollout, in the order of the tasks.
@@ -46,6 +47,7 @@ class Evaluation(BaseModel):
     measured: int
     unmeasured: int
     statuses: dict[str, int]
+    faults: dict[str, int] = Field(default_factory=dict)
     pass_at_k: dict[Suite, dict[str, Rate]]
     rollouts: tuple[Rollout, ...] = ()
 
@@ -54,7 +56,13 @@ class Evaluation(BaseModel):
         if self.score is None:
             return f"nothing measured ({self.unmeasured} failures of the model or the sandbox)"
         text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {self.tasks} tasks"
-        return text + (f", {self.unmeasured} rollouts not measured" if self.unmeasured else "")
+        return text + (f", {self.unmeasured} rollouts not measured{self.why}" if self.unmeasured else "")
+
+    @property
+    def why(self) -> str:
+        """` (cut_off 2, timeout 1)`: why rollouts were not measured."""
+        kinds = ", ".join(f"{kind} {n}" for kind, n in self.faults.items())
+        return f" ({kinds})" if kinds else ""
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rollouts, as plain data."""
@@ -78,6 +86,7 @@ def summarize(rollouts: Sequence[Rollout]) -> Evaluation:
         measured=measured,
         unmeasured=len(rollouts) - measured,
         statuses=dict(sorted(Counter(r.status for r in rollouts).items())),
+        faults=dict(sorted(Counter(r.fault for r in rollouts if r.fault).items())),
         pass_at_k=_pass_at_k(list(by_task.values())),
         rollouts=tuple(rollouts),
     )

@@ -203,6 +203,7 @@ class Journal:
                 rows = self._db.execute("SELECT * FROM answers")
                 new._db.execute("BEGIN")
                 new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                new._db.execute("DELETE FROM spent")  # that was the other run's money
                 new._db.execute("COMMIT")
             path.replace(folder / NAME)
 
