@@ -126,7 +126,7 @@ def faults(folder: Path, options: Any) -> Found:
     A study of the size that the README has, and the starter set, where hardly a step has more than three rounds of
     calls, so that whatever one of them waits for, the step does.
     """
-    readme = _disturbed(folder / "readme", lambda path: write(path, (60, 60, 120)), 3, ScriptedEngine(reply))
+    readme = _disturbed(folder / "readme", lambda path: write(path, (60, 60, 120)), 2, ScriptedEngine(reply))
     small = _disturbed(folder / "starter", _starter, 1, None)
     return {
         "target": "server failing 30 %: same scores and prompt, nothing unmeasured, wall time at most 1.5 times",

@@ -7,8 +7,12 @@ import time
 
 from evoprompt.errors import ModelError
 
-FULL_AFTER = 16
-"""Rounds of good calls from one call at a time to the most: about as many seconds at a second a call."""
+FULL_AFTER = 4
+"""Rounds of good calls from one call at a time to the most, if that is a large number; eight take four rounds.
+
+Slower, and single failures among good answers keep the limit down: at one overload in 16 calls, 16 rounds meant five
+calls of eight on average, four mean six and a half.
+"""
 
 
 class Pace:
