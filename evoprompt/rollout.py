@@ -90,6 +90,7 @@ class Runner:
         journal: Keeps answers and rollouts; without one they are kept in memory.
         num_threads: Number of jobs under way at once.
         budget: What the models may cost.
+        label: Put before the roles of its calls in the journal's sums.
         executor: Runs the jobs instead of threads of our own. It must keep to this process.
 
     Attributes:
@@ -105,13 +106,14 @@ class Runner:
         journal: Journal | None = None,
         num_threads: int = 8,
         budget: Budget | None = None,
+        label: str = "",
         executor: Executor | None = None,
     ) -> None:
         self.metric, self.num_threads = metric, num_threads
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
         self.journal.begin({"program": describe_bare(program), "metric": metric.describe()}, "rollouts")
-        self.calls = Calls(self.journal, most=num_threads, budget=budget)
+        self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program = self.calls.applied(program)
         self._executor = executor
         self._lock = threading.Lock()

@@ -68,3 +68,24 @@ def test_a_budget_that_cannot_be_is_refused() -> None:
     for bad in (0, -1, True, "9"):
         with pytest.raises(UsageError, match="max_calls"):
             Options(max_calls=bad)  # type: ignore[arg-type]
+
+
+def test_the_test_set_is_no_part_of_the_budget(harness: Harness, tmp_path: Path) -> None:
+    from evoprompt.evolve.export import evaluate_test
+    from evoprompt.runs import Run
+
+    lm, engine = scripted(reply)
+    test = data(5, first=31)
+    train, dev = data(6), data(4, first=11)
+    metric = CodeMetric([*train, *dev, *test], harness=harness)
+    with dspy.context(lm=lm):
+        for calls in (8, 21):
+            with Run(tmp_path / "run") as run:
+                optimizer = EvoPrompt(metric, run_dir=run, batch_size=3, max_calls=calls)
+                evolved = optimizer.compile(Program(), trainset=train, valset=dev)
+                evaluate_test(run, "evolved", evolved, test, metric)
+                spent = run.journal.spent()
+    assert RULE in Candidate.of(evolved).instruction, "as with 21 calls at once"
+    assert spent["test generator"].calls == 10
+    assert sum(s.calls for role, s in spent.items() if role != "test generator") == 21
+    assert len(engine.seen) == 31

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,7 +147,8 @@ def test_a_dead_sandbox_leaves_with_4_and_scores_nothing(
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
         assert run(_train(folder, "--api_base", server.base, model="openai/x")) == 4
     told = capsys.readouterr().err
-    assert "warning: task t1: the sandbox failed: no process can be started" in told
+    assert len(re.findall(r"warning: task t\d: the sandbox failed: no process can be started", told)) == 3
+    assert "… and more like this" in told
     assert "4 of 4 rollouts could not be measured" in told and "Traceback" not in told
 
 
@@ -313,6 +315,25 @@ def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) ->
     results = json.loads((folder / "out_eval_results.json").read_text())
     assert len(results["eval"]) == 4
     assert len((folder / "out.jsonl").read_text().splitlines()) == 4
+
+
+def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "evaluate",
+        "--dataset",
+        str(folder / "train.json"),
+        "--model",
+        "openai/x",
+        "--output",
+        str(folder / "o.json"),
+    ]
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as first:
+        assert run([*words, "--api_base", first.base]) == 0
+    capsys.readouterr()
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as second:
+        assert run([*words, "--api_base", second.base]) == 2
+        assert not second.seen
+        assert f"was measured with the server {first.base}; give another --output" in capsys.readouterr().err
 
 
 def test_evaluate_needs_one_source_of_solutions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

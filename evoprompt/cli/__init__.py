@@ -57,6 +57,8 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone is no reason to stop
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends stops a run as Ctrl-C does
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else nohup wants us to live
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     code = run()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -45,8 +45,8 @@ def demo(
         scores = {}
         for name, module in (("start", program), ("evolved", evolved)):
             counter = display.counter(f"test set, {name} prompt", len(data["test"]))
-            how = {"num_threads": num_threads, "on_done": counter}
-            scores[name] = evaluate_test(run, name, module, data["test"], metric, **how)
+            test = data["test"]
+            scores[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
     display.console.print("\nThe prompt, before and after:\n", style="bold")
     display.console.print(
         prompt_diff(Candidate.of(program).instruction, Candidate.of(evolved).instruction), soft_wrap=True

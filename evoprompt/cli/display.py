@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ class Display:
         logging.getLogger("evoprompt").addHandler(self._warnings)
         if self.console.is_terminal and not self.console.quiet:
             self._progress = Progress(
-                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=16), MofNCompleteColumn(),
                 TimeElapsedColumn(), console=self.console, transient=True,
             )  # fmt: skip
             self._progress.start()
@@ -116,15 +117,26 @@ class Display:
         return count
 
 
+SHOWN_ALIKE = 3
+"""So many warnings that differ by their task alone are shown."""
+
+
 class _Warnings(logging.Handler):
     """Shows warnings above the bar instead of through it."""
 
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
         self._display = display
+        self._seen: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._display.say(f"{record.levelname.lower()}: {record.getMessage()}", "yellow")
+        text = record.getMessage()
+        alike = re.sub(r"task \S+:", "task:", text)
+        self._seen[alike] += 1
+        if self._seen[alike] <= SHOWN_ALIKE:
+            self._display.say(f"{record.levelname.lower()}: {text}", "yellow")
+        elif self._seen[alike] == SHOWN_ALIKE + 1:
+            self._display.say("warning: … and more like this (all of them are in the log)", "yellow")
 
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:

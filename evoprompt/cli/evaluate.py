@@ -136,6 +136,7 @@ def _written(
     setup |= _identity(data, metric)
     with Display(simulated=models.simulated) as display, Journal(_folder(kept)) as journal:
         journal.begin(setup)
+        _same_server(display, journal, models.api_base, len(data) * n_samples, target)
         warn_if_unknown(display.say, models, [data])
         if n_samples > 1 and not models.temperature:
             display.say(f"{n_samples} samples at temperature 0 will be alike; give --temperature", "yellow")
@@ -187,10 +188,30 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _same_server(display: Display, journal: Journal, api_base: str | None, total: int, target: Path) -> None:
+    """One server must not answer for another unnoticed, though a moved one may go on.
+
+    Raises:
+        UsageError: All answers are there, and they are another server's.
+    """
+    from evoprompt.lm.resolve import redact
+
+    server = redact(api_base or "the provider's own")
+    before = journal.meta("server")
+    known = journal.counts()["rollouts"]
+    if before is not None and before != server:
+        if known >= total:
+            raise UsageError(
+                f"{str(target)!r} was measured with the server {before}; give another --output to measure {server}"
+            )
+        display.say(f"{known} of {total} answers are from {before}; the rest are asked from {server}", "yellow")
+    journal.keep_meta("server", server)
+
+
 def _resumed(display: Display, journal: Journal, total: int) -> None:
     known = journal.counts()["rollouts"]
     if known:
-        display.say(f"going on where the last run stopped: {known} of {total} are known")
+        display.say(f"going on where the last run stopped: {min(known, total)} of {total} are known")
 
 
 def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool) -> None:

@@ -132,7 +132,7 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
         try:
             yield run
         except (ModelError, SandboxError, StorageError, KeyboardInterrupt):
-            if run.journal.meta("seed") is not None and run.journal.counts()["answers"]:
+            if run.journal.meta("seed") is not None and any(run.journal.counts().values()):
                 typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
             raise
 
@@ -160,9 +160,15 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
 
     before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
     if before == after:
-        typer.echo(f"{mark}no better prompt was found: the start prompt stays")
+        tried = any(entry.accepted and entry.parent for entry in evolved.detailed_results.evolution)
+        why = (
+            "none of the accepted prompts was measured as better on the dev tasks"
+            if tried
+            else "no better prompt was found"
+        )
+        typer.echo(f"{mark}{why}: the start prompt stays")
     else:
-        Console(highlight=False).print(prompt_diff(before, after))
+        Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")
@@ -222,7 +228,10 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
-    run.journal.begin({"options": about, "data": {role: d.hash for role, d in data.items()}}, "command")
+    about |= {role: about[role] or about["model"] for role in ("debugger_model", "optimizer_model")}
+    run.journal.begin(
+        {"options": about, "data": {role: f"{len(d)} tasks, hash {d.hash}" for role, d in data.items()}}, "command"
+    )
     warn_if_unknown(display.say, models, data.values())
     run.tree.summary(simulated=models.simulated)
     if run.journal.meta("config") is None:
@@ -230,7 +239,8 @@ def _begin(
         plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
-        run.tree.json("config.json", config)
+    if not (run.root / "config.json").exists():
+        run.tree.json("config.json", json.loads(run.journal.meta("config") or "{}"))
 
 
 def _test(

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, EvoPromptError
-from evoprompt.evaluate import Evaluation, evaluate
+from evoprompt.evaluate import Evaluation, summarize
 from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step, diagnoses
+from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
@@ -33,9 +34,10 @@ from evoprompt.evolve.record import (
     RolloutDone,
     Started,
 )
+from evoprompt.lm.budget import APART
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Rollout
+from evoprompt.rollout import Job, Rollout, Runner, require_measured
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.tasks import Task, slug
 
@@ -117,7 +119,7 @@ def ending(run: Run) -> Iterator[None]:
         yield
     except BaseException as e:
         status = "interrupted" if isinstance(e, KeyboardInterrupt) else "paused"
-        error = redact(str(e)) or type(e).__name__
+        error = redact(str(e)) or ("stopped by a signal" if status == "interrupted" else type(e).__name__)
         logger.info("%s: %s", status, error)
         with contextlib.suppress(EvoPromptError):
             _end(run, status=status, error=error)
@@ -136,8 +138,9 @@ def _spent(journal: Journal) -> dict[str, Any]:
 
 
 def evaluate_test(
-    run: Run, name: str, program: dspy.Module, data: Dataset, metric: CodeMetric, **how: Any
-) -> Evaluation:
+    run: Run, name: str, program: dspy.Module, data: Dataset, metric: CodeMetric, *,
+    num_threads: int = 8, on_done: Callable[[Rollout], None] | None = None,
+) -> Evaluation:  # fmt: skip
     """Evaluate on a test set as part of a run, and write the results below `test_evaluation/<name>`.
 
     Args:
@@ -146,10 +149,14 @@ def evaluate_test(
         program: What to evaluate.
         data: The test set.
         metric: Judges the code.
-        **how: More arguments of `evaluate`.
+        num_threads: Number of rollouts under way at once.
+        on_done: Called after each rollout.
     """
     candidate = Candidate.of(program)
-    evaluation = evaluate(program, data, metric, journal=run.journal, **how)
+    runner = Runner(program, metric, journal=run.journal, num_threads=num_threads, label=APART)
+    rollouts = runner.run([Job(candidate, task) for task in data], on_done)
+    require_measured(rollouts, Options().max_unmeasured)
+    evaluation = summarize(rollouts)
     event = DevRestored(0, 0, candidate, tuple(t.task_id for t in data), evaluation)
     run.journal.keep_step(TEST, name, {"name": name, **dev_step(event, {})})
     TreeWriter(run.tree, run.journal).evaluation(_test_file(name), candidate, evaluation)

@@ -34,6 +34,10 @@ class Books(Protocol):
         """What all answers cost, by role."""
 
 
+APART = "test "
+"""Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What the answers of all models in all roles may cost together; those of an earlier process of the run count.
@@ -53,7 +57,7 @@ class Purse:
     def __init__(self, ledger: Books, budget: Budget) -> None:
         self._ledger, self._budget = ledger, budget
         self._lock = threading.Lock()
-        self._before = sum(s.calls for s in ledger.spent().values())
+        self._before = sum(s.calls for role, s in ledger.spent().items() if not role.startswith(APART))
         self._begun = 0
 
     @contextlib.contextmanager
@@ -79,7 +83,7 @@ class Purse:
             return
         if calls is not None and self._before + self._begun >= calls:
             raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
-        spent = self._ledger.spent().values()
+        spent = [s for role, s in self._ledger.spent().items() if not role.startswith(APART)]
         if cost is not None and any(s.unpriced for s in spent):
             raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
         if cost is not None and sum(s.cost for s in spent) >= cost:

@@ -107,10 +107,11 @@ class Calls:
         ledger: Keeps the answers.
         most: The most calls under way to one provider.
         budget: What all calls together may cost.
+        label: Put before the roles in the ledger's sums.
     """
 
-    def __init__(self, ledger: Ledger, *, most: int = 8, budget: Budget | None = None) -> None:
-        self._ledger, self._most = ledger, most
+    def __init__(self, ledger: Ledger, *, most: int = 8, budget: Budget | None = None, label: str = "") -> None:
+        self._ledger, self._most, self._label = ledger, most, label
         self._purse = Purse(ledger, budget or Budget())
         self._paces: dict[tuple[str, str], Pace] = {}
         self._flights = _Flights()
@@ -163,7 +164,7 @@ class Calls:
         pace = self._paces.setdefault(provider, Pace(self._most))
         extra = extensions_of(lm)
         bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *extra) if name in lm.kwargs}
-        engine = _Careful(lm, role, self._ledger, pace, self._flights, self._purse)
+        engine = _Careful(lm, self._label + role, self._ledger, pace, self._flights, self._purse)
         engine.extra = extra
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
 

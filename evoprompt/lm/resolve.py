@@ -126,6 +126,8 @@ def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
     for cause in _causes(exc):
         if isinstance(cause, EvoPromptError):
             return cause
+        if isinstance(cause, NameError | AttributeError | AssertionError):  # whatever it is, no model said it
+            return EvoPromptError(f"unexpected {type(cause).__name__} while a model was asked: {one_line(cause)}")
     if isinstance(exc, ImportError):
         return ModelError(f"a package that the model's provider needs is missing: {one_line(exc)}")
     if not isinstance(exc, e.LMError) or isinstance(exc, e.ContextWindowExceededError):

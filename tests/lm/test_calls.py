@@ -335,3 +335,15 @@ def test_programs_keep_their_models_and_settings() -> None:
         described = describe(Program(generator_lm=dspy.LM("openai/x", api_key="sk-secret", api_base="http://h")))
         assert "secret" not in repr(described) and "http" not in repr(described)
         assert described["models"]["generator"]["model"] == "openai/x"
+
+
+def test_a_bug_is_no_failure_of_the_model() -> None:
+    def broken(text: str) -> str:
+        return undefined_name  # type: ignore[name-defined]  # noqa: F821
+
+    lm, _ = scripted(broken)
+    with Journal() as journal, pytest.raises(LMError) as failed:
+        ask(asking(lm, journal))
+    explained = explain_lm_error(failed.value)
+    assert explained is not None and explained.exit_code == 1
+    assert "unexpected NameError" in str(explained)
