@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first waits for what was paid for, the second for nothing. And two processes for one run."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first waits for what was paid for, the second for nothing. And two processes for one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tests.faults.conftest import THREADS, Study, server
 from tests.faults.victim import kept, results
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECOND = """
 import sys
 from evoprompt.cli import run

@@ -166,7 +166,7 @@ def _work(words: list[str], folder: str, environment: dict[str, str], out: Conne
         os.dup2(out.fileno(), descriptor)
     out.close()
     sys.stdout, sys.stderr = (os.fdopen(d, "w", buffering=1, closefd=False) for d in (1, 2))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if blow is not None:
         blow.install()
