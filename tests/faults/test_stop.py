@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first waits for what was paid for, the second for nothing. And two processes for one run."""
+"""Signals: the first waits for what was paid for, the second for nothing. And two processes for one run."""
 
 from __future__ import annotations
 
