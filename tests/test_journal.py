@@ -21,7 +21,7 @@ from evoprompt.errors import ModelError, StorageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.record import DevDone, Event
 from evoprompt.harness import Harness
-from evoprompt.runs import Journal, Run
+from evoprompt.runs import Journal, Run, open_finished
 from tests.models import asked_for, scripted
 from tests.openai_server import OpenAIServer
 from tests.world import RULE, data, reply
@@ -182,3 +182,28 @@ def test_no_file_of_a_run_holds_the_password_of_an_url(tmp_path: Path) -> None:
     found = [path for path in (tmp_path / "e/r").rglob("*") if path.is_file()]
     assert "http://host/v1" in (tmp_path / "e/r/config.json").read_text()
     assert not [path for path in found if b"s3cret" in path.read_bytes()]
+
+
+def test_an_export_tells_what_a_batch_knew_and_not_what_a_later_one_found(harness: Harness, tmp_path: Path) -> None:
+    failed: list[str] = []
+
+    def flaky(text: str) -> str:
+        if asked_for(text) == "new_instruction":
+            return "[[ ## new_instruction ## ]]\nBe brilliant.\n\n[[ ## completed ## ]]"
+        if asked_for(text) == "code" and "to add 2 to" in text and not failed:
+            failed.append(text)
+            raise TimeoutError("no answer")
+        return reply(text)
+
+    train = data(6)
+    lm, _ = scripted(flaky)
+    with dspy.context(lm=lm):
+        optimizer = EvoPrompt(CodeMetric(train, harness=harness), run_dir=tmp_path / "run", batch_size=3, epochs=2)
+        optimizer.compile(Program(), trainset=train)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.json")}
+    assert sum(b'"lm_error"' in content for content in before.values()) >= 2
+    for path in before:
+        path.unlink()
+    with open_finished(tmp_path / "run") as run:
+        export(run)
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.json")} == before

@@ -198,8 +198,11 @@ class TreeWriter:
             self.restored(_dev_file(event), event)
         elif isinstance(event, BatchRestored) and self._lacks(f"{_folder(event.record)}/batch_results.json"):
             record = event.record
-            after = self._rollouts(record.child, record.tasks) if record.child else ()
-            before = self._rollouts(record.parent, record.tasks)
+            lost = {(r.candidate, r.task_id): r for r in record.unmeasured}
+            before, after = (
+                tuple(lost.get((r.candidate, r.task_id), r) for r in self._rollouts(side, record.tasks))
+                for side in (record.parent, record.child)
+            )
             found = diagnoses(self._journal, record)
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
         if isinstance(event, BatchDone | DevDone | CaughtUp | Finished):
@@ -226,7 +229,9 @@ class TreeWriter:
         self._tree.json(
             f"{folder}/batch_results.json",
             {
-                **record.model_dump(exclude={"rollouts", "child_rollouts", "diagnosed", "entry", "evaluation"}),
+                **record.model_dump(
+                    exclude={"rollouts", "child_rollouts", "diagnosed", "entry", "evaluation", "unmeasured"}
+                ),
                 "parent_id": record.parent.key,
                 "child_id": record.child.key if record.child else None,
                 "evaluation": record.evaluation.summary(),
@@ -291,7 +296,9 @@ class TreeWriter:
         write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.instruction)
 
-    def _rollouts(self, candidate: Candidate, task_ids: Iterable[str]) -> tuple[Rollout, ...]:
+    def _rollouts(self, candidate: Candidate | None, task_ids: Iterable[str]) -> tuple[Rollout, ...]:
+        if candidate is None:
+            return ()
         keys = [(candidate.key, self._tasks[i].key, 0) for i in task_ids]
         found = (self._journal.rollout(*key, measured=False) for key in keys)
         return tuple(Rollout.model_validate_json(body) for body in found if body is not None)

@@ -78,6 +78,7 @@ class BatchRecord(BaseModel):
         accepted: Whether the proposal replaced its parent.
         reason: Why, or why there is no proposal.
         entry: The proposal as it stands in the history of the run; None when there was none.
+        unmeasured: Those of both sides' rollouts that told nothing then; a later batch may have measured them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,6 +99,7 @@ class BatchRecord(BaseModel):
     accepted: bool = False
     reason: str = ""
     entry: EvolutionEntry | None = None
+    unmeasured: tuple[Rollout, ...] = ()
 
 
 @dataclass(frozen=True)
