@@ -31,6 +31,8 @@ from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
+MAX_UNMEASURED = 0.5
+"""Share of rollouts above which a batch or an evaluation tells too little, unless somebody says another."""
 _REMEMBERED_PROGRAMS = 32
 _AT_ONCE = 0.2
 """Seconds for which nobody needs to be told that something is waited for."""
@@ -319,7 +321,7 @@ class _DaemonPool(Executor):
             call()
 
 
-def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float) -> None:
+def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UNMEASURED) -> None:
     """Stop a run whose numbers would mean nothing.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from dspy.lm15 import LM15Error, Request, Response, request_from_openai_chat
 
@@ -34,7 +34,33 @@ class Seen:
 Responder = Callable[[dict[str, Any], int], "str | Reply"]
 
 
-class OpenAIServer:
+class LocalServer:
+    """Serves HTTP on a local port from a thread of its own; use it in a `with` statement. `base` is the `api_base`."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._http = _Server(("127.0.0.1", 0), type("Handler", (handler,), {"owner": self}))
+        self.base = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed, or that waits no longer, is no news."""
+
+
+class OpenAIServer(LocalServer):
     """Serves `POST /v1/chat/completions` and `GET /v1/models`; use it in a `with` statement.
 
     `responder(body, n)` answers request number n (from 0): a text, or a `Reply` with a status and a JSON body.
@@ -46,20 +72,7 @@ class OpenAIServer:
         self.models = models
         self.seen: list[Seen] = []
         self.lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._http.daemon_threads = True
-        self.base = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-
-    def __enter__(self) -> OpenAIServer:
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__(_Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoprompt.atomic import storage
 from evoprompt.errors import EvoPromptError, UsageError
 
 if TYPE_CHECKING:
@@ -97,12 +96,12 @@ def _given(data: Dataset, path: Path, metric: CodeMetric, parallel: int, target:
     samples, skipped = read_samples(path, data)
     setup = {"samples": str(path), **_identity(data, metric)}
     kept = _journal(target)
-    with Display() as display, Journal(_folder(kept)) as journal:
+    with Display() as display, Journal(kept) as journal:
         journal.begin(_identity(data, metric))
         _resumed(display, journal, len(samples))
         count = display.counter(f"judging {path.name}", len(samples))
         rollouts = judge(samples, data, metric, num_threads=parallel, journal=journal, on_done=count)
-        require_measured(rollouts, 0.5)
+        require_measured(rollouts)
         found = summarize(rollouts)
         _write(target, found, data, setup)
     for name in (kept, kept.with_name(f"{kept.name}-wal")):  # verdicts cost nothing: they are not kept for ever
@@ -134,7 +133,7 @@ def _written(
     asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
     setup = {**asked, "instruction": candidate.instruction, "max_repairs": max_repairs}
     setup |= _identity(data, metric)
-    with Display(simulated=models.simulated) as display, Journal(_folder(kept)) as journal:
+    with Display(simulated=models.simulated) as display, Journal(kept) as journal:
         journal.begin(setup)
         _same_server(display, journal, models.api_base, len(data) * n_samples, target)
         warn_if_unknown(display.say, models, [data])
@@ -154,10 +153,8 @@ def _written(
 
 
 def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    limits = {"limits": asdict(metric.harness.limits), "input_limits": asdict(metric.harness.input_limits)}
-    return {"data_hash": data.hash, "plus": metric.plus, **limits}
+    described = metric.describe()
+    return {"data_hash": data.hash, **{name: described[name] for name in ("plus", "limits", "input_limits")}}
 
 
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
@@ -179,13 +176,6 @@ def _default_output(dataset: str, samples: Path | None, models: Models, program:
 
 def _journal(target: Path) -> Path:
     return target.with_name(f"{target.name}.journal")
-
-
-def _folder(path: Path) -> Path:
-    """The path, in a folder that exists."""
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _same_server(display: Display, journal: Journal, api_base: str | None, total: int, target: Path) -> None:

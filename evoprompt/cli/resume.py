@@ -21,8 +21,9 @@ def resume(
     max_cost: Annotated[float | None, typer.Option("--max_cost", min=0.0001, help="A new budget in US dollars.")] = None,
 ) -> None:  # fmt: skip
     """Go on with a run that was stopped, killed or paused. Nothing that it got from a model is asked for again."""
-    options = _options(run_dir) | {"run_name": run_dir.resolve().name, "experiment_name": run_dir.resolve().parent.name}
-    options["root_dir"] = run_dir.resolve().parent.parent
+    place = run_dir.resolve()
+    options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
+    options["root_dir"] = place.parent.parent
     given = {"api_base": api_base, "num_threads": num_threads, "max_calls": max_calls, "max_cost": max_cost}
     options |= {k: v for k, v in given.items() if v is not None}
     from evoprompt.cli.train import train
@@ -49,5 +50,4 @@ def _options(run_dir: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(run.journal.meta("config") or "{}")
     if config.get("command") != "train":
         raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
-    paths = {"dataset_path"}
-    return {k: Path(v) if k in paths else v for k, v in config["options"].items()}
+    return {**config["options"], "dataset_path": Path(config["options"]["dataset_path"])}

@@ -142,8 +142,7 @@ def _forked(old_dir: Path, lock: Lock | None, new_dir: Path) -> tuple[Path, None
 
     if lock is not None:
         lock.release()
-    unfinished = {f"{journal.NAME}.new", f"{journal.NAME}.new-wal"}
-    if {p.name for p in new_dir.glob("*")} - unfinished:
+    if {p.name for p in new_dir.glob("*")} - set(journal.UNFINISHED):
         raise UsageError(
             f"--fork {new_dir.name!r}: that run exists; give another name, or --run_name {new_dir.name} to go on with it"
         )

@@ -1,6 +1,6 @@
 """Measure a program, or solutions that exist already."""
 
-from evoprompt.evaluate.evaluation import Evaluation, evaluate, passes, summarize
+from evoprompt.evaluate.evaluation import Evaluation, evaluate, evaluate_jobs, passes, summarize
 from evoprompt.evaluate.results import evalplus_results
 from evoprompt.evaluate.samples import Sample, judge, read_samples
 from evoprompt.evaluate.statistics import Rate, estimate, pass_at_k, wilson
@@ -12,6 +12,7 @@ __all__ = [
     "estimate",
     "evalplus_results",
     "evaluate",
+    "evaluate_jobs",
     "judge",
     "pass_at_k",
     "passes",

@@ -13,7 +13,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.rollout import MAX_UNMEASURED, Job, Rollout, Runner, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
 
@@ -119,7 +119,7 @@ def evaluate(
     *,
     samples: int = 1,
     num_threads: int = 8,
-    max_unmeasured: float = 0.5,
+    max_unmeasured: float = MAX_UNMEASURED,
     journal: Journal | None = None,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> Evaluation:
@@ -143,6 +143,23 @@ def evaluate(
     """
     runner = Runner(program, metric, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
-    rollouts = runner.run([Job(candidate, t, s) for t in data for s in range(samples)], on_done)
+    jobs = [Job(candidate, t, s) for t in data for s in range(samples)]
+    return evaluate_jobs(runner, jobs, max_unmeasured=max_unmeasured, on_done=on_done)
+
+
+def evaluate_jobs(
+    runner: Runner,
+    jobs: Sequence[Job],
+    *,
+    max_unmeasured: float = MAX_UNMEASURED,
+    on_done: Callable[[Rollout], None] | None = None,
+) -> Evaluation:
+    """Run jobs and sum them up; see `evaluate`.
+
+    Raises:
+        ModelError: The model refuses us, or too much of the evaluation got no answer.
+        SandboxError: The sandbox failed for too much of it.
+    """
+    rollouts = runner.run(jobs, on_done)
     require_measured(rollouts, max_unmeasured)
     return summarize(rollouts)

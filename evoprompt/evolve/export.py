@@ -18,9 +18,8 @@ from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, EvoPromptError
-from evoprompt.evaluate import Evaluation, summarize
+from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step, diagnoses
-from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
@@ -37,7 +36,7 @@ from evoprompt.evolve.record import (
 from evoprompt.lm.budget import APART
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.rollout import Job, Rollout, Runner
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.tasks import Task, slug
 
@@ -154,9 +153,7 @@ def evaluate_test(
     """
     candidate = Candidate.of(program)
     runner = Runner(program, metric, journal=run.journal, num_threads=num_threads, label=APART)
-    rollouts = runner.run([Job(candidate, task) for task in data], on_done)
-    require_measured(rollouts, Options().max_unmeasured)
-    evaluation = summarize(rollouts)
+    evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in data], on_done=on_done)
     event = DevRestored(0, 0, candidate, tuple(t.task_id for t in data), evaluation)
     run.journal.keep_step(TEST, name, {"name": name, **dev_step(event, {})})
     TreeWriter(run.tree, run.journal).evaluation(_test_file(name), candidate, evaluation)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from evoprompt.errors import UsageError
+from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
 
@@ -36,7 +37,7 @@ class Options:
     accept: Accept = "improves"
     seed: int = 42
     num_threads: int = 8
-    max_unmeasured: float = 0.5
+    max_unmeasured: float = MAX_UNMEASURED
     max_instruction_chars: int = 4_000
     max_calls: int | None = None
     max_cost: float | None = None

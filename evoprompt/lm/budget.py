@@ -57,7 +57,7 @@ class Purse:
     def __init__(self, ledger: Books, budget: Budget) -> None:
         self._ledger, self._budget = ledger, budget
         self._lock = threading.Lock()
-        self._before = sum(s.calls for role, s in ledger.spent().items() if not role.startswith(APART))
+        self._before = sum(s.calls for s in self._spent())
         self._begun = 0
 
     @contextlib.contextmanager
@@ -79,12 +79,15 @@ class Purse:
 
     def _check(self) -> None:
         calls, cost = self._budget.max_calls, self._budget.max_cost
-        if calls is None and cost is None:
-            return
         if calls is not None and self._before + self._begun >= calls:
             raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
-        spent = [s for role, s in self._ledger.spent().items() if not role.startswith(APART)]
-        if cost is not None and any(s.unpriced for s in spent):
+        if cost is None:
+            return
+        spent = self._spent()
+        if any(s.unpriced for s in spent):
             raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
-        if cost is not None and sum(s.cost for s in spent) >= cost:
+        if sum(s.cost for s in spent) >= cost:
             raise BudgetSpent(f"the ${cost:g} of --max_cost are spent")
+
+    def _spent(self) -> list[Spending]:
+        return [s for role, s in self._ledger.spent().items() if not role.startswith(APART)]

@@ -44,7 +44,7 @@ from evoprompt.lm.budget import Books, Budget, Purse
 from evoprompt.lm.identity import CLIENT, extensions_of, predictors_of
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
-from evoprompt.lm.step import Step, measuring, this_step
+from evoprompt.lm.step import Step, this_step
 
 logger = logging.getLogger("evoprompt")
 
@@ -162,10 +162,8 @@ class Calls:
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
-        extra = extensions_of(lm)
-        bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *extra) if name in lm.kwargs}
         engine = _Careful(lm, self._label + role, self._ledger, pace, self._flights, self._purse)
-        engine.extra = extra
+        bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *engine.extra) if name in lm.kwargs}
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
 
 
@@ -202,7 +200,7 @@ class _Careful:
         patient = {"timeout": DEADLINE} if self._remote else {}
         self._lm = lm.copy(cache=False, num_retries=0, **patient)
         self._lm.callbacks = []
-        self.extra: dict[str, Any] = {}
+        self.extra = extensions_of(lm)
         self._retries: int = lm.num_retries
         self._seeded = getattr(lm.engine, "takes_seed", False)
         self._timeout = lm.kwargs.get("timeout")
@@ -224,7 +222,8 @@ class _Careful:
         if self.extra:
             extensions = {**(request.config.extensions or {}), **self.extra}
             request = replace(request, config=replace(request.config, extensions=extensions))
-        current = this_step() or Step(0)
+        judged = this_step()
+        current = judged or Step(0)
         content = json.dumps(request_to_dict(request), sort_keys=True)
         again = current.again(content)
         key = hashlib.sha256(json.dumps([content, current.sample, again]).encode()).hexdigest()[:32]
@@ -235,7 +234,7 @@ class _Careful:
             if response is None:
                 with self._purse.open():
                     response = self._ask(request, key)
-        return _usable(response, strict=measuring())
+        return _usable(response, strict=judged is not None)
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
         return self

@@ -20,6 +20,8 @@ from evoprompt.atomic import storage
 from evoprompt.errors import DataError, StorageError, UsageError
 
 NAME: Final = "journal.sqlite"
+UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
+"""What a fork is called until it is whole."""
 VERSION: Final = 1
 """Version of the tables. An older journal is brought forward by `_MIGRATIONS`; a newer one is refused."""
 
@@ -81,7 +83,7 @@ class Journal:
     """Reads and writes one journal. Safe to share between threads; a process has it for itself.
 
     Args:
-        path: The file; None keeps everything in memory, for a run that nobody needs to resume.
+        path: The file, whose folder is made; None keeps everything in memory, for a run that nobody needs to resume.
 
     Raises:
         StorageError: The file can't be opened or written, or is damaged.
@@ -91,6 +93,9 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._lock = threading.RLock()
+        if path is not None:
+            with storage(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
         with self._guard():
             # Exclusive before the first access: then WAL needs no shared memory, which network file systems lack.
             self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
@@ -194,10 +199,9 @@ class Journal:
         Raises:
             StorageError: It can't be written.
         """
-        path = folder / f"{NAME}.new"
+        path = folder / UNFINISHED[0]
         with storage(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in (path.name, f"{path.name}-wal"):
+            for name in UNFINISHED:
                 (folder / name).unlink(missing_ok=True)
             with Journal(path) as new, new._guard(), self._guard():
                 rows = self._db.execute("SELECT * FROM answers")

@@ -16,14 +16,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from dspy.lm15 import request_from_openai_chat
 
 from evoprompt.lm.simulated import SimulatedEngine
-from tests.openai_server import completion
+from tests.openai_server import LocalServer, completion
 
 FAULTS = (
     "delay", "rate_limit", "server_error", "dropped", "half_body", "html", "empty", "no_choices", "wrong_json",
@@ -52,7 +51,7 @@ def failing(rate: float, seed: int, faults: Sequence[str] = FAULTS, most: int = 
     return plan
 
 
-class FaultServer:
+class FaultServer(LocalServer):
     """Answers as the simulated model would, but for what `plan` says; use it in a `with` statement.
 
     Args:
@@ -84,9 +83,7 @@ class FaultServer:
         self.working = 0
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = _Server(("127.0.0.1", 0), handler)
-        self.base = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        super().__init__(_Handler)
 
     def decide(self, body: dict[str, Any], sender: str) -> str | None:
         """What happens to a request."""
@@ -104,24 +101,6 @@ class FaultServer:
         """A request is over."""
         with self._lock:
             self.working -= 1
-
-    def __enter__(self) -> FaultServer:
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed, or that waits no longer, is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):
