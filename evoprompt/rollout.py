@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
@@ -84,6 +84,7 @@ class Rollout(BaseModel):
         return self.score is not None
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Asks a program for its answer to a task, and judges that."""
 

@@ -30,6 +30,7 @@ FLOORS = {
     "evoprompt.lm": 2,
     "evoprompt.metric": 3,
     "evoprompt.program": 3,
+    "evoprompt.plain": 3,
     "evoprompt.advisor": 3,
     "evoprompt.runs": 4,
     "evoprompt.rollout": 4,

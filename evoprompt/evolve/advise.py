@@ -7,36 +7,41 @@ from collections.abc import Iterable, Sequence
 
 from dspy.utils.exceptions import LMError
 
+from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
 from evoprompt.evolve.triage import triage
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of
+from evoprompt.plain import labelled
 from evoprompt.program import Program, ask
 from evoprompt.rollout import Rollout, Runner
 from evoprompt.tasks import Task
-from signatures import Attempt, FailureGroup
+from signatures import Attempt, Diagnosis, FailureGroup
 
 logger = logging.getLogger("evoprompt")
+
+Roles = Program | Advisor
+"""Who serves the debugger and the optimizer: for code, or for anything else."""
 
 
 class Advice:
     """Asks for diagnoses and proposals.
 
     Args:
-        roles: Serves `debug` and `propose`.
+        roles: A `Program` for rollouts that were judged by tests, an `Advisor` for all others.
         runner: Asks concurrently, in other threads.
         options: How much may stay without an answer.
     """
 
-    def __init__(self, roles: Program, runner: Runner, options: Options) -> None:
+    def __init__(self, roles: Roles, runner: Runner, options: Options) -> None:
         self._roles, self._runner, self._options = roles, runner, options
 
     def diagnose(self, rollouts: Sequence[Rollout], tasks: Iterable[Task]) -> tuple[Diagnosed, ...]:
         """Say why rollouts failed: without a model where that is certain, else by the debugger.
 
-        One failure is one call: the same code of the same task is asked about once.
+        One failure is one call: the same answer to the same task is asked about once.
 
         Args:
             rollouts: Failed ones.
@@ -49,12 +54,12 @@ class Advice:
             ModelError: The debugger could not be asked about too many of them.
         """
         by_id = {t.task_id: t for t in tasks}
-        distinct: dict[tuple[str, str], Rollout] = {}
+        distinct: dict[tuple[str, ...], Rollout] = {}
         for r in rollouts:
-            distinct.setdefault((r.task_id, r.code), r)
+            distinct.setdefault(_answer(r), r)
         answers = self._runner.map(lambda r: self._one_diagnosis(r, by_id[r.task_id]), list(distinct.values()))
         known = dict(zip(distinct, answers, strict=True))
-        found = [known[r.task_id, r.code] for r in rollouts]
+        found = [known[_answer(r)] for r in rollouts]
         lost = [d for d in found if isinstance(d, LMError)]
         if len(lost) > self._options.max_unmeasured * len(rollouts):
             raise ModelError(
@@ -96,17 +101,24 @@ class Advice:
         certain = triage(rollout)
         if certain is not None:
             return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain)
-        if rollout.report is None:
-            return None
-        failures = failures_of(rollout.report, task.prompt)
         try:
-            diagnosis = ask(
-                lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
-                f"debugger, task {task.task_id}",
-            )
+            diagnosis = ask(lambda: self._asked(rollout, task), f"debugger, task {task.task_id}")
         except LMError as e:
             logger.warning("debugger, task %s: no answer from the model: %s", task.task_id, one_line(e))
             return e
         if diagnosis is None:
             return None
         return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
+
+    def _asked(self, rollout: Rollout, task: Task) -> Diagnosis | None:
+        roles = self._roles
+        if isinstance(roles, Advisor):
+            return roles.explain(inputs=task.prompt, output=labelled(rollout.output), feedback=rollout.feedback)
+        if rollout.report is None:
+            return None
+        failures = failures_of(rollout.report, task.prompt)
+        return roles.debug(prompt=task.prompt, code=rollout.code, failures=failures)
+
+
+def _answer(rollout: Rollout) -> tuple[str, ...]:
+    return (rollout.task_id, rollout.code, *rollout.output.values())

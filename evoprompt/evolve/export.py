@@ -34,6 +34,7 @@ from evoprompt.evolve.record import (
     Started,
 )
 from evoprompt.lm.budget import APART
+from evoprompt.lm.identity import state_of
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Rollout, Runner
@@ -289,7 +290,7 @@ class TreeWriter:
         self._best = best
         state = json.loads(self._journal.meta("program") or "{}")
         for name, text in best.instructions:
-            state[name]["signature"]["instructions"] = text
+            state_of(state, name)["signature"]["instructions"] = text
         write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.instruction)
 
@@ -307,8 +308,11 @@ class TreeWriter:
         self._tree.json(f"{folder}/individual_tasks/{slug(task_id)}.json", {"task_id": task_id, **row})
 
     def _row(self, rollout: Rollout) -> dict[str, Any]:
-        """One rollout for people: the problem, the code, the verdict, and every failing case with its test."""
+        """One rollout for people: the problem, the answer, the verdict, and every failing case with its test."""
         report, task = rollout.report, self._tasks[rollout.task_id]
+        if rollout.output:
+            told = rollout.model_dump(include={"sample", "status", "score", "output", "feedback", "fault", "error"})
+            return {"prompt": task.prompt, "candidate_id": rollout.candidate, **told}
         return {
             "prompt": task.prompt,
             "entry_point": task.interface,

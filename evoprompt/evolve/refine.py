@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
 from evoprompt.evaluate import summarize
-from evoprompt.evolve.advise import Advice
+from evoprompt.evolve.advise import Advice, Roles
 from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step, keep_diagnoses
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
@@ -30,7 +30,6 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.evolve.triage import cluster
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
-from evoprompt.program import Program
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
 from evoprompt.tasks import Task
 from signatures import Attempt
@@ -45,7 +44,7 @@ class Refine:
 
     Args:
         seed: The instruction to start from.
-        roles: Serves `debug` and `propose`.
+        roles: Serves the debugger and the optimizer.
         runner: Runs the rollouts; its journal knows the steps of an earlier process.
         options: How to search.
         listener: Is told of every event.
@@ -54,7 +53,7 @@ class Refine:
         history: What led where.
     """
 
-    def __init__(self, seed: Candidate, roles: Program, runner: Runner, options: Options, listener: Listener) -> None:
+    def __init__(self, seed: Candidate, roles: Roles, runner: Runner, options: Options, listener: Listener) -> None:
         self.history = History(seed)
         self._runner, self._options, self._tell = runner, options, listener
         self._advice = Advice(roles, runner, options)
