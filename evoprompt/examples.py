@@ -84,7 +84,7 @@ class ExampleJudge:
         return [self._task(number, example) for number, example in enumerate(examples)]
 
     def describe(self) -> dict[str, Any]:
-        """The metric's code, and what it tells of itself."""
+        """The metric's code (not that of functions it calls), and what it tells of itself."""
         found: dict[str, Any] = {"metric": self._name, "code": _digest(_code(self._metric))[:12]}
         if isinstance(self._metric, dspy.Module):
             found["program"] = describe(self._metric)
@@ -124,10 +124,10 @@ class ExampleJudge:
             example = example.example
         elif isinstance(example, Task):
             (example,) = Dataset([example]).examples()
-        if not isinstance(example, dspy.Example) or not getattr(example, "_input_keys", None):
+        inputs, labels = _split(example)
+        if not inputs:
             fix = "give dspy.Example(…).with_inputs('…')"
             raise UsageError(f"example {number} has no inputs, {fix}: {text(example)[:100]}")
-        inputs, labels = dict(example.inputs().items()), dict(example.labels().items())
         try:
             content = _digest([plain(inputs), plain(labels)])
         except (RecursionError, ValueError) as e:  # it holds itself, or an integer too long to print
@@ -141,9 +141,10 @@ class ExampleJudge:
         return ExampleTask(task_id=task_id, prompt=shown, example=example, content=content)
 
     def _judged(self, task: ExampleTask, prediction: Any, more: list[Any]) -> tuple[float, str]:
-        where = f"metric {self._name}, example {task.task_id!r}"
+        where = f"metric {self._name}, example {task.task_id!r} ({' '.join(task.prompt.split())[:80]})"
         try:
-            found = self._metric(task.example, prediction, *(more or [None] * self._nones))
+            with dspy.context(trace=[], disable_history=True):  # it may ask a model, too
+                found = self._metric(task.example, prediction, *(more or [None] * self._nones))
         except (LMError, AdapterParseError, EvoPromptError):
             raise
         except Exception as e:
@@ -169,6 +170,14 @@ def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
     if isinstance(metric, CodeMetric):
         return CodeJudge(metric)
     return metric if isinstance(metric, Judge) else ExampleJudge(metric)
+
+
+def _split(example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and labels; no inputs where none were said to be any."""
+    try:
+        return dict(example.inputs().items()), dict(example.labels().items())
+    except (AttributeError, ValueError):
+        return {}, {}
 
 
 def _fields(prediction: Any) -> dict[str, str]:
@@ -206,6 +215,8 @@ def _code(function: Any) -> Any:
         return [_code(function.func), plain(function.args), plain(function.keywords)]
     if isinstance(function, types.MethodType):
         return _code(function.__func__)
+    if isinstance(function, types.FunctionType) and hasattr(function, "__wrapped__"):
+        return [_bytes(function.__code__), _code(function.__wrapped__)]
     if isinstance(function, types.FunctionType):
         return [_bytes(function.__code__), plain(function.__defaults__), plain(function.__kwdefaults__)]
     if isinstance(function, dspy.Module):

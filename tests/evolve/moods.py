@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dspy
 
-from tests.models import fields_asked_for
+from evoprompt import EvoPrompt
+from tests.models import fields_asked_for, scripted
 
 RULE = "Weigh the last clause most."
 SECRET = "only-the-metric-knows"
@@ -19,7 +25,7 @@ def examples(size: int = 6, first: int = 1) -> list[dspy.Example]:
         dspy.Example(
             text=f"It began so-so, but day {n} ended {'badly' if n % 2 else 'well'}.",
             label="gloomy" if n % 2 else "bright",
-            why=SECRET,
+            why={SECRET, "and", "nobody", "else"},
         ).with_inputs("text")
         for n in range(first, first + size)
     ]
@@ -40,4 +46,28 @@ def reply(text: str) -> str:
 
 def exact(example: dspy.Example, pred: dspy.Prediction, trace: object = None) -> bool:
     """The simplest metric there is."""
-    return bool(example.label == pred.label)
+    return pred.label in {"gloomy", "bright"} and example.label == pred.label
+
+
+def compiled(folder: Path, say: Callable[[str], str] = reply) -> dspy.Module:
+    """One run in a directory."""
+    with dspy.context(lm=scripted(say)[0]):
+        search = EvoPrompt(exact, run_dir=folder, batch_size=3, num_threads=2)
+        student = dspy.Predict("text -> label")
+        return search.compile(student, trainset=examples(), valset=examples(4, 11))
+
+
+def killed(folder: str, at: int) -> None:
+    """The same in a process that kills itself when its `at`-th request arrives."""
+    left = iter(range(at))
+
+    def say(text: str) -> str:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reply(text)
+
+    compiled(Path(folder), say)
+
+
+if __name__ == "__main__":
+    killed(sys.argv[1], int(sys.argv[2]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from evoprompt.plain import MAX_TEXT
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, Run
 from tests import world
+from tests.evolve import moods
 from tests.evolve.moods import RULE, SECRET, exact, examples, reply
 from tests.models import asked_for, scripted
 
@@ -157,7 +160,7 @@ def test_a_metric_that_fails_stops_the_run(tmp_path: Path) -> None:
             raise KeyError("lable")
         return exact(example, pred)
 
-    with pytest.raises(UsageError, match=r"metric .*fails, example '0003-\w{6}': the metric raised KeyError: 'lable'"):
+    with pytest.raises(UsageError, match=r"metric .*fails, example '0003-\w{6}' \(text: It began .*KeyError: 'lable'"):
         compiled(fails, run_dir=tmp_path, num_threads=1)
     with Run(tmp_path) as run:
         assert run.journal.counts() == {"answers": 4, "rollouts": 3, "steps": 0}
@@ -268,6 +271,20 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path: Path, at: i
             (tmp_path / "stopped" / name).unlink()
         export(there)
     assert _tree(tmp_path / "stopped") == files
+
+
+def test_a_process_that_was_killed(tmp_path: Path) -> None:
+    """Another process knows examples and metric again, whatever its hashes of texts are."""
+    whole = moods.compiled(tmp_path / "whole").detailed_results
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "tests.evolve.moods", str(folder), "9"]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == -9
+    with Run(folder) as run:
+        known = run.journal.counts()["answers"]
+    seen: list[str] = []
+    assert moods.compiled(folder, lambda text: seen.append(text) or reply(text)).detailed_results == whole  # type: ignore[func-returns-value]
+    assert known >= 8 - 1 and len(seen) == 19 - known
+    assert _tree(folder) == _tree(tmp_path / "whole")
 
 
 def test_another_metric_is_another_run(tmp_path: Path) -> None:
