@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import inspect
@@ -19,6 +20,7 @@ from pydantic import Field
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric
@@ -91,6 +93,14 @@ class ExampleJudge:
         elif callable(told := getattr(self._metric, "describe", None)):
             found["settings"] = plain(told())
         return found
+
+    def through(self, calls: Calls) -> ExampleJudge:
+        """See `Judge`. Of a metric that is a `dspy.Module` the calls are kept and counted; of others nobody knows."""
+        if not isinstance(self._metric, dspy.Module):
+            return self
+        judge = copy.copy(self)
+        judge._metric = calls.applied(self._metric)
+        return judge
 
     def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
         """See `Judge`.
@@ -192,7 +202,8 @@ def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, bool]:
         UsageError: It does not take two, or needs more than five.
     """
     try:
-        found = inspect.signature(metric.forward if isinstance(metric, dspy.Module) else metric).parameters.values()
+        function = types.MethodType(type(metric).forward, metric) if isinstance(metric, dspy.Module) else metric
+        found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # written in C
         return 0, False
     places = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -220,7 +231,7 @@ def _code(function: Any) -> Any:
     if isinstance(function, types.FunctionType):
         return [_bytes(function.__code__), plain(function.__defaults__), plain(function.__kwdefaults__)]
     if isinstance(function, dspy.Module):
-        return _code(function.forward)
+        return _code(type(function).forward)
     call = inspect.getattr_static(type(function), "__call__", None)
     return _code(call) if isinstance(call, types.FunctionType) else plain(function)
 

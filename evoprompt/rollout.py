@@ -110,6 +110,9 @@ class Judge(Protocol):
     def describe(self) -> dict[str, Any]:
         """What decides about a verdict besides task and answer, as plain data."""
 
+    def through(self, calls: Calls) -> Judge:
+        """The same judge, whose own calls to models go through `calls` as far as they can."""
+
 
 class CodeJudge:
     """Judges code by the hidden tests of its task.
@@ -128,6 +131,10 @@ class CodeJudge:
     def describe(self) -> dict[str, Any]:
         """See `Judge`."""
         return self.metric.describe()
+
+    def through(self, calls: Calls) -> CodeJudge:
+        """See `Judge`. It calls none."""
+        return self
 
     def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
         """See `Judge`."""
@@ -177,13 +184,13 @@ class Runner:
         label: str = "",
         executor: Executor | None = None,
     ) -> None:
-        self.judge: Judge = CodeJudge(metric) if isinstance(metric, CodeMetric) else metric
+        judge: Judge = CodeJudge(metric) if isinstance(metric, CodeMetric) else metric
         self.num_threads = num_threads
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
-        self.journal.begin({"program": describe_bare(program), "metric": self.judge.describe()}, "rollouts")
+        self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
-        self.program = self.calls.applied(program)
+        self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self._executor = executor
         self._lock = threading.Lock()
         self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)

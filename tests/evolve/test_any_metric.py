@@ -154,6 +154,30 @@ def test_metrics_of_every_arity() -> None:
             compiled(wrong)
 
 
+def test_the_calls_of_a_metric_that_is_a_module_are_kept(tmp_path: Path) -> None:
+    class Judge(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = dspy.Predict("text, answer -> right: bool")
+
+        def forward(self, example: Any, pred: Any, trace: Any = None) -> Any:
+            return self.ask(text=example.text, answer=pred.label).right
+
+    def says(text: str) -> str:
+        if asked_for(text) != "right":
+            return reply(text)
+        mood = text.rpartition("[[ ## answer ## ]]")[2].split()[0]
+        return f"[[ ## right ## ]]\n{('badly.' in text) == (mood == 'gloomy')}\n\n[[ ## completed ## ]]"
+
+    evolved, seen, _ = compiled(Judge(), say=says, run_dir=tmp_path)
+    assert evolved.detailed_results.best_dev_score == 100.0
+    with Run(tmp_path) as run:
+        spent = run.journal.spent()
+    assert spent["ask"].calls == [asked_for(text) for text in seen].count("right") == 13
+    again, seen, _ = compiled(Judge(), say=says, run_dir=tmp_path)
+    assert again.detailed_results == evolved.detailed_results and not seen
+
+
 def test_a_metric_that_fails_stops_the_run(tmp_path: Path) -> None:
     def fails(example: dspy.Example, pred: dspy.Prediction) -> bool:
         if "day 14 " in example.text:
