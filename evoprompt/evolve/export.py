@@ -17,7 +17,7 @@ import dspy
 from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, EvoPromptError
+from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step, diagnoses
 from evoprompt.evolve.record import (
@@ -62,12 +62,20 @@ class Shown:
 
 
 def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **sizes: int) -> None:
-    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`."""
+    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`.
+
+    Raises:
+        UsageError: The student holds what JSON has no form for.
+    """
     bare = student.deepcopy()
     bare.set_lm(None)
     with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.json"
-        bare.save(path)
+        try:
+            bare.save(path)
+        except RuntimeError as e:
+            why = str(e.__cause__ or e.__context__ or e)
+            raise UsageError(f"the student can't be written to a run_dir as JSON (its demos?): {why}") from e
         journal.keep_meta("program", path.read_text(encoding="utf-8"))
     journal.keep_meta("tasks", json.dumps({t.task_id: asdict(Shown.of(t)) for t in tasks}))
     journal.keep_meta("sizes", json.dumps(sizes))

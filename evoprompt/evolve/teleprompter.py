@@ -118,7 +118,7 @@ class EvoPrompt(Teleprompter):
             run = self._open(stack)
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
-            if journal.meta("seed") is None:
+            if run is not None and journal.meta("seed") is None:
                 known = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else (*train, *dev)
                 prepare(journal, student, known, train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)

@@ -76,6 +76,11 @@ def test_a_classifier_and_a_metric_that_says_yes_or_no() -> None:
     assert len(seen) == 19
 
 
+def test_threads_change_nothing() -> None:
+    alone, together = (compiled(student=Nested(), num_threads=n)[0].detailed_results for n in (1, 8))
+    assert alone == together
+
+
 def test_no_label_is_in_any_prompt() -> None:
     _, seen, _ = compiled()
     advice = [text for text in seen if asked_for(text) in ("diagnosis", "new_instruction")]
@@ -358,6 +363,14 @@ def test_whatever_is_predicted_can_be_kept(value: Any, shown: str, tmp_path: Pat
         assert evaluation.score == 100.0
         assert evaluation.rollouts[0].output == {"found": shown}
         assert evaluate(Odd(), examples(2), metric, journal=journal) == evaluation
+
+
+def test_a_student_that_is_no_json_needs_no_directory_to_evolve(tmp_path: Path) -> None:
+    student = dspy.Predict("text -> label")
+    student.demos = examples(2)  # their `why` is a set
+    assert compiled(student=student)[0].detailed_results.best_dev_score == 100.0
+    with pytest.raises(UsageError, match=r"can't be written to a run_dir as JSON .*: set"):
+        compiled(student=student, run_dir=tmp_path)
 
 
 def test_evaluate_agrees_with_dspy() -> None:
