@@ -91,8 +91,7 @@ class Program(dspy.Module):
         """Ask the debugger why `code` fails, and with `fix` for a corrected program."""
         with dspy.context(adapter=self.adapter):
             diagnosis = self.debugger(prompt=prompt, code=code, failures=failures, fix=fix).diagnosis
-        fields = {k: scrub(v) if isinstance(v, str) else v for k, v in dict(diagnosis).items()}
-        return Diagnosis.model_validate(fields)
+        return scrubbed(diagnosis)
 
     def propose(self, *, current_instruction: str, failures: list[FailureGroup], attempts: list[Attempt]) -> str:
         """Ask the optimizer for a better instruction."""
@@ -172,6 +171,12 @@ class Program(dspy.Module):
         except (OSError, ValueError, KeyError, TypeError, DataError) as e:
             raise DataError(f"{path}: not a saved evoprompt Program: {e}") from e
         return self
+
+
+def scrubbed(diagnosis: Diagnosis) -> Diagnosis:
+    """A diagnosis whose texts every file can hold."""
+    fields = {k: scrub(v) if isinstance(v, str) else v for k, v in dict(diagnosis).items()}
+    return Diagnosis.model_validate(fields)
 
 
 def ask(call: Callable[[], Answer], who: str) -> Answer | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, SandboxError, UsageError
@@ -26,6 +24,7 @@ from evoprompt.lm.identity import describe_bare
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import step
 from evoprompt.metric import CodeMetric
+from evoprompt.pool import map_concurrently
 from evoprompt.runs.journal import Journal
 from evoprompt.tasks import Task
 
@@ -34,8 +33,6 @@ logger = logging.getLogger("evoprompt")
 MAX_UNMEASURED = 0.5
 """Share of rollouts above which a batch or an evaluation tells too little, unless somebody says another."""
 _REMEMBERED_PROGRAMS = 32
-_AT_ONCE = 0.2
-"""Seconds for which nobody needs to be told that something is waited for."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,7 +57,9 @@ class Rollout(BaseModel):
         status: Status of the solution, or why there is none: `lm_error` and `sandbox_error` are not measured.
         score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
         code: The extracted source; empty when the reply held none.
-        report: The verdict; None when not measured.
+        report: The verdict of the tests; None when not measured, or judged by another metric.
+        output: The fields of a prediction that another metric judged, as text.
+        feedback: What that metric said about it.
         fault: For an unmeasured rollout, the kind of what went wrong: `rate_limit`, `timeout`, `cut_off`, …
         error: The same in words.
     """
@@ -74,6 +73,8 @@ class Rollout(BaseModel):
     score: float | None = None
     code: str = ""
     report: Report | None = None
+    output: dict[str, str] = Field(default_factory=dict)
+    feedback: str = ""
     fault: str = ""
     error: str = ""
 
@@ -83,12 +84,84 @@ class Rollout(BaseModel):
         return self.score is not None
 
 
+@runtime_checkable
+class Judge(Protocol):
+    """Asks a program for its answer to a task, and judges that."""
+
+    def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
+        """The tasks of examples, in their order.
+
+        Raises:
+            UsageError, DataError: One can't be judged here.
+        """
+
+    def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
+        """The program's answer to a task, judged.
+
+        Args:
+            program: Whom to ask.
+            task: The task.
+            identity: The rollout's `candidate`, `task_id` and `sample`.
+
+        Raises:
+            LMError, SandboxError: Nothing is known about the answer.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What decides about a verdict besides task and answer, as plain data."""
+
+    def through(self, calls: Calls) -> Judge:
+        """The same judge, whose own calls to models go through `calls` as far as they can."""
+
+
+class CodeJudge:
+    """Judges code by the hidden tests of its task.
+
+    Args:
+        metric: Holds the tasks and runs the code.
+    """
+
+    def __init__(self, metric: CodeMetric) -> None:
+        self.metric = metric
+
+    def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
+        """See `Judge`."""
+        return [e if isinstance(e, Task) else self.metric.task(str(e.task_id)) for e in examples]
+
+    def describe(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return self.metric.describe()
+
+    def through(self, calls: Calls) -> CodeJudge:
+        """See `Judge`. It calls none."""
+        return self
+
+    def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
+        """See `Judge`."""
+        rollout = judged(self.metric, task, self._generate(program, task), identity)
+        if rollout.status == "sandbox_error":
+            logger.warning("task %s: the sandbox failed: %s", task.task_id, rollout.error)
+        return rollout
+
+    def _generate(self, program: dspy.Module, task: Task) -> str:
+        try:
+            with dspy.context(trace=[], disable_history=True):  # DSPy would keep ten thousand of each in memory
+                prediction = program(prompt=task.prompt, entry_point=task.interface)
+        except AdapterParseError as e:
+            # The model did answer: what it said is judged, even when it is no code at all.
+            return scrub(extract_code(e.lm_response or "", task.entry_point))
+        if "code" not in prediction:
+            fields = ", ".join(map(repr, prediction.keys())) or "none"
+            raise UsageError(f"the student gives no output field 'code'; its fields: {fields}")
+        return scrub(extract_code(code_text(prediction), task.entry_point))
+
+
 class Runner:
-    """Runs jobs concurrently: model, code, verdict. What is in the journal is not paid for again.
+    """Runs jobs concurrently: model, answer, verdict. What is in the journal is not paid for again.
 
     Args:
         program: The student; candidates are applied to copies of it.
-        metric: Judges the code.
+        metric: Judges the code, or a judge of other answers.
         journal: Keeps answers and rollouts; without one they are kept in memory.
         num_threads: Number of jobs under way at once.
         budget: What the models may cost.
@@ -103,7 +176,7 @@ class Runner:
     def __init__(
         self,
         program: dspy.Module,
-        metric: CodeMetric,
+        metric: CodeMetric | Judge,
         *,
         journal: Journal | None = None,
         num_threads: int = 8,
@@ -111,12 +184,13 @@ class Runner:
         label: str = "",
         executor: Executor | None = None,
     ) -> None:
-        self.metric, self.num_threads = metric, num_threads
+        judge: Judge = CodeJudge(metric) if isinstance(metric, CodeMetric) else metric
+        self.num_threads = num_threads
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
-        self.journal.begin({"program": describe_bare(program), "metric": metric.describe()}, "rollouts")
+        self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
-        self.program = self.calls.applied(program)
+        self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self._executor = executor
         self._lock = threading.Lock()
         self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
@@ -162,7 +236,7 @@ class Runner:
             "sample": job.sample,
         }
         try:
-            code = self._generate(job)
+            return self.judge.rollout(self._program(job.candidate), job.task, identity)
         except SandboxError as e:  # the student's own tests of its code
             logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
             return Rollout(**identity, status="sandbox_error", fault="sandbox", error=str(e))
@@ -172,23 +246,6 @@ class Runner:
                 raise fatal from e
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
             return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
-        rollout = judged(self.metric, job.task, code, identity)
-        if rollout.status == "sandbox_error":
-            logger.warning("task %s: the sandbox failed: %s", job.task.task_id, rollout.error)
-        return rollout
-
-    def _generate(self, job: Job) -> str:
-        program = self._program(job.candidate)
-        try:
-            with dspy.context(trace=[], disable_history=True):  # DSPy would keep ten thousand of each in memory
-                prediction = program(prompt=job.task.prompt, entry_point=job.task.interface)
-        except AdapterParseError as e:
-            # The model did answer: what it said is judged, even when it is no code at all.
-            return scrub(extract_code(e.lm_response or "", job.task.entry_point))
-        if "code" not in prediction:
-            fields = ", ".join(map(repr, prediction.keys())) or "none"
-            raise UsageError(f"the student gives no output field 'code'; its fields: {fields}")
-        return scrub(extract_code(code_text(prediction), job.task.entry_point))
 
     def _program(self, candidate: Candidate) -> dspy.Module:
         with self._lock:
@@ -213,112 +270,6 @@ def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any
     except SandboxError as e:
         return Rollout(**identity, status="sandbox_error", code=code, fault="sandbox", error=str(e))
     return Rollout(**identity, status=report.status, score=metric.score(report), code=code, report=report)
-
-
-def map_concurrently(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    num_threads: int,
-    executor: Executor | None = None,
-    on_done: Callable[[Result], None] | None = None,
-    on_stop: Callable[[], None] | None = None,
-) -> list[Result]:
-    """`function` of every item, concurrently, in the items' order.
-
-    When one fails, or on Ctrl-C, no further item begins, and those under way are waited for: what they get was paid
-    for. A second Ctrl-C waits for nothing.
-
-    Args:
-        function: Runs in other threads, with a copy of this one's context variables.
-        items: What to run it on.
-        num_threads: Items under way at once.
-        executor: Used instead of threads of our own.
-        on_done: Called with each result in the calling thread, as they finish.
-        on_stop: Called before the wait for what is under way.
-
-    Raises:
-        BaseException: The first exception of any item; the items not yet begun are dropped.
-    """
-    if not items:
-        return []
-    pool = executor or _DaemonPool(min(num_threads, len(items)))
-    futures: dict[Future[Result], int] = {}
-    results: dict[int, Result] = {}
-    first: list[BaseException] = []
-
-    def guarded(item: Item) -> Result:
-        if first:  # a refused key must not be tried again by the next item
-            raise first[0]
-        try:
-            return function(item)
-        except BaseException as e:
-            first.append(e)
-            raise
-
-    try:
-        for index, item in enumerate(items):
-            # dspy.settings lives in context variables, which threads do not inherit.
-            futures[pool.submit(contextvars.copy_context().run, guarded, item)] = index
-        for future in as_completed(futures):
-            results[futures[future]] = future.result()
-            if on_done:
-                on_done(results[futures[future]])
-    except BaseException as e:
-        first.append(e)
-        if on_stop:
-            on_stop()
-        _drain(list(futures))
-        raise
-    finally:
-        if executor is None:
-            pool.shutdown(wait=False)
-    return [results[i] for i in range(len(items))]
-
-
-def _drain(futures: Sequence[Future[Any]]) -> None:
-    running = [future for future in futures if not future.cancel() and not future.done()]
-    running = list(wait(running, _AT_ONCE).not_done)
-    if running:
-        logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
-        wait(running)
-
-
-class _DaemonPool(Executor):
-    """Threads that do not keep the interpreter alive: after Ctrl-C nobody waits for a model's answer.
-
-    `ThreadPoolExecutor` joins its threads at exit, which may take as long as a provider's time-out.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = threads
-        for _ in range(threads):
-            threading.Thread(target=self._serve, name="evoprompt", daemon=True).start()
-
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        """Queue a call."""
-        future: Future[Result] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(fn(*args, **kwargs))
-            except BaseException as e:
-                future.set_exception(e)
-
-        self._work.put(call)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the threads end after what is queued; never waits."""
-        for _ in range(self._threads):
-            self._work.put(None)
-
-    def _serve(self) -> None:
-        while (call := self._work.get()) is not None:
-            call()
 
 
 def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UNMEASURED) -> None:

@@ -1,4 +1,7 @@
-"""The optimizer: an instruction and what went wrong under it in, a better instruction out."""
+"""The optimizer: an instruction and what went wrong under it in, a better instruction out.
+
+`OptimizePrompt` for a model that writes code, `OptimizeInstruction` for any other.
+"""
 
 from __future__ import annotations
 
@@ -21,3 +24,14 @@ class OptimizePrompt(dspy.Signature):
     failures: list[FailureGroup] = dspy.InputField(desc="what went wrong under it, most frequent first")
     attempts: list[Attempt] = dspy.InputField(desc="earlier attempts and their effect, newest last")
     new_instruction: str = dspy.OutputField(desc="the complete improved instruction, and nothing else")
+
+
+class OptimizeInstruction(OptimizePrompt):
+    """Improve the instruction given to a model.
+
+    Keep what works in the current instruction, above all what it says about the task itself, and add what would
+    have prevented the most frequent failures, as short imperative rules that hold for any input. Merge rules
+    that say the same. Drop sentences that earn nothing: every word costs attention. Learn from the attempts: do
+    not repeat one that made things worse. Never mention names, values or subjects of particular inputs, and
+    never describe how answers are judged. Answer with the complete new instruction, ready to use.
+    """

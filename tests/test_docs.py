@@ -15,9 +15,11 @@ import pytest
 from nbclient import NotebookClient
 
 from evoprompt.lm.simulated import SimulatedEngine
+from tests.models import ScriptedEngine, fields_asked_for
 from tests.openai_server import OpenAIServer, engine_responder
 
 ROOT = Path(__file__).parent.parent
+RULE = "Weigh the end."
 README = (ROOT / "README.md").read_text()
 
 
@@ -26,7 +28,7 @@ def _blocks(language: str) -> list[str]:
 
 
 def test_the_python_example(tmp_path: Path) -> None:
-    (example,) = _blocks("python")
+    example, _ = _blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
     run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -36,7 +38,7 @@ def test_the_python_example(tmp_path: Path) -> None:
 
 
 def test_the_python_example_over_real_http_with_three_models(tmp_path: Path) -> None:
-    (example,) = _blocks("python")
+    example, _ = _blocks("python")
     with OpenAIServer(engine_responder(SimulatedEngine(seed=0))) as server:
         models = ", ".join(
             f"{role}_lm=resolve_lm('openai/{role}', LMSettings(api_base={server.base!r}))"
@@ -48,6 +50,26 @@ def test_the_python_example_over_real_http_with_three_models(tmp_path: Path) -> 
         assert {seen.body["model"] for seen in server.seen} == {"generator", "debugger", "optimizer"}
     assert run.returncode == 0, run.stderr
     assert "key" not in (tmp_path / "evolved.json").read_text()
+
+
+def test_the_example_of_any_program(tmp_path: Path) -> None:
+    def says(text: str) -> str:
+        told = {
+            "reasoning": "As it says.",
+            "verdict": "good" if "superb" in text.rpartition("[[ ## review ## ]]")[2] and RULE in text else "bad",
+            "diagnosis": json.dumps({"failure_class": "misread_problem", "root_cause": "the start", "rule": RULE}),
+            "new_instruction": f"Judge the review. {RULE}",
+        }
+        return "\n\n".join(f"[[ ## {field} ## ]]\n{told[field]}" for field in fields_asked_for(text))
+
+    _, example = _blocks("python")
+    with OpenAIServer(engine_responder(ScriptedEngine(says))) as server:
+        model = f'dspy.LM("openai/gpt-4o-mini", api_key="k", api_base={server.base!r}, '
+        example = example.replace('dspy.LM("openai/gpt-4o-mini", ', model)
+        run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == f"Judge the review. {RULE}"
+    assert (tmp_path / "runs" / "reviews" / "training" / "prompt_evolution.json").is_file()
 
 
 def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
+from evoprompt.examples import judge_of
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import MAX_UNMEASURED, Job, Rollout, Runner, require_measured
+from evoprompt.rollout import MAX_UNMEASURED, Job, Judge, Rollout, Runner, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
 
@@ -114,8 +115,8 @@ def passes(rollout: Rollout, suite: Suite) -> bool:
 
 def evaluate(
     program: dspy.Module,
-    data: Dataset | Iterable[Task],
-    metric: CodeMetric,
+    data: Dataset | Iterable[Task | dspy.Example],
+    metric: CodeMetric | Judge | Callable[..., Any],
     *,
     samples: int = 1,
     num_threads: int = 8,
@@ -128,9 +129,10 @@ def evaluate(
     Unlike `dspy.Evaluate`, a call that fails is not a wrong answer: it is counted apart.
 
     Args:
-        program: Any module whose `forward(prompt, entry_point)` gives a prediction with `code`.
-        data: The tasks.
-        metric: Judges the code; its tasks must include those of `data`.
+        program: For a `CodeMetric` any module whose `forward(prompt, entry_point)` gives a prediction with `code`;
+            for another metric any module at all.
+        data: The tasks, or examples.
+        metric: A `CodeMetric` whose tasks include those of `data`, or any other metric (`ExampleJudge`).
         samples: Solutions per task. More than one needs a temperature above 0.
         num_threads: Number of rollouts under way at once.
         max_unmeasured: Share of rollouts, in [0, 1], that may fail before the evaluation is given up.
@@ -140,10 +142,12 @@ def evaluate(
     Raises:
         ModelError: The model refuses us, or too much of the evaluation got no answer.
         SandboxError: The sandbox failed for too much of it.
+        UsageError: The metric fails, or gives no score.
     """
-    runner = Runner(program, metric, journal=journal, num_threads=num_threads)
+    judge = judge_of(metric)
+    runner = Runner(program, judge, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
-    jobs = [Job(candidate, t, s) for t in data for s in range(samples)]
+    jobs = [Job(candidate, t, s) for t in judge.tasks_of(data) for s in range(samples)]
     return evaluate_jobs(runner, jobs, max_unmeasured=max_unmeasured, on_done=on_done)
 
 

@@ -13,7 +13,8 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError
 from evoprompt.lm.extract import scrub
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Rollout, judged, map_concurrently
+from evoprompt.pool import map_concurrently
+from evoprompt.rollout import Rollout, judged
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 

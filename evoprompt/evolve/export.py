@@ -17,7 +17,7 @@ import dspy
 from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, EvoPromptError
+from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step, diagnoses
 from evoprompt.evolve.record import (
@@ -34,6 +34,7 @@ from evoprompt.evolve.record import (
     Started,
 )
 from evoprompt.lm.budget import APART
+from evoprompt.lm.identity import state_of
 from evoprompt.lm.resolve import redact
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Rollout, Runner
@@ -61,12 +62,20 @@ class Shown:
 
 
 def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **sizes: int) -> None:
-    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`."""
+    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`.
+
+    Raises:
+        UsageError: The student holds what JSON has no form for.
+    """
     bare = student.deepcopy()
     bare.set_lm(None)
     with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.json"
-        bare.save(path)
+        try:
+            bare.save(path)
+        except RuntimeError as e:
+            why = str(e.__cause__ or e.__context__ or e)
+            raise UsageError(f"the student can't be written to a run_dir as JSON (its demos?): {why}") from e
         journal.keep_meta("program", path.read_text(encoding="utf-8"))
     journal.keep_meta("tasks", json.dumps({t.task_id: asdict(Shown.of(t)) for t in tasks}))
     journal.keep_meta("sizes", json.dumps(sizes))
@@ -289,7 +298,7 @@ class TreeWriter:
         self._best = best
         state = json.loads(self._journal.meta("program") or "{}")
         for name, text in best.instructions:
-            state[name]["signature"]["instructions"] = text
+            state_of(state, name)["signature"]["instructions"] = text
         write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.instruction)
 
@@ -307,8 +316,11 @@ class TreeWriter:
         self._tree.json(f"{folder}/individual_tasks/{slug(task_id)}.json", {"task_id": task_id, **row})
 
     def _row(self, rollout: Rollout) -> dict[str, Any]:
-        """One rollout for people: the problem, the code, the verdict, and every failing case with its test."""
+        """One rollout for people: the problem, the answer, the verdict, and every failing case with its test."""
         report, task = rollout.report, self._tasks[rollout.task_id]
+        if rollout.output:
+            told = rollout.model_dump(include={"sample", "status", "score", "output", "feedback", "fault", "error"})
+            return {"prompt": task.prompt, "candidate_id": rollout.candidate, **told}
         return {
             "prompt": task.prompt,
             "entry_point": task.interface,

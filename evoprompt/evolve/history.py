@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from evoprompt.candidate import Candidate
@@ -68,7 +69,7 @@ class History:
         shared = set.intersection(*map(set, scores.values())) if scores else set()
         if not shared:
             return self.current
-        totals = {k: sum(found[t] for t in sorted(shared)) for k, found in scores.items()}
+        totals = {k: math.fsum(found[t] for t in shared) for k, found in scores.items()}
         top = max(totals.values())
         return min((self._candidates[k] for k, total in totals.items() if total == top), key=lambda c: c.length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ def compare(parent: Sequence[Rollout], child: Sequence[Rollout]) -> Comparison:
         return Comparison(0, None, None)
     return Comparison(
         paired_tasks=len(shared),
-        parent_score=100 * sum(before[k] for k in shared) / len(shared),
-        child_score=100 * sum(after[k] for k in shared) / len(shared),
+        # Exact: partial scores summed in another order must not look like an improvement.
+        parent_score=100 * math.fsum(before[k] for k in shared) / len(shared),
+        child_score=100 * math.fsum(after[k] for k in shared) / len(shared),
     )
 
 

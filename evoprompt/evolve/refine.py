@@ -7,11 +7,10 @@ import logging
 import random
 from collections.abc import Sequence
 
-from dspy.utils.exceptions import LMError
-
 from evoprompt.candidate import Candidate
-from evoprompt.errors import BudgetSpent, ModelError
+from evoprompt.errors import BudgetSpent
 from evoprompt.evaluate import summarize
+from evoprompt.evolve.advise import Advice, Roles
 from evoprompt.evolve.history import BATCH, DEV, HEAVY, History, dev_event, dev_step, keep_diagnoses
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
@@ -22,7 +21,6 @@ from evoprompt.evolve.record import (
     CaughtUp,
     DevDone,
     DevRestored,
-    Diagnosed,
     EvolutionEntry,
     Finished,
     Listener,
@@ -30,14 +28,11 @@ from evoprompt.evolve.record import (
     Started,
     Working,
 )
-from evoprompt.evolve.triage import cluster, triage
+from evoprompt.evolve.triage import cluster
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
-from evoprompt.lm.resolve import one_line
-from evoprompt.metric import failures_of
-from evoprompt.program import Program, ask
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
 from evoprompt.tasks import Task
-from signatures import Attempt, Diagnosis, FailureGroup
+from signatures import Attempt
 
 logger = logging.getLogger("evoprompt")
 
@@ -49,7 +44,7 @@ class Refine:
 
     Args:
         seed: The instruction to start from.
-        roles: Serves `debug` and `propose`.
+        roles: Serves the debugger and the optimizer.
         runner: Runs the rollouts; its journal knows the steps of an earlier process.
         options: How to search.
         listener: Is told of every event.
@@ -58,9 +53,10 @@ class Refine:
         history: What led where.
     """
 
-    def __init__(self, seed: Candidate, roles: Program, runner: Runner, options: Options, listener: Listener) -> None:
+    def __init__(self, seed: Candidate, roles: Roles, runner: Runner, options: Options, listener: Listener) -> None:
         self.history = History(seed)
-        self._roles, self._runner, self._options, self._tell = roles, runner, options, listener
+        self._runner, self._options, self._tell = runner, options, listener
+        self._advice = Advice(roles, runner, options)
         self._journal = runner.journal
         self._where = ""
         self._behind = False
@@ -126,13 +122,13 @@ class Refine:
         if not failed:
             return record.model_copy(update={"reason": "nothing failed, nothing to propose"})
         self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
-        diagnosed = self._diagnose(failed, {t.task_id: t for t in tasks})
+        diagnosed = self._advice.diagnose(failed, tasks)
         groups = tuple(cluster([d.diagnosis for d in diagnosed]))
         record = record.model_copy(update={"diagnosed": diagnosed, "groups": groups})
         if not groups:
             return record.model_copy(update={"reason": "no failure could be diagnosed"})
         self._tell(Working(f"{self._where}rewriting the prompt"))
-        proposal = self._propose(record.parent, groups)
+        proposal = self._advice.propose(record.parent.instruction, groups, self._attempts())
         known = [e.instruction for e in self.history.entries]
         problem = screen(proposal, known, tasks, self._options.max_instruction_chars)
         if problem is not None:
@@ -173,37 +169,8 @@ class Refine:
             parent_batch_score=comparison.parent_score if comparison else None,
         )
 
-    def _diagnose(self, failed: list[Rollout], tasks: dict[str, Task]) -> tuple[Diagnosed, ...]:
-        found = self._runner.map(lambda r: self._one_diagnosis(r, tasks[r.task_id]), failed)
-        lost = [d for d in found if isinstance(d, LMError)]
-        if len(lost) > self._options.max_unmeasured * len(failed):
-            raise ModelError(
-                f"the debugger could not be asked about {len(lost)} of {len(failed)} failures; the last: "
-                f"{one_line(lost[-1])}"
-            )
-        return tuple(d for d in found if isinstance(d, Diagnosed))
-
-    def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
-        certain = triage(rollout)
-        if certain is not None:
-            return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain)
-        if rollout.report is None:
-            return None
-        failures = failures_of(rollout.report, task.prompt)
-        try:
-            diagnosis: Diagnosis | None = ask(
-                lambda: self._roles.debug(prompt=task.prompt, code=rollout.code, failures=failures),
-                f"debugger, task {task.task_id}",
-            )
-        except LMError as e:
-            logger.warning("debugger, task %s: no answer from the model: %s", task.task_id, one_line(e))
-            return e
-        if diagnosis is None:
-            return None
-        return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
-
-    def _propose(self, parent: Candidate, groups: tuple[FailureGroup, ...]) -> str:
-        attempts = [
+    def _attempts(self) -> list[Attempt]:
+        return [
             Attempt(
                 instruction=e.instruction,
                 score=e.batch_score,
@@ -213,20 +180,6 @@ class Refine:
             for e in self.history.entries[-MAX_ATTEMPTS:]
             if e.parent is not None
         ]
-
-        def call(_: None) -> str | None:
-            return ask(
-                lambda: self._roles.propose(
-                    current_instruction=parent.instruction, failures=list(groups), attempts=attempts
-                ),
-                "optimizer",
-            )
-
-        try:
-            (proposal,) = self._runner.map(call, [None])  # not in this thread: Ctrl-C would lose what it pays for
-        except LMError as e:
-            raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
-        return proposal or ""
 
     def _evaluate(self, dev: Sequence[Task], epoch: int, batch: int) -> None:
         candidate = self.history.current

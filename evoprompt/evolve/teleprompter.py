@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import dspy
 from dspy.teleprompt import Teleprompter
 
+from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
+from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
+from evoprompt.examples import judge_of
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
-from evoprompt.rollout import Runner
+from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
 
@@ -31,8 +34,13 @@ class EvoPrompt(Teleprompter):
     For each batch: generate code, run it, diagnose the failures, let the optimizer rewrite the instruction,
     keep the rewrite if it is better on the same tasks. The instruction that scores best on the valset wins.
 
+    With a `CodeMetric`, that is. With any other metric it does the same for any DSPy program: examples are the
+    tasks, the metric judges, and its feedback tells the debugger what went wrong. The instruction that evolves is
+    that of the first predictor in `named_predictors()`; those of others stay.
+
     Args:
-        metric: Judges the code and holds the tasks.
+        metric: A `CodeMetric`, which judges the code and holds the tasks; or any function of an example and a
+            prediction (see `ExampleJudge`).
         options: All options at once; single ones may be given by name instead (`batch_size=5`).
         run_dir: Directory for the journal and the results tree (see the README). Where an earlier process was
             stopped there, `compile` goes on to the same result and pays for nothing twice; another program,
@@ -46,7 +54,7 @@ class EvoPrompt(Teleprompter):
 
     def __init__(
         self,
-        metric: CodeMetric,
+        metric: CodeMetric | Judge | Callable[..., Any],
         *,
         options: Options | None = None,
         run_dir: str | Path | Run | None = None,
@@ -77,8 +85,9 @@ class EvoPrompt(Teleprompter):
         Args:
             student: The program to improve; it stays as it is. A `Program` serves the debugger and optimizer
                 roles itself; for any other module with `forward(prompt, entry_point)` giving `code`, a
-                `Program` on `dspy.settings.lm` does.
-            trainset: Examples (or tasks) to learn from.
+                `Program` on `dspy.settings.lm` does. With another metric than `CodeMetric`, any module that takes
+                the examples' inputs; an `Advisor` on `dspy.settings.lm` serves these roles.
+            trainset: Examples (or tasks) to learn from. Labels of examples are shown to the metric, to no model.
             teacher: Not used; DSPy's interface has it.
             valset: Examples to choose the best instruction by. Without it the last accepted one is returned.
             **kwargs: Nothing else is taken.
@@ -87,8 +96,8 @@ class EvoPrompt(Teleprompter):
             A copy of the student with the best instruction, and `detailed_results` (`Results`).
 
         Raises:
-            UsageError: The trainset is empty, the student has no predictor, or `run_dir` is in use or another
-                run's.
+            UsageError: The trainset is empty, the student has no predictor, the metric fails or gives no score, or
+                `run_dir` is in use or another run's.
             DataError: An example's task is unknown to the metric.
             ModelError: The model refuses us or stays silent. `run_dir` holds the best so far and all answers.
             SandboxError: The sandbox failed for too much of a batch.
@@ -98,22 +107,24 @@ class EvoPrompt(Teleprompter):
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")
         if not student.predictors():
             raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
-        train, dev = self._tasks(trainset), self._tasks(valset or ())
+        judge = judge_of(self.metric)
+        train, dev = judge.tasks_of(trainset), judge.tasks_of(valset or ())
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
-        roles = student if isinstance(student, Program) else Program()
+        roles = _roles(student, judge)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
             journal = run.journal if run is not None else Journal()
-            journal.begin(self._identity(student, roles, train, dev))
-            if journal.meta("seed") is None:
-                prepare(journal, student, self.metric.tasks.values(), train_tasks=len(train), dev_tasks=len(dev))
+            journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
+            if run is not None and journal.meta("seed") is None:
+                known = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else (*train, *dev)
+                prepare(journal, student, known, train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
             options = self.options
             budget = Budget(options.max_calls, options.max_cost)
-            runner = Runner(student, self.metric, journal=journal, num_threads=options.num_threads, budget=budget)
+            runner = Runner(student, judge, journal=journal, num_threads=options.num_threads, budget=budget)
             search = Refine(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             search.run(train, dev)
             results = search.history.results()
@@ -121,9 +132,6 @@ class EvoPrompt(Teleprompter):
         evolved.detailed_results = results
         evolved._compiled = True
         return evolved
-
-    def _tasks(self, examples: Iterable[dspy.Example | Task]) -> list[Task]:
-        return [e if isinstance(e, Task) else self.metric.task(str(e.task_id)) for e in examples]
 
     def _open(self, stack: contextlib.ExitStack) -> Run | None:
         """The run of the directory that was given. One that was given open stays open."""
@@ -146,16 +154,17 @@ class EvoPrompt(Teleprompter):
         return tell
 
     def _identity(
-        self, student: dspy.Module, roles: Program, train: Sequence[Task], dev: Sequence[Task]
-    ) -> dict[str, Any]:
+        self, student: dspy.Module, roles: Roles, judge: Judge, train: str, dev: str
+    ) -> dict[str, Any]:  # fmt: skip
         """What must be the same for an earlier process' answers and decisions to count."""
         elsewhere = ("num_threads", "max_calls", "max_cost")  # how fast and how far, not which way
         options = {k: v for k, v in self.options.as_dict().items() if k not in elsewhere}
         programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
-        return {
-            **programs,
-            "options": options,
-            "metric": self.metric.describe(),
-            "train": digest(train),
-            "dev": digest(dev),
-        }
+        return {**programs, "options": options, "metric": judge.describe(), "train": train, "dev": dev}
+
+
+def _roles(student: dspy.Module, judge: Judge) -> Roles:
+    """Who explains failures and rewrites the instruction."""
+    if not isinstance(judge, CodeJudge):
+        return Advisor.of(student)
+    return student if isinstance(student, Program) else Program()

@@ -19,7 +19,9 @@ def triage(rollout: Rollout) -> Diagnosis | None:
     Returns:
         The diagnosis, or None when it takes thought.
     """
-    if rollout.report is None or rollout.status == "passed":
+    if rollout.report is None:
+        return _unreadable() if rollout.status == "invalid" else None
+    if rollout.status == "passed":
         return None
     if rollout.status == "invalid":
         return _unparsed(rollout)
@@ -51,6 +53,15 @@ def triage(rollout: Rollout) -> Diagnosis | None:
             rule="Return the result from the function; never print it.",
         )
     return None
+
+
+def _unreadable() -> Diagnosis:
+    """Of a reply that any other student than one that writes code can't parse."""
+    return Diagnosis(
+        failure_class="syntax",
+        root_cause="The reply could not be parsed: it is not in the form that was asked for.",
+        rule="Answer in exactly the form that is asked for, with every field filled in, and nothing else.",
+    )
 
 
 def _unparsed(rollout: Rollout) -> Diagnosis:

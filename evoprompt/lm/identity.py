@@ -58,7 +58,13 @@ def describe_bare(program: dspy.Module) -> dict[str, Any]:
     """The same without the instructions that a candidate replaces."""
     found = describe(program)
     for name, _ in program.named_predictors():
-        found[name]["signature"].pop("instructions")
+        state_of(found, name)["signature"].pop("instructions")
+    return found
+
+
+def state_of(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """A predictor's part of a program's state. Where the program is the predictor, that is the whole."""
+    found: dict[str, Any] = state.get(name, state)
     return found
 
 

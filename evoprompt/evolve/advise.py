@@ -1,0 +1,124 @@
+"""What a search asks of the debugger and the optimizer: why did these fail, and what should the instruction say?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from dspy.utils.exceptions import LMError
+
+from evoprompt.advisor import Advisor
+from evoprompt.errors import ModelError
+from evoprompt.evolve.options import Options
+from evoprompt.evolve.record import Diagnosed
+from evoprompt.evolve.triage import triage
+from evoprompt.lm.resolve import one_line
+from evoprompt.metric import failures_of
+from evoprompt.plain import labelled
+from evoprompt.program import Program, ask
+from evoprompt.rollout import Rollout, Runner
+from evoprompt.tasks import Task
+from signatures import Attempt, Diagnosis, FailureGroup
+
+logger = logging.getLogger("evoprompt")
+
+Roles = Program | Advisor
+"""Who serves the debugger and the optimizer: for code, or for anything else."""
+
+
+class Advice:
+    """Asks for diagnoses and proposals.
+
+    Args:
+        roles: A `Program` for rollouts that were judged by tests, an `Advisor` for all others.
+        runner: Asks concurrently, in other threads.
+        options: How much may stay without an answer.
+    """
+
+    def __init__(self, roles: Roles, runner: Runner, options: Options) -> None:
+        self._roles, self._runner, self._options = roles, runner, options
+
+    def diagnose(self, rollouts: Sequence[Rollout], tasks: Iterable[Task]) -> tuple[Diagnosed, ...]:
+        """Say why rollouts failed: without a model where that is certain, else by the debugger.
+
+        One failure is one call: the same answer to the same task is asked about once.
+
+        Args:
+            rollouts: Failed ones.
+            tasks: Their tasks, and maybe others.
+
+        Returns:
+            The diagnoses in the order of the rollouts, without those that nobody could explain.
+
+        Raises:
+            ModelError: The debugger could not be asked about too many of them.
+        """
+        by_id = {t.task_id: t for t in tasks}
+        distinct: dict[tuple[str, ...], Rollout] = {}
+        for r in rollouts:
+            distinct.setdefault(_answer(r), r)
+        answers = self._runner.map(lambda r: self._one_diagnosis(r, by_id[r.task_id]), list(distinct.values()))
+        known = dict(zip(distinct, answers, strict=True))
+        found = [known[_answer(r)] for r in rollouts]
+        lost = [d for d in found if isinstance(d, LMError)]
+        if len(lost) > self._options.max_unmeasured * len(rollouts):
+            raise ModelError(
+                f"the debugger could not be asked about {len(lost)} of {len(rollouts)} failures; the last: "
+                f"{one_line(lost[-1])}"
+            )
+        return tuple(d for d in found if isinstance(d, Diagnosed))
+
+    def propose(self, current_instruction: str, groups: Sequence[FailureGroup], attempts: Sequence[Attempt]) -> str:
+        """Ask the optimizer for a better instruction.
+
+        Args:
+            current_instruction: What it should improve.
+            groups: What went wrong under it, most frequent first.
+            attempts: Earlier attempts and their effect, newest last.
+
+        Returns:
+            The proposal; empty when the reply holds none.
+
+        Raises:
+            ModelError: The optimizer could not be asked.
+        """
+
+        def call(_: None) -> str | None:
+            return ask(
+                lambda: self._roles.propose(
+                    current_instruction=current_instruction, failures=list(groups), attempts=list(attempts)
+                ),
+                "optimizer",
+            )
+
+        try:
+            (proposal,) = self._runner.map(call, [None])  # not in this thread: Ctrl-C would lose what it pays for
+        except LMError as e:
+            raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
+        return proposal or ""
+
+    def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
+        certain = triage(rollout)
+        if certain is not None:
+            return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain)
+        try:
+            diagnosis = ask(lambda: self._asked(rollout, task), f"debugger, task {task.task_id}")
+        except LMError as e:
+            logger.warning("debugger, task %s: no answer from the model: %s", task.task_id, one_line(e))
+            return e
+        if diagnosis is None:
+            return None
+        return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
+
+    def _asked(self, rollout: Rollout, task: Task) -> Diagnosis | None:
+        roles = self._roles
+        if isinstance(roles, Advisor):
+            return roles.explain(inputs=task.prompt, output=labelled(rollout.output), feedback=rollout.feedback)
+        if rollout.report is None:
+            return None
+        failures = failures_of(rollout.report, task.prompt)
+        return roles.debug(prompt=task.prompt, code=rollout.code, failures=failures)
+
+
+def _answer(rollout: Rollout) -> tuple[str, ...]:
+    return (rollout.task_id, rollout.code, *rollout.output.values())

@@ -1,0 +1,245 @@
+"""Any `dspy.Example`, any metric: what `Task` and `CodeMetric` are for code, for everything else."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
+from pydantic import Field
+
+from evoprompt.datasets import Dataset
+from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.lm.calls import Calls
+from evoprompt.lm.identity import describe
+from evoprompt.lm.resolve import one_line
+from evoprompt.metric import CodeMetric
+from evoprompt.plain import labelled, plain, text
+from evoprompt.rollout import CodeJudge, Judge, Rollout
+from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
+
+UNREADABLE = "The reply could not be parsed: it does not hold the fields that were asked for, in the form asked for."
+_ALMOST = 1e-9
+"""How far a mean of scores may be outside of [0, 1] by rounding."""
+
+
+class ExampleTask(Task):
+    """A task that is an example: a metric judges the answer, there is no code and there are no tests.
+
+    Attributes:
+        example: What the student gets the inputs of, and the metric the whole. Its labels are shown to no model.
+        content: Hash of inputs and labels.
+    """
+
+    entry_point: str = ""
+    base: tuple[str, ...] = Field(default=(), repr=False)
+    example: Any = Field(repr=False, exclude=True)
+    content: str
+
+    @cached_property
+    def key(self) -> str:
+        """See `Task`."""
+        return _digest([self.task_id, self.content])[:16]
+
+
+class ExampleJudge:
+    """Judges what any program says about any example by any metric.
+
+    Args:
+        metric: Called as `metric(example, prediction)`, with None for further parameters that have no default
+            (`trace` and those of GEPA), from several threads. Gives a number in [0, 1], a bool, or a
+            `dspy.Prediction(score=…, feedback=…)`. One that takes GEPA's five parameters and gives no feedback
+            that way is called again about what failed, as GEPA does it, for the feedback alone. A method
+            `describe()` tells as plain data what decides about its scores besides its code.
+
+    Raises:
+        UsageError: It can't be called like this.
+    """
+
+    def __init__(self, metric: Callable[..., Any]) -> None:
+        if not callable(metric):
+            raise UsageError(f"the metric must be a function of example and prediction, not {metric!r}")
+        self._metric = metric
+        named = getattr(metric, "func", metric)  # of a partial
+        self._name = str(getattr(named, "__qualname__", type(named).__qualname__))
+        self._nones, self._by_name = _parameters(metric, self._name)
+        self._contents: dict[str, str] = {}
+
+    def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
+        """The examples as tasks. An example is known by its `task_id` or `id`, else by place and content.
+
+        Raises:
+            UsageError: One is no `dspy.Example` with inputs.
+        """
+        return [self._task(number, example) for number, example in enumerate(examples)]
+
+    def describe(self) -> dict[str, Any]:
+        """The metric's code (not that of functions it calls), and what it tells of itself."""
+        found: dict[str, Any] = {"metric": self._name, "code": _digest(_code(self._metric))[:12]}
+        if isinstance(self._metric, dspy.Module):
+            found["program"] = describe(self._metric)
+        elif callable(told := getattr(self._metric, "describe", None)):
+            found["settings"] = plain(told())
+        return found
+
+    def through(self, calls: Calls) -> ExampleJudge:
+        """See `Judge`. Of a metric that is a `dspy.Module` the calls are kept and counted; of others nobody knows."""
+        if not isinstance(self._metric, dspy.Module):
+            return self
+        judge = copy.copy(self)
+        judge._metric = calls.applied(self._metric)
+        return judge
+
+    def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
+        """See `Judge`.
+
+        Raises:
+            UsageError: The metric fails, or gives no score.
+        """
+        assert isinstance(task, ExampleTask)
+        trace: list[Any] = []
+        try:
+            with dspy.context(trace=trace, disable_history=True):  # DSPy would keep ten thousand of each in memory
+                prediction = program(**task.example.inputs())
+        except AdapterParseError as e:  # the model did answer
+            told = {"reply": text(e.lm_response or "")}
+            return Rollout(**identity, status="invalid", score=0.0, output=told, feedback=UNREADABLE)
+        output = _fields(prediction)
+        try:
+            score, feedback = self._judged(task, prediction, [])
+            if self._by_name and score < 1 and not feedback:
+                _, feedback = self._judged(task, prediction, _seen(program, trace))
+        except AdapterParseError as e:  # the metric's own model: what it meant to say, nobody knows
+            logger.warning("task %s: the metric's model was not understood", task.task_id)
+            error = f"metric {self._name}: {one_line(e)}"
+            return Rollout(**identity, status="lm_error", output=output, fault="metric_reply", error=error)
+        status: Any = "passed" if score >= 1 else "failed"
+        feedback = feedback or f"The metric gives it {score:.3g}; 1 is the best, 0 the worst."
+        return Rollout(**identity, status=status, score=score, output=output, feedback=feedback)
+
+    def _task(self, number: int, example: Any) -> Task:
+        if isinstance(example, ExampleTask):
+            example = example.example
+        elif isinstance(example, Task):
+            (example,) = Dataset([example]).examples()
+        inputs, labels = _split(example)
+        if not inputs:
+            fix = "give dspy.Example(…).with_inputs('…')"
+            raise UsageError(f"example {number} has no inputs, {fix}: {text(example)[:100]}")
+        try:
+            content = _digest([plain(inputs), plain(labels)])
+        except (RecursionError, ValueError) as e:  # it holds itself, or an integer too long to print
+            raise UsageError(f"example {number} holds what can't be told as text: {type(e).__name__}: {e}") from e
+        both = inputs | labels
+        own = next((both[n] for n in ("task_id", "id") if isinstance(both.get(n), str | int)), None)
+        task_id = f"{number:04d}-{content[:6]}" if own is None else text(str(own))
+        if self._contents.setdefault(task_id, content) != content:  # numbered from 0 in every split, maybe
+            task_id = f"{task_id}-{content[:6]}"
+        shown = labelled({name: text(value) for name, value in inputs.items()})
+        return ExampleTask(task_id=task_id, prompt=shown, example=example, content=content)
+
+    def _judged(self, task: ExampleTask, prediction: Any, more: list[Any]) -> tuple[float, str]:
+        where = f"metric {self._name}, example {task.task_id!r} ({' '.join(task.prompt.split())[:80]})"
+        try:
+            with dspy.context(trace=[], disable_history=True):  # it may ask a model, too
+                found = self._metric(task.example, prediction, *(more or [None] * self._nones))
+        except (LMError, AdapterParseError, EvoPromptError):
+            raise
+        except Exception as e:
+            raise UsageError(f"{where}: the metric raised {type(e).__name__}: {text(str(e))[:300]}") from e
+        score, feedback = found, None
+        if isinstance(found, dspy.Prediction):
+            score, feedback = found.get("score"), found.get("feedback")
+        try:
+            value = math.nan if score is None or isinstance(score, str | bytes) else float(score)
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if not -_ALMOST <= value <= 1 + _ALMOST:
+            raise UsageError(f"{where}: a score must be a number from 0 to 1, not {text(score)[:100]}")
+        return min(max(value, 0.0), 1.0), "" if feedback is None else text(feedback)
+
+
+def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
+    """Who judges by this metric.
+
+    Raises:
+        UsageError: It is no metric.
+    """
+    if isinstance(metric, CodeMetric):
+        return CodeJudge(metric)
+    return metric if isinstance(metric, Judge) else ExampleJudge(metric)
+
+
+def _split(example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and labels; no inputs where none were said to be any."""
+    try:
+        return dict(example.inputs().items()), dict(example.labels().items())
+    except (AttributeError, ValueError):
+        return {}, {}
+
+
+def _fields(prediction: Any) -> dict[str, str]:
+    fields = prediction.items() if isinstance(prediction, dspy.Example | Mapping) else [("output", prediction)]
+    return {text(str(name)): text(value) for name, value in fields}
+
+
+def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, bool]:
+    """How many parameters beyond the first two have no default, and whether GEPA's five are taken.
+
+    Raises:
+        UsageError: It does not take two, or needs more than five.
+    """
+    try:
+        function = types.MethodType(type(metric).forward, metric) if isinstance(metric, dspy.Module) else metric
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return 0, False
+    places = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = sum(p.default is p.empty for p in places)
+    named = [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if needed > 5 or named or (len(places) < 2 and not any(p.kind is p.VAR_POSITIONAL for p in found)):
+        raise UsageError(f"metric {name} must take (example, prediction) and at most GEPA's three more parameters")
+    return max(0, needed - 2), len(places) >= 5
+
+
+def _seen(program: dspy.Module, trace: list[Any]) -> list[Any]:
+    """What GEPA gives a metric besides: the trace, the evolving predictor's name, and its part of the trace."""
+    name, predictor = program.named_predictors()[0]
+    return [trace, name, [step for step in trace if step[0] is predictor]]
+
+
+def _code(function: Any) -> Any:
+    """What a callable does, as plain data: its code without names of places, and what it was bound to beforehand."""
+    if isinstance(function, functools.partial):
+        return [_code(function.func), plain(function.args), plain(function.keywords)]
+    if isinstance(function, types.MethodType):
+        return _code(function.__func__)
+    if isinstance(function, types.FunctionType) and hasattr(function, "__wrapped__"):
+        return [_bytes(function.__code__), _code(function.__wrapped__)]
+    if isinstance(function, types.FunctionType):
+        return [_bytes(function.__code__), plain(function.__defaults__), plain(function.__kwdefaults__)]
+    if isinstance(function, dspy.Module):
+        return _code(type(function).forward)
+    call = inspect.getattr_static(type(function), "__call__", None)
+    return _code(call) if isinstance(call, types.FunctionType) else plain(function)
+
+
+def _bytes(code: types.CodeType) -> Any:
+    constants = [_bytes(c) if isinstance(c, types.CodeType) else plain(c) for c in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
