@@ -41,6 +41,26 @@ rule could remove, and every rule does a little harm: the right answer is to kee
 """
 
 
+STARTER_UNFIT = frozenset({"04faed3a2160b0b6", "221e025942237dfd", "cae51756d15c2a4e", "d6757cfbdc3c5583"})
+"""The `unfit` programs of the shipped tasks."""
+
+
+def build(
+    world: str | World, seed: int = 0, tasks: Sequence[Task] | None = None, unfit: Collection[str] = ()
+) -> SimulatedEngine:
+    """The engine of a world in which every defect that is written is caught by the tests.
+
+    Args:
+        world: A name of `WORLDS`, or laws of one's own.
+        seed: Another seed is another programmer, with other weaknesses and other harmful rules.
+        tasks: What the programmer can solve; by default the shipped `starter` set. Give all of them, not only
+            those of one split: rates that are shares of the tasks count them.
+        unfit: What `unfit` found for tasks of one's own; those of the shipped tasks are known.
+    """
+    laws = WORLDS[world] if isinstance(world, str) else world
+    return SimulatedEngine(seed, tasks, laws, STARTER_UNFIT.union(unfit))
+
+
 @dataclass(frozen=True)
 class Best:
     """The best instruction that was found.
