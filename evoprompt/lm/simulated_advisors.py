@@ -151,6 +151,8 @@ class Optimizer:
         if not counts and chance(*where, "guess") < world.guess:
             counts = Counter([pick(_COMMON, *where, "guess")])
         missing = [c for c in _ranked(counts) if c not in stated]
+        if world.useless:
+            kept += _adopted(reading.inputs.get("failures", ""), kept)
         kept += self._rules(_untried(stated, missing, reading, world.rules_per_call), *where)
         if chance(*where, "chatter") < (world.chatter if counts else 0.5):
             kept.append(pick(sayings("chatter"), *where, "chat"))
@@ -272,6 +274,12 @@ def _groups(text: str) -> Counter[str]:
         for concept in stated_rules(str(group.get("rule", ""))) or topics(str(group.get("example", ""))):
             found[concept] += count if isinstance(count, int) else 1
     return found or Counter(stated_rules(text))
+
+
+def _adopted(text: str, kept: list[str]) -> list[str]:
+    """The rule of the first group of failures, taken over as it is, when it states nothing that is known."""
+    rule = next((str(group.get("rule", "")).strip() for group in json_list(text)), "")
+    return [rule] if rule and not (rule in kept or stated_rules(rule) or is_chatter(rule)) else []
 
 
 def _mentions(text: str) -> Counter[str]:

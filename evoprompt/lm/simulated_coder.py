@@ -18,7 +18,6 @@ from evoprompt.lm.simulated_concepts import World, chance, concepts, habits, is_
 from evoprompt.lm.simulated_text import Reading, fenced, normal
 from evoprompt.tasks import Task, parse_python
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -23,12 +23,12 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "easy": World(),
         "noisy": World(misdiagnosis=0.4, forget=0.25, chatter=0.4, rules_per_call=2, repair=0.6, paraphrase=True),
         "weak": World(
-            even=0.09, rules_per_call=1, free_words=40, dilution=60.0, misdiagnosis=0.15, long=500, paraphrase=True
+            even=0.09, rules_per_call=1, free_words=40, dilution=60.0, misdiagnosis=0.15, long=120, paraphrase=True
         ),
-        "harmful": World(harmful=0.4, harm=0.12, contradictory=3, torn=0.1, long=500, paraphrase=True),
-        "useless": World(useless=0.55, free_words=40, dilution=45.0, long=500, paraphrase=True),
+        "harmful": World(harmful=0.4, harm=0.12, contradictory=3, torn=0.1, long=120, paraphrase=True),
+        "useless": World(useless=0.55, free_words=40, dilution=45.0, long=120, paraphrase=True),
         "nothing": World(
-            prevalence=MappingProxyType({}), unfixable=0.3, fickle=0.3, harmful=1.0, harm=0.04, useless=0.3, long=500
+            prevalence=MappingProxyType({}), unfixable=0.3, fickle=0.3, harmful=1.0, harm=0.04, useless=0.3, long=120
         ),
     }
 )
