@@ -103,32 +103,42 @@ def _solved(coder: Coder, task: Task, instruction: str, shown: Collection[str] =
     return math.prod(odds.avoided for odds in coder.odds(task, instruction, shown))
 
 
-def best_reachable(engine: SimulatedEngine, tasks: Sequence[Task]) -> Best:
+def best_reachable(engine: SimulatedEngine, tasks: Sequence[Task], *, merged: bool = True) -> Best:
     """The best instruction in the words that the advisors of the world use.
 
     Searches the sets of stated concepts, each in its shortest wording: the shortest rule of every concept, or all
     topics in one sentence, whichever takes fewer words; with and without general advice to take care. From
     several starts single concepts are added, dropped and swapped until nothing improves the expected score.
 
-    The score belongs to a real instruction, so it can be reached. That nothing scores better is not proven: other
-    wordings may be a word or two shorter (which matters only where length costs), and the search is local. On the
-    shipped worlds it finds what trying all sets finds, see the tests.
+    The score belongs to a real instruction, so it can be reached: as a bound from above it is a very good
+    approximation and no more. Other wordings may be a word or two shorter (which matters only where length costs),
+    and the search is local; where it was compared with trying all sets, it found the best of them.
+
+    Args:
+        engine: The world.
+        tasks: What is asked.
+        merged: Whether several topics may share one sentence, which optimizers that only add rules never reach.
     """
     tasks = tuple(tasks)
-    useful = {o.defect for t in tasks for o in engine.coder.odds(t, "")} - {"logic"}
-    elements = [c for c in (*concepts(), CARE) if c in useful or c == CARE]
+    elements = elements_of(engine, tasks)
     scored: dict[frozenset[str], float] = {}
 
     def score(chosen: frozenset[str]) -> float:
         if chosen not in scored:
-            scored[chosen] = expected_score(engine, tasks, wording(chosen))
+            scored[chosen] = expected_score(engine, tasks, wording(chosen, merged=merged))
         return scored[chosen]
 
     for start in (frozenset[str](), frozenset(elements), frozenset(elements) - engine.coder.harms):
         _climb(start, elements, score)
     best = max(scored, key=lambda chosen: (scored[chosen], -len(chosen), sorted(chosen)))
-    text = wording(best)
+    text = wording(best, merged=merged)
     return Best(scored[best], best - {CARE}, len(text.split()), text)
+
+
+def elements_of(engine: SimulatedEngine, tasks: Iterable[Task]) -> list[str]:
+    """What an instruction may state to some effect: the concepts that tasks get wrong, and general advice."""
+    useful = {c for task in tasks for c in engine.coder.prone(task)} - {"logic"}
+    return [*(c for c in concepts() if c in useful), CARE]
 
 
 CARE = "care"
@@ -150,16 +160,21 @@ def _neighbours(chosen: frozenset[str], elements: Sequence[str]) -> Iterator[fro
             yield from (chosen - {other} | {one} for other in sorted(chosen))
 
 
-def wording(chosen: Collection[str]) -> str:
-    """The shortest instruction, in the words of the advisors, that states exactly these concepts."""
+def wording(chosen: Collection[str], *, merged: bool = True) -> str:
+    """The shortest instruction, in the words of the advisors, that states exactly these concepts.
+
+    Args:
+        chosen: Concepts, and `CARE` for general advice.
+        merged: Whether several topics may share one sentence.
+    """
     names = [c for c in concepts() if c in chosen]
     general = [_shortest_advice()] if CARE in chosen else []
     named = [c for c in names if concepts()[c].topic]
     apart = [_shortest_rule(c) for c in named]
-    if len(named) > 1:
+    if merged and len(named) > 1:
         *most, last = (concepts()[c].topic for c in named)
-        merged = f"Follow what the problem says about {', '.join(most)} and {last}."
-        apart = min([merged], apart, key=lambda parts: sum(len(p.split()) for p in parts))
+        together = f"Follow what the problem says about {', '.join(most)} and {last}."
+        apart = min([together], apart, key=lambda parts: sum(len(p.split()) for p in parts))
     text = " ".join([*(_shortest_rule(c) for c in names if c not in named), *apart, *general])
     return text or SHORTEST
 
