@@ -7,7 +7,7 @@ import builtins
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from evoprompt.lm.simulated_concepts import (
     World,
@@ -24,9 +24,12 @@ from evoprompt.lm.simulated_concepts import (
 from evoprompt.lm.simulated_text import Reading, fenced, json_list, parsed
 from evoprompt.tasks import parse_python
 
-_CURRENT = ("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions")
+_CURRENT = (
+    *("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions"),
+    *("current_instructions", "current_prompt", "base_instruction", "seed_instruction"),
+)
 _COMMON = ("empty", "negative", "types", "imports", "print", "name")
-_LIMIT = re.compile(r"at most (\d+) characters")
+_LIMIT = re.compile(r"at most \d+ (?:characters|words)")
 
 
 def diagnose(prompt: str, code: str, failures: str, world: World, *where: object) -> str:
@@ -157,8 +160,21 @@ class Optimizer:
         if chance(*where, "chatter") < (world.chatter if counts else 0.5):
             kept.append(pick(sayings("chatter"), *where, "chat"))
         text = _joined(kept if len(" ".join(kept).split()) <= world.long else _merged(kept))
-        limit = _LIMIT.search(reading.inputs.get("length_limit", ""))
-        return shortened(text, int(limit[1])) if limit else text
+        limit = reading.inputs.get("length_limit", "")
+        return shortened(text, limit) if _LIMIT.search(limit) else text
+
+    def rules(self, reading: Reading) -> list[str]:
+        """New rules for the most frequent failures, on their own."""
+        text = reading.inputs.get("rules", "") + "\n" + current_instruction(reading)
+        missing = [c for c in _ranked(self._failures(reading)) if c not in stated_rules(text)]
+        return self._rules(missing, self.seed, reading.everything)
+
+    def wordings(self, reading: Reading) -> list[str]:
+        """Other ways to put the rule that is shown; none when it says nothing that is known."""
+        text = next((v for k, v in reading.inputs.items() if re.search("rule|sentence|advice|text", k)), "")
+        known = [c for name, c in concepts().items() if {name} == stated_rules(text)]
+        ways = [way for c in known for way in (*c.rules, *c.paraphrases) if way not in text]
+        return sorted(ways, key=lambda way: chance(self.seed, reading.everything, way))[:3]
 
     def advice(self, reading: Reading) -> dict[str, str]:
         """SIMBA: what to tell each module."""
@@ -187,6 +203,8 @@ class Optimizer:
                 found += Counter(c for item in json_list(text) for c in self._reflect(item))
             elif re.search(r"feedback|diagnos|reward_info|dataset_description|observations|task_demos", name):
                 found += _mentions(text)
+            elif name != "rules" and any("rule" in item for item in json_list(text)):
+                found += _groups(text)
         if not reading.inputs:
             for feedback in re.split(r"^## Feedback\s*$", reading.user, flags=re.MULTILINE)[1:]:
                 found += _mentions(re.split(r"^# Example", feedback, flags=re.MULTILINE)[0])
@@ -211,14 +229,26 @@ def current_instruction(reading: Reading) -> str:
     return given or (_best_attempt(attempts) if attempts else fenced(reading.user) if "```" in reading.user else "")
 
 
-def shortened(text: str, limit: int) -> str:
-    """As many sentences as fit; those that state a rule go first, the sequence stays."""
-    parts = sentences(text)
+def shortened(text: str, limit: str) -> str:
+    """As much as fits into so many characters, or words; rules go first, and topics share a sentence if they must."""
+    number = re.search(r"\d+", limit)
+    most, by_word = int(number.group()) if number else 1000, "word" in limit
+
+    def fits(parts: list[str]) -> bool:
+        joined = " ".join(parts)
+        return (len(joined.split()) if by_word else len(joined)) <= most
+
+    options = [_fitting(parts, fits) for parts in (sentences(text), _merged(sentences(text)))]
+    best = max(options, key=lambda parts: len(stated_rules(" ".join(parts))))  # the text as it was, if it says as much
+    return " ".join(best) or (" ".join(text.split()[:most]) if by_word else text[:most])
+
+
+def _fitting(parts: list[str], fits: Callable[[list[str]], bool]) -> list[str]:
     chosen: list[int] = []
     for index in sorted(range(len(parts)), key=lambda i: (not stated_rules(parts[i]), i)):
-        if len(" ".join(parts[i] for i in sorted([*chosen, index]))) <= limit:
+        if fits([parts[i] for i in sorted([*chosen, index])]):
             chosen.append(index)
-    return " ".join(parts[i] for i in sorted(chosen)) or text[:limit]
+    return [parts[i] for i in sorted(chosen)]
 
 
 def observations(text: str) -> str:

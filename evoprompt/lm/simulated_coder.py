@@ -41,7 +41,7 @@ def remembered(method: Callable[Concatenate[Coder, Task, P], T]) -> Callable[Con
     """What is decided by a task, the seed and the world alone is worked out once."""
 
     @wraps(method)
-    def from_memory(self: Coder, task: Task, *args: P.args, **kwargs: P.kwargs) -> T:
+    def from_memory(self: Coder, task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
         key = (method.__name__, task.key, *args, *kwargs.items())
         if key not in self.memory:
             self.memory[key] = method(self, task, *args, **kwargs)
