@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from evoprompt.lm.simulated_concepts import (
     World,
     chance,
     concepts,
     is_chatter,
-    phrase,
     pick,
     sayings,
     sentences,
     stated_rules,
     topics,
 )
+from evoprompt.lm.simulated_evidence import evidence
 from evoprompt.lm.simulated_text import Reading, fenced, json_list, parsed
-from evoprompt.tasks import parse_python
 
 _CURRENT = (
     *("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions"),
@@ -42,7 +39,7 @@ def diagnose(prompt: str, code: str, failures: str, world: World, *where: object
         world: Gives the probability of a wrong diagnosis.
         where: What the randomness may depend on: the text of the request.
     """
-    scores = _evidence(prompt, fenced(code), failures)
+    scores = evidence(prompt, fenced(code), failures)
     best = max(concepts(), key=lambda c: (scores[c], chance(*where, c, "break")))
     best = best if scores[best] > 0 else "logic"
     if chance(*where, "misdiagnosis") < world.misdiagnosis:
@@ -67,73 +64,6 @@ def advise(concept: str, world: World, *where: object) -> str:
         return pick(sayings("useless"), *where, "useless")
     known = concepts()[concept]
     return pick((*known.rules, *known.paraphrases) if world.paraphrase else known.rules, *where)
-
-
-def _evidence(prompt: str, code: str, failures: str) -> dict[str, float]:
-    """How strongly the shown texts speak for every concept."""
-    told = json_list(failures) or [{"observed": failures, "hint": failures}]
-    observed = " ".join(str(f.get("observed", "")) for f in told)
-    problem = phrase("empty_result").sub("that", prompt.lower())
-    wanted = {name for name, c in concepts().items() if c.demanded.search(problem)}
-    built = {name for name, c in concepts().items() if c.built.search(code)}
-    scores = dict.fromkeys(concepts(), 0.0)
-    for name, concept in concepts().items():
-        scores[name] += sum(w for pattern, w in concept.observed.items() if re.search(pattern, observed))
-        # What the problem demands and the code lacks is the best explanation of a wrong value.
-        if name in wanted:
-            scores[name] += 0.5 if name in built else 2.5
-        elif name in built:
-            scores[name] -= 0.5
-    # Off by one leaves its construct in the code: it is the guess when nothing that is demanded is missing.
-    scores["boundary"] += 1.5 if "boundary" in wanted and wanted <= built else 0
-    for name, weight in (*_hinted(problem, told), *_in_code(prompt, code, told)):
-        scores[name] += weight
-    return scores
-
-
-def _hinted(problem: str, told: list[dict[str, object]]) -> Iterator[tuple[str, float]]:
-    """What is special about the failing inputs; a hint that stands alone says more than one among many."""
-    for failure in told:
-        hint, call = str(failure.get("hint", "")).lower(), str(failure.get("call", ""))
-        found = {name for name, c in concepts().items() if c.hinted.search(hint) or c.called.search(call)}
-        if "zero" in found and phrase("not_positive").search(problem):
-            found = found - {"zero"} | {"negative"}
-        yield from ((name, 4.0 / (1 + len(found)) / len(told)) for name in found)
-
-
-def _in_code(prompt: str, code: str, told: list[dict[str, object]]) -> Iterator[tuple[str, float]]:
-    """What a look at the code shows for certain, or nearly so."""
-    try:
-        nodes = list(ast.walk(parse_python(code)))
-    except (SyntaxError, ValueError, RecursionError):
-        nodes = []
-    if not nodes or "input(" in code or any(f.get("status") == "invalid" for f in told):
-        yield "format", 9
-        return
-    called = {m.group(1) for f in told if (m := re.match(r"\s*(\w+)\(", str(f.get("call", ""))))}
-    defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-    if called and defined and not called <= defined:
-        yield "name", 9
-    if _undefined(nodes):
-        yield "imports", 8
-    if re.search(r"\bprint\(", code):
-        yield "print", 9
-    if "None" not in prompt:
-        # A guard that gives back None is the usual slip for a default.
-        for test in re.findall(r"if (.+):\n +return None", code):
-            yield from (("empty", 4) for _ in re.findall(r"^not |len\(", test))
-            yield from (("negative", 4) for _ in re.findall(r"< 0|<= 0|< 1", test))
-            yield from (("zero", 4) for _ in re.findall(r"== 0", test))
-
-
-def _undefined(nodes: list[ast.AST]) -> set[str]:
-    """Names that are used and never bound."""
-    names = [n for n in nodes if isinstance(n, ast.Name)]
-    bound = {n.id for n in names if not isinstance(n.ctx, ast.Load)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    bound |= {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.ExceptHandler) and n.name}
-    return {n.id for n in names} - bound - set(dir(builtins))
 
 
 class Optimizer:
@@ -182,10 +112,11 @@ class Optimizer:
         names = parsed(inputs.get("module_names", ""))
         modules = names if isinstance(names, list) else re.findall(r"[\w.\[\]]+", inputs.get("module_names", "self"))
         told, shown = inputs.get("worse_reward_info", ""), inputs.get("worse_program_outputs", "")
-        outputs = parsed(shown)
+        outputs, info = parsed(shown), parsed(told)
+        lines = "\n".join(map(str, info.values())) if isinstance(info, dict) else ""
         code = str(outputs.get("code", "")) if isinstance(outputs, dict) else shown
         seen = Counter(stated_rules(told))
-        seen[diagnose(inputs.get("program_inputs", ""), code, f"{told} {shown}", self.world, *where)] += 2
+        seen[diagnose(inputs.get("program_inputs", ""), code, f"{told} {shown}\n{lines}", self.world, *where)] += 2
         new = [c for c in _ranked(seen) if c not in stated_rules(inputs.get("modules_defn", ""))]
         text = " ".join(self._rules(new[:2], *where)) or pick(sayings("chatter"), *where, "advice")
         return {str(name): text for name in modules}
