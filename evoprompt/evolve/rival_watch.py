@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from dspy.utils.exceptions import LMError
 
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.lm.budget import Spending
-from evoprompt.lm.calls import ABOUT_THE_REQUEST, Calls
+from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import measuring, step
@@ -25,6 +26,10 @@ _CHATTY = (
     "dspy.teleprompt.bootstrap", "dspy.teleprompt.utils", "dspy.propose.dataset_summary_generator",
     "dspy.propose.grounded_proposer", "dspy.propose.utils",
 )  # fmt: skip
+
+
+_LAST_WORDS = 0.1
+"""Seconds in which a rival's thread has logged that its call failed."""
 
 
 class _Over(EvoPromptError):
@@ -42,6 +47,8 @@ class Watch:
         self._journal, self._limit = journal, limit
         self._lock = threading.Lock()
         self._keys: set[str] = set()
+        self._change = threading.Condition()
+        self._under_way = 0
         self.asked = 0
         self.error: EvoPromptError | None = None
 
@@ -83,6 +90,13 @@ class Watch:
             if self.paid >= self._limit:
                 self.stop(BudgetSpent(f"{self.paid} calls are spent, far more than it was given"))
         self.check()
+        with self._counted():
+            yield
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._change:
+            self._under_way += 1
         try:
             yield
         except LMError as e:
@@ -92,6 +106,17 @@ class Watch:
         except EvoPromptError as e:
             self.stop(e)
             raise
+        finally:
+            with self._change:
+                self._under_way -= 1
+                self._change.notify_all()
+
+    def wait(self) -> None:
+        """Until no call is under way: rivals leave their threads behind, and what those get was paid for."""
+        with self._change:
+            self._change.wait_for(lambda: not self._under_way, DEADLINE)
+        if self.error is not None:
+            time.sleep(_LAST_WORDS)
 
     def check(self) -> None:
         """Go on only if nothing has ended the run."""

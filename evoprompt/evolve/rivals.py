@@ -43,7 +43,7 @@ class RivalOptions:
         seed: Of everything in it that takes one.
         num_threads: Rollouts under way at once.
         demos: Whether it may also add demonstrations to the prompt (MIPROv2 and SIMBA; the others never do).
-        overspend: Stop it with the best so far at that many times `calls`.
+        overspend: Stop it with the best so far at that many times `calls`. COPRO would go on: it is stopped at them.
     """
 
     rival: Rival
@@ -132,8 +132,7 @@ def compile_with(
     ids = [[str(e.get("task_id", e)) for e in examples] for examples in (trainset, valset)]
     journal.begin({"rival": [options.rival, options.calls, options.seed, options.demos],
                    "student": describe(student), "train": ids[0], "dev": ids[1]})  # fmt: skip
-    # COPRO has a best so far after every prompt, and no other way to be told of calls.
-    watch = Watch(journal, options.calls if options.rival == "copro" else int(options.overspend * options.calls))
+    watch = Watch(journal, int(options.overspend * options.calls))
     calls = Calls(watch, most=options.num_threads)
     own = student.optimizer.lm if isinstance(student, Program) else None
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
@@ -181,7 +180,10 @@ class _Run(BaseCallback):
         task_lm = self._student.predictors()[0].lm
         try:
             with quiet(), dspy.context(lm=task_lm, callbacks=[*dspy.settings.callbacks, self], disable_history=True):
-                found = rival[self._options.rival](train, val)
+                try:
+                    found = rival[self._options.rival](train, val)
+                finally:
+                    self._watch.wait()
         except Exception as e:
             if self._watch.error is None:
                 raise EvoPromptError(f"{self._options.rival} failed: {one_line(e)}") from e
@@ -197,6 +199,10 @@ class _Run(BaseCallback):
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """One of their evaluations begins."""
         devset = inputs.get("devset") or instance.devset
+        spent = self._watch.paid + len(devset) // 2
+        if self._options.rival == "copro" and self.trace and spent > self._options.calls:
+            # It has a best so far after every prompt, and no other way to be told of calls.
+            self._watch.stop(BudgetSpent(f"its {self._options.calls} calls are spent"))
         self._under_way[call_id] = inputs.get("program"), len(devset)
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
