@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evoprompt.evolve import EvoPrompt, Options, Results
     from evoprompt.harness import Harness, Limits, Report
     from evoprompt.lm import resolve_lm
+    from evoprompt.lm.budget import Budget
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.tasks import Task
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Budget": "lm.budget",
     "Candidate": "candidate",
     "CodeMetric": "metric",
     "DataError": "errors",
@@ -45,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Budget",
     "Candidate",
     "CodeMetric",
     "DataError",

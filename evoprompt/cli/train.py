@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evoprompt.runs import Run
 
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
+BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
@@ -61,8 +62,11 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="`improves`: keep a prompt that solves more of its batch. `always`: take every proposal.")] = "improves",
-    max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=SEARCH, min=1, help="End with the best prompt so far after so many answers of all models (the test evaluation comes on top).")] = None,
-    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=SEARCH, min=0.0001, help="The same in US dollars, for models with a known price.")] = None,
+    max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
+    max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
+    max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=BUDGET, min=0.0001, help="US dollars, for models with a known price.")] = None,
+    max_seconds: Annotated[float | None, typer.Option("--max_seconds", rich_help_panel=BUDGET, min=0.1, help="Time that the search takes, over all its processes.")] = None,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=SEARCH, help="Seed of the batches, and of models that take one.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", rich_help_panel=SEARCH, min=1, help="Calls and tests under way at once.")] = 8,
     skip_evaluations: Annotated[bool, typer.Option("--skip_evaluations", rich_help_panel=SEARCH, help="No evaluation on dev or test tasks.")] = False,
@@ -83,10 +87,11 @@ def train(
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program
     from evoprompt.evolve import Options
+    from evoprompt.lm.budget import Budget
 
     search = Options(
-        batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
-        seed=seed, num_threads=num_threads, max_calls=max_calls, max_cost=max_cost,
+        batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept, seed=seed,
+        num_threads=num_threads, budget=Budget(max_calls, max_total_tokens, max_cost, max_seconds, max_rollouts),
     )  # fmt: skip
     files = {"train": train_file} | ({} if skip_evaluations else {"dev": dev_file, "test": test_file})
     data = _data(dataset_path, files)
@@ -215,7 +220,8 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "timeout", "max_calls", "max_cost", "allow_unsafe_exec", "fork", "config",
+    "num_threads", "num_retries", "timeout", "max_calls", "max_total_tokens", "max_cost", "max_seconds", "max_rollouts",
+    "allow_unsafe_exec", "fork", "config",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 

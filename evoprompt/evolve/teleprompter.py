@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
-from evoprompt.lm.budget import Budget
 from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
@@ -54,12 +54,12 @@ class EvoPrompt(Teleprompter):
         **changes: Any,
     ) -> None:
         super().__init__()
-        values = (options or Options()).as_dict()
-        unknown = [name for name in changes if name not in values]
+        known = [field.name for field in fields(Options)]
+        unknown = [name for name in changes if name not in known]
         if unknown:
-            raise UsageError(f"EvoPrompt has no option {unknown[0]!r}; it has {', '.join(values)}")
+            raise UsageError(f"EvoPrompt has no option {unknown[0]!r}; it has {', '.join(known)}")
         self.metric = metric
-        self.options = Options(**(values | changes))
+        self.options = replace(options or Options(), **changes)
         self.run_dir = run_dir
         self.listener = listener
 
@@ -111,9 +111,8 @@ class EvoPrompt(Teleprompter):
             if journal.meta("seed") is None:
                 prepare(journal, student, self.metric.tasks.values(), train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
-            options = self.options
-            budget = Budget(options.max_calls, options.max_cost)
-            runner = Runner(student, self.metric, journal=journal, num_threads=options.num_threads, budget=budget)
+            threads, budget = self.options.num_threads, self.options.budget
+            runner = Runner(student, self.metric, journal=journal, num_threads=threads, budget=budget)
             search = Refine(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             search.run(train, dev)
             results = search.history.results()
@@ -149,7 +148,7 @@ class EvoPrompt(Teleprompter):
         self, student: dspy.Module, roles: Program, train: Sequence[Task], dev: Sequence[Task]
     ) -> dict[str, Any]:
         """What must be the same for an earlier process' answers and decisions to count."""
-        elsewhere = ("num_threads", "max_calls", "max_cost")  # how fast and how far, not which way
+        elsewhere = ("num_threads", "budget")  # how fast and how far, not which way
         options = {k: v for k, v in self.options.as_dict().items() if k not in elsewhere}
         programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
         return {
