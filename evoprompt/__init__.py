@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset, load_dataset
     from evoprompt.errors import DataError, EvoPromptError, ModelError, SandboxError, UsageError
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import EvoPrompt, Options, Results
+    from evoprompt.evolve import Estimate, EvoPrompt, Options, Results
     from evoprompt.harness import Harness, Limits, Report
     from evoprompt.lm import resolve_lm
     from evoprompt.lm.budget import Budget
@@ -29,6 +29,7 @@ _HOMES = {
     "CodeMetric": "metric",
     "DataError": "errors",
     "Dataset": "datasets",
+    "Estimate": "evolve",
     "Evaluation": "evaluate",
     "EvoPrompt": "evolve",
     "EvoPromptError": "errors",
@@ -52,6 +53,7 @@ __all__ = [
     "CodeMetric",
     "DataError",
     "Dataset",
+    "Estimate",
     "Evaluation",
     "EvoPrompt",
     "EvoPromptError",

@@ -133,11 +133,13 @@ class Runner:
             BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows.
             ModelError: The model refuses every call (no key, wrong key, unknown model): stops at once.
         """
-        allowed = self.affordable(jobs)
-        rollouts = self.map(self._one, allowed, on_done)
-        if len(allowed) < len(jobs):
-            raise self.calls.purse.spent() or BudgetSpent("the budget is spent")
-        return rollouts
+        done: list[Rollout] = []
+        while len(done) < len(jobs):  # again where answers were known, so that less was spent than it seemed
+            allowed = self.affordable(jobs[len(done) :])
+            if not allowed:
+                raise self.calls.purse.spent() or BudgetSpent("the budget is spent")
+            done += self.map(self._one, allowed, on_done)
+        return done
 
     def rollouts_left(self) -> int | None:
         """How many rollouts that the journal does not know may still begin; None for any number.

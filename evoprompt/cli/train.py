@@ -74,6 +74,7 @@ def train(
     plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
 ) -> None:  # fmt: skip
@@ -81,9 +82,11 @@ def train(
 
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
-    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in locals().items()}
+    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in locals().items() if k != "dry_run"}
     run_dir = _run_dir(root_dir, experiment_name, run_name)
-    lock = Lock(run_dir) if run_dir.exists() else None  # before the imports: who comes second is told at once
+    lock = (
+        Lock(run_dir) if run_dir.exists() and not dry_run else None
+    )  # before the imports: who comes second is told at once
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program
     from evoprompt.evolve import Options
@@ -96,16 +99,32 @@ def train(
     files = {"train": train_file} | ({} if skip_evaluations else {"dev": dev_file, "test": test_file})
     data = _data(dataset_path, files)
     models = Models(
-        model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout
+        model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout, dry_run
     )
     program = build_program(models)
     metric = _metric(data, (base_test, plus_test, require_both), unsafe=allow_unsafe_exec)
+    if dry_run:
+        _estimate(program, data, metric, search, models.mark)
+        return
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     with _opened(run_dir, lock, new_dir) as run:
         with Display(simulated=models.simulated) as display, metric.harness:
             _begin(run, display, options, data, models)
             evolved, tests = _evolve(run, display, program, data, metric, search)
         _tell(program, evolved, tests, run, models.mark)
+
+
+def _estimate(
+    program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str
+) -> None:  # fmt: skip
+    from evoprompt.evolve import EvoPrompt
+
+    typer.echo(f"{mark}estimate; nothing is asked and nothing is written:\n")
+    typer.echo(EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ()))))
+    if "test" in data:
+        typer.echo(
+            f"The evaluation on test tasks comes on top: {len(data['test'])} calls for each of up to two prompts."
+        )
 
 
 def _evolve(

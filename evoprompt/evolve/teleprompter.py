@@ -13,6 +13,7 @@ from dspy.teleprompt import Teleprompter
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
+from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
@@ -96,12 +97,7 @@ class EvoPrompt(Teleprompter):
         """
         if kwargs:
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")
-        if not student.predictors():
-            raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
-        train, dev = self._tasks(trainset), self._tasks(valset or ())
-        if not train:
-            raise UsageError("the trainset is empty: there is nothing to learn from")
-        roles = student if isinstance(student, Program) else Program()
+        train, dev, roles = self._ready(student, trainset, valset)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
         with contextlib.ExitStack() as stack:
@@ -120,6 +116,41 @@ class EvoPrompt(Teleprompter):
         evolved.detailed_results = results
         evolved._compiled = True
         return evolved
+
+    def estimate(
+        self,
+        student: dspy.Module,
+        trainset: Sequence[dspy.Example | Task],
+        valset: Sequence[dspy.Example | Task] | None = None,
+        *,
+        failing: tuple[float, float] = (0.05, 0.75),
+    ) -> Estimate:
+        """What `compile` will cost, as a range, without a call: `print` it.
+
+        Args:
+            student: As for `compile`.
+            trainset: As for `compile`.
+            valset: As for `compile`.
+            failing: Least and largest share of the solutions that are assumed to fail: failures are what debugger
+                and optimizer are asked about.
+
+        Raises:
+            UsageError: `compile` would not take these.
+            DataError: An example's task is unknown to the metric.
+        """
+        train, dev, roles = self._ready(student, trainset, valset)
+        return estimate(student, roles, train, dev, self.options, failing)
+
+    def _ready(
+        self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None
+    ) -> tuple[list[Task], list[Task], Program]:
+        """The tasks, and the program that serves as debugger and optimizer."""
+        if not student.predictors():
+            raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
+        train, dev = self._tasks(trainset), self._tasks(valset or ())
+        if not train:
+            raise UsageError("the trainset is empty: there is nothing to learn from")
+        return train, dev, student if isinstance(student, Program) else Program()
 
     def _tasks(self, examples: Iterable[dspy.Example | Task]) -> list[Task]:
         return [e if isinstance(e, Task) else self.metric.task(str(e.task_id)) for e in examples]
