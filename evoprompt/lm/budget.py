@@ -13,6 +13,8 @@ from evoprompt.errors import BudgetSpent, UsageError
 
 APART = "test "
 """Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
+ON_DEV = "dev "
+"""The same for an evaluation on the dev set of what another optimizer has found."""
 SEARCHED = "seconds"
 """Name under which the journal keeps how long a run has been searching."""
 NOTE_EVERY = 1.0
@@ -119,11 +121,11 @@ class Purse:
     def __init__(self, ledger: Books, budget: Budget | None) -> None:
         self._ledger, self._idle, self._budget = ledger, budget is None, budget or Budget()
         self._change = threading.Condition()
-        before = [s for role, s in ledger.spent().items() if not role.startswith(APART)]
+        before = [s for role, s in ledger.spent().items() if not role.startswith((APART, ON_DEV))]
         self._calls = sum(s.calls for s in before)
         self._tokens = sum(s.input_tokens + s.output_tokens for s in before)
         self._usd, self._unpriced = sum(s.cost for s in before), sum(s.unpriced for s in before)
-        self._rolled = sum(n for label, n in ledger.rolled().items() if not label.startswith(APART))
+        self._rolled = sum(n for label, n in ledger.rolled().items() if not label.startswith((APART, ON_DEV)))
         self._under_way: list[_Size] = []
         self._rolling = 0
         self._largest: dict[str, _Size] = {}

@@ -205,8 +205,7 @@ class _Careful:
         if self.extra:
             extensions = {**(request.config.extensions or {}), **self.extra}
             request = replace(request, config=replace(request.config, extensions=extensions))
-        judged = this_step()
-        current = judged or Step(0)
+        current = this_step() or Step(0, judged=False)
         content = json.dumps(request_to_dict(request), sort_keys=True)
         again = current.again(content)
         key = hashlib.sha256(json.dumps([content, current.sample, again]).encode()).hexdigest()[:32]
@@ -217,7 +216,7 @@ class _Careful:
             if response is None:
                 with self._purse.open(self._role, lambda: len(content) // 4 + (request.config.max_tokens or 0)):
                     response = self._ask(request, key)
-        return usable(response, strict=judged is not None)
+        return usable(response, strict=current.judged)
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
         return self

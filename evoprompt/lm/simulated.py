@@ -13,7 +13,7 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dspy.lm15 import Message, Request, Response, Usage
@@ -38,14 +38,21 @@ class SimulatedEngine:
         seed: Another seed is another programmer, with other weaknesses.
         tasks: What the programmer can solve; by default the `starter` set of the package.
         world: The probabilities of its behaviour.
+        unfit: Fingerprints of defective programs that the programmer does not write, for tests don't catch them.
     """
 
     takes_seed = True
 
-    def __init__(self, seed: int = 0, tasks: Sequence[Task] | None = None, world: World | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        tasks: Sequence[Task] | None = None,
+        world: World | None = None,
+        unfit: Collection[str] = (),
+    ) -> None:
         self.seed = seed
         self.world = world or World()
-        self._coder = Coder(seed, self.world, tasks)
+        self.coder = Coder(seed, self.world, tasks, unfit)
         self._optimizer = Optimizer(seed, self.world)
         self._lock = threading.Lock()
         self._seen: Counter[str] = Counter()
@@ -99,14 +106,14 @@ class SimulatedEngine:
         """One value for each field that is asked for, by its name."""
         if not reading.outputs:
             new = _REQUEST.search(reading.user)
-            return {"text": f"```\n{self._optimizer.rewrite(reading)}\n```" if new else self._coder.answer(reading)}
+            return {"text": f"```\n{self._optimizer.rewrite(reading)}\n```" if new else self.coder.answer(reading)}
         names = list(reading.outputs)
         coding = "code" if "code" in names else None
-        if coding is None and self._coder.recognise(reading) is not None:
+        if coding is None and self.coder.recognise(reading) is not None:
             coding = next((n for n in names if _CODE.search(n)), None)
         if any(_REWRITTEN.fullmatch(n) or n in ("diagnosis", "module_advice", "shortened_instruction") for n in names):
             coding = None
-        return {n: self._coder.answer(reading) if n == coding else self._value(n, reading) for n in names}
+        return {n: self.coder.answer(reading) if n == coding else self._value(n, reading) for n in names}
 
     def _value(self, name: str, reading: Reading) -> object:
         """What the debugger or the optimizer says in a field, or a short value of the right type."""
@@ -133,9 +140,9 @@ class SimulatedEngine:
             inputs.get("prompt", reading.user), code, inputs.get("failures", reading.user), self.world, *where
         )
         if inputs.get("fix", "").lower() != "true":
-            return diagnosis(concept, "", *where)
-        task = self._coder.recognise(reading)
-        return diagnosis(concept, (task and self._coder.repair(task, code, concept, *where)) or code, *where)
+            return diagnosis(concept, "", self.world, *where)
+        task = self.coder.recognise(reading)
+        return diagnosis(concept, (task and self.coder.repair(task, code, concept, *where)) or code, self.world, *where)
 
 
 def _digest(*parts: object) -> str:

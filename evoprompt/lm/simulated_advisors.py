@@ -47,15 +47,23 @@ def diagnose(prompt: str, code: str, failures: str, world: World, *where: object
     return best
 
 
-def diagnosis(concept: str, fixed_code: str, *where: object) -> dict[str, str]:
+def diagnosis(concept: str, fixed_code: str, world: World, *where: object) -> dict[str, str]:
     """A diagnosis in the shape of `signatures.Diagnosis`."""
     known = concepts()[concept]
     return {
         "failure_class": known.failure_class,
         "root_cause": pick(known.causes, *where, "cause"),
-        "rule": pick(known.rules, *where, "rule"),
+        "rule": advise(concept, world, *where, "rule"),
         "fixed_code": fixed_code,
     }
+
+
+def advise(concept: str, world: World, *where: object) -> str:
+    """A rule for the concept, in one of its wordings; in some worlds a rule that only sounds like one."""
+    if chance(*where, "useless") < world.useless:
+        return pick(sayings("useless"), *where, "useless")
+    known = concepts()[concept]
+    return pick((*known.rules, *known.paraphrases) if world.paraphrase else known.rules, *where)
 
 
 def _evidence(prompt: str, code: str, failures: str) -> dict[str, float]:
@@ -165,7 +173,7 @@ class Optimizer:
         return {str(name): text for name in modules}
 
     def _rules(self, names: list[str], *where: object) -> list[str]:
-        return [pick(concepts()[c].rules, *where, c) for c in names[: self.world.rules_per_call]]
+        return [advise(c, self.world, *where, c) for c in names[: self.world.rules_per_call]]
 
     def _failures(self, reading: Reading) -> Counter[str]:
         """How often each concept shows in what went wrong, as far as the request tells."""

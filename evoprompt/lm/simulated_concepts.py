@@ -22,6 +22,7 @@ class Concept:
     prevalence: float
     failure_class: str
     rules: Sequence[str]
+    paraphrases: Sequence[str]
     causes: Sequence[str]
     said: re.Pattern[str]
     demanded: re.Pattern[str]
@@ -54,6 +55,16 @@ class World:
         forget: Probability that the optimizer loses one old rule.
         chatter: Probability that the optimizer adds a sentence that earns nothing.
         guess: Probability that the optimizer, shown no failures, proposes a common rule on its own.
+        even: Where given, the share of the tasks that each concept spoils when no rule is stated; it replaces
+            `prevalence`. A concept that few tasks can get wrong spoils those few.
+        unfixable: Share of the tasks that fail whatever is said.
+        fickle: Share of the tasks whose outcome hangs on the wording alone: a coin is tossed for each instruction.
+        harmful: Which rules do harm when they are stated: names of concepts, or the share that the seed draws.
+        harm: Probability that a stated harmful rule spoils a task that has nothing to do with it.
+        contradictory: Pairs of rules that contradict each other: the pairs, or how many the seed draws.
+        torn: What is left of `follow` for a rule whose contradiction is stated as well.
+        useless: Probability that advice, of the debugger or the optimizer, is a plausible rule without any effect.
+        paraphrase: Whether the advisors use all their wordings, not only the usual ones.
     """
 
     prevalence: Mapping[str, float] | None = None
@@ -71,6 +82,28 @@ class World:
     forget: float = 0.05
     chatter: float = 0.1
     guess: float = 0.5
+    even: float | None = None
+    unfixable: float = 0.0
+    fickle: float = 0.0
+    harmful: tuple[str, ...] | float = ()
+    harm: float = 0.0
+    contradictory: tuple[tuple[str, str], ...] | int = ()
+    torn: float = 0.0
+    useless: float = 0.0
+    paraphrase: bool = False
+
+    def harms(self, seed: int) -> frozenset[str]:
+        """The concepts whose rules do harm."""
+        if isinstance(self.harmful, tuple):
+            return frozenset(self.harmful)
+        return frozenset(c for c in habits() if chance(seed, c, "harmful") < self.harmful)
+
+    def contradictions(self, seed: int) -> tuple[tuple[str, str], ...]:
+        """The pairs of concepts whose rules contradict each other; no concept is in two of those that are drawn."""
+        if isinstance(self.contradictory, tuple):
+            return self.contradictory
+        drawn = sorted(habits(), key=lambda c: chance(seed, c, "contradiction"))
+        return tuple(zip(drawn[::2], drawn[1::2], strict=False))[: self.contradictory]
 
 
 def chance(*parts: object) -> float:
@@ -88,12 +121,18 @@ def pick(options: Sequence[T], *parts: object) -> T:
 def concepts() -> Mapping[str, Concept]:
     """Everything that code can get wrong, in the order of `mutate.CONCEPTS`; only `logic` has no `said`."""
     patterns = ("said", "demanded", "built", "hinted", "called")
-    plain = {"observed": {}, "topic": "", "edge_case": False, "ignorable": False}
+    plain = {"paraphrases": (), "observed": {}, "topic": "", "edge_case": False, "ignorable": False}
     found = {}
     for name, entry in _data()["concepts"].items():
         compiled = {p: re.compile("|".join(entry.get(p, ["(?!)"]))) for p in patterns}
         found[name] = Concept(**{**plain, **entry, **compiled})
     return MappingProxyType(found)
+
+
+@cache
+def habits() -> tuple[str, ...]:
+    """The concepts that are about the problem, not about the form of the answer or plain mistakes."""
+    return tuple(c for c in concepts() if c not in ("print", "name", "imports", "format", "logic"))
 
 
 @cache

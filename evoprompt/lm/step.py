@@ -13,8 +13,8 @@ import dspy
 class Step:
     """What tells the calls of one rollout from the same ones of another."""
 
-    def __init__(self, sample: int) -> None:
-        self.sample = sample
+    def __init__(self, sample: int, *, judged: bool = True) -> None:
+        self.sample, self.judged = sample, judged
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -33,12 +33,16 @@ _STEP = "evoprompt_step"
 
 
 @contextlib.contextmanager
-def step(sample: int = 0) -> Iterator[None]:
-    """Calls in here are those of the `sample`-th try at something that will be judged.
+def step(sample: int = 0, *, judged: bool = True) -> Iterator[None]:
+    """Calls in here are those of the `sample`-th try at something.
 
     The same request gives an answer for each sample, and for each time that it comes in one step.
+
+    Args:
+        sample: Which try.
+        judged: Whether what comes of it will be judged; advice is not.
     """
-    with dspy.context(**{_STEP: Step(sample)}):
+    with dspy.context(**{_STEP: Step(sample, judged=judged)}):
         yield
 
 
@@ -50,4 +54,5 @@ def this_step() -> Step | None:
 
 def measuring() -> bool:
     """Whether what is done here will be judged."""
-    return this_step() is not None
+    found = this_step()
+    return found is not None and found.judged
