@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import Options
+    from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve.rival_sizes import Rival
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
+
+Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
@@ -58,6 +61,7 @@ def train(
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
+    optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
@@ -96,6 +100,10 @@ def train(
         batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept, seed=seed,
         num_threads=num_threads, budget=Budget(max_calls, max_total_tokens, max_cost, max_seconds, max_rollouts),
     )  # fmt: skip
+    if optimizer != "evoprompt":
+        from evoprompt.evolve.rivals import require_installed
+
+        require_installed(optimizer)
     files = {"train": train_file} | ({} if skip_evaluations else {"dev": dev_file, "test": test_file})
     data = _data(dataset_path, files)
     models = Models(
@@ -104,23 +112,32 @@ def train(
     program = build_program(models)
     metric = _metric(data, (base_test, plus_test, require_both), unsafe=allow_unsafe_exec)
     if dry_run:
-        _estimate(program, data, metric, search, models.mark)
+        _estimate(optimizer, program, data, metric, search, models.mark)
         return
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     with _opened(run_dir, lock, new_dir) as run:
         with Display(simulated=models.simulated) as display, metric.harness:
             _begin(run, display, options, data, models)
-            evolved, tests = _evolve(run, display, program, data, metric, search)
+            evolved = _evolve(optimizer, run, display, program, data, metric, search)
+            tests = _tested(run, display, program, evolved, data, metric, num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 
 def _estimate(
-    program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str
+    optimizer: Optimizer, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str
 ) -> None:  # fmt: skip
     from evoprompt.evolve import EvoPrompt
+    from evoprompt.evolve.rival_run import estimate_rival, size_of_rival
 
+    told = EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ())))
     typer.echo(f"{mark}estimate; nothing is asked and nothing is written:\n")
-    typer.echo(EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ()))))
+    if optimizer == "evoprompt":
+        typer.echo(told)
+    else:
+        typer.echo(estimate_rival(size_of_rival(search, told.roles[0].calls.high), told))
+        typer.echo(
+            f"Calls of the model that proposes for {optimizer} come on top, and it may make somewhat more than said."
+        )
     if "test" in data:
         typer.echo(
             f"The evaluation on test tasks comes on top: {len(data['test'])} calls for each of up to two prompts."
@@ -128,21 +145,51 @@ def _estimate(
 
 
 def _evolve(
-    run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options
-) -> tuple[Program, dict[str, Evaluation]]:
-    """The search, and the evaluations on the test set."""
+    optimizer: Optimizer, run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric,
+    search: Options,
+) -> Program:  # fmt: skip
+    """The search."""
     from evoprompt.evolve import EvoPrompt
-    from evoprompt.evolve.export import ending
 
     dev = list(data.get("dev", ()))
+    ours = EvoPrompt(metric, options=search, run_dir=run, listener=display)
+    if optimizer != "evoprompt":
+        return _rival(optimizer, ours, run, display, program, data)
     if not dev:
         display.say("no evaluation on dev tasks: the last accepted prompt is the result")
-    optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
-    evolved: Program = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
+    evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
+    return evolved
+
+
+def _rival(
+    rival: Rival, ours: EvoPrompt, run: Run, display: Display, program: Program, data: dict[str, Dataset]
+) -> Program:  # fmt: skip
+    """One of DSPy's optimizers in our place."""
+    from evoprompt.datasets import Dataset
+    from evoprompt.evolve.rival_run import run_rival, size_of_rival
+    from evoprompt.evolve.rivals import RivalOptions
+
+    search, dev = ours.options, data.get("dev", Dataset([]))
+    upper = ours.estimate(program, list(data["train"]), list(dev)).roles[0].calls.high
+    calls = size_of_rival(search, upper, run.journal)
+    options = RivalOptions(rival, calls, seed=search.seed, num_threads=search.num_threads, budget=search.budget)
+    evolved: Program = run_rival(
+        options, program, ours.metric, run, train=data["train"], dev=dev, listener=display
+    )  # fmt: skip
+    return evolved
+
+
+def _tested(
+    run: Run, display: Display, program: Program, evolved: Program, data: dict[str, Dataset], metric: CodeMetric,
+    num_threads: int,
+) -> dict[str, Evaluation]:  # fmt: skip
+    """The evaluations on the test set, if there is one."""
+    from evoprompt.evolve.export import ending
+
     if "test" not in data:
-        return evolved, {}
+        return {}
     with ending(run):
-        return evolved, _test(run, display, program, evolved, data["test"], metric, search.num_threads)
+        return _test(run, display, program, evolved, data["test"], metric, num_threads)
 
 
 @contextlib.contextmanager
@@ -252,12 +299,14 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
+    if about["optimizer"] == "evoprompt":
+        del about["optimizer"]  # a run that was begun before there was a choice goes on
     about |= {role: about[role] or about["model"] for role in ("debugger_model", "optimizer_model")}
     run.journal.begin(
         {"options": about, "data": {role: f"{len(d)} tasks, hash {d.hash}" for role, d in data.items()}}, "command"
     )
     warn_if_unknown(display.say, models, data.values())
-    run.tree.summary(simulated=models.simulated)
+    run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
     if run.journal.meta("config") is None:
         plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
         plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
