@@ -1,0 +1,125 @@
+"""EvoPrompt beside DSPy's optimizers in worlds with a known optimum. All numbers are of a SIMULATED model.
+
+    python benchmarks/optimizers.py [--quick] [--worlds easy,weak] [--optimizers factorial,gepa] [--seeds 20]
+                                    [--budgets 100,200,400] [--tasks mbppplus] [--ablations] [--out FOLDER]
+
+Every (world, seed) is one unit: each optimizer gets the same 24 tasks to learn from, 24 to select by, metric, models and
+budget of task-model calls. Its prompt is scored on 24 other tasks, exactly: by the laws of the world, not by another
+sample. Writes `optimizers.json` (every run), `optimizers.md` (tables) and `optimizers.svg` (score against calls).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import optimizers_report as report
+from benchmarks.optimizers_numbers import Cell, summarize
+from benchmarks.optimizers_units import ABLATIONS, OPTIMIZERS, RIVALS, Unit, available, run_unit, unfit_programs
+from evoprompt.lm.simulated_worlds import WORLDS
+
+
+def main() -> None:
+    arguments = _arguments()
+    began = time.monotonic()
+    rows = list(_rows(arguments))
+    cells = summarize(rows, ours=arguments.ours, rivals=RIVALS)
+    for cell in cells:
+        print(_line(cell))
+    print(f"{len(rows)} runs, {time.monotonic() - began:.0f} s")
+    if arguments.out is not None:
+        _write(arguments, rows, cells, time.monotonic() - began)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=_names(tuple(WORLDS)), default=tuple(WORLDS))
+    parser.add_argument("--optimizers", type=_names(tuple(OPTIMIZERS)), default=tuple(available()))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first_seed", type=int, default=0, help="seeds that nobody looked at while developing")
+    parser.add_argument("--budgets", type=lambda text: tuple(map(int, text.split(","))), default=(100, 200, 400))
+    parser.add_argument("--tasks", choices=("starter", "mbppplus"), default="starter")
+    parser.add_argument("--ablations", action="store_true", help="factorial with one piece after the other off")
+    parser.add_argument("--quick", action="store_true", help="three seeds")
+    parser.add_argument("--ours", default=available()[0], help="the optimizer that is compared with the best rival")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="folder for the JSON, the tables and the figure")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds = 3
+    if arguments.ablations:
+        arguments.optimizers = ("factorial", *ABLATIONS)
+    return arguments
+
+
+def _names(known: Sequence[str]) -> Any:
+    def names(text: str) -> tuple[str, ...]:
+        given = tuple(text.split(","))
+        if unknown := [name for name in given if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return given
+
+    return names
+
+
+def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of all units, as they are done."""
+    known = unfit_programs(arguments.tasks)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    units = [
+        Unit(world, seed, arguments.optimizers, arguments.budgets, arguments.tasks, known)
+        for seed in seeds
+        for world in arguments.worlds
+    ]
+    # Spawned: a worker starts its own sandbox, and must not inherit this one's.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
+        futures = [pool.submit(run_unit, unit) for unit in units]
+        for done, future in enumerate(as_completed(futures), 1):
+            yield from future.result()
+            if sys.stderr.isatty() or done % 20 == 0 or done == len(units):
+                print(f"\r{done} of {len(units)} units", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def _line(cell: Cell) -> str:
+    low, high = cell.interval
+    return (
+        f"{cell.world:8} {cell.budget:4} {cell.optimizer:14} score {cell.final:5.1f} [{low:4.1f}, {high:4.1f}]"
+        f"  start {cell.start:4.1f} best {cell.best:4.1f}  regret {cell.regret:5.1f}  words {cell.words:5.1f}"
+        f"  calls {cell.calls['generator']:5.0f} + {sum(n for r, n in cell.calls.items() if r != 'generator'):4.0f}"
+        f"  worse {100 * cell.false:3.0f} %  {cell.seconds:5.2f} s  {cell.overhead_ms:4.1f} ms"
+    )
+
+
+def _write(arguments: argparse.Namespace, rows: list[dict[str, Any]], cells: list[Cell], seconds: float) -> None:
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    options = {name: str(value) for name, value in vars(arguments).items() if name != "out"}
+    head = {
+        "simulated": True, "options": options, "seconds": round(seconds), "cores": os.cpu_count(),
+        "python": platform.python_version(), "machine": platform.machine(),
+    }  # fmt: skip
+    tables = report.markdown(rows, cells, arguments.ours, RIVALS, head)
+    texts = {
+        "optimizers.json": json.dumps({**head, "cells": [c.as_dict() for c in cells], "runs": rows}),
+        "optimizers.md": tables,
+        "optimizers.svg": report.figure(rows, arguments.worlds, arguments.optimizers),
+    }
+    for name, text in texts.items():
+        (arguments.out / name).write_text(text, encoding="utf-8")
+    print(f"written to {arguments.out}: {', '.join(texts)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,2 @@
+def markdown(*a): return ""
+def figure(*a): return ""

@@ -1,0 +1,314 @@
+"""What `benchmarks/optimizers.py` runs: one unit is one world with one seed, and in it every optimizer at every budget.
+
+All of them get the same student, tasks, metric and models, and are told the same budget of task-model calls. Calls are
+counted at the model, after every cache; so an answer that is used twice is paid for once, for all of them alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.lm15 import Request, Response
+from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
+
+from evoprompt import Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
+from evoprompt.errors import BudgetSpent
+from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
+from evoprompt.lm.simulated import SimulatedEngine
+from evoprompt.lm.simulated_text import read
+from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
+from evoprompt.metric import feedback
+from evoprompt.rollout import Job, Runner
+
+TRAIN, VAL, TEST = 24, 24, 24
+"""Tasks of the starter set; MBPP+ has more to test on."""
+TEST_MBPP = 96
+THREADS = 1
+"""One: the simulated model does not wait for anything, and two units run side by side."""
+
+
+class Meter(SimulatedEngine):
+    """The simulated model, with its calls counted by role.
+
+    Attributes:
+        limit: Task-model calls after which it answers no more.
+        calls: By role; a request for code is the task model's.
+        tokens: Input and output tokens by role.
+        seconds: Spent in here.
+    """
+
+    def __init__(self, like: SimulatedEngine, limit: int | None = None) -> None:
+        super().__init__(like.seed, world=like.world)
+        self.coder = like.coder  # what it found out about the tasks
+        self.limit, self.seconds = limit, 0.0
+        self.calls: Counter[str] = Counter()
+        self.tokens: dict[str, list[int]] = {}
+        self._counting = threading.Lock()
+
+    def complete(self, request: Request) -> Response:
+        began = time.perf_counter()
+        outputs = read(request).outputs
+        role = "generator" if "code" in outputs else "debugger" if "diagnosis" in outputs else "optimizer"
+        with self._counting:
+            if role == "generator" and self.limit is not None and self.calls[role] >= self.limit:
+                raise BudgetSpent(f"all {self.limit} calls of the task model are spent")
+            self.calls[role] += 1
+        response = super().complete(request)
+        with self._counting:
+            usage = self.tokens.setdefault(role, [0, 0])
+            usage[0] += response.usage.input_tokens or 0
+            usage[1] += response.usage.output_tokens or 0
+            self.seconds += time.perf_counter() - began
+        return response
+
+
+class Timed(CodeMetric):
+    """A metric that knows how long its tests took."""
+
+    seconds = 0.0
+
+    def judge(self, task: Task, code: str) -> Report:
+        began = time.perf_counter()
+        try:
+            return super().judge(task, code)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+@dataclass
+class Setting:
+    """What an optimizer gets, and where it tells what it has found.
+
+    Attributes:
+        budget: Task-model calls.
+        trace: Calls and prompt, each time that the best so far was another one.
+        asked: Rollouts that it asked for, paid or not, where it counts them.
+    """
+
+    meter: Meter
+    metric: Timed
+    train: list[dspy.Example]
+    val: list[dspy.Example]
+    budget: int
+    seed: int
+    trace: list[tuple[int, str]] = field(default_factory=list)
+    asked: int = 0
+
+    def note(self, instruction: str) -> None:
+        """This is the best prompt now."""
+        if not self.trace or self.trace[-1][1] != instruction:
+            self.trace.append((self.meter.calls["generator"], instruction))
+
+
+Optimizer = Callable[[Setting], dspy.Module]
+
+
+def ours(setting: Setting, **options: Any) -> dspy.Module:
+    """EvoPrompt with these options. The meter ends it at its budget, as `max_calls` would for all roles together."""
+
+    def listen(event: Any) -> None:
+        results = getattr(event, "results", None)
+        if results is not None:
+            setting.note(results.best.instruction)
+
+    setting.meter.limit = setting.budget
+    teleprompter = EvoPrompt(setting.metric, seed=setting.seed, num_threads=THREADS, listener=listen, **options)
+    return teleprompter.compile(Program(), trainset=setting.train, valset=setting.val)
+
+
+def refine(setting: Setting, accept: str) -> dspy.Module:
+    interval = 1 if setting.budget < 150 else 2
+    return ours(setting, accept=accept, batch_size=10, epochs=100, eval_interval=interval, **_strategy("refine"))
+
+
+def factorial(setting: Setting, **options: Any) -> dspy.Module:
+    return ours(setting, **_strategy("factorial"), max_rollouts=setting.budget, **options)
+
+
+def _strategy(name: str) -> dict[str, str]:
+    return {"strategy": name} if "strategy" in Options().as_dict() else {}
+
+
+def rival(setting: Setting, name: str, share: float = 1.0) -> dspy.Module:
+    """One of DSPy's own. `share` makes up for what its repeated requests leave unspent."""
+    options = RivalOptions(name, int(setting.budget * share), seed=setting.seed, num_threads=THREADS)
+    lm = dspy.settings.lm
+
+    def note(best: Best) -> None:
+        setting.note(best.instruction)
+
+    program = compile_with(
+        options, Program(), setting.metric, trainset=setting.train, valset=setting.val, prompt_lm=lm, on_best=note
+    )
+    setting.asked = program.detailed_results.asked
+    return program
+
+
+def random_search(setting: Setting) -> dspy.Module:
+    """Rewrites of the seed prompt, each after three of its failures (GEPA's proposer), all tried on the same tasks."""
+    dice = random.Random(f"random:{setting.seed}")
+    student, tasks = Program(), [setting.metric.task(e.task_id) for e in (*setting.train, *setting.val)]
+    tasks = dice.sample(tasks, 16 if setting.budget < 300 else 24)
+    runner = Runner(student, setting.metric, num_threads=THREADS)
+    seed = Candidate.of(student)
+    rollouts = runner.run([Job(seed, t) for t in tasks])
+    best, best_score = seed, sum(r.score or 0.0 for r in rollouts)
+    setting.note(seed.instruction)
+    failed = [(t, r) for t, r in zip(tasks, rollouts, strict=True) if r.report is not None and not r.score]
+    propose = dspy.Predict(ProposeInstruction)
+    known = {seed.key}
+    while failed and setting.meter.calls["generator"] + len(tasks) <= setting.budget and len(known) < 60:
+        shown = [
+            {"Inputs": {"prompt": t.prompt}, "Generated Outputs": {"code": r.code}, "Feedback": feedback(r.report)}
+            for t, r in dice.sample(failed, min(3, len(failed)))
+        ]
+        with dspy.context(adapter=dspy.JSONAdapter(), lm=dspy.settings.lm.copy(temperature=1.0)):
+            text = propose(current_instruction=seed.instruction, examples_with_feedback=shown).new_instruction
+        child = seed.child(text)
+        known.add(child.key if child.key not in known else f"again {len(known)}")
+        score = sum(r.score or 0.0 for r in runner.run([Job(child, t) for t in tasks]))
+        if score > best_score:
+            best, best_score = child, score
+            setting.note(best.instruction)
+    return best.apply(student)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "factorial": factorial,
+    "refine": functools.partial(refine, accept="improves"),
+    "refine-always": functools.partial(refine, accept="always"),
+    "gepa": functools.partial(rival, name="gepa"),
+    "mipro": functools.partial(rival, name="mipro"),
+    "simba": functools.partial(rival, name="simba", share=1.5),
+    "copro": functools.partial(rival, name="copro"),
+    "random": random_search,
+}
+RIVALS = ("gepa", "mipro", "simba", "copro")
+"""Whose best is what ours is compared with."""
+ABLATIONS: dict[str, dict[str, Any]] = {}
+"""Options of `factorial` by the name of what they switch off."""
+
+
+def available() -> list[str]:
+    """The optimizers that this checkout has."""
+    return [name for name in OPTIMIZERS if name != "factorial" or _strategy(name)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One world with one seed.
+
+    Attributes:
+        unfit: Fingerprints of defective programs that no test catches.
+    """
+
+    world: str
+    seed: int
+    optimizers: tuple[str, ...]
+    budgets: tuple[int, ...]
+    tasks: str = "starter"
+    unfit: frozenset[str] = frozenset()
+
+
+def run_unit(unit: Unit) -> list[dict[str, Any]]:
+    """One row for each optimizer and budget."""
+    metric = _metric(unit.tasks)
+    tasks = list(metric.tasks.values())
+    random.Random(f"tasks:{unit.seed}").shuffle(tasks)
+    engine = SimulatedEngine(unit.seed, tasks, WORLDS[unit.world], unit.unfit)
+    held_out = tasks[TRAIN + VAL :]
+    top = best_reachable(engine, held_out)
+    score = functools.cache(lambda text: expected_score(engine, held_out, text))
+    common = {"world": unit.world, "seed": unit.seed, "best": top.score, "best_words": top.words}
+    return [
+        {**common, "optimizer": name, "budget": budget, **_run(name, budget, unit, engine, tasks, score)}
+        for name in unit.optimizers
+        for budget in unit.budgets
+    ]
+
+
+def _run(
+    name: str, budget: int, unit: Unit, engine: SimulatedEngine, tasks: Sequence[Task], score: Callable[[str], float]
+) -> dict[str, Any]:
+    examples = {e.task_id: e for e in _data(unit.tasks).examples()}
+    train, val = ([examples[t.task_id] for t in part] for part in (tasks[:TRAIN], tasks[TRAIN : TRAIN + VAL]))
+    metric, meter = _metric(unit.tasks), Meter(engine)
+    setting = Setting(meter, metric, train, val, budget, unit.seed)
+    optimize = OPTIMIZERS.get(name) or functools.partial(factorial, **ABLATIONS[name])
+    lm = dspy.LM(f"simulated/{unit.world}-{unit.seed}", engine=meter, cache=False, temperature=0.0, num_retries=0)
+    seed_prompt = Candidate.of(Program()).instruction
+    tests, began = metric.seconds, time.perf_counter()
+    with dspy.context(lm=lm):
+        final = Candidate.of(optimize(setting)).instruction
+    seconds = time.perf_counter() - began
+    calls = meter.calls["generator"]
+    trace = [(0, score(seed_prompt), len(seed_prompt.split()))]
+    trace += [(at, score(text), len(text.split())) for at, text in setting.trace]
+    if not setting.trace or setting.trace[-1][1] != final:
+        trace.append((calls, score(final), len(final.split())))
+    overhead = seconds - meter.seconds - (metric.seconds - tests)
+    return {
+        "start": score(seed_prompt), "final": score(final), "words": len(final.split()), "instruction": final,
+        "calls": dict(meter.calls), "tokens": meter.tokens, "trace": trace, "seconds": round(seconds, 3),
+        "overhead_ms": round(1000 * overhead / max(1, calls, setting.asked), 3),
+    }  # fmt: skip
+
+
+@functools.cache
+def _data(name: str) -> Any:
+    data = load_dataset(name)
+    if name == "starter":
+        return data
+    coder = SimulatedEngine(0, list(data)).coder
+    fit = [t for t in data if coder.possible(t) - {"logic"}]
+    random.Random("mbppplus").shuffle(fit)
+    return type(data)(fit[: TRAIN + VAL + TEST_MBPP], data.name)
+
+
+@functools.cache
+def _metric(name: str) -> Timed:
+    """One for all units of a process, ready: nobody's time is what the first one would have to wait for."""
+    logging.getLogger("evoprompt").setLevel(logging.ERROR)  # a budget that is spent is no news here
+    metric = Timed(_data(name))
+    for task in metric.tasks.values():
+        metric.prepare(task)
+    return metric
+
+
+def unfit_programs(name: str) -> frozenset[str]:
+    """Defective programs that no test catches; found by running all of them, once, and remembered in the cache."""
+    data = _data(name)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evoprompt"
+    code = hashlib.sha256(b"".join(p.read_bytes() for p in _sources())).hexdigest()[:12]
+    path = cache / f"unfit-{data.hash}-{code}.json"
+    if not path.exists():
+        metric = _metric(name)
+        found = unfit(data, lambda task, program: metric.judge(task, program).status)
+        cache.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(sorted(found)))
+    return frozenset(json.loads(path.read_text()))
+
+
+def _sources() -> list[Path]:
+    import evoprompt.lm
+
+    folder = Path(evoprompt.lm.__file__).parent
+    return [folder / name for name in ("mutate.py", "simulated_coder.py", "simulated.json")]
+
+
+def roles(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The roles that were asked."""
+    return sorted({role for row in rows for role in row["calls"]})
