@@ -34,7 +34,7 @@ logger = logging.getLogger("evoprompt")
 MAX_UNMEASURED = 0.5
 """Share of rollouts above which a batch or an evaluation tells too little, unless somebody says another."""
 _REMEMBERED_PROGRAMS = 32
-_AT_ONCE = 0.2
+AT_ONCE = 0.2
 """Seconds for which nobody needs to be told that something is waited for."""
 
 Item = TypeVar("Item")
@@ -318,7 +318,7 @@ def map_concurrently(
 
 def _drain(futures: Sequence[Future[Any]]) -> None:
     running = [future for future in futures if not future.cancel() and not future.done()]
-    running = list(wait(running, _AT_ONCE).not_done)
+    running = list(wait(running, AT_ONCE).not_done)
     if running:
         logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
         wait(running)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -72,27 +74,33 @@ def test_a_rival_leaves_what_ours_leaves(folder: Path, rival: str, capsys: pytes
     assert _read(tree) == files
 
 
-@pytest.mark.parametrize("rival", ["gepa", "simba"])
-def test_what_a_stopped_rival_paid_for_is_kept(folder: Path, rival: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(_words(folder, rival, "--max_rollouts", "60", name="whole")) == 0
+@pytest.mark.parametrize(("rival", "code", "status"), [("gepa", 5, "paused"), ("simba", 130, "interrupted")])
+def test_what_a_stopped_rival_paid_for_is_kept(
+    folder: Path, rival: str, code: int, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("--max_rollouts", "60", "--num_threads", "4")
+    assert run(_words(folder, rival, *more, name="whole")) == 0
     keep, kept = Journal.keep_answer, []
 
-    def full(self: Journal, *row: Any) -> None:
-        if len(kept) == 30:
-            raise StorageError("the disk is full")
+    def stopping(self: Journal, *row: Any) -> None:
         kept.append(row)
+        if len(kept) == 30 and code == 130:
+            os.kill(os.getpid(), signal.SIGINT)
+        if len(kept) >= 30 and code == 5:
+            raise StorageError("the disk is full")
         keep(self, *row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "keep_answer", full)
-        assert run(_words(folder, rival, "--max_rollouts", "60")) == 5
+        patch.setattr(Journal, "keep_answer", stopping)
+        assert run(_words(folder, rival, *more)) == code
     tree = folder / "results/e/r"
-    summary = json.loads((tree / "summary.json").read_text())
-    assert (summary["status"], _answers(tree)) == ("paused", 30)
+    assert json.loads((tree / "summary.json").read_text())["status"] == status
     assert (tree / "training/final_prompt.txt").is_file()
+    stopped = _answers(tree)
+    assert stopped == (29 if code == 5 else len(kept)), "what was under way was waited for"
     assert run(["resume", str(tree)]) == 0
     whole = folder / "results/e/whole"
-    assert _answers(tree) == _answers(whole)
+    assert stopped < _answers(tree) == _answers(whole)
     assert _read(tree, FILES[:3]) == _read(whole, FILES[:3])
 
 

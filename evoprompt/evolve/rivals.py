@@ -18,7 +18,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import BudgetSpent, EvoPromptError, UsageError
+from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.evolve.rival_sizes import Rival, sizes
 from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet, watched
 from evoprompt.lm.budget import Budget, Spending
@@ -141,6 +141,7 @@ def compile_with(
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
     run = _Run(options, settings, watched(student, calls, watch), Guarded(metric, watch), proposer, watch)
     run.tell = on_best
+    run.stop = calls.stop
     found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
     if options.demos:
@@ -186,24 +187,33 @@ class _Run(BaseCallback):
         self._under_way: dict[str, tuple[Any, int]] = {}
         self.trace: list[Best] = []
         self.tell: Callable[[Best], None] | None = None
+        self.stop: Callable[[], None] = lambda: None
 
     def __call__(self, train: list[dspy.Example], val: list[dspy.Example]) -> dspy.Module:
         rival = {"gepa": self._gepa, "mipro": self._mipro, "simba": self._simba, "copro": self._copro}
-        task_lm = self._student.predictors()[0].lm
+        task_lm, cause = self._student.predictors()[0].lm, None
         try:
             with quiet(), dspy.context(lm=task_lm, callbacks=[*dspy.settings.callbacks, self], disable_history=True):
-                found = rival[self._options.rival](train, val)
+                found = self._settled(rival[self._options.rival], train, val)
         except Exception as e:
-            if self._watch.error is None:
-                raise EvoPromptError(f"{self._options.rival} failed: {one_line(e)}") from e
-            found = None
+            found, cause = None, e
         if isinstance(self._watch.error, BudgetSpent):
             (name, first), *rest = Candidate.of(self._student).instructions
             text = self.trace[-1].instruction if self.trace else first
             return Candidate(instructions=((name, text), *rest)).apply(self._student)
         if self._watch.error is not None:
-            raise self._watch.error
+            raise self._watch.error from cause
         return found
+
+    def _settled(self, rival: Callable[..., dspy.Module], *data: list[dspy.Example]) -> dspy.Module:
+        """What it finds. Threads of DSPy go on when it fails, or on Ctrl-C: nothing may be under way after this."""
+        try:
+            return rival(*data)
+        except BaseException as e:
+            failed = EvoPromptError(f"{self._options.rival} failed: {one_line(e)}")
+            self.stop()
+            self._watch.settle(failed if isinstance(e, Exception) else ModelError("the run is being stopped"))
+            raise
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """One of their evaluations begins."""
