@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset, load_dataset
     from evoprompt.errors import DataError, EvoPromptError, ModelError, SandboxError, UsageError
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import EvoPrompt, Options, Results
+    from evoprompt.evolve import Estimate, EvoPrompt, Options, Results
     from evoprompt.harness import Harness, Limits, Report
     from evoprompt.lm import resolve_lm
+    from evoprompt.lm.budget import Budget
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.tasks import Task
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Budget": "lm.budget",
     "Candidate": "candidate",
     "CodeMetric": "metric",
     "DataError": "errors",
     "Dataset": "datasets",
+    "Estimate": "evolve",
     "Evaluation": "evaluate",
     "EvoPrompt": "evolve",
     "EvoPromptError": "errors",
@@ -45,10 +48,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Budget",
     "Candidate",
     "CodeMetric",
     "DataError",
     "Dataset",
+    "Estimate",
     "Evaluation",
     "EvoPrompt",
     "EvoPromptError",

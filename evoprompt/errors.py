@@ -4,7 +4,7 @@
     ├── UsageError                 2   an option, a config file, a run directory
     ├── DataError                  2   a data set, a sample file, a program file
     ├── ModelError                 3   the model can't be reached, refused us, or does not exist
-    │   └── BudgetSpent            3   all calls or money that it may cost are spent
+    │   └── BudgetSpent            3   what a search may cost is spent
     ├── SandboxError               4   no candidate can be run safely on this machine
     └── StorageError               5   results can't be written: the disk is full, or not ours
 
@@ -50,7 +50,7 @@ class ModelError(EvoPromptError):
 
 
 class BudgetSpent(ModelError):
-    """No further call is made: all that the models may cost is spent. `compile` ends with the best so far."""
+    """No further call is made: all that a search may cost is spent. `compile` ends with the best so far."""
 
 
 class SandboxError(EvoPromptError):

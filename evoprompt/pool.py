@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 logger = logging.getLogger("evoprompt")
 
-_AT_ONCE = 0.2
+AT_ONCE = 0.2
 """Seconds for which nobody needs to be told that something is waited for."""
 
 Item = TypeVar("Item")
@@ -82,7 +82,7 @@ def map_concurrently(
 
 def _drain(futures: Sequence[Future[Any]]) -> None:
     running = [future for future in futures if not future.cancel() and not future.done()]
-    running = list(wait(running, _AT_ONCE).not_done)
+    running = list(wait(running, AT_ONCE).not_done)
     if running:
         logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
         wait(running)

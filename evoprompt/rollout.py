@@ -14,7 +14,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import ModelError, SandboxError, UsageError
+from evoprompt.errors import BudgetSpent, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
 from evoprompt.lm.budget import Budget
@@ -164,8 +164,8 @@ class Runner:
         metric: Judges the code, or a judge of other answers.
         journal: Keeps answers and rollouts; without one they are kept in memory.
         num_threads: Number of jobs under way at once.
-        budget: What the models may cost.
-        label: Put before the roles of its calls in the journal's sums.
+        budget: What the search may cost of which the rollouts are a part; None where they are of none.
+        label: Put before the roles of its calls in the journal's sums, and kept with its rollouts.
         executor: Runs the jobs instead of threads of our own. It must keep to this process.
 
     Attributes:
@@ -189,6 +189,7 @@ class Runner:
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
+        self._label = label
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self._executor = executor
@@ -203,9 +204,41 @@ class Runner:
             on_done: Called in the calling thread after each rollout, as they finish.
 
         Raises:
+            BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows.
             ModelError: The model refuses every call (no key, wrong key, unknown model): stops at once.
         """
-        return self.map(self._one, jobs, on_done)
+        done: list[Rollout] = []
+        while len(done) < len(jobs):  # again where answers were known, so that less was spent than it seemed
+            allowed = self.affordable(jobs[len(done) :])
+            if not allowed:
+                raise self.calls.purse.spent() or BudgetSpent("the budget is spent")
+            done += self.map(self._one, allowed, on_done)
+        return done
+
+    def rollouts_left(self) -> int | None:
+        """How many rollouts that the journal does not know may still begin; None for any number.
+
+        Each takes a call or more, so that it is no more than the calls that are left. What is asked when nothing is
+        under way does not depend on which thread was faster. A search that was stopped amid a batch has fewer left
+        when it goes on: who plans a batch should cut it by `affordable`, which does not count what is there already.
+        """
+        left = [n for n in (self.calls.purse.rollouts_left, self.calls.purse.calls_left) if n is not None]
+        return min(left, default=None)
+
+    def affordable(self, jobs: Sequence[Job]) -> list[Job]:
+        """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
+        left = self.rollouts_left()
+        if left is None or left >= len(jobs):
+            return list(jobs)
+        asked: set[tuple[str, str, int]] = set()
+        for place, job in enumerate(jobs):
+            key = _key(job)
+            if key not in asked and self.journal.rollout(*key) is None:
+                if left == 0:
+                    return list(jobs[:place])
+                asked.add(key)
+                left -= 1
+        return list(jobs)
 
     def map(
         self,
@@ -220,13 +253,16 @@ class Runner:
         )  # fmt: skip
 
     def _one(self, job: Job) -> Rollout:
-        key = (job.candidate.key, job.task.key, job.sample)
+        key = _key(job)
         known = self.journal.rollout(*key)
         if known is not None:
             return Rollout.model_validate_json(known)
-        with step(job.sample):
+        with self.calls.purse.rollout() as measured, step(job.sample):
             rollout = self._measure(job)
-        self.journal.keep_rollout(*key, rollout.model_dump_json(), measured=rollout.measured)
+            body = rollout.model_dump_json()
+            self.journal.keep_rollout(*key, body, measured=rollout.measured, label=self._label)
+            if rollout.measured:
+                measured()
         return rollout
 
     def _measure(self, job: Job) -> Rollout:
@@ -254,6 +290,10 @@ class Runner:
                 program = candidate.apply(self.program)
                 self._programs.put(candidate.key, program, 1)
         return program
+
+
+def _key(job: Job) -> tuple[str, str, int]:
+    return job.candidate.key, job.task.key, job.sample
 
 
 def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any]) -> Rollout:

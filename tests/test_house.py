@@ -90,9 +90,9 @@ def test_rooms_do_not_import_each_other_in_a_circle() -> None:
 def test_exported_names() -> None:
     assert all(getattr(evoprompt, name) is not None for name in evoprompt.__all__)
     assert set(evoprompt.__all__) == {
-        "Candidate", "CodeMetric", "DataError", "Dataset", "EvoPrompt", "EvoPromptError", "Evaluation", "Harness",
-        "Limits", "ModelError", "Options", "Program", "Report", "Results", "SandboxError", "Task", "UsageError",
-        "load_dataset", "resolve_lm",
+        "Budget", "Candidate", "CodeMetric", "DataError", "Dataset", "EvoPrompt", "EvoPromptError", "Estimate",
+        "Evaluation", "Harness", "Limits", "ModelError", "Options", "Program", "Report", "Results", "SandboxError",
+        "Task", "UsageError", "load_dataset", "resolve_lm",
     }  # fmt: skip
     assert {"GenerateCode", "DebugCode", "OptimizePrompt", "Diagnosis"} <= set(signatures.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

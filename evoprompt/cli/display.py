@@ -40,6 +40,7 @@ class Display:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.mark = "SIMULATED " if simulated else ""
         self._progress: Progress | None = None
+        self._rival = ""
         self._warnings = _Warnings(self)
 
     def __enter__(self) -> Display:
@@ -80,10 +81,9 @@ class Display:
         from evoprompt.evolve import record
 
         if isinstance(event, record.Started):
-            self.say(
-                f"{self.mark}training on {event.train_tasks} tasks in {event.batches} batches, "
-                f"dev set {event.dev_tasks} tasks"
-            )
+            self._rival = event.optimizer if event.optimizer != "evoprompt" else ""
+            how = f"tasks with DSPy's {self._rival}" if self._rival else f"tasks in {event.batches} batches"
+            self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
             if event.answers:
                 self.say(f"going on where it was stopped: {event.answers} answers and {event.steps} steps are known")
         elif isinstance(event, record.Working):
@@ -93,7 +93,8 @@ class Display:
         elif isinstance(event, record.BatchDone):
             self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
         elif isinstance(event, record.DevDone):
-            where = f"epoch {event.epoch} batch {event.batch}" if event.epoch else "start"
+            later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"
+            where = later if event.epoch else "start"
             self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
 
     def _batch_line(self, batch: BatchRecord) -> str:

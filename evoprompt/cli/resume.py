@@ -18,14 +18,16 @@ def resume(
     api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", min=1, help="A new budget of answers, those before counted.")] = None,
+    max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", min=1, help="A new budget of solutions, those before counted.")] = None,
+    max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", min=1, help="A new budget of tokens.")] = None,
     max_cost: Annotated[float | None, typer.Option("--max_cost", min=0.0001, help="A new budget in US dollars.")] = None,
+    max_seconds: Annotated[float | None, typer.Option("--max_seconds", min=0.1, help="A new budget of time, that before counted.")] = None,
 ) -> None:  # fmt: skip
     """Go on with a run that was stopped, killed or paused. Nothing that it got from a model is asked for again."""
+    given = {k: v for k, v in locals().items() if k != "run_dir" and v is not None}
     place = run_dir.resolve()
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
-    options["root_dir"] = place.parent.parent
-    given = {"api_base": api_base, "num_threads": num_threads, "max_calls": max_calls, "max_cost": max_cost}
-    options |= {k: v for k, v in given.items() if v is not None}
+    options |= {"root_dir": place.parent.parent, **given}
     from evoprompt.cli.train import train
 
     train(**options)

@@ -22,7 +22,7 @@ PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", 
 
 @dataclass(frozen=True)
 class Models:
-    """Names of the models of the three roles, and how to talk to them."""
+    """Names of the models of the three roles, and how to talk to them; `keyless`: nobody will."""
 
     model: str
     debugger_model: str | None = None
@@ -33,6 +33,7 @@ class Models:
     num_retries: int = 8
     seed: int = 42
     timeout: float = 300.0
+    keyless: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -74,7 +75,7 @@ def make_lm(name: str, models: Models) -> dspy.LM:
     settings |= {"api_base": models.api_base, "seed": models.seed, "timeout": models.timeout}
     if models.max_tokens is not None:
         settings["max_tokens"] = models.max_tokens
-    return resolve_lm(name, LMSettings(**settings))
+    return resolve_lm(name, LMSettings(**settings), keyless=models.keyless)
 
 
 def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Iterable[Dataset]) -> None:

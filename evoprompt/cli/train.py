@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import Options
+    from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve.rival_sizes import Rival
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
 
+Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
+
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
+BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
@@ -57,12 +61,16 @@ def train(
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
+    optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="`improves`: keep a prompt that solves more of its batch. `always`: take every proposal.")] = "improves",
-    max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=SEARCH, min=1, help="End with the best prompt so far after so many answers of all models (the test evaluation comes on top).")] = None,
-    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=SEARCH, min=0.0001, help="The same in US dollars, for models with a known price.")] = None,
+    max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
+    max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
+    max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=BUDGET, min=0.0001, help="US dollars, for models with a known price.")] = None,
+    max_seconds: Annotated[float | None, typer.Option("--max_seconds", rich_help_panel=BUDGET, min=0.1, help="Time that the search takes, over all its processes.")] = None,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=SEARCH, help="Seed of the batches, and of models that take one.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", rich_help_panel=SEARCH, min=1, help="Calls and tests under way at once.")] = 8,
     skip_evaluations: Annotated[bool, typer.Option("--skip_evaluations", rich_help_panel=SEARCH, help="No evaluation on dev or test tasks.")] = False,
@@ -70,6 +78,7 @@ def train(
     plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
 ) -> None:  # fmt: skip
@@ -77,48 +86,111 @@ def train(
 
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
-    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in locals().items()}
+    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in locals().items() if k != "dry_run"}
     run_dir = _run_dir(root_dir, experiment_name, run_name)
-    lock = Lock(run_dir) if run_dir.exists() else None  # before the imports: who comes second is told at once
+    lock = (
+        Lock(run_dir) if run_dir.exists() and not dry_run else None
+    )  # before the imports: who comes second is told at once
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program
     from evoprompt.evolve import Options
+    from evoprompt.lm.budget import Budget
 
     search = Options(
-        batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept,
-        seed=seed, num_threads=num_threads, max_calls=max_calls, max_cost=max_cost,
+        batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept, seed=seed,
+        num_threads=num_threads, budget=Budget(max_calls, max_total_tokens, max_cost, max_seconds, max_rollouts),
     )  # fmt: skip
+    if optimizer != "evoprompt":
+        from evoprompt.evolve.rivals import require_installed
+
+        require_installed(optimizer)
     files = {"train": train_file} | ({} if skip_evaluations else {"dev": dev_file, "test": test_file})
     data = _data(dataset_path, files)
     models = Models(
-        model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout
+        model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout, dry_run
     )
     program = build_program(models)
     metric = _metric(data, (base_test, plus_test, require_both), unsafe=allow_unsafe_exec)
+    if dry_run:
+        _estimate(optimizer, program, data, metric, search, models.mark)
+        return
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     with _opened(run_dir, lock, new_dir) as run:
         with Display(simulated=models.simulated) as display, metric.harness:
             _begin(run, display, options, data, models)
-            evolved, tests = _evolve(run, display, program, data, metric, search)
+            evolved = _evolve(optimizer, run, display, program, data, metric, search)
+            tests = _tested(run, display, program, evolved, data, metric, num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 
-def _evolve(
-    run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options
-) -> tuple[Program, dict[str, Evaluation]]:
-    """The search, and the evaluations on the test set."""
+def _estimate(
+    optimizer: Optimizer, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str
+) -> None:  # fmt: skip
     from evoprompt.evolve import EvoPrompt
-    from evoprompt.evolve.export import ending
+    from evoprompt.evolve.rival_run import estimate_rival, size_of_rival
+
+    told = EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ())))
+    typer.echo(f"{mark}estimate; nothing is asked and nothing is written:\n")
+    if optimizer == "evoprompt":
+        typer.echo(told)
+    else:
+        typer.echo(estimate_rival(size_of_rival(search, told.roles[0].calls.high), told))
+        typer.echo(
+            f"Calls of the model that proposes for {optimizer} come on top, and it may make somewhat more than said."
+        )
+    if "test" in data:
+        typer.echo(
+            f"The evaluation on test tasks comes on top: {len(data['test'])} calls for each of up to two prompts."
+        )
+
+
+def _evolve(
+    optimizer: Optimizer, run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric,
+    search: Options,
+) -> Program:  # fmt: skip
+    """The search."""
+    from evoprompt.evolve import EvoPrompt
 
     dev = list(data.get("dev", ()))
+    ours = EvoPrompt(metric, options=search, run_dir=run, listener=display)
+    if optimizer != "evoprompt":
+        return _rival(optimizer, ours, run, display, program, data, metric)
     if not dev:
         display.say("no evaluation on dev tasks: the last accepted prompt is the result")
-    optimizer = EvoPrompt(metric, options=search, run_dir=run, listener=display)
-    evolved: Program = optimizer.compile(program, trainset=list(data["train"]), valset=dev)
+    evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
+    return evolved
+
+
+def _rival(
+    rival: Rival, ours: EvoPrompt, run: Run, display: Display, program: Program, data: dict[str, Dataset],
+    metric: CodeMetric,
+) -> Program:  # fmt: skip
+    """One of DSPy's optimizers in our place."""
+    from evoprompt.datasets import Dataset
+    from evoprompt.evolve.rival_run import run_rival, size_of_rival
+    from evoprompt.evolve.rivals import RivalOptions
+
+    search, dev = ours.options, data.get("dev", Dataset([]))
+    upper = ours.estimate(program, list(data["train"]), list(dev)).roles[0].calls.high
+    calls = size_of_rival(search, upper, run.journal)
+    options = RivalOptions(rival, calls, seed=search.seed, num_threads=search.num_threads, budget=search.budget)
+    evolved: Program = run_rival(
+        options, program, metric, run, train=data["train"], dev=dev, listener=display
+    )  # fmt: skip
+    return evolved
+
+
+def _tested(
+    run: Run, display: Display, program: Program, evolved: Program, data: dict[str, Dataset], metric: CodeMetric,
+    num_threads: int,
+) -> dict[str, Evaluation]:  # fmt: skip
+    """The evaluations on the test set, if there is one."""
+    from evoprompt.evolve.export import ending
+
     if "test" not in data:
-        return evolved, {}
+        return {}
     with ending(run):
-        return evolved, _test(run, display, program, evolved, data["test"], metric, search.num_threads)
+        return _test(run, display, program, evolved, data["test"], metric, num_threads)
 
 
 @contextlib.contextmanager
@@ -215,7 +287,8 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "timeout", "max_calls", "max_cost", "allow_unsafe_exec", "fork", "config",
+    "num_threads", "num_retries", "timeout", "max_calls", "max_total_tokens", "max_cost", "max_seconds", "max_rollouts",
+    "allow_unsafe_exec", "fork", "config",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 
@@ -227,12 +300,14 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
+    if about["optimizer"] == "evoprompt":
+        del about["optimizer"]  # a run that was begun before there was a choice goes on
     about |= {role: about[role] or about["model"] for role in ("debugger_model", "optimizer_model")}
     run.journal.begin(
         {"options": about, "data": {role: f"{len(d)} tasks, hash {d.hash}" for role, d in data.items()}}, "command"
     )
     warn_if_unknown(display.say, models, data.values())
-    run.tree.summary(simulated=models.simulated)
+    run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
     if run.journal.meta("config") is None:
         plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
         plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password

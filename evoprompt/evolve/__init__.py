@@ -1,7 +1,8 @@
 """The search for a better instruction."""
 
+from evoprompt.evolve.estimate import Estimate
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import BatchRecord, Diagnosed, EvolutionEntry, Results
 from evoprompt.evolve.teleprompter import EvoPrompt
 
-__all__ = ["BatchRecord", "Diagnosed", "EvoPrompt", "EvolutionEntry", "Options", "Results"]
+__all__ = ["BatchRecord", "Diagnosed", "Estimate", "EvoPrompt", "EvolutionEntry", "Options", "Results"]

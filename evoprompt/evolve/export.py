@@ -19,7 +19,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
-from evoprompt.evolve.history import BATCH, DEV, History, dev_event, dev_step, diagnoses
+from evoprompt.evolve.history import BATCH, DEV, RIVAL, History, dev_event, dev_step, diagnoses, rival_results
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
@@ -95,11 +95,14 @@ def export(run: Run) -> None:
     if config is not None:
         begun = json.loads(config)
         run.tree.json("config.json", begun)
-        run.tree.summary(simulated=begun["simulated"])
+        who = {k: v for k, v in begun["options"].items() if k == "optimizer"}
+        run.tree.summary(simulated=begun["simulated"], **who)
     run.tree.summary(status="running", error=None, **json.loads(run.journal.meta("sizes") or "{}"))
     history = History(Candidate.model_validate_json(seed))
     write = TreeWriter(run.tree, run.journal, anew=True)
     tests: dict[str, float | None] = {}
+    rival: dict[str, Any] | None = None
+    dev: dict[str, Evaluation] = {}
     for kind, body in run.journal.steps():
         if kind == BATCH:
             record = BatchRecord.model_validate(body)
@@ -108,12 +111,15 @@ def export(run: Run) -> None:
         elif kind == DEV:
             event, scores = dev_event(body)
             history.dev(event.candidate, event.evaluation, scores)
+            dev[event.candidate.key] = event.evaluation
             write(event)
+        elif kind == RIVAL:
+            rival = body
         elif kind == TEST:
             event, _ = dev_event(body)
             write.restored(_test_file(body["name"]), event)
             tests[body["name"]] = event.evaluation.score
-    write(Finished(history.results()))
+    write(Finished(history.results() if rival is None else rival_results(history.seed, rival, dev)))
     told = json.loads(run.journal.meta("ending") or '{"status": "running"}')
     if (reason := run.journal.meta("ended_by")) is not None:
         told["ended_by"] = reason

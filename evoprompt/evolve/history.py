@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from evoprompt.candidate import Candidate
@@ -10,7 +11,7 @@ from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.record import BatchRecord, DevRestored, Diagnosed, EvolutionEntry, Results
 from evoprompt.runs import Journal
 
-BATCH, DEV, DIAGNOSES = "batch", "dev", "diagnoses"
+BATCH, DEV, DIAGNOSES, RIVAL = "batch", "dev", "diagnoses", "rival"
 """Kinds of a journal's steps."""
 HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
 """Fields of a batch that the journal keeps apart, and that nobody keeps in memory: a resume reads all batches."""
@@ -116,3 +117,30 @@ def dev_event(body: dict[str, Any]) -> tuple[DevRestored, dict[str, float]]:
     """An evaluation on the valset from a step of the journal, and the score of each task."""
     candidate, evaluation = Candidate.model_validate(body["candidate"]), Evaluation.model_validate(body["evaluation"])
     return DevRestored(body["epoch"], body["batch"], candidate, tuple(body["tasks"]), evaluation), body["scores"]
+
+
+def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, Evaluation]) -> Results:
+    """What one of DSPy's own optimizers came to, as the results of a search.
+
+    Args:
+        seed: The instruction that it started from.
+        found: The body of its step in the journal.
+        dev: Evaluations on the valset by candidate key.
+    """
+    rival, final = found["rival"], Candidate.model_validate(found["final"])
+    entries = {seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")}
+    for best in found["trace"]:
+        child = seed.child(best["instruction"])
+        entry = EvolutionEntry(
+            id=child.key, instruction=child.instruction, parent=seed.key, generation=1, accepted=False,
+            reason=f"best so far of {rival} after {best['calls']} calls", batch_score=100 * best["score"],
+        )  # fmt: skip
+        entries.setdefault(child.key, entry)
+    last = EvolutionEntry(id=final.key, instruction=final.instruction, parent=seed.key, generation=1)
+    entries[final.key] = entries.get(final.key, last).model_copy(
+        update={"accepted": True, "reason": f"what {rival} returned after {found['calls']} calls"}
+    )
+    evolution = tuple(
+        e.model_copy(update={"dev_score": dev[k].score if k in dev else None}) for k, e in entries.items()
+    )
+    return Results(best=final, seed=seed, evolution=evolution, batches=(), dev=dict(dev))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from evoprompt.errors import UsageError
+from evoprompt.lm.budget import Budget
 from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
@@ -27,8 +28,7 @@ class Options:
         max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
             the sandbox before the run stops.
         max_instruction_chars: A longer proposal is rejected unread.
-        max_calls: The search ends with the best so far when all models together have answered so often.
-        max_cost: The same for US dollars, where prices are known; calls under way then come on top.
+        budget: What the search may cost; it ends with the best so far when that is spent.
     """
 
     batch_size: int = 10
@@ -39,8 +39,7 @@ class Options:
     num_threads: int = 8
     max_unmeasured: float = MAX_UNMEASURED
     max_instruction_chars: int = 4_000
-    max_calls: int | None = None
-    max_cost: float | None = None
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         """Refuse values that can't work.
@@ -52,10 +51,8 @@ class Options:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("max_calls", "max_cost"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-                raise UsageError(f"{name} must be a number above 0, or None, not {value!r}")
+        if not isinstance(self.budget, Budget):
+            raise UsageError(f"budget must be a Budget, such as Budget(lm_calls=500), not {self.budget!r}")
         if self.accept not in get_args(Accept):
             raise UsageError(f"accept must be one of {', '.join(get_args(Accept))}, not {self.accept!r}")
         if not 0 <= self.max_unmeasured <= 1:

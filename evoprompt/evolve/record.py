@@ -130,7 +130,10 @@ class Results:
 
 @dataclass(frozen=True)
 class Started:
-    """The search begins, or goes on: `steps` were done and `answers` paid for by an earlier process."""
+    """The search begins, or goes on: `steps` were done and `answers` paid for by an earlier process.
+
+    `optimizer` is ours, or one of DSPy's own: then nothing is known of batches.
+    """
 
     options: Options
     seed: Candidate
@@ -139,6 +142,7 @@ class Started:
     batches: int
     steps: int = 0
     answers: int = 0
+    optimizer: str = "evoprompt"
 
 
 @dataclass(frozen=True)

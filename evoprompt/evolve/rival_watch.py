@@ -16,11 +16,14 @@ from dspy.utils.exceptions import LMError
 
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.lm.budget import Spending
-from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
+from evoprompt.lm.calls import ABOUT_THE_REQUEST, Calls
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import measuring, step
+from evoprompt.pool import AT_ONCE
 from evoprompt.runs.journal import Journal
+
+logger = logging.getLogger("evoprompt")
 
 _CHATTY = (
     "dspy.teleprompt.bootstrap", "dspy.teleprompt.utils", "dspy.propose.dataset_summary_generator",
@@ -46,9 +49,9 @@ class Watch:
     def __init__(self, journal: Journal, limit: int) -> None:
         self._journal, self._limit = journal, limit
         self._lock = threading.Lock()
-        self._keys: set[str] = set()
-        self._change = threading.Condition()
+        self._quiet = threading.Condition()
         self._under_way = 0
+        self._keys: set[str] = set()
         self.asked = 0
         self.error: EvoPromptError | None = None
 
@@ -76,6 +79,18 @@ class Watch:
         """What all answers cost, by role."""
         return self._journal.spent()
 
+    def rolled(self) -> Mapping[str, int]:
+        """Number of measured rollouts, by the label of who asked for them."""
+        return self._journal.rolled()
+
+    def meta(self, name: str) -> str | None:
+        """A fact about the whole run."""
+        return self._journal.meta(name)
+
+    def keep_meta(self, name: str, value: str) -> None:
+        """Set a fact about the whole run."""
+        self._journal.keep_meta(name, value)
+
     def _used(self, key: str) -> None:
         if measuring():
             with self._lock:
@@ -89,16 +104,9 @@ class Watch:
                 self.asked += times
             if self.paid >= self._limit:
                 self.stop(BudgetSpent(f"{self.paid} calls are spent, far more than it was given"))
-        self.check()
-        with self._counted():
-            yield
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        with self._change:
-            self._under_way += 1
         try:
-            yield
+            with self.under_way():
+                yield
         except LMError as e:
             if e.code not in ABOUT_THE_REQUEST or explain_lm_error(e) is not None:
                 self.stop(explain_lm_error(e) or ModelError(f"no answer from the model: {one_line(e)}"))
@@ -106,15 +114,32 @@ class Watch:
         except EvoPromptError as e:
             self.stop(e)
             raise
-        finally:
-            with self._change:
-                self._under_way -= 1
-                self._change.notify_all()
 
-    def wait(self) -> None:
-        """Until no call is under way: rivals leave their threads behind, and what those get was paid for."""
-        with self._change:
-            self._change.wait_for(lambda: not self._under_way, DEADLINE)
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Something that is waited for before the run ends."""
+        self.check()
+        with self._quiet:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._under_way -= 1
+                self._quiet.notify_all()
+
+    def settle(self, why: EvoPromptError | None = None) -> None:
+        """Wait for what is under way: rivals leave threads behind, which is paid for, and the journal is open yet.
+
+        Args:
+            why: Then no further call begins.
+        """
+        if why is not None:
+            self.stop(why)
+        with self._quiet:
+            if not self._quiet.wait_for(lambda: not self._under_way, AT_ONCE):
+                logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", self._under_way)
+                self._quiet.wait_for(lambda: not self._under_way)
         if self.error is not None:
             time.sleep(_LAST_WORDS)
 
@@ -199,11 +224,11 @@ class Guarded:
         self, gold: Any, pred: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
     ) -> Any:
         """The verdict, asked for as the rival asks."""
-        self._watch.check()
         try:
-            if pred_name is None and pred_trace is None:
-                return self._metric(gold, pred, trace)
-            return self._metric(gold, pred, trace, pred_name, pred_trace)
+            with self._watch.under_way():
+                if pred_name is None and pred_trace is None:
+                    return self._metric(gold, pred, trace)
+                return self._metric(gold, pred, trace, pred_name, pred_trace)
         except EvoPromptError as e:
             self._watch.stop(e)
             raise

@@ -18,10 +18,10 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import BudgetSpent, EvoPromptError, UsageError
+from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.evolve.rival_sizes import Rival, sizes
 from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet, watched
-from evoprompt.lm.budget import Spending
+from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
@@ -44,6 +44,7 @@ class RivalOptions:
         num_threads: Rollouts under way at once.
         demos: Whether it may also add demonstrations to the prompt (MIPROv2 and SIMBA; the others never do).
         overspend: Stop it with the best so far at that many times `calls`. COPRO would go on: it is stopped at them.
+        budget: Stops it with the best so far as well, whatever it is in the middle of; rollouts are not limited by it.
     """
 
     rival: Rival
@@ -52,6 +53,7 @@ class RivalOptions:
     num_threads: int = 8
     demos: bool = False
     overspend: float = 2.0
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,12 @@ def compile_with(
     journal.begin({"rival": [options.rival, options.calls, options.seed, options.demos],
                    "student": describe(student), "train": ids[0], "dev": ids[1]})  # fmt: skip
     watch = Watch(journal, int(options.overspend * options.calls))
-    calls = Calls(watch, most=options.num_threads)
+    calls = Calls(watch, most=options.num_threads, budget=options.budget)
     own = student.optimizer.lm if isinstance(student, Program) else None
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
     run = _Run(options, settings, watched(student, calls, watch), Guarded(metric, watch), proposer, watch)
     run.tell = on_best
+    run.stop = calls.stop
     found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
     if options.demos:
@@ -151,10 +154,19 @@ def compile_with(
     return evolved
 
 
+def require_installed(rival: Rival) -> None:
+    """MIPROv2 would find out that a package is missing after it has spent calls.
+
+    Raises:
+        UsageError: It is.
+    """
+    package = _NEEDS.get(rival)
+    if package and importlib.util.find_spec(package) is None:
+        raise UsageError(f"{rival} needs a package that is not installed: pip install {package}")
+
+
 def _check(options: RivalOptions, student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:
-    package = _NEEDS.get(options.rival)
-    if package and importlib.util.find_spec(package) is None:  # MIPROv2 would find that out after it has spent calls
-        raise UsageError(f"{options.rival} needs a package that is not installed: pip install {package}")
+    require_installed(options.rival)
     if not trainset:
         raise UsageError("the trainset is empty: there is nothing to learn from")
     if not student.predictors():
@@ -174,26 +186,34 @@ class _Run(BaseCallback):
         self._under_way: dict[str, tuple[Any, int]] = {}
         self.trace: list[Best] = []
         self.tell: Callable[[Best], None] | None = None
+        self.stop: Callable[[], None] = lambda: None
 
     def __call__(self, train: list[dspy.Example], val: list[dspy.Example]) -> dspy.Module:
         rival = {"gepa": self._gepa, "mipro": self._mipro, "simba": self._simba, "copro": self._copro}
-        task_lm = self._student.predictors()[0].lm
+        task_lm, cause = self._student.predictors()[0].lm, None
         try:
             with quiet(), dspy.context(lm=task_lm, callbacks=[*dspy.settings.callbacks, self], disable_history=True):
-                try:
-                    found = rival[self._options.rival](train, val)
-                finally:
-                    self._watch.wait()
+                found = self._settled(rival[self._options.rival], train, val)
         except Exception as e:
-            if self._watch.error is None:
-                raise EvoPromptError(f"{self._options.rival} failed: {one_line(e)}") from e
-            found = None
+            found, cause = None, e
         if isinstance(self._watch.error, BudgetSpent):
             (name, first), *rest = Candidate.of(self._student).instructions
             text = self.trace[-1].instruction if self.trace else first
             return Candidate(instructions=((name, text), *rest)).apply(self._student)
         if self._watch.error is not None:
-            raise self._watch.error
+            raise self._watch.error from cause
+        return found
+
+    def _settled(self, rival: Callable[..., dspy.Module], *data: list[dspy.Example]) -> dspy.Module:
+        """What it finds. Threads of DSPy go on when it fails, or on Ctrl-C: nothing may be under way after this."""
+        try:
+            found = rival(*data)
+        except BaseException as e:
+            failed = EvoPromptError(f"{self._options.rival} failed: {one_line(e)}")
+            self.stop()
+            self._watch.settle(failed if isinstance(e, Exception) else ModelError("the run is being stopped"))
+            raise
+        self._watch.settle()
         return found
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
+from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
 from evoprompt.evolve.refine import Refine, digest
 from evoprompt.examples import judge_of
-from evoprompt.lm.budget import Budget
 from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
@@ -62,12 +63,12 @@ class EvoPrompt(Teleprompter):
         **changes: Any,
     ) -> None:
         super().__init__()
-        values = (options or Options()).as_dict()
-        unknown = [name for name in changes if name not in values]
+        known = [field.name for field in fields(Options)]
+        unknown = [name for name in changes if name not in known]
         if unknown:
-            raise UsageError(f"EvoPrompt has no option {unknown[0]!r}; it has {', '.join(values)}")
+            raise UsageError(f"EvoPrompt has no option {unknown[0]!r}; it has {', '.join(known)}")
         self.metric = metric
-        self.options = Options(**(values | changes))
+        self.options = replace(options or Options(), **changes)
         self.run_dir = run_dir
         self.listener = listener
 
@@ -105,13 +106,7 @@ class EvoPrompt(Teleprompter):
         """
         if kwargs:
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")
-        if not student.predictors():
-            raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
-        judge = judge_of(self.metric)
-        train, dev = judge.tasks_of(trainset), judge.tasks_of(valset or ())
-        if not train:
-            raise UsageError("the trainset is empty: there is nothing to learn from")
-        roles = _roles(student, judge)
+        judge, train, dev, roles = self._ready(student, trainset, valset)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
         with contextlib.ExitStack() as stack:
@@ -122,9 +117,8 @@ class EvoPrompt(Teleprompter):
                 known = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else (*train, *dev)
                 prepare(journal, student, known, train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
-            options = self.options
-            budget = Budget(options.max_calls, options.max_cost)
-            runner = Runner(student, judge, journal=journal, num_threads=options.num_threads, budget=budget)
+            threads, budget = self.options.num_threads, self.options.budget
+            runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget)
             search = Refine(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             search.run(train, dev)
             results = search.history.results()
@@ -132,6 +126,44 @@ class EvoPrompt(Teleprompter):
         evolved.detailed_results = results
         evolved._compiled = True
         return evolved
+
+    def estimate(
+        self,
+        student: dspy.Module,
+        trainset: Sequence[dspy.Example | Task],
+        valset: Sequence[dspy.Example | Task] | None = None,
+        *,
+        failing: tuple[float, float] = (0.05, 0.75),
+    ) -> Estimate:
+        """What `compile` will cost, as a range, without a call: `print` it.
+
+        The calls that a metric itself makes come on top.
+
+        Args:
+            student: As for `compile`.
+            trainset: As for `compile`.
+            valset: As for `compile`.
+            failing: Least and largest share of the solutions that are assumed to fail: failures are what debugger
+                and optimizer are asked about.
+
+        Raises:
+            UsageError: `compile` would not take these.
+            DataError: An example's task is unknown to the metric.
+        """
+        _, train, dev, roles = self._ready(student, trainset, valset)
+        return estimate(student, roles, train, dev, self.options, failing)
+
+    def _ready(
+        self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None
+    ) -> tuple[Judge, list[Task], list[Task], Roles]:
+        """Who judges, the tasks, and who serves as debugger and optimizer."""
+        if not student.predictors():
+            raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
+        judge = judge_of(self.metric)
+        train, dev = judge.tasks_of(trainset), judge.tasks_of(valset or ())
+        if not train:
+            raise UsageError("the trainset is empty: there is nothing to learn from")
+        return judge, train, dev, _roles(student, judge)
 
     def _open(self, stack: contextlib.ExitStack) -> Run | None:
         """The run of the directory that was given. One that was given open stays open."""
@@ -157,7 +189,7 @@ class EvoPrompt(Teleprompter):
         self, student: dspy.Module, roles: Roles, judge: Judge, train: str, dev: str
     ) -> dict[str, Any]:  # fmt: skip
         """What must be the same for an earlier process' answers and decisions to count."""
-        elsewhere = ("num_threads", "max_calls", "max_cost")  # how fast and how far, not which way
+        elsewhere = ("num_threads", "budget")  # how fast and how far, not which way
         options = {k: v for k, v in self.options.as_dict().items() if k not in elsewhere}
         programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
         return {**programs, "options": options, "metric": judge.describe(), "train": train, "dev": dev}

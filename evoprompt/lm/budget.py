@@ -1,14 +1,26 @@
-"""What the answers of all models may cost together."""
+"""What a search may cost: answers, tokens, money, time, and solutions that are tried."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from evoprompt.errors import BudgetSpent, UsageError
+
+APART = "test "
+"""Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
+ON_DEV = "dev "
+"""The same for an evaluation on the dev set of what another optimizer has found."""
+SEARCHED = "seconds"
+"""Name under which the journal keeps how long a run has been searching."""
+NOTE_EVERY = 1.0
+"""Seconds between two notes of that: a process that is killed forgets no more than this and one call."""
+
+now: Callable[[], float] = time.monotonic
 
 
 class Spending(Protocol):
@@ -17,6 +29,14 @@ class Spending(Protocol):
     @property
     def calls(self) -> int:
         """Answers."""
+
+    @property
+    def input_tokens(self) -> int:
+        """As far as the providers told."""
+
+    @property
+    def output_tokens(self) -> int:
+        """The same."""
 
     @property
     def cost(self) -> float:
@@ -33,61 +53,212 @@ class Books(Protocol):
     def spent(self) -> Mapping[str, Spending]:
         """What all answers cost, by role."""
 
+    def rolled(self) -> Mapping[str, int]:
+        """Number of measured rollouts, by the label of who asked for them."""
 
-APART = "test "
-"""Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
+    def meta(self, name: str) -> str | None:
+        """A fact about the whole run."""
+
+    def keep_meta(self, name: str, value: str) -> None:
+        """Set a fact about the whole run."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the answers of all models in all roles may cost together; those of an earlier process of the run count.
+    """What one search may cost, over all models in all roles. None sets no limit.
+
+    What earlier processes of the same run spent counts. Everything is reserved before it is spent, so no limit is
+    passed by more than the calls under way, and those only where an answer was longer than any before it. An
+    evaluation on the test set is no part of a search.
 
     Attributes:
-        max_calls: Number of answers.
-        max_cost: US dollars. Calls that are under way when they are spent come on top.
+        lm_calls: Answers.
+        tokens: Tokens of requests and answers, as the providers count them.
+        usd: US dollars, where DSPy knows the prices.
+        seconds: Time spent searching. What is under way then is waited for.
+        rollouts: Solutions that are generated and measured. One that the journal knows is free.
     """
 
-    max_calls: int | None = None
-    max_cost: float | None = None
+    lm_calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    rollouts: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that can't work.
+
+        Raises:
+            UsageError: Naming the limit and its value.
+        """
+        for limit in fields(self):
+            value, whole = getattr(self, limit.name), limit.name not in ("usd", "seconds")
+            kind = "whole number" if whole else "number"
+            fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and value > 0
+            if value is not None and not fits:
+                raise UsageError(f"a budget's {limit.name} must be a {kind} above 0, or None, not {value!r}")
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What a call may come to."""
+
+    tokens: int
+    usd: float
 
 
 class Purse:
-    """Knows what is left of a budget. What earlier processes spent counts."""
+    """Knows what is left of a budget. Safe to share between threads.
 
-    def __init__(self, ledger: Books, budget: Budget) -> None:
-        self._ledger, self._budget = ledger, budget
-        self._lock = threading.Lock()
-        self._before = sum(s.calls for s in self._spent())
-        self._begun = 0
+    Whoever finds the rest reserved by what is under way waits until that has come to its real size. So nobody is
+    turned away for a guess, and what is spent does not depend on who was faster.
+
+    Args:
+        ledger: Tells what earlier processes spent.
+        budget: The limits; None for what is no part of a search: nothing is counted.
+    """
+
+    def __init__(self, ledger: Books, budget: Budget | None) -> None:
+        self._ledger, self._idle, self._budget = ledger, budget is None, budget or Budget()
+        self._change = threading.Condition()
+        before = [s for role, s in ledger.spent().items() if not role.startswith((APART, ON_DEV))]
+        self._calls = sum(s.calls for s in before)
+        self._tokens = sum(s.input_tokens + s.output_tokens for s in before)
+        self._usd, self._unpriced = sum(s.cost for s in before), sum(s.unpriced for s in before)
+        self._rolled = sum(n for label, n in ledger.rolled().items() if not label.startswith((APART, ON_DEV)))
+        self._under_way: list[_Size] = []
+        self._rolling = 0
+        self._largest: dict[str, _Size] = {}
+        self._earlier, self._began = float(ledger.meta(SEARCHED) or 0), now()
+        self._noted = self._began
+
+    @property
+    def calls_left(self) -> int | None:
+        """Answers that may still be asked for; None for any number."""
+        limit = self._budget.lm_calls
+        return None if limit is None else max(0, limit - self._calls - len(self._under_way))
+
+    @property
+    def rollouts_left(self) -> int | None:
+        """Rollouts that may still begin; None for any number."""
+        limit = self._budget.rollouts
+        return None if limit is None else max(0, limit - self._rolled - self._rolling)
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """One call. It is reserved before it is made, so that calls side by side don't overspend.
+    def open(self, role: str, guess: Callable[[], int]) -> Iterator[None]:
+        """One call. It is reserved before it is made.
+
+        Args:
+            role: Whose call: the largest of the role so far is reserved.
+            guess: Tells the tokens to reserve where there was none.
 
         Raises:
             BudgetSpent: There may be none.
         """
-        with self._lock:
-            self._check()
-            self._begun += 1
+        self.check_time()
+        self._note()
+        with self._change:
+            size = self._largest.get(role) or _Size(guess() if self._budget.tokens is not None else 0, 0.0)
+            while (refused := self._refused(size)) and self._under_way:
+                self._change.wait()
+            if refused:
+                raise refused
+            self._under_way.append(size)
+        answered = False
         try:
             yield
-        except BaseException:
-            with self._lock:
-                self._begun -= 1
-            raise
+            answered = True
+        finally:
+            with self._change:
+                self._under_way.remove(size)
+                self._calls += answered
+                self._change.notify_all()
+        self._note()
 
-    def _check(self) -> None:
-        calls, cost = self._budget.max_calls, self._budget.max_cost
-        if calls is not None and self._before + self._begun >= calls:
-            raise BudgetSpent(f"all {calls} calls of --max_calls are spent")
-        if cost is None:
-            return
-        spent = self._spent()
-        if any(s.unpriced for s in spent):
-            raise UsageError("--max_cost can't be kept: the price of a model's calls is not known; use --max_calls")
-        if sum(s.cost for s in spent) >= cost:
-            raise BudgetSpent(f"the ${cost:g} of --max_cost are spent")
+    def took(self, role: str, tokens: int, usd: float | None) -> None:
+        """Take note of what an answer came to, also of one that was given up."""
+        with self._change:
+            self._tokens += tokens
+            self._usd += usd or 0.0
+            self._unpriced += usd is None
+            seen = self._largest.get(role) or _Size(0, 0.0)
+            self._largest[role] = _Size(max(seen.tokens, tokens), max(seen.usd, usd or 0.0))
 
-    def _spent(self) -> list[Spending]:
-        return [s for role, s in self._ledger.spent().items() if not role.startswith(APART)]
+    @contextlib.contextmanager
+    def rollout(self) -> Iterator[Callable[[], None]]:
+        """One rollout, reserved before it begins; what this gives is called when there is a verdict.
+
+        Raises:
+            BudgetSpent: There may be none.
+        """
+        self.check_time()
+        with self._change:
+            while self.rollouts_left == 0:
+                if not self._rolling:
+                    raise self._no_rollouts()
+                self._change.wait()
+            self._rolling += 1
+        measured: list[bool] = []
+        try:
+            yield lambda: measured.append(True)
+        finally:
+            with self._change:
+                self._rolling -= 1
+                self._rolled += bool(measured)
+                self._change.notify_all()
+
+    def spent(self) -> BudgetSpent | None:
+        """Why no further rollout may begin, if so; answers that are known already are not asked about."""
+        if self.rollouts_left == 0:
+            return self._no_rollouts()
+        return self._no_calls() if self.calls_left == 0 else None
+
+    def check_time(self, wait: float = 0.0) -> None:
+        """Whether there is time left in so many seconds.
+
+        Raises:
+            BudgetSpent: There is none.
+        """
+        limit = self._budget.seconds
+        if limit is not None and self._seconds() + wait >= limit:
+            raise BudgetSpent(f"the {limit:g} seconds of the budget (--max_seconds) are over")
+
+    def _refused(self, size: _Size) -> Exception | None:
+        budget, under_way = self._budget, self._under_way
+        if self.calls_left == 0:
+            return self._no_calls()
+        if budget.tokens is not None:
+            left = budget.tokens - self._tokens
+            if left <= sum(s.tokens for s in under_way) or left < size.tokens + sum(s.tokens for s in under_way):
+                told = f"the {budget.tokens:,} tokens of the budget (--max_total_tokens) are spent"
+                rest = f" but for {left:,}, and a call may take {size.tokens:,}" if left > 0 else ""
+                return BudgetSpent(told + rest)
+        if budget.usd is not None:
+            if self._unpriced:
+                return UsageError(
+                    "a budget in dollars (--max_cost) can't be kept: the price of a model's calls is not known; "
+                    "use --max_calls, or Budget(lm_calls=…)"
+                )
+            dollars = budget.usd - self._usd
+            if dollars <= sum(s.usd for s in under_way) or dollars < size.usd + sum(s.usd for s in under_way):
+                told = f"the ${budget.usd:g} of the budget (--max_cost) are spent"
+                rest = f" but for ${dollars:.4f}, and a call may take ${size.usd:.4f}" if dollars > 0 else ""
+                return BudgetSpent(told + rest)
+        return None
+
+    def _no_calls(self) -> BudgetSpent:
+        return BudgetSpent(f"all {self._budget.lm_calls} calls of the budget (--max_calls) are spent")
+
+    def _no_rollouts(self) -> BudgetSpent:
+        return BudgetSpent(f"all {self._budget.rollouts} rollouts of the budget (--max_rollouts) are spent")
+
+    def _seconds(self) -> float:
+        return self._earlier + now() - self._began
+
+    def _note(self) -> None:
+        """Keep how long the run has been searching, now and then."""
+        with self._change:
+            if self._idle or now() - self._noted < NOTE_EVERY:
+                return
+            self._noted = now()
+        self._ledger.keep_meta(SEARCHED, f"{self._seconds():.3f}")

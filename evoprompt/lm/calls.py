@@ -18,7 +18,6 @@ import hashlib
 import json
 import logging
 import random
-import re
 import threading
 import time
 from collections import Counter
@@ -41,10 +40,13 @@ from dspy.utils.exceptions import (
 
 from evoprompt.errors import ModelError
 from evoprompt.lm.budget import Books, Budget, Purse
+from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, empty, usable
 from evoprompt.lm.identity import CLIENT, extensions_of, predictors_of
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
 from evoprompt.lm.step import Step, this_step
+
+__all__ = ["ABOUT_THE_REQUEST", "Calls", "CutOffReply", "EmptyReply", "FilteredReply", "Ledger"]
 
 logger = logging.getLogger("evoprompt")
 
@@ -78,41 +80,22 @@ class Ledger(Books, Protocol):
         """Keep an answer for good."""
 
 
-ABOUT_THE_REQUEST = frozenset({"cut_off", "filtered", "empty_reply", "context_window_exceeded", "invalid_request"})
-"""Codes of failures that the same request would meet again. All others tell nothing about what the model can do."""
-
-
-class EmptyReply(LMProviderError):
-    """The reply holds no text. Worth another try."""
-
-    default_code = "empty_reply"
-
-
-class CutOffReply(LMProviderError):
-    """The reply was cut off by its length before it held an answer. The next one would be too."""
-
-    default_code = "cut_off"
-
-
-class FilteredReply(LMProviderError):
-    """The provider's filter took the reply away."""
-
-    default_code = "filtered"
-
-
 class Calls:
     """Puts care between programs and their models. Calls of one provider share one pace.
 
     Args:
         ledger: Keeps the answers.
         most: The most calls under way to one provider.
-        budget: What all calls together may cost.
+        budget: What all calls together may cost; None for calls that are no part of a search.
         label: Put before the roles in the ledger's sums.
+
+    Attributes:
+        purse: Knows what is left of the budget.
     """
 
     def __init__(self, ledger: Ledger, *, most: int = 8, budget: Budget | None = None, label: str = "") -> None:
         self._ledger, self._most, self._label = ledger, most, label
-        self._purse = Purse(ledger, budget or Budget())
+        self.purse = Purse(ledger, budget)
         self._paces: dict[tuple[str, str], Pace] = {}
         self._flights = _Flights()
         self._lock = threading.Lock()
@@ -162,7 +145,7 @@ class Calls:
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         pace = self._paces.setdefault(provider, Pace(self._most))
-        engine = _Careful(lm, self._label + role, self._ledger, pace, self._flights, self._purse)
+        engine = _Careful(lm, self._label + role, self._ledger, pace, self._flights, self.purse)
         bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *engine.extra) if name in lm.kwargs}
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
 
@@ -231,9 +214,9 @@ class _Careful:
         with self._flights.of(key):
             response = self._kept(key)
             if response is None:
-                with self._purse.open():
+                with self._purse.open(self._role, lambda: len(content) // 4 + (request.config.max_tokens or 0)):
                     response = self._ask(request, key)
-        return _usable(response, strict=current.judged)
+        return usable(response, strict=current.judged)
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
         return self
@@ -254,6 +237,7 @@ class _Careful:
                 late = time.monotonic() + wait - begun > DEADLINE
                 over = not _worth_repeating(e, self._remote) or tries >= self._tries_left(e) or late
                 if not over:
+                    self._purse.check_time(wait)
                     self._pace.sleep(wait)
                 if (response := self._kept(key)) is not None:  # one that was given up has come in
                     return response
@@ -322,12 +306,13 @@ class _Careful:
         with dspy.context(callbacks=[], usage_tracker=None, disable_history=False):
             response: Response = lm(request)
         seconds = time.monotonic() - began
-        if _empty(response):
+        if empty(response):
             raise EmptyReply("the reply is empty", model=self._lm.model)
         cost = lm.history[-1].get("cost") if lm.history else None
         usage = response.usage
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
         body = json.dumps(response_to_dict(response))
+        self._purse.took(self._role, sum(n or 0 for n in tokens), cost)
         self._ledger.keep_answer(key, self._role, self._lm.model, body, tokens, cost, seconds, tries)
         self._pace.took(seconds)
         # One that was given up may have come in first.
@@ -371,27 +356,3 @@ def _worth_repeating(error: LMError, remote: bool) -> bool:
     """Also a reply with status 200 that is no JSON, or JSON of another shape: a proxy's page, or one that was cut."""
     odd = (type(error) is LMProviderError and error.status == 200) or (remote and type(error) is LMUnexpectedError)
     return odd or isinstance(error, EmptyReply) or is_retryable_lm_error(error)
-
-
-def _empty(response: Response) -> bool:
-    filtered = response.finish_reason == "content_filter"
-    return not (filtered or response.tool_calls or (response.text or "").strip() or response.finish_reason == "length")
-
-
-def _usable(response: Response, *, strict: bool) -> Response:
-    """The response, if it can be an answer.
-
-    Args:
-        response: What the model said.
-        strict: Whether it will be judged. Advice is of use also where its end is missing.
-
-    Raises:
-        FilteredReply: A filter took it away.
-        CutOffReply: It ends before its answer does. A block of code that is closed is an answer, whatever follows.
-    """
-    if response.finish_reason == "content_filter":
-        raise FilteredReply("the provider's filter took the reply away", model=response.model)
-    fences = re.findall(r"^[ \t]*(?:```|~~~)", response.text or "", re.MULTILINE)
-    if strict and response.finish_reason == "length" and (not fences or len(fences) % 2):
-        raise CutOffReply("the reply was cut off by its length: raise --max_tokens", model=response.model)
-    return response

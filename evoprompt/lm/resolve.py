@@ -86,13 +86,14 @@ class LMSettings:
     timeout: float = TIMEOUT
 
 
-def resolve_lm(name: str, settings: LMSettings | None = None) -> dspy.LM:
+def resolve_lm(name: str, settings: LMSettings | None = None, *, keyless: bool = False) -> dspy.LM:
     """The model of this name, ready to be called.
 
     Args:
         name: Whatever `dspy.LM` takes (`provider/model`), a bare OpenAI, Anthropic or Gemini name, `simulated`,
             `simulated/<seed>`, or `local`.
         settings: How to call it.
+        keyless: Nobody will call it, so that a missing key is a warning.
 
     Raises:
         UsageError: The name can't be a model, or the settings don't fit it.
@@ -104,7 +105,7 @@ def resolve_lm(name: str, settings: LMSettings | None = None) -> dspy.LM:
         return _simulated(model, settings)
     if model == LOCAL_MODEL:
         return _local(settings)
-    return _remote(model, settings)
+    return _remote(model, settings, keyless)
 
 
 def adapter_for(name: str) -> dspy.Adapter:
@@ -232,7 +233,7 @@ def _local(settings: LMSettings) -> dspy.LM:
     )
 
 
-def _remote(model: str, settings: LMSettings) -> dspy.LM:
+def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
     import dspy
 
     # Where DSPy falls back to LiteLLM, that one would fetch a price list when imported: 10 s without a network.
@@ -257,7 +258,10 @@ def _remote(model: str, settings: LMSettings) -> dspy.LM:
     if missing and _own_server(model, settings):
         return dspy.LM(model, api_key=NO_KEY, **options)
     if missing:
-        raise ModelError(f"model {model!r} needs a key: set the environment variable {' or '.join(missing)}")
+        told = f"model {model!r} needs a key: set the environment variable {' or '.join(missing)}"
+        if not keyless:
+            raise ModelError(told)
+        logger.warning("%s", told)
     return lm
 
 

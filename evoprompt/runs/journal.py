@@ -22,10 +22,14 @@ from evoprompt.errors import DataError, StorageError, UsageError
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """What a fork is called until it is whole."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables. An older journal is brought forward by `_MIGRATIONS`; a newer one is refused."""
 
-_TABLES = """
+_LABEL = """
+ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
+CREATE INDEX rolled ON rollouts (label) WHERE measured;
+"""
+_TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE answers (
     key TEXT PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, response TEXT NOT NULL,
@@ -48,11 +52,12 @@ CREATE TABLE rollouts (
     candidate TEXT NOT NULL, task TEXT NOT NULL, sample INTEGER NOT NULL, measured INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (candidate, task, sample)
 );
+{_LABEL}
 CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (kind, key)
 );
 """
-_MIGRATIONS: Mapping[int, str] = {}
+_MIGRATIONS: Mapping[int, str] = {1: _LABEL}
 """SQL that brings a journal from a version to the next."""
 
 
@@ -152,13 +157,30 @@ class Journal:
         where = "candidate = ? AND task = ? AND sample = ? AND measured >= ?"
         return self._one(f"SELECT body FROM rollouts WHERE {where}", candidate, task, sample, int(measured))
 
-    def keep_rollout(self, candidate: str, task: str, sample: int, body: str, *, measured: bool) -> None:
-        """Keep a rollout. One with a verdict stays; one without gives way to the next."""
+    def keep_rollout(
+        self, candidate: str, task: str, sample: int, body: str, *, measured: bool, label: str = ""
+    ) -> None:  # fmt: skip
+        """Keep a rollout. One with a verdict stays; one without gives way to the next.
+
+        Args:
+            candidate: Key of the candidate.
+            task: Key of the task.
+            sample: Number of the sample.
+            body: The rollout.
+            measured: Whether it has a verdict.
+            label: Of what it is a part; empty for a search.
+        """
         self._write(
-            "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET measured = excluded.measured, body = excluded.body WHERE NOT measured",
-            candidate, task, sample, int(measured), body,
+            "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET measured = excluded.measured, body = excluded.body, label = excluded.label WHERE NOT measured",
+            candidate, task, sample, int(measured), body, label,
         )  # fmt: skip
+
+    def rolled(self) -> dict[str, int]:
+        """Number of measured rollouts by their label."""
+        with self._guard():
+            rows = self._db.execute("SELECT label, count(*) FROM rollouts WHERE measured GROUP BY label").fetchall()
+        return dict(rows)
 
     def step(self, kind: str, key: str) -> dict[str, Any] | None:
         """A step that is done, as it was kept."""
