@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,3 +45,17 @@ def harness() -> Iterator[object]:
 
     with Harness() as built:
         yield built
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three small files in the user's format."""
+    from tests.world import data
+
+    for name, first in (("train.json", 1), ("dev.json", 11), ("test.json", 21)):
+        rows = [
+            {"task_id": t.task_id, "prompt": t.prompt, "code": t.code, "test": list(t.base), "plus_test": list(t.plus)}
+            for t in data(4, first)
+        ]
+        (tmp_path / name).write_text(json.dumps(rows))
+    return tmp_path

@@ -3,64 +3,28 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import AdapterParseError, LMAuthError, LMRateLimitError, LMServerError
+from dspy.utils.exceptions import AdapterParseError, LMRateLimitError, LMServerError
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.candidate import Candidate
-from evoprompt.errors import ModelError, UsageError
+from evoprompt.errors import UsageError
 from evoprompt.evaluate import evaluate
-from evoprompt.evolve.export import export
-from evoprompt.evolve.record import BatchDone, Event
 from evoprompt.examples import ExampleJudge
 from evoprompt.plain import MAX_TEXT
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, Run
 from tests import world
-from tests.evolve import moods
 from tests.evolve.moods import RULE, SECRET, exact, examples, reply
+from tests.evolve.searches import Nested, compiled
 from tests.models import asked_for, scripted
 
 GIVEN = "Given the fields `text`, produce the fields `label`."
-
-
-class Nested(dspy.Module):
-    """A student with two predictors, of which the first evolves."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.think = dspy.ChainOfThought("text -> label")
-        self.again = dspy.Predict("text, first -> label")
-
-    def forward(self, text: str) -> dspy.Prediction:
-        first = self.think(text=text)
-        return dspy.Prediction(reasoning=first.reasoning, label=first.label)
-
-
-def compiled(
-    metric: Any = exact, student: Any = None, say: Callable[[str], str] = reply, **options: Any
-) -> tuple[Any, list[str], list[Rollout]]:
-    lm, engine = scripted(say)
-    rollouts: list[Rollout] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, BatchDone):
-            rollouts.extend((*event.record.rollouts, *event.record.child_rollouts))
-
-    with dspy.context(lm=lm):
-        search = EvoPrompt(metric, listener=listen, **({"batch_size": 3, "num_threads": 2} | options))
-        student = student or dspy.Predict("text -> label")
-        evolved = search.compile(student, trainset=examples(), valset=examples(4, 11))
-    return evolved, engine.seen, rollouts
 
 
 def test_a_classifier_and_a_metric_that_says_yes_or_no() -> None:
@@ -183,21 +147,6 @@ def test_the_calls_of_a_metric_that_is_a_module_are_kept(tmp_path: Path) -> None
     assert again.detailed_results == evolved.detailed_results and not seen
 
 
-def test_a_metric_that_fails_stops_the_run(tmp_path: Path) -> None:
-    def fails(example: dspy.Example, pred: dspy.Prediction) -> bool:
-        if "day 14 " in example.text:
-            raise KeyError("lable")
-        return exact(example, pred)
-
-    with pytest.raises(UsageError, match=r"metric .*fails, example '0003-\w{6}' \(text: It began .*KeyError: 'lable'"):
-        compiled(fails, run_dir=tmp_path, num_threads=1)
-    with Run(tmp_path) as run:
-        assert run.journal.counts() == {"answers": 4, "rollouts": 3, "steps": 0}
-        run.journal.fork(tmp_path / "fixed")
-    _, seen, _ = compiled(run_dir=tmp_path / "fixed")
-    assert len(seen) == 15, "all but the four answers that were paid for"
-
-
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, 2.0, -0.1, "1", [1], 10**400, dspy.Prediction(points=1)])
 def test_a_score_that_is_none_stops_the_run(value: Any) -> None:
     with pytest.raises(UsageError, match="a score must be a number from 0 to 1, not") as caught:
@@ -261,83 +210,6 @@ def test_a_judge_that_is_not_understood_is_not_measured() -> None:
     assert results.dev[results.seed.key].faults == {"metric_reply": 1}
 
 
-def _tree(folder: Path) -> dict[str, str]:
-    """All files but those with times in them, and the journal."""
-    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*.json")}
-    return {name: text for name, text in found.items() if "seconds" not in text}
-
-
-@pytest.mark.parametrize("at", [1, 5, 8, 9, 12, 18])
-def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path: Path, at: int) -> None:
-    judged: list[str] = []
-
-    def counting(example: dspy.Example, pred: dspy.Prediction) -> bool:
-        judged.append(f"{example.text} {pred.label}")
-        return exact(example, pred)
-
-    seen: list[str] = []
-
-    def run(folder: Path, last: float) -> Any:
-        def says(text: str) -> str:
-            if len(seen) >= last:
-                raise LMAuthError("no", model="m")
-            seen.append(text)
-            return reply(text)
-
-        return compiled(counting, student=Nested(), say=says, run_dir=folder)[0].detailed_results
-
-    whole = run(tmp_path / "whole", math.inf)
-    asked, told = sorted(seen), sorted(judged)
-    seen.clear(), judged.clear()
-    with pytest.raises(ModelError):
-        run(tmp_path / "stopped", at)
-    assert run(tmp_path / "stopped", math.inf) == whole
-    assert sorted(seen) == asked and sorted(judged) == told, "nothing is asked or judged twice"
-    files = _tree(tmp_path / "stopped")
-    assert files == _tree(tmp_path / "whole")
-    with Run(tmp_path / "stopped") as there:
-        for name in files:
-            (tmp_path / "stopped" / name).unlink()
-        export(there)
-    assert _tree(tmp_path / "stopped") == files
-
-
-def test_a_process_that_was_killed(tmp_path: Path) -> None:
-    """Another process knows examples and metric again, whatever its hashes of texts are."""
-    whole = moods.compiled(tmp_path / "whole").detailed_results
-    folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "tests.evolve.moods", str(folder), "9"]
-    assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == -9
-    with Run(folder) as run:
-        known = run.journal.counts()["answers"]
-    seen: list[str] = []
-    assert moods.compiled(folder, lambda text: seen.append(text) or reply(text)).detailed_results == whole  # type: ignore[func-returns-value]
-    assert known >= 8 - 1 and len(seen) == 19 - known
-    assert _tree(folder) == _tree(tmp_path / "whole")
-
-
-def test_another_metric_is_another_run(tmp_path: Path) -> None:
-    compiled(run_dir=tmp_path)
-    with pytest.raises(UsageError, match=r"metric\.code was"):
-        compiled(lambda example, pred: example.label != pred.label, run_dir=tmp_path)
-
-
-def test_what_is_shown_of_a_run(tmp_path: Path) -> None:
-    compiled(run_dir=tmp_path)
-    folder = tmp_path / "training" / "epochs" / "epoch_1" / "batch_1" / "individual_tasks"
-    rows = [json.loads(path.read_text()) for path in folder.iterdir()]
-    row = next(r for r in rows if r["status"] == "failed")
-    assert row["prompt"].startswith("text: It began so-so") and row["output"] == {"label": "bright"}
-    assert row["score"] == 0.0 and row["feedback"] == "The metric gives it 0; 1 is the best, 0 the worst."
-    assert row["diagnosis"]["by"] == "debugger" and row["diagnosis"]["diagnosis"]["rule"] == RULE
-    assert row["with_proposal"]["output"] == {"label": "gloomy"} and row["with_proposal"]["status"] == "passed"
-    text = "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".sqlite")
-    assert SECRET not in text
-    program = dspy.Predict("text -> label")
-    program.load(tmp_path / "program.json")
-    assert RULE in program.signature.instructions
-
-
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -363,14 +235,6 @@ def test_whatever_is_predicted_can_be_kept(value: Any, shown: str, tmp_path: Pat
         assert evaluation.score == 100.0
         assert evaluation.rollouts[0].output == {"found": shown}
         assert evaluate(Odd(), examples(2), metric, journal=journal) == evaluation
-
-
-def test_a_student_that_is_no_json_needs_no_directory_to_evolve(tmp_path: Path) -> None:
-    student = dspy.Predict("text -> label")
-    student.demos = examples(2)  # their `why` is a set
-    assert compiled(student=student)[0].detailed_results.best_dev_score == 100.0
-    with pytest.raises(UsageError, match=r"can't be written to a run_dir as JSON .*: set"):
-        compiled(student=student, run_dir=tmp_path)
 
 
 def test_evaluate_agrees_with_dspy() -> None:

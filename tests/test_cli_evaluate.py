@@ -1,0 +1,136 @@
+"""`evoprompt evaluate`: samples that exist, and a model's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from evoprompt.cli import run
+from tests.models import ScriptedEngine
+from tests.openai_server import OpenAIServer, Reply, engine_responder
+from tests.world import data, reply, solution
+
+
+def _samples(folder: Path, *rows: dict[str, object]) -> list[str]:
+    wrong = {"task_id": "t1", "solution": "def top_1(xs): return 0"}
+    half = {"task_id": "t2", "solution": solution(2, careful=False)}
+    right = [{"task_id": t.task_id, "solution": t.code} for t in data(4)[2:]]
+    (folder / "samples.jsonl").write_text("\n".join(json.dumps(r) for r in [wrong, half, *right, *rows]))
+    return ["evaluate", "--dataset", str(folder / "train.json"), "--samples", str(folder / "samples.jsonl")]
+
+
+def test_evaluate_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*_samples(folder), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["score"], summary["statuses"]) == (50.0, {"error": 1, "failed": 1, "passed": 2})
+    assert summary["pass_at_k"]["base"]["pass@1"]["value"] == 0.75
+    assert summary["pass_at_k"]["plus"]["pass@1"]["value"] == 0.5
+    results = json.loads((folder / "samples_eval_results.json").read_text())
+    assert results["pass_at_k"] == {"base": {"pass@1": 0.75}, "plus": {"pass@1": 0.5}}
+    (row,) = results["eval"]["t2"]
+    assert (row["base_status"], row["plus_status"], row["status"]) == ("pass", "fail", "error")
+    assert row["plus_fail_tests"] == ["top_2([])"] and row["first_failure"]["exception"] == "ValueError"
+    assert not (folder / "samples_eval_results.json.progress").exists()
+
+
+def test_evaluate_several_samples_a_task_and_a_threshold(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = [{"task_id": t.task_id, "solution": t.code} for t in data(4) for _ in range(9)]
+    words = _samples(folder, *more)
+    assert run([*words, "--output", str(folder / "out.json"), "--fail-under", "96"]) == 1
+    told = capsys.readouterr()
+    assert "pass@10" in told.out and "pass@100" not in told.out
+    assert "the score 95.0 is below --fail_under 96" in told.err
+    assert json.loads((folder / "out.json").read_text())["pass_at_k"]["plus"] == {"pass@1": 0.95, "pass@10": 1.0}
+
+
+def test_evaluate_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for t in data(4):
+        (folder / "given" / t.task_id).mkdir(parents=True)
+        (folder / "given" / t.task_id / "0.py").write_text(t.code)
+    (folder / "given" / "t9").mkdir()
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--samples", str(folder / "given"), "--json"]
+    assert run(words) == 2  # something was skipped
+    told = capsys.readouterr()
+    assert json.loads(told.out)["score"] == 100.0
+    assert told.err.splitlines() == [f"evoprompt: skipped {folder / 'given' / 't9'}: holds no .py file"]
+
+
+def test_what_cannot_be_judged_is_told_and_the_rest_is_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = _samples(folder, {"task_id": "zzz", "solution": ""}, {"task_id": "t1"})
+    with (folder / "samples.jsonl").open("ab") as file:
+        file.write(b"\nnonsense\n\xff\xfe\n\n[1]\n")
+    assert run([*words, "--json"]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["score"] == 50.0
+    reasons = [line.split("samples.jsonl: ")[1] for line in told.err.splitlines()]
+    assert reasons == [
+        "line 5: the data set has no task 'zzz'",
+        "line 6: task 't1' has neither 'solution' nor 'completion' as text",
+        "line 7: not JSON",
+        "line 8: not JSON",
+        "line 10: must be an object with 'task_id' and 'solution'",
+    ]
+
+
+def test_binary_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = _samples(folder)
+    (folder / "samples.jsonl").write_bytes(b"PK\3\4" + bytes(range(256)) * 9)
+    assert run(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) -> None:
+    stop, forever = threading.Event(), threading.Event()
+
+    def dies(body: dict[str, object], n: int) -> str | Reply:
+        if n >= 3:
+            stop.set()
+            forever.wait(30)
+        return answer(body, n)
+
+    answer = engine_responder(ScriptedEngine(reply))
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    words += ["--output", str(folder / "out_eval_results.json")]
+    with OpenAIServer(dies) as server:
+        child = subprocess.Popen([sys.executable, "-m", "evoprompt", *words, "--api_base", server.base])
+        assert stop.wait(60)
+        child.kill()
+        child.wait()
+        forever.set()
+    with OpenAIServer(answer) as server:
+        assert run([*words, "--api_base", server.base]) == 0
+        assert len(server.seen) == 1
+        assert run([*words, "--api_base", server.base]) == 0
+        assert len(server.seen) == 1
+    results = json.loads((folder / "out_eval_results.json").read_text())
+    assert len(results["eval"]) == 4
+    assert len((folder / "out.jsonl").read_text().splitlines()) == 4
+
+
+def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "evaluate",
+        "--dataset",
+        str(folder / "train.json"),
+        "--model",
+        "openai/x",
+        "--output",
+        str(folder / "o.json"),
+    ]
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as first:
+        assert run([*words, "--api_base", first.base]) == 0
+    capsys.readouterr()
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as second:
+        assert run([*words, "--api_base", second.base]) == 2
+        assert not second.seen
+        assert f"was measured with the server {first.base}; give another --output" in capsys.readouterr().err
+
+
+def test_evaluate_needs_one_source_of_solutions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--dataset", str(folder / "train.json")]) == 2
+    assert "give either --samples" in capsys.readouterr().err
