@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.lm.simulated_coder import Coder, fingerprint
-from evoprompt.lm.simulated_concepts import World, concepts, is_vague, sayings, stated_rules
+from evoprompt.lm.simulated_concepts import World, concepts, habits, is_vague, sayings, stated_rules
 from evoprompt.tasks import Task
 
 WORLDS: Mapping[str, World] = MappingProxyType(
@@ -23,10 +23,10 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "easy": World(),
         "noisy": World(misdiagnosis=0.4, forget=0.25, chatter=0.4, rules_per_call=2, repair=0.6, paraphrase=True),
         "weak": World(
-            even=0.09, rules_per_call=1, free_words=40, dilution=60.0, misdiagnosis=0.15, long=120, paraphrase=True
+            even=0.09, rules_per_call=1, free_words=60, dilution=60.0, misdiagnosis=0.15, long=120, paraphrase=True
         ),
         "harmful": World(harmful=0.4, harm=0.12, contradictory=3, torn=0.1, long=120, paraphrase=True),
-        "useless": World(useless=0.55, free_words=40, dilution=45.0, long=120, paraphrase=True),
+        "useless": World(useless=0.55, free_words=55, dilution=50.0, long=120, paraphrase=True),
         "nothing": World(
             prevalence=MappingProxyType({}), unfixable=0.3, fickle=0.3, harmful=1.0, harm=0.04, useless=0.3, long=120
         ),
@@ -37,7 +37,8 @@ WORLDS: Mapping[str, World] = MappingProxyType(
 `easy`: good advisors and a few rules that pay much. `noisy`: the debugger is often wrong, the optimizer forgets and
 chats. `weak`: all rules pay alike and little, and length costs. `harmful`: many rules do harm, some contradict each
 other. `useless`: most advice has no effect, and length costs. `nothing`: what fails, fails for no reason that a
-rule could remove, and every rule does a little harm: the right answer is to keep the seed prompt.
+rule could remove, and every rule does a little harm: the right answer is to keep the seed prompt. Where length
+costs, the 35 words of the usual seed prompt and two or three rules are free, and all rules at length bring nothing.
 """
 
 
@@ -59,6 +60,16 @@ def build(
     """
     laws = WORLDS[world] if isinstance(world, str) else world
     return SimulatedEngine(seed, tasks, laws, STARTER_UNFIT.union(unfit))
+
+
+def suited(tasks: Iterable[Task], unfit: Collection[str] = ()) -> list[Task]:
+    """The tasks in which a rule about the problem can make a difference: all 72 shipped ones, 105 of MBPP+'s 378.
+
+    Few programs of MBPP+ have more than one habit to lose, so the usual rates leave little to gain there:
+    `replace(WORLDS["weak"], even=0.08)` with these tasks and the shipped ones leaves as much as the shipped ones alone.
+    """
+    coder = Coder(0, World(), (), STARTER_UNFIT.union(unfit))
+    return [task for task in tasks if coder.possible(task) & set(habits())]
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,8 @@ def best_reachable(engine: SimulatedEngine, tasks: Sequence[Task], *, merged: bo
 
     The score belongs to a real instruction, so it can be reached: as a bound from above it is a very good
     approximation and no more. Other wordings may be a word or two shorter (which matters only where length costs),
-    and the search is local; where it was compared with trying all sets, it found the best of them.
+    and the search is local; in every world of `WORLDS`, with the shipped tasks and three seeds, it found what
+    trying all of the up to 131,072 sets finds.
 
     Args:
         engine: The world.

@@ -28,6 +28,7 @@ from evoprompt.lm.simulated_worlds import (
     build,
     elements_of,
     expected_score,
+    suited,
     unfit,
     wording,
 )
@@ -249,8 +250,11 @@ def test_the_known_unfit_programs_are_all_of_the_starter_tasks(harness: Harness)
 
 def test_worlds_on_mbpp_plus(shared: Path, harness: Harness) -> None:
     tasks = list(load_dataset(str(shared / "data" / "MbppPlus.jsonl.gz")))
-    able = [t for t in tasks if {d.concept for d in defects(t.code, t.entry_point)} & set(habits())][::8]
-    found = unfit(able, lambda task, code: harness.check(task, code).status)
+    sample = tasks[::6]
+    found = unfit(sample, lambda task, code: harness.check(task, code).status)
+    able = suited(sample, found)
+    assert len(tasks) == 378
+    assert 10 < len(able) < len(suited(sample)) < len(sample)
     engine = build(replace(WORLDS["weak"], even=0.25), 0, able, found)
     start, best = expected_score(engine, able, SEED), best_reachable(engine, able)
     assert start + 10 < best.score
