@@ -69,7 +69,7 @@ def _all(cells: Sequence[Cell]) -> list[str]:
         "## All cells",
         "",
         "| world | budget | optimizer | start | score [95 %] | best | regret | area | words | calls | tokens "
-        "| worse than start | changed | ms beside model and tests |",
+        "| worse than start | changed | CPU ms beside model and tests, per rollout |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in cells:
