@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-bench test-local lint format wheel clean help
+.PHONY: demo test test-bench test-local bench-optimizers lint format wheel clean help
 
 help:
 	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
 	@echo "make test        the test suite"
 	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
+	@echo "make bench-optimizers  EvoPrompt beside GEPA, MIPROv2, SIMBA and COPRO (SIMULATED, half an hour on 2 cores)"
 	@echo "make lint        ruff and mypy"
 	@echo "make wheel       build the wheel into dist/"
 	@echo "make clean       remove everything that was made here"
@@ -46,6 +47,9 @@ test-local: $(VENV)/.local
 
 test-bench: $(VENV)/.bench
 	$(BIN)/python -m pytest tests/harness/test_oracles.py tests/test_evalplus_data.py
+
+bench-optimizers: $(VENV)/.dev
+	$(BIN)/python benchmarks/optimizers.py --out bench-optimizers
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,9 +3,9 @@
     python benchmarks/optimizers.py [--quick] [--worlds easy,weak] [--optimizers factorial,gepa] [--seeds 20]
                                     [--budgets 100,200,400] [--tasks mbppplus] [--ablations] [--out FOLDER]
 
-Every (world, seed) is one unit: each optimizer gets the same 24 tasks to learn from, 24 to select by, metric, models and
-budget of task-model calls. Its prompt is scored on 24 other tasks, exactly: by the laws of the world, not by another
-sample. Writes `optimizers.json` (every run), `optimizers.md` (tables) and `optimizers.svg` (score against calls).
+Every (world, seed) is one unit: each optimizer gets the same 24 tasks to learn from, 24 to select by, metric, models
+and budget of task-model calls. Its prompt is scored on 24 other tasks, exactly: by the laws of the world, not by
+another sample. Writes `optimizers.json` (every run), `optimizers.md` (tables), `optimizers.svg` (score against calls).
 """
 
 from __future__ import annotations
@@ -88,9 +88,8 @@ def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         futures = [pool.submit(run_unit, unit) for unit in units]
         for done, future in enumerate(as_completed(futures), 1):
             yield from future.result()
-            if sys.stderr.isatty() or done % 20 == 0 or done == len(units):
-                print(f"\r{done} of {len(units)} units", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+            if done % 5 == 0 or done == len(units):
+                print(f"{done} of {len(units)} units", file=sys.stderr, flush=True)
 
 
 def _line(cell: Cell) -> str:

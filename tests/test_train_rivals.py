@@ -59,7 +59,8 @@ def test_a_rival_leaves_what_ours_leaves(folder: Path, rival: str, capsys: pytes
     assert f"training on 8 tasks with DSPy's {rival}, dev set 8 tasks" in err and "SIMULATED test, start prompt" in out
     files, answers = _read(tree), _answers(tree)
     summary = json.loads(files["summary.json"])
-    assert (summary["optimizer"], summary["status"], summary["ended_by"]) == (rival, "finished", f"{rival} is done")
+    assert (summary["optimizer"], summary["status"]) == (rival, "finished")
+    assert summary["ended_by"] in (f"{rival} is done", "its 60 calls are spent")
     assert summary["start_dev_score"] is not None and summary["best_dev_score"] is not None
     assert {"generator", "test generator"} <= set(summary["spent"])
     prompts = json.loads(files["training/prompt_evolution.json"])

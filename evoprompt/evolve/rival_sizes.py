@@ -16,8 +16,8 @@ LEAST: Final = 40
 """Calls below which none of them gets through one round of proposing and comparing."""
 _ENOUGH: Final = 16
 """Tasks on which prompts are compared at least: on fewer, the best of several is the luckiest."""
-_COPRO_PROMPTS: Final = 60
-"""Beyond about 70 prompts COPRO dies of a RecursionError: each wraps the signature of the one before (dspy 3.4.1)."""
+_COPRO_PROMPTS: Final = 36
+"""Beyond about 60 prompts COPRO dies of a RecursionError: each wraps the signature of the one before (dspy 3.4.1)."""
 
 
 def sizes(rival: Rival, calls: int, train: int, val: int) -> dict[str, int]:

@@ -43,8 +43,7 @@ class RivalOptions:
         seed: Of everything in it that takes one.
         num_threads: Rollouts under way at once.
         demos: Whether it may also add demonstrations to the prompt (MIPROv2 and SIMBA; the others never do).
-        overspend: Stop it with the best so far at that many times `calls`.
-        budget: Stops it with the best so far as well, whatever it is in the middle of; rollouts are not limited by it.
+        overspend: Stop it with the best so far at that many times `calls`. COPRO would go on: it is stopped at them.
     """
 
     rival: Rival
@@ -134,14 +133,12 @@ def compile_with(
     ids = [[str(e.get("task_id", e)) for e in examples] for examples in (trainset, valset)]
     journal.begin({"rival": [options.rival, options.calls, options.seed, options.demos],
                    "student": describe(student), "train": ids[0], "dev": ids[1]})  # fmt: skip
-    # COPRO has a best so far after every prompt, and no other way to be told of calls.
-    watch = Watch(journal, options.calls if options.rival == "copro" else int(options.overspend * options.calls))
+    watch = Watch(journal, int(options.overspend * options.calls))
     calls = Calls(watch, most=options.num_threads, budget=options.budget)
     own = student.optimizer.lm if isinstance(student, Program) else None
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
     run = _Run(options, settings, watched(student, calls, watch), Guarded(metric, watch), proposer, watch)
-    run.tell = on_best
-    run.stop = calls.stop
+    run.tell, run.stop = on_best, calls.stop
     found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
     if options.demos:
@@ -191,33 +188,37 @@ class _Run(BaseCallback):
 
     def __call__(self, train: list[dspy.Example], val: list[dspy.Example]) -> dspy.Module:
         rival = {"gepa": self._gepa, "mipro": self._mipro, "simba": self._simba, "copro": self._copro}
-        task_lm, cause = self._student.predictors()[0].lm, None
+        task_lm = self._student.predictors()[0].lm
         try:
             with quiet(), dspy.context(lm=task_lm, callbacks=[*dspy.settings.callbacks, self], disable_history=True):
-                found = self._settled(rival[self._options.rival], train, val)
+                try:
+                    found = rival[self._options.rival](train, val)
+                except BaseException as e:
+                    if not isinstance(e, Exception):  # Ctrl-C: its threads would go on
+                        self._watch.stop(ModelError("the run is being stopped"))
+                    self.stop()
+                    raise
+                finally:
+                    self._watch.wait()
         except Exception as e:
-            found, cause = None, e
+            if self._watch.error is None:
+                raise EvoPromptError(f"{self._options.rival} failed: {one_line(e)}") from e
+            found = None
         if isinstance(self._watch.error, BudgetSpent):
             (name, first), *rest = Candidate.of(self._student).instructions
             text = self.trace[-1].instruction if self.trace else first
             return Candidate(instructions=((name, text), *rest)).apply(self._student)
         if self._watch.error is not None:
-            raise self._watch.error from cause
+            raise self._watch.error
         return found
-
-    def _settled(self, rival: Callable[..., dspy.Module], *data: list[dspy.Example]) -> dspy.Module:
-        """What it finds. Threads of DSPy go on when it fails, or on Ctrl-C: nothing may be under way after this."""
-        try:
-            return rival(*data)
-        except BaseException as e:
-            failed = EvoPromptError(f"{self._options.rival} failed: {one_line(e)}")
-            self.stop()
-            self._watch.settle(failed if isinstance(e, Exception) else ModelError("the run is being stopped"))
-            raise
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """One of their evaluations begins."""
         devset = inputs.get("devset") or instance.devset
+        spent = self._watch.paid + len(devset) // 2
+        if self._options.rival == "copro" and self.trace and spent > self._options.calls:
+            # It has a best so far after every prompt, and no other way to be told of calls.
+            self._watch.stop(BudgetSpent(f"its {self._options.calls} calls are spent"))
         self._under_way[call_id] = inputs.get("program"), len(devset)
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:

@@ -14,6 +14,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dspy.lm15 import Message, Request, Response, Usage
@@ -26,7 +27,13 @@ from evoprompt.tasks import Task
 
 __all__ = ["SimulatedEngine", "World"]
 
-_REWRITTEN = re.compile(r"(new|proposed|improved|revised|optimi[sz]ed|better|updated)_(instructions?|prompt)")
+_REWRITTEN = re.compile(
+    r"((new|proposed|improved|revised|optimi[sz]ed|better|updated|rewritten|evolved|mutated|candidate|final)_)"
+    r"(instructions?|prompts?)"
+)
+_SHORTENED = re.compile(r"(shortened|shorter|compressed|condensed|concise|merged)_\w+")
+_RULES = re.compile(r"(\w+_)?(rule|guideline|suggestion|lesson|insight|advice|tip)s?")
+_WORDINGS = re.compile(r"(\w+_)?(wording|rewording|paraphrase|rephrasing|variant|alternative)s?")
 _CODE = re.compile(r"code|solution|program$|function|answer|completion|response|output")
 _REQUEST = re.compile(r"write a new instruction|new instructions? within|improved? (prompt|instruction)")
 
@@ -111,21 +118,26 @@ class SimulatedEngine:
         coding = "code" if "code" in names else None
         if coding is None and self.coder.recognise(reading) is not None:
             coding = next((n for n in names if _CODE.search(n)), None)
-        if any(_REWRITTEN.fullmatch(n) or n in ("diagnosis", "module_advice", "shortened_instruction") for n in names):
+        if any(self._advises(n) for n in names):
             coding = None
         return {n: self.coder.answer(reading) if n == coding else self._value(n, reading) for n in names}
 
+    @staticmethod
+    def _advises(name: str) -> bool:
+        """Whether an output field is one of the debugger or the optimizer."""
+        named = (_REWRITTEN, _SHORTENED, _RULES, _WORDINGS)
+        return name in ("diagnosis", "module_advice") or any(n.fullmatch(name) for n in named)
+
     def _value(self, name: str, reading: Reading) -> object:
         """What the debugger or the optimizer says in a field, or a short value of the right type."""
-        if _REWRITTEN.fullmatch(name):
-            return self._optimizer.rewrite(reading)
         if name == "diagnosis":
             return self._diagnosis(reading)
         if name == "module_advice":
             return self._optimizer.advice(reading)
-        if name.startswith("shortened_"):
-            limit = re.search(r"\d+", reading.inputs.get("length_limit", ""))
-            return shortened(current_instruction(reading), int(limit.group()) if limit else 1000)
+        if self._advises(name):
+            several = reading.outputs[name].startswith("list")
+            found = self._proposals(name, reading)
+            return found if several else next(iter(found), _small(name, "str"))
         if name.startswith("proposed_prefix"):
             return pick(sayings("prefix"), self.seed, reading.everything)
         if name in ("observations", "summary"):
@@ -133,12 +145,29 @@ class SimulatedEngine:
             return "COMPLETE" if text == reading.inputs.get("prior_observations") else text
         return _small(name, reading.outputs[name])
 
+    def _proposals(self, name: str, reading: Reading) -> list[str]:
+        """What the optimizer proposes in a field: whole instructions, or parts of one."""
+        if _REWRITTEN.fullmatch(name):
+            several = range(3) if reading.outputs[name].startswith("list") else range(1)
+            rewritten = (replace(reading, nonce=f"{reading.nonce} {n}") if n else reading for n in several)
+            return list(dict.fromkeys(self._optimizer.rewrite(r) for r in rewritten))
+        if _SHORTENED.fullmatch(name):
+            return [shortened(current_instruction(reading), reading.inputs.get("length_limit", ""))]
+        if _WORDINGS.fullmatch(name):
+            return self._optimizer.wordings(reading)
+        return self._optimizer.rules(reading)
+
     def _diagnosis(self, reading: Reading) -> dict[str, str]:
         inputs, where = reading.inputs, (self.seed, reading.everything)
-        code = inputs.get("code", "")
-        concept = diagnose(
-            inputs.get("prompt", reading.user), code, inputs.get("failures", reading.user), self.world, *where
+        problem, code, told = (
+            next((inputs[n] for n in names if n in inputs), otherwise)
+            for names, otherwise in (
+                (("prompt", "inputs"), reading.user),
+                (("code", "output"), ""),
+                (("failures", "feedback"), reading.user),
+            )
         )
+        concept = diagnose(problem, code, told, self.world, *where)
         if inputs.get("fix", "").lower() != "true":
             return diagnosis(concept, "", self.world, *where)
         task = self.coder.recognise(reading)

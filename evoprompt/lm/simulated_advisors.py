@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from evoprompt.lm.simulated_concepts import (
     World,
     chance,
     concepts,
     is_chatter,
-    phrase,
     pick,
     sayings,
     sentences,
     stated_rules,
     topics,
 )
+from evoprompt.lm.simulated_evidence import evidence
 from evoprompt.lm.simulated_text import Reading, fenced, json_list, parsed
-from evoprompt.tasks import parse_python
 
-_CURRENT = ("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions")
+_CURRENT = (
+    *("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions"),
+    *("current_instructions", "current_prompt", "base_instruction", "seed_instruction"),
+)
 _COMMON = ("empty", "negative", "types", "imports", "print", "name")
-_LIMIT = re.compile(r"at most (\d+) characters")
+_LIMIT = re.compile(r"at most \d+ (?:characters|words)")
 
 
 def diagnose(prompt: str, code: str, failures: str, world: World, *where: object) -> str:
@@ -39,7 +39,7 @@ def diagnose(prompt: str, code: str, failures: str, world: World, *where: object
         world: Gives the probability of a wrong diagnosis.
         where: What the randomness may depend on: the text of the request.
     """
-    scores = _evidence(prompt, fenced(code), failures)
+    scores = evidence(prompt, fenced(code), failures)
     best = max(concepts(), key=lambda c: (scores[c], chance(*where, c, "break")))
     best = best if scores[best] > 0 else "logic"
     if chance(*where, "misdiagnosis") < world.misdiagnosis:
@@ -66,73 +66,6 @@ def advise(concept: str, world: World, *where: object) -> str:
     return pick((*known.rules, *known.paraphrases) if world.paraphrase else known.rules, *where)
 
 
-def _evidence(prompt: str, code: str, failures: str) -> dict[str, float]:
-    """How strongly the shown texts speak for every concept."""
-    told = json_list(failures) or [{"observed": failures, "hint": failures}]
-    observed = " ".join(str(f.get("observed", "")) for f in told)
-    problem = phrase("empty_result").sub("that", prompt.lower())
-    wanted = {name for name, c in concepts().items() if c.demanded.search(problem)}
-    built = {name for name, c in concepts().items() if c.built.search(code)}
-    scores = dict.fromkeys(concepts(), 0.0)
-    for name, concept in concepts().items():
-        scores[name] += sum(w for pattern, w in concept.observed.items() if re.search(pattern, observed))
-        # What the problem demands and the code lacks is the best explanation of a wrong value.
-        if name in wanted:
-            scores[name] += 0.5 if name in built else 2.5
-        elif name in built:
-            scores[name] -= 0.5
-    # Off by one leaves its construct in the code: it is the guess when nothing that is demanded is missing.
-    scores["boundary"] += 1.5 if "boundary" in wanted and wanted <= built else 0
-    for name, weight in (*_hinted(problem, told), *_in_code(prompt, code, told)):
-        scores[name] += weight
-    return scores
-
-
-def _hinted(problem: str, told: list[dict[str, object]]) -> Iterator[tuple[str, float]]:
-    """What is special about the failing inputs; a hint that stands alone says more than one among many."""
-    for failure in told:
-        hint, call = str(failure.get("hint", "")).lower(), str(failure.get("call", ""))
-        found = {name for name, c in concepts().items() if c.hinted.search(hint) or c.called.search(call)}
-        if "zero" in found and phrase("not_positive").search(problem):
-            found = found - {"zero"} | {"negative"}
-        yield from ((name, 4.0 / (1 + len(found)) / len(told)) for name in found)
-
-
-def _in_code(prompt: str, code: str, told: list[dict[str, object]]) -> Iterator[tuple[str, float]]:
-    """What a look at the code shows for certain, or nearly so."""
-    try:
-        nodes = list(ast.walk(parse_python(code)))
-    except (SyntaxError, ValueError, RecursionError):
-        nodes = []
-    if not nodes or "input(" in code or any(f.get("status") == "invalid" for f in told):
-        yield "format", 9
-        return
-    called = {m.group(1) for f in told if (m := re.match(r"\s*(\w+)\(", str(f.get("call", ""))))}
-    defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-    if called and defined and not called <= defined:
-        yield "name", 9
-    if _undefined(nodes):
-        yield "imports", 8
-    if re.search(r"\bprint\(", code):
-        yield "print", 9
-    if "None" not in prompt:
-        # A guard that gives back None is the usual slip for a default.
-        for test in re.findall(r"if (.+):\n +return None", code):
-            yield from (("empty", 4) for _ in re.findall(r"^not |len\(", test))
-            yield from (("negative", 4) for _ in re.findall(r"< 0|<= 0|< 1", test))
-            yield from (("zero", 4) for _ in re.findall(r"== 0", test))
-
-
-def _undefined(nodes: list[ast.AST]) -> set[str]:
-    """Names that are used and never bound."""
-    names = [n for n in nodes if isinstance(n, ast.Name)]
-    bound = {n.id for n in names if not isinstance(n.ctx, ast.Load)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    bound |= {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.ExceptHandler) and n.name}
-    return {n.id for n in names} - bound - set(dir(builtins))
-
-
 class Optimizer:
     """Improves instructions for whichever optimizer asks."""
 
@@ -151,12 +84,27 @@ class Optimizer:
         if not counts and chance(*where, "guess") < world.guess:
             counts = Counter([pick(_COMMON, *where, "guess")])
         missing = [c for c in _ranked(counts) if c not in stated]
+        if world.useless:
+            kept += _adopted(reading.inputs.get("failures", ""), kept)
         kept += self._rules(_untried(stated, missing, reading, world.rules_per_call), *where)
         if chance(*where, "chatter") < (world.chatter if counts else 0.5):
             kept.append(pick(sayings("chatter"), *where, "chat"))
         text = _joined(kept if len(" ".join(kept).split()) <= world.long else _merged(kept))
-        limit = _LIMIT.search(reading.inputs.get("length_limit", ""))
-        return shortened(text, int(limit[1])) if limit else text
+        limit = reading.inputs.get("length_limit", "")
+        return shortened(text, limit) if _LIMIT.search(limit) else text
+
+    def rules(self, reading: Reading) -> list[str]:
+        """New rules for the most frequent failures, on their own."""
+        text = reading.inputs.get("rules", "") + "\n" + current_instruction(reading)
+        missing = [c for c in _ranked(self._failures(reading)) if c not in stated_rules(text)]
+        return self._rules(missing, self.seed, reading.everything)
+
+    def wordings(self, reading: Reading) -> list[str]:
+        """Other ways to put the rule that is shown; none when it says nothing that is known."""
+        text = next((v for k, v in reading.inputs.items() if re.search("rule|sentence|advice|text", k)), "")
+        known = [c for name, c in concepts().items() if {name} == stated_rules(text)]
+        ways = [way for c in known for way in (*c.rules, *c.paraphrases) if way not in text]
+        return sorted(ways, key=lambda way: chance(self.seed, reading.everything, way))[:3]
 
     def advice(self, reading: Reading) -> dict[str, str]:
         """SIMBA: what to tell each module."""
@@ -164,10 +112,11 @@ class Optimizer:
         names = parsed(inputs.get("module_names", ""))
         modules = names if isinstance(names, list) else re.findall(r"[\w.\[\]]+", inputs.get("module_names", "self"))
         told, shown = inputs.get("worse_reward_info", ""), inputs.get("worse_program_outputs", "")
-        outputs = parsed(shown)
+        outputs, info = parsed(shown), parsed(told)
+        lines = "\n".join(map(str, info.values())) if isinstance(info, dict) else ""
         code = str(outputs.get("code", "")) if isinstance(outputs, dict) else shown
         seen = Counter(stated_rules(told))
-        seen[diagnose(inputs.get("program_inputs", ""), code, f"{told} {shown}", self.world, *where)] += 2
+        seen[diagnose(inputs.get("program_inputs", ""), code, f"{told} {shown}\n{lines}", self.world, *where)] += 2
         new = [c for c in _ranked(seen) if c not in stated_rules(inputs.get("modules_defn", ""))]
         text = " ".join(self._rules(new[:2], *where)) or pick(sayings("chatter"), *where, "advice")
         return {str(name): text for name in modules}
@@ -185,6 +134,8 @@ class Optimizer:
                 found += Counter(c for item in json_list(text) for c in self._reflect(item))
             elif re.search(r"feedback|diagnos|reward_info|dataset_description|observations|task_demos", name):
                 found += _mentions(text)
+            elif name != "rules" and any("rule" in item for item in json_list(text)):
+                found += _groups(text)
         if not reading.inputs:
             for feedback in re.split(r"^## Feedback\s*$", reading.user, flags=re.MULTILINE)[1:]:
                 found += _mentions(re.split(r"^# Example", feedback, flags=re.MULTILINE)[0])
@@ -209,14 +160,26 @@ def current_instruction(reading: Reading) -> str:
     return given or (_best_attempt(attempts) if attempts else fenced(reading.user) if "```" in reading.user else "")
 
 
-def shortened(text: str, limit: int) -> str:
-    """As many sentences as fit; those that state a rule go first, the sequence stays."""
-    parts = sentences(text)
+def shortened(text: str, limit: str) -> str:
+    """As much as fits into so many characters, or words; rules go first, and topics share a sentence if they must."""
+    number = re.search(r"\d+", limit)
+    most, by_word = int(number.group()) if number else 1000, "word" in limit
+
+    def fits(parts: list[str]) -> bool:
+        joined = " ".join(parts)
+        return (len(joined.split()) if by_word else len(joined)) <= most
+
+    options = [_fitting(parts, fits) for parts in (sentences(text), _merged(sentences(text)))]
+    best = max(options, key=lambda parts: len(stated_rules(" ".join(parts))))  # the text as it was, if it says as much
+    return " ".join(best) or (" ".join(text.split()[:most]) if by_word else text[:most])
+
+
+def _fitting(parts: list[str], fits: Callable[[list[str]], bool]) -> list[str]:
     chosen: list[int] = []
     for index in sorted(range(len(parts)), key=lambda i: (not stated_rules(parts[i]), i)):
-        if len(" ".join(parts[i] for i in sorted([*chosen, index]))) <= limit:
+        if fits([parts[i] for i in sorted([*chosen, index])]):
             chosen.append(index)
-    return " ".join(parts[i] for i in sorted(chosen)) or text[:limit]
+    return [parts[i] for i in sorted(chosen)]
 
 
 def observations(text: str) -> str:
@@ -272,6 +235,12 @@ def _groups(text: str) -> Counter[str]:
         for concept in stated_rules(str(group.get("rule", ""))) or topics(str(group.get("example", ""))):
             found[concept] += count if isinstance(count, int) else 1
     return found or Counter(stated_rules(text))
+
+
+def _adopted(text: str, kept: list[str]) -> list[str]:
+    """The rule of the first group of failures, taken over as it is, when it states nothing that is known."""
+    rule = next((str(group.get("rule", "")).strip() for group in json_list(text)), "")
+    return [rule] if rule and not (rule in kept or stated_rules(rule) or is_chatter(rule)) else []
 
 
 def _mentions(text: str) -> Counter[str]:

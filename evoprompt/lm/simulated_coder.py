@@ -7,15 +7,19 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from evoprompt.datasets import load_dataset
 from evoprompt.lm.mutate import Defect, defects
 from evoprompt.lm.simulated_concepts import World, chance, concepts, habits, is_vague, pick, sayings, stated_rules
 from evoprompt.lm.simulated_text import Reading, fenced, normal
 from evoprompt.tasks import Task, parse_python
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,19 @@ class Odds:
     avoided: float
 
 
+def remembered(method: Callable[Concatenate[Coder, Task, P], T]) -> Callable[Concatenate[Coder, Task, P], T]:
+    """What is decided by a task, the seed and the world alone is worked out once."""
+
+    @wraps(method)
+    def from_memory(self: Coder, task: Task, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = (method.__name__, task.key, *args, *kwargs.items())
+        if key not in self.memory:
+            self.memory[key] = method(self, task, *args, **kwargs)
+        return cast(T, self.memory[key])
+
+    return from_memory
+
+
 class Coder:
     """Writes solutions with the defects that the instruction does not prevent.
 
@@ -47,6 +64,7 @@ class Coder:
         self, seed: int, world: World, tasks: Sequence[Task] | None = None, unfit: Collection[str] = ()
     ) -> None:
         self.seed, self.world, self._tasks, self._unfit = seed, world, tasks, frozenset(unfit)
+        self.memory: dict[tuple[object, ...], Any] = {}
 
     @cached_property
     def known(self) -> tuple[Task, ...]:
@@ -62,10 +80,18 @@ class Coder:
         """The task that the last user message is about."""
         for text in (reading.inputs.get("prompt", ""), *reading.inputs.values(), reading.user):
             plain = normal(text)
-            for task in self.known:
-                if normal(task.prompt) in plain:
-                    return task
+            # A prompt as it stands is the usual case; one in the middle of a text has to be looked for.
+            task = self._by_prompt.get(plain) or next((t for p, t in self._by_prompt.items() if p in plain), None)
+            if task:
+                return task
         return None
+
+    @cached_property
+    def _by_prompt(self) -> Mapping[str, Task]:
+        found: dict[str, Task] = {}
+        for task in self.known:
+            found.setdefault(normal(task.prompt), task)
+        return found
 
     def answer(self, reading: Reading) -> str:
         """The value of the code field: one fenced block, mostly."""
@@ -123,6 +149,7 @@ class Coder:
         torn = any(concept in pair and stated.issuperset(pair) for pair in self.contradictions)
         return self.world.follow * attention * (self.world.torn if torn else 1.0)
 
+    @remembered
     def prone(self, task: Task) -> tuple[str, ...]:
         """What goes wrong with this task when nothing is said; depends on the seed and the task only."""
         possible = self.possible(task)
@@ -134,16 +161,19 @@ class Coder:
         hits = sorted((draw, c) for c, draw in draws.items() if draw < 1)
         return tuple(c for _, c in hits[: self.world.most_defects])
 
+    @remembered
     def stuck(self, task: Task) -> tuple[str, ...]:
         """The defect that no rule prevents, in the tasks that have one; it may look like any other."""
         unlucky = chance(self.seed, normal(task.prompt), "unfixable") < self.world.unfixable
         return self._stand_in(task, "unfixable", "logic") if unlucky else ()
 
+    @remembered
     def fickle(self, task: Task) -> tuple[str, ...]:
         """The defect that comes and goes with the wording, in the tasks that have one."""
         moody = chance(self.seed, normal(task.prompt), "fickle") < self.world.fickle
         return self._stand_in(task, "fickle", "logic") if moody and not self.stuck(task) else ()
 
+    @remembered
     def spoiled(self, task: Task, concept: str) -> tuple[str, ...]:
         """What a harmful rule breaks in a task that has nothing to do with it."""
         return () if concept in self.prone(task) else self._stand_in(task, f"harm {concept}")
@@ -175,15 +205,18 @@ class Coder:
         able = Counter(c for task in self.known for c in self.possible(task))
         return {c: min(1.0, self.world.even * len(self.known) / able[c]) for c in usual if able[c]}
 
+    @remembered
     def possible(self, task: Task) -> frozenset[str]:
         """The concepts that the task's program can get wrong."""
         return frozenset(d.concept for d in self.options(task))
 
+    @remembered
     def options(self, task: Task) -> tuple[Defect, ...]:
         """Every defect that the task's program can have."""
         found = defects(task.code, task.entry_point)
         return tuple(d for d in found if fingerprint(d.code) not in self._unfit) if self._unfit else found
 
+    @remembered
     def write(self, task: Task, wrong: frozenset[str]) -> str:
         """The solution with one defect of each concept."""
         code = ast.unparse(parse_python(task.code))

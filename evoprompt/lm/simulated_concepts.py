@@ -161,7 +161,7 @@ def _data() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def stated_rules(text: str) -> frozenset[str]:
     """The concepts for which the text states a rule, in any wording; "do not worry about ties" states none."""
     return frozenset(concept for clause in _clauses(text) for concept in _in_clause(clause))
@@ -173,6 +173,7 @@ def topics(text: str) -> frozenset[str]:
     return frozenset(name for name, concept in concepts().items() if concept.said.search(lowered))
 
 
+@lru_cache(maxsize=1024)
 def is_vague(text: str) -> bool:
     """Whether the text gives general advice to take care."""
     waived = [phrase("neglect"), phrase("ignore")]

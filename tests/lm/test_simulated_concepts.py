@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 
 from evoprompt.lm.mutate import CONCEPTS
-from evoprompt.lm.simulated_concepts import concepts, is_chatter, is_vague, sayings, sentences, stated_rules
+from evoprompt.lm.simulated_concepts import concepts, is_chatter, is_vague, sayings, sentences, stated_rules, topics
 from signatures import FailureClass, GenerateCode
 
-RULES = {name: concept.rules for name, concept in concepts().items() if name != "logic"}
+RULES = {name: (*concept.rules, *concept.paraphrases) for name, concept in concepts().items() if name != "logic"}
 
 
 @pytest.mark.parametrize(("concept", "rule"), [(c, r) for c, rules in RULES.items() for r in rules])
@@ -87,7 +87,21 @@ def test_vague_advice_and_chatter() -> None:
     assert not is_vague("Ignore edge cases.")
     assert all(is_chatter(sentence) and not stated_rules(sentence) for sentence in sayings("chatter"))
     assert not any(is_chatter(rule) for rules in RULES.values() for rule in rules)
-    assert not any(stated_rules(rule) for rule in concepts()["logic"].rules)
+    logic = concepts()["logic"]
+    assert not any(stated_rules(rule) or is_vague(rule) for rule in (*logic.rules, *logic.paraphrases))
+
+
+def test_every_rule_has_many_wordings() -> None:
+    assert min(len(set(rules)) for rules in RULES.values()) >= 6
+    texts = [rule for rules in RULES.values() for rule in rules]
+    assert len(set(texts)) == len(texts)
+
+
+def test_useless_advice_states_nothing_and_sounds_like_a_rule() -> None:
+    pool = sayings("useless")
+    assert len(set(pool)) >= 20
+    assert not any(stated_rules(text) or topics(text) or is_vague(text) or is_chatter(text) for text in pool)
+    assert not stated_rules(" ".join(pool))
 
 
 def test_sentences_join_wrapped_lines_and_keep_bullets_apart() -> None:

@@ -20,10 +20,11 @@ from dspy.teleprompt.gepa.instruction_proposal import CompressInstruction, Propo
 from dspy.teleprompt.simba_utils import OfferFeedback
 
 from evoprompt.lm.simulated import SimulatedEngine, World
-from evoprompt.lm.simulated_concepts import stated_rules
-from signatures import GenerateCode
+from evoprompt.lm.simulated_concepts import concepts, stated_rules
+from signatures import Diagnosis, FailureGroup, GenerateCode
 
 TASKS: list[dict[str, Any]] = json.loads((resources.files("evoprompt.datasets") / "starter.json").read_text())
+TYPES = {"FailureGroup": FailureGroup, "Diagnosis": Diagnosis}
 DEFAULT = GenerateCode.instructions
 BROKEN = "def f(x):\n    return x[0]"
 FEEDBACK = (
@@ -132,6 +133,55 @@ def test_standalone_gepa() -> None:
     text = proposal.prompt_renderer({"current_instruction_doc": DEFAULT, "dataset_with_feedback": [record]})
     new = proposal.output_extractor(model()(text)[0])["new_instruction"]
     assert stated_rules(new) == {"name", "imports", "print", "empty"}
+
+
+def asking(signature: str) -> dspy.Predict:
+    return dspy.Predict(dspy.Signature(signature, custom_types=TYPES))
+
+
+GROUPS = [
+    FailureGroup(rule="Break ties as stated.", count=4, failure_class="edge_case"),
+    FailureGroup(rule="Round to the stated decimals.", count=2, failure_class="edge_case"),
+]
+
+
+def test_parts_of_an_instruction_can_be_asked_for() -> None:
+    ask = asking("current_instruction, clusters: list[FailureGroup] -> new_rules: list[str]")
+    rules = ask(current_instruction=f"{DEFAULT} Break ties.", clusters=GROUPS).new_rules
+    assert [stated_rules(rule) for rule in rules] == [{"rounding"}]
+    one = asking("current_instruction, failures: list[FailureGroup] -> rule")
+    assert stated_rules(one(current_instruction=DEFAULT, failures=GROUPS).rule) == {"ties"}
+    assert one(current_instruction=DEFAULT, failures=[]).rule
+
+
+def test_other_wordings_can_be_asked_for() -> None:
+    ways = dspy.Predict("rule -> wordings: list[str]")(rule="Break ties as stated.").wordings
+    assert len(set(ways)) == 3
+    assert all(stated_rules(way) == {"ties"} for way in ways)
+    assert dspy.Predict("rule -> wordings: list[str]")(rule="Avoid global variables.").wordings == []
+
+
+def test_several_instructions_can_be_asked_for() -> None:
+    ask = asking("instruction, failures: list[FailureGroup] -> proposed_instructions: list[str]")
+    texts = ask(instruction=DEFAULT, failures=GROUPS).proposed_instructions
+    assert texts
+    assert all({"ties", "rounding"} <= stated_rules(text) for text in texts)
+
+
+def test_an_instruction_can_be_shortened_to_so_many_words() -> None:
+    text = " ".join(concept.rules[0] for concept in concepts().values() if concept.topic)
+    ask = dspy.Predict("instruction, length_limit -> shortened_instruction")
+    short = ask(instruction=text, length_limit="at most 40 words").shortened_instruction
+    assert len(short.split()) <= 40
+    assert stated_rules(short) == stated_rules(text)
+    assert ask(instruction=text, length_limit="at most 400 words").shortened_instruction == text
+
+
+def test_an_explainer_of_any_output_is_a_debugger() -> None:
+    told = asking("inputs, output, feedback -> diagnosis: Diagnosis")(
+        inputs="prompt: Find the first; an empty list gives 0.", output=BROKEN, feedback=FEEDBACK
+    )
+    assert stated_rules(told.diagnosis.rule) == {"empty"}
 
 
 def test_unknown_fields_get_a_value_of_their_type() -> None:
