@@ -272,6 +272,9 @@ def _run(
 
 @functools.cache
 def _data(name: str) -> Any:
+    shared = os.environ.get("EVOPROMPT_SHARED")
+    if name == "mbppplus" and shared:
+        os.environ.setdefault("MBPP_OVERRIDE_PATH", str(Path(shared) / "data" / "MbppPlus.jsonl.gz"))
     data = load_dataset(name)
     if name == "starter":
         return data
