@@ -37,7 +37,8 @@ def main() -> None:
     cells = summarize(rows, ours=arguments.ours, rivals=RIVALS)
     for cell in cells:
         print(_line(cell))
-    print(f"{len(rows)} runs, {time.monotonic() - began:.0f} s")
+    cpu = sum(row["cpu"] for row in rows)
+    print(f"{len(rows)} runs, {time.monotonic() - began:.0f} s; {cpu:.0f} s of CPU time without the sandbox'")
     if arguments.out is not None:
         _write(arguments, rows, cells, time.monotonic() - began)
 

@@ -50,7 +50,7 @@ def _mipro(calls: int, train: int, val: int) -> dict[str, int]:
     """
     deciding = val or max(1, int(train * 0.8))
     bootstrap = min(train, 12)
-    candidates = min(18, max(2, (calls - bootstrap) // deciding))
+    candidates = min(18, max(2, round((calls - bootstrap) / deciding)))
     return {"num_candidates": candidates, "num_trials": max(candidates, 3 * candidates // 2)}
 
 

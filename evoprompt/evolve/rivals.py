@@ -25,6 +25,7 @@ from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
+from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.runs.journal import Journal
 
@@ -130,9 +131,7 @@ def compile_with(
     _check(options, student, trainset)
     journal = journal or Journal()
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
-    ids = [[str(e.get("task_id", e)) for e in examples] for examples in (trainset, valset)]
-    journal.begin({"rival": [options.rival, options.calls, options.seed, options.demos],
-                   "student": describe(student), "train": ids[0], "dev": ids[1]})  # fmt: skip
+    journal.begin(_identity(options, student, metric, trainset, valset))
     watch = Watch(journal, int(options.overspend * options.calls))
     calls = Calls(watch, most=options.num_threads, budget=options.budget)
     own = student.optimizer.lm if isinstance(student, Program) else None
@@ -161,6 +160,20 @@ def require_installed(rival: Rival) -> None:
     package = _NEEDS.get(rival)
     if package and importlib.util.find_spec(package) is None:
         raise UsageError(f"{rival} needs a package that is not installed: pip install {package}")
+
+
+def _identity(
+    options: RivalOptions, student: dspy.Module, metric: Callable[..., Any], *sets: Sequence[dspy.Example]
+) -> dict[str, Any]:
+    """What must be the same for an earlier process' answers to lead to the same result."""
+    train, dev = ([str(e.get("task_id", e)) for e in examples] for examples in sets)
+    return {
+        "rival": [options.rival, options.calls, options.seed, options.demos],
+        "student": describe(student),
+        "metric": metric.describe() if isinstance(metric, CodeMetric) else type(metric).__name__,
+        "train": train,
+        "dev": dev,
+    }
 
 
 def _check(options: RivalOptions, student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:
