@@ -272,12 +272,15 @@ def _run(
 
 @functools.cache
 def _data(name: str) -> Any:
+    shared = os.environ.get("EVOPROMPT_SHARED")
+    if name == "mbppplus" and shared:
+        os.environ.setdefault("MBPP_OVERRIDE_PATH", str(Path(shared) / "data" / "MbppPlus.jsonl.gz"))
     data = load_dataset(name)
     if name == "starter":
         return data
     coder = SimulatedEngine(0, list(data)).coder
-    fit = [t for t in data if coder.possible(t) - {"logic"}]
-    random.Random("mbppplus").shuffle(fit)
+    # Short as its tasks are, few can go wrong in many ways: those are taken.
+    fit = sorted(data, key=lambda t: (-len(coder.possible(t) - {"logic"}), t.task_id))
     return type(data)(fit[: TRAIN + VAL + TEST_MBPP], data.name)
 
 

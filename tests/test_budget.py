@@ -272,6 +272,22 @@ def test_what_is_under_way_is_reserved_at_the_largest_size_so_far() -> None:
         raise AssertionError
 
 
+def test_dollars_are_reserved_at_the_largest_price_so_far() -> None:
+    purse = Purse(Journal(), Budget(usd=1.0))
+    for cost in (0.3, 0.4):
+        with purse.open("generator", lambda: 0):
+            purse.took("generator", 10, cost)
+    with purse.open("debugger", lambda: 0):
+        purse.took("debugger", 10, 0.1)
+    told = r"the \$1 of the budget \(--max_cost\) are spent but for \$0.2000, and a call may take \$0.4000"
+    with pytest.raises(BudgetSpent, match=told), purse.open("generator", lambda: 0):
+        raise AssertionError
+    with purse.open("debugger", lambda: 0):
+        purse.took("debugger", 10, 0.2)
+    with pytest.raises(BudgetSpent, match=r"--max_cost\) are spent$"), purse.open("optimizer", lambda: 0):
+        raise AssertionError
+
+
 class Priced(ScriptedEngine):
     """Tells what an answer took."""
 

@@ -57,8 +57,8 @@ def run(
     lm = dspy.LM("simulated/rivals-run", engine=engine, cache=False, temperature=0.0, num_retries=3)
     with dspy.context(lm=lm):
         return compile_with(
-            RivalOptions(rival, CALLS, num_threads=2, **options), Program(), metric, trainset=TRAIN, valset=VAL,
-            journal=journal,
+            RivalOptions(rival, CALLS, **{"num_threads": 2, **options}), Program(), metric, trainset=TRAIN,
+            valset=VAL, journal=journal,
         )  # fmt: skip
 
 
@@ -94,10 +94,10 @@ def test_a_refused_key_ends_it(rival: Rival, after: int, metric: CodeMetric) -> 
 
 
 @pytest.mark.parametrize("rival", RIVALS)
-def test_an_outage_changes_nothing(rival: Rival, metric: CodeMetric) -> None:
-    undisturbed = run(rival, metric, Disturbed()).detailed_results
+def test_an_outage_changes_nothing_nor_do_threads(rival: Rival, metric: CodeMetric) -> None:
+    undisturbed = run(rival, metric, Disturbed(), num_threads=1).detailed_results
     engine = Disturbed(30, lambda: LMServerError("down"), times=3)
-    found = run(rival, metric, engine).detailed_results
+    found = run(rival, metric, engine, num_threads=4).detailed_results
     assert engine.times == 0
     assert (found.best, found.trace, found.calls) == (undisturbed.best, undisturbed.trace, undisturbed.calls)
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
+OURS = ("batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads")
+"""Options that `evoprompt.Options` has too, but for the budget."""
+MODELS = (
+    "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
+    "timeout",
+)  # fmt: skip
+"""Options that `Models` has too."""
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
 
@@ -86,40 +94,44 @@ def train(
 
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
-    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in locals().items() if k != "dry_run"}
+    given = SimpleNamespace(**locals())
     run_dir = _run_dir(root_dir, experiment_name, run_name)
-    lock = (
-        Lock(run_dir) if run_dir.exists() and not dry_run else None
-    )  # before the imports: who comes second is told at once
+    new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
+    # Before the imports: who comes second is told at once.
+    lock = Lock(run_dir) if run_dir.exists() and not dry_run else None
+    _train(given, run_dir, lock, new_dir)
+
+
+def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
+    """The command, with its options as they were given."""
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models, build_program
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
     search = Options(
-        batch_size=batch_size, epochs=epochs, eval_interval=eval_interval, accept=accept, seed=seed,
-        num_threads=num_threads, budget=Budget(max_calls, max_total_tokens, max_cost, max_seconds, max_rollouts),
-    )  # fmt: skip
-    if optimizer != "evoprompt":
+        **{name: getattr(given, name) for name in OURS},
+        budget=Budget(given.max_calls, given.max_total_tokens, given.max_cost, given.max_seconds, given.max_rollouts),
+    )
+    if given.optimizer != "evoprompt":
         from evoprompt.evolve.rivals import require_installed
 
-        require_installed(optimizer)
-    files = {"train": train_file} | ({} if skip_evaluations else {"dev": dev_file, "test": test_file})
-    data = _data(dataset_path, files)
-    models = Models(
-        model, debugger_model, optimizer_model, temperature, max_tokens, api_base, num_retries, seed, timeout, dry_run
-    )
+        require_installed(given.optimizer)
+    unseen = {} if given.skip_evaluations else {"dev": given.dev_file, "test": given.test_file}
+    data = _data(given.dataset_path, {"train": given.train_file, **unseen})
+    models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
     program = build_program(models)
-    metric = _metric(data, (base_test, plus_test, require_both), unsafe=allow_unsafe_exec)
-    if dry_run:
-        _estimate(optimizer, program, data, metric, search, models.mark)
+    flags = given.base_test, given.plus_test, given.require_both
+    metric = _metric(data, flags, unsafe=given.allow_unsafe_exec)
+    if given.dry_run:
+        _estimate(given.optimizer, program, data, metric, search, models.mark)
         return
-    new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
+    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "dry_run"}
     with _opened(run_dir, lock, new_dir) as run:
         with Display(simulated=models.simulated) as display, metric.harness:
             _begin(run, display, options, data, models)
-            evolved = _evolve(optimizer, run, display, program, data, metric, search)
-            tests = _tested(run, display, program, evolved, data, metric, num_threads)
+            evolved = _evolve(given.optimizer, run, display, program, data, metric, search)
+            tests = _tested(run, display, program, evolved, data, metric, search.num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 

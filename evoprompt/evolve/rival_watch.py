@@ -16,7 +16,7 @@ from dspy.utils.exceptions import LMError
 
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.lm.budget import Spending
-from evoprompt.lm.calls import ABOUT_THE_REQUEST, Calls
+from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import measuring, step
@@ -49,9 +49,9 @@ class Watch:
     def __init__(self, journal: Journal, limit: int) -> None:
         self._journal, self._limit = journal, limit
         self._lock = threading.Lock()
-        self._quiet = threading.Condition()
-        self._under_way = 0
         self._keys: set[str] = set()
+        self._change = threading.Condition()
+        self._under_way = 0
         self.asked = 0
         self.error: EvoPromptError | None = None
 
@@ -104,9 +104,16 @@ class Watch:
                 self.asked += times
             if self.paid >= self._limit:
                 self.stop(BudgetSpent(f"{self.paid} calls are spent, far more than it was given"))
+        self.check()
+        with self._counted():
+            yield
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._change:
+            self._under_way += 1
         try:
-            with self.under_way():
-                yield
+            yield
         except LMError as e:
             if e.code not in ABOUT_THE_REQUEST or explain_lm_error(e) is not None:
                 self.stop(explain_lm_error(e) or ModelError(f"no answer from the model: {one_line(e)}"))
@@ -114,32 +121,17 @@ class Watch:
         except EvoPromptError as e:
             self.stop(e)
             raise
-
-    @contextlib.contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Something that is waited for before the run ends."""
-        self.check()
-        with self._quiet:
-            self._under_way += 1
-        try:
-            yield
         finally:
-            with self._quiet:
+            with self._change:
                 self._under_way -= 1
-                self._quiet.notify_all()
+                self._change.notify_all()
 
-    def settle(self, why: EvoPromptError | None = None) -> None:
-        """Wait for what is under way: rivals leave threads behind, which is paid for, and the journal is open yet.
-
-        Args:
-            why: Then no further call begins.
-        """
-        if why is not None:
-            self.stop(why)
-        with self._quiet:
-            if not self._quiet.wait_for(lambda: not self._under_way, AT_ONCE):
+    def wait(self) -> None:
+        """Until no call is under way: rivals leave their threads behind, and what those get was paid for."""
+        with self._change:
+            if not self._change.wait_for(lambda: not self._under_way, AT_ONCE):
                 logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", self._under_way)
-                self._quiet.wait_for(lambda: not self._under_way)
+                self._change.wait_for(lambda: not self._under_way, DEADLINE)
         if self.error is not None:
             time.sleep(_LAST_WORDS)
 
@@ -224,11 +216,11 @@ class Guarded:
         self, gold: Any, pred: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
     ) -> Any:
         """The verdict, asked for as the rival asks."""
+        self._watch.check()
         try:
-            with self._watch.under_way():
-                if pred_name is None and pred_trace is None:
-                    return self._metric(gold, pred, trace)
-                return self._metric(gold, pred, trace, pred_name, pred_trace)
+            if pred_name is None and pred_trace is None:
+                return self._metric(gold, pred, trace)
+            return self._metric(gold, pred, trace, pred_name, pred_trace)
         except EvoPromptError as e:
             self._watch.stop(e)
             raise

@@ -25,6 +25,7 @@ from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
+from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.runs.journal import Journal
 
@@ -131,16 +132,13 @@ def compile_with(
     _check(options, student, trainset)
     journal = journal or Journal()
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
-    ids = [[str(e.get("task_id", e)) for e in examples] for examples in (trainset, valset)]
-    journal.begin({"rival": [options.rival, options.calls, options.seed, options.demos],
-                   "student": describe(student), "train": ids[0], "dev": ids[1]})  # fmt: skip
+    journal.begin(_identity(options, student, metric, trainset, valset))
     watch = Watch(journal, int(options.overspend * options.calls))
     calls = Calls(watch, most=options.num_threads, budget=options.budget)
     own = student.optimizer.lm if isinstance(student, Program) else None
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
     run = _Run(options, settings, watched(student, calls, watch), Guarded(metric, watch), proposer, watch)
-    run.tell = on_best
-    run.stop = calls.stop
+    run.tell, run.stop = on_best, calls.stop
     found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
     if options.demos:
@@ -163,6 +161,20 @@ def require_installed(rival: Rival) -> None:
     package = _NEEDS.get(rival)
     if package and importlib.util.find_spec(package) is None:
         raise UsageError(f"{rival} needs a package that is not installed: pip install {package}")
+
+
+def _identity(
+    options: RivalOptions, student: dspy.Module, metric: Callable[..., Any], *sets: Sequence[dspy.Example]
+) -> dict[str, Any]:
+    """What must be the same for an earlier process' answers to lead to the same result."""
+    train, dev = ([str(e.get("task_id", e)) for e in examples] for examples in sets)
+    return {
+        "rival": [options.rival, options.calls, options.seed, options.demos],
+        "student": describe(student),
+        "metric": metric.describe() if isinstance(metric, CodeMetric) else type(metric).__name__,
+        "train": train,
+        "dev": dev,
+    }
 
 
 def _check(options: RivalOptions, student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:
@@ -190,30 +202,28 @@ class _Run(BaseCallback):
 
     def __call__(self, train: list[dspy.Example], val: list[dspy.Example]) -> dspy.Module:
         rival = {"gepa": self._gepa, "mipro": self._mipro, "simba": self._simba, "copro": self._copro}
-        task_lm, cause = self._student.predictors()[0].lm, None
+        task_lm = self._student.predictors()[0].lm
         try:
             with quiet(), dspy.context(lm=task_lm, callbacks=[*dspy.settings.callbacks, self], disable_history=True):
-                found = self._settled(rival[self._options.rival], train, val)
+                try:
+                    found = rival[self._options.rival](train, val)
+                except BaseException as e:
+                    if not isinstance(e, Exception):  # Ctrl-C: its threads would go on
+                        self._watch.stop(ModelError("the run is being stopped"))
+                    self.stop()
+                    raise
+                finally:
+                    self._watch.wait()
         except Exception as e:
-            found, cause = None, e
+            if self._watch.error is None:
+                raise EvoPromptError(f"{self._options.rival} failed: {one_line(e)}") from e
+            found = None
         if isinstance(self._watch.error, BudgetSpent):
             (name, first), *rest = Candidate.of(self._student).instructions
             text = self.trace[-1].instruction if self.trace else first
             return Candidate(instructions=((name, text), *rest)).apply(self._student)
         if self._watch.error is not None:
-            raise self._watch.error from cause
-        return found
-
-    def _settled(self, rival: Callable[..., dspy.Module], *data: list[dspy.Example]) -> dspy.Module:
-        """What it finds. Threads of DSPy go on when it fails, or on Ctrl-C: nothing may be under way after this."""
-        try:
-            found = rival(*data)
-        except BaseException as e:
-            failed = EvoPromptError(f"{self._options.rival} failed: {one_line(e)}")
-            self.stop()
-            self._watch.settle(failed if isinstance(e, Exception) else ModelError("the run is being stopped"))
-            raise
-        self._watch.settle()
+            raise self._watch.error
         return found
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:

@@ -129,8 +129,11 @@ class Purse:
         self._under_way: list[_Size] = []
         self._rolling = 0
         self._largest: dict[str, _Size] = {}
-        self._earlier, self._began = float(ledger.meta(SEARCHED) or 0), now()
+        known = ledger.meta(SEARCHED)
+        self._earlier, self._began = float(known or 0), now()
         self._noted = self._began
+        if known is None and not self._idle:  # from the start, so that what a journal holds depends on no clock
+            ledger.keep_meta(SEARCHED, "0")
 
     @property
     def calls_left(self) -> int | None:
