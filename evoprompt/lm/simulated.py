@@ -116,10 +116,10 @@ class SimulatedEngine:
             return {"text": f"```\n{self._optimizer.rewrite(reading)}\n```" if new else self.coder.answer(reading)}
         names = list(reading.outputs)
         coding = "code" if "code" in names else None
-        if coding is None and self.coder.recognise(reading) is not None:
-            coding = next((n for n in names if _CODE.search(n)), None)
         if any(self._advises(n) for n in names):
             coding = None
+        elif coding is None and self.coder.recognise(reading) is not None:
+            coding = next((n for n in names if _CODE.search(n)), None)
         return {n: self.coder.answer(reading) if n == coding else self._value(n, reading) for n in names}
 
     @staticmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from evoprompt.lm.simulated_concepts import concepts, phrase
 from evoprompt.lm.simulated_text import json_list
@@ -19,7 +20,8 @@ _FAILURE = re.compile(
 _SAYS = "the problem says: "
 
 
-def evidence(prompt: str, code: str, failures: str) -> dict[str, float]:
+@lru_cache(maxsize=1024)
+def evidence(prompt: str, code: str, failures: str) -> Mapping[str, float]:
     """How strongly the shown texts speak for every concept."""
     told = json_list(failures) or [{"observed": failures, "hint": failures}]
     observed = " ".join(str(f.get("observed", "")) for f in told)
