@@ -117,24 +117,26 @@ Optimizer = Callable[[Setting], dspy.Module]
 
 
 def ours(setting: Setting, **options: Any) -> dspy.Module:
-    """EvoPrompt with these options. The meter ends it at its budget, as `max_calls` would for all roles together."""
+    """EvoPrompt with these options."""
 
     def listen(event: Any) -> None:
         results = getattr(event, "results", None)
         if results is not None:
             setting.note(results.best.instruction)
 
-    setting.meter.limit = setting.budget
     teleprompter = EvoPrompt(setting.metric, seed=setting.seed, num_threads=THREADS, listener=listen, **options)
     return teleprompter.compile(Program(), trainset=setting.train, valset=setting.val)
 
 
 def refine(setting: Setting, accept: str) -> dspy.Module:
+    """One prompt after the other. The meter ends it at its budget, as `max_calls` would for all roles together."""
+    setting.meter.limit = setting.budget
     interval = 1 if setting.budget < 150 else 2
     return ours(setting, accept=accept, batch_size=10, epochs=100, eval_interval=interval, **_strategy("refine"))
 
 
 def factorial(setting: Setting, **options: Any) -> dspy.Module:
+    """Rules as factors. It keeps to its budget by itself, and the meter shows whether it does."""
     return ours(setting, **_strategy("factorial"), max_rollouts=setting.budget, **options)
 
 

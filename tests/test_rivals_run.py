@@ -20,6 +20,7 @@ from evoprompt.harness import Harness
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.runs import Journal
+from signatures import GenerateCode
 
 RIVALS: tuple[Rival, ...] = get_args(Rival)
 TRAIN, VAL = (part for part in load_dataset("starter").split(train=12, dev=12, test=0, seed=1)[:2])
@@ -122,6 +123,18 @@ def test_a_broken_sandbox_ends_it(rival: Rival, metric: CodeMetric) -> None:
     with pytest.raises(SandboxError, match="today"):
         run(rival, broken, Disturbed())
     assert judged <= 12
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_any_student_will_do(rival: Rival, metric: CodeMetric) -> None:
+    lm = dspy.LM("simulated/rivals-run", engine=Disturbed(), cache=False, temperature=0.0)
+    student = dspy.ChainOfThought(GenerateCode)
+    before = Candidate.of(student)
+    with dspy.context(lm=lm):
+        evolved = compile_with(RivalOptions(rival, CALLS, num_threads=2), student, metric, trainset=TRAIN, valset=VAL)
+    assert isinstance(evolved, dspy.ChainOfThought)
+    assert evolved.detailed_results.calls > 0
+    assert Candidate.of(student) == before
 
 
 def test_one_that_overspends_by_far_is_stopped_with_its_best(metric: CodeMetric) -> None:
