@@ -225,6 +225,11 @@ class Runner:
         left = [n for n in (self.calls.purse.rollouts_left, self.calls.purse.calls_left) if n is not None]
         return min(left, default=None)
 
+    def known(self, job: Job) -> Rollout | None:
+        """The measured rollout of a job that was run before."""
+        body = self.journal.rollout(*_key(job))
+        return None if body is None else Rollout.model_validate_json(body)
+
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
         """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
         left = self.rollouts_left()

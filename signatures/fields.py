@@ -62,11 +62,14 @@ class FailureGroup(BaseModel):
 
 
 class Attempt(BaseModel):
-    """An instruction that was tried, and what it brought."""
+    """An instruction, or a single rule of one, that was tried, and what it brought."""
 
     model_config = ConfigDict(frozen=True)
 
     instruction: str = Field(description="the instruction that was tried")
     score: float | None = Field(description="percent of the batch's tasks it solved; null when not measured")
     parent_score: float | None = Field(description="what the instruction before it solved of the same tasks")
-    accepted: bool = Field(description="whether it replaced the instruction before it")
+    accepted: bool = Field(description="whether it replaced the instruction before it; for a rule, whether it is kept")
+    effect: float | None = Field(
+        default=None, description="for a single rule: by how many percentage points it changes the score, as measured"
+    )

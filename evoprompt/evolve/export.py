@@ -19,12 +19,14 @@ from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
-from evoprompt.evolve.history import BATCH, DEV, RIVAL, History, dev_event, dev_step, diagnoses, rival_results
+from evoprompt.evolve.history import BATCH, CONFIRM, DEV, RIVAL, History, dev_event, dev_step, diagnoses, rival_results
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
     BatchRestored,
     CaughtUp,
+    Confirmation,
+    Confirmed,
     DevDone,
     DevRestored,
     Event,
@@ -115,6 +117,9 @@ def export(run: Run) -> None:
             write(event)
         elif kind == RIVAL:
             rival = body
+        elif kind == CONFIRM:
+            history.confirmation = Confirmation.model_validate(body)
+            write(Confirmed(history.confirmation, history.results()))
         elif kind == TEST:
             event, _ = dev_event(body)
             write.restored(_test_file(body["name"]), event)
@@ -210,14 +215,19 @@ class TreeWriter:
             self.restored(_dev_file(event), event)
         elif isinstance(event, BatchRestored) and self._lacks(f"{_folder(event.record)}/batch_results.json"):
             record = event.record
+            tried = tuple(r for one in record.tried for r in self._rollout(one.candidate, one.task_id))
             lost = {(r.candidate, r.task_id): r for r in record.unmeasured}
             before, after = (
                 tuple(lost.get((r.candidate, r.task_id), r) for r in self._rollouts(side, record.tasks))
                 for side in (record.parent, record.child)
             )
             found = diagnoses(self._journal, record)
+            before = tuple(lost.get((r.candidate, r.task_id), r) for r in tried) if record.tried else before
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
-        if isinstance(event, BatchDone | DevDone | CaughtUp | Finished):
+        elif isinstance(event, Confirmed):
+            told = event.record.model_dump(exclude={"candidate"})
+            self._tree.json("training/confirmation.json", {"candidate_id": event.record.candidate.key, **told})
+        if isinstance(event, BatchDone | DevDone | CaughtUp | Confirmed | Finished):
             self._state(event.results)
         if isinstance(event, Finished) and not self._anew:
             self._journal.keep_meta("ended_by", event.spent or "all batches are done")
@@ -272,7 +282,11 @@ class TreeWriter:
     def _state(self, results: Results) -> None:
         self._tree.json(
             "training/prompt_evolution.json",
-            {"best": results.best.key, "prompts": [e.model_dump() for e in results.evolution]},
+            {
+                "best": results.best.key,
+                "rules": [rule.model_dump(exclude={"kept", "replaces"}) for rule in results.rules],
+                "prompts": [e.model_dump() for e in results.evolution],
+            },
         )
         self._write_best(results.best)
         start = results.dev.get(results.seed.key)
@@ -311,9 +325,11 @@ class TreeWriter:
     def _rollouts(self, candidate: Candidate | None, task_ids: Iterable[str]) -> tuple[Rollout, ...]:
         if candidate is None:
             return ()
-        keys = [(candidate.key, self._tasks[i].key, 0) for i in task_ids]
-        found = (self._journal.rollout(*key, measured=False) for key in keys)
-        return tuple(Rollout.model_validate_json(body) for body in found if body is not None)
+        return tuple(r for i in task_ids for r in self._rollout(candidate.key, i))
+
+    def _rollout(self, candidate: str, task_id: str) -> tuple[Rollout, ...]:
+        body = self._journal.rollout(candidate, self._tasks[task_id].key, 0, measured=False)
+        return () if body is None else (Rollout.model_validate_json(body),)
 
     def _lacks(self, name: str) -> bool:
         return self._anew or not os.path.exists(f"{self._tree.root}/{name}")  # noqa: PTH110 (a third of the time)

@@ -8,10 +8,10 @@ from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.record import BatchRecord, DevRestored, Diagnosed, EvolutionEntry, Results
+from evoprompt.evolve.record import BatchRecord, Confirmation, DevRestored, Diagnosed, EvolutionEntry, Results
 from evoprompt.runs import Journal
 
-BATCH, DEV, DIAGNOSES, RIVAL = "batch", "dev", "diagnoses", "rival"
+BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "confirm"
 """Kinds of a journal's steps."""
 HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
 """Fields of a batch that the journal keeps apart, and that nobody keeps in memory: a resume reads all batches."""
@@ -36,6 +36,7 @@ class History:
         self._candidates: dict[str, Candidate] = {seed.key: seed}
         self._dev: dict[str, Evaluation] = {}
         self._dev_scores: dict[str, dict[str, float]] = {}
+        self.confirmation: Confirmation | None = None
 
     @property
     def entries(self) -> list[EvolutionEntry]:
@@ -64,8 +65,12 @@ class History:
     def best(self) -> Candidate:
         """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one.
 
+        A confirmed one is the best, and where confirmation failed the seed is.
+
         Scores are compared on the dev tasks that were measured with every candidate.
         """
+        if self.confirmation is not None:
+            return self.confirmation.candidate if self.confirmation.accepted else self.seed
         scores = self._dev_scores
         shared = set.intersection(*map(set, scores.values())) if scores else set()
         if not shared:
@@ -86,6 +91,7 @@ class History:
             evolution=evolution,
             batches=tuple(self._batches),
             dev=dict(self._dev),
+            confirmation=self.confirmation,
         )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from evoprompt.evolve.options import Accept
+from evoprompt.evolve.rules import leak
 from evoprompt.rollout import Rollout
 from evoprompt.tasks import Task
 
@@ -18,7 +18,7 @@ def screen(proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars
     Args:
         proposal: The proposed instruction.
         known: Instructions that were tried already.
-        tasks: The batch's tasks: a rule that names one of their functions would be learnt by heart.
+        tasks: The batch's tasks: what gives them away would be learnt by heart.
         max_chars: Longest instruction, in characters.
     """
     if not proposal.strip():
@@ -28,12 +28,7 @@ def screen(proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars
     plain = _plain(proposal)
     if any(plain == _plain(k) for k in known):
         return "it was tried before"
-    words = set(re.findall(r"\w+", proposal))
-    # A short or plain word such as `area` may well be English; a compound name is not.
-    leaked = sorted({t.entry_point for t in tasks if "_" in t.entry_point.strip("_") and t.entry_point in words})
-    if leaked:
-        return f"it names a function of the batch: {leaked[0]}"
-    return None
+    return leak(proposal, tasks)
 
 
 def _plain(text: str) -> str:

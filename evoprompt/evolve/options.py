@@ -10,6 +10,7 @@ from evoprompt.lm.budget import Budget
 from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
+Strategy = Literal["factorial", "refine"]
 
 
 @dataclass(frozen=True)
@@ -17,20 +18,26 @@ class Options:
     """How `EvoPrompt` searches.
 
     Attributes:
+        strategy: `factorial` measures every rule of the instruction from rollouts with random subsets of them and
+            confirms the result against the start; `refine` rewrites one instruction after the other.
         batch_size: Tasks per batch; each batch proposes at most one new instruction.
-        epochs: Passes over the trainset, each in its own seeded order.
+        epochs: Passes over the trainset, each in its own seeded order. `factorial` takes two rollouts of each task
+            in a pass, as `refine` does; with a budget of rollouts or calls it goes on until that is spent.
         eval_interval: Batches between evaluations of the current instruction on the valset. The last batch
             is always followed by one.
-        accept: `improves` keeps a proposal that solves more of the same batch than the instruction before
+        accept: Of `refine`: `improves` keeps a proposal that solves more of the same batch than the instruction before
             it; `always` takes every proposal, as systems did that replace the prompt after each batch.
         seed: Seed of the batches' order.
         num_threads: Rollouts, diagnoses and tests under way at once.
         max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
             the sandbox before the run stops.
         max_instruction_chars: A longer proposal is rejected unread.
+        patience: The search ends after so many batches in a row that changed nothing; None: it never does.
+        target: The search ends when it expects the prompt to solve this percentage.
         budget: What the search may cost; it ends with the best so far when that is spent.
     """
 
+    strategy: Strategy = "factorial"
     batch_size: int = 10
     epochs: int = 1
     eval_interval: int = 5
@@ -39,6 +46,8 @@ class Options:
     num_threads: int = 8
     max_unmeasured: float = MAX_UNMEASURED
     max_instruction_chars: int = 4_000
+    patience: int | None = None
+    target: float | None = None
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
@@ -53,6 +62,12 @@ class Options:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
         if not isinstance(self.budget, Budget):
             raise UsageError(f"budget must be a Budget, such as Budget(lm_calls=500), not {self.budget!r}")
+        if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
+            raise UsageError(f"patience must be a whole number of at least 1, or None, not {self.patience!r}")
+        if self.target is not None and not 0 < self.target <= 100:
+            raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
+        if self.strategy not in get_args(Strategy):
+            raise UsageError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {self.strategy!r}")
         if self.accept not in get_args(Accept):
             raise UsageError(f"accept must be one of {', '.join(get_args(Accept))}, not {self.accept!r}")
         if not 0 <= self.max_unmeasured <= 1:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.options import Options
+from evoprompt.evolve.rules import Rule
 from evoprompt.rollout import Rollout
 from signatures import Diagnosis, FailureGroup
 
@@ -22,6 +23,50 @@ class Diagnosed(BaseModel):
     task_id: str
     by: Literal["program", "debugger"]
     diagnosis: Diagnosis
+
+
+class Tried(BaseModel):
+    """One rollout of a factorial batch: which rules its prompt had, and what came of it.
+
+    Attributes:
+        task_id: The task.
+        candidate: Key of the prompt.
+        rules: Indices of its rules.
+        score: In [0, 1]; None when not measured.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    task_id: str
+    candidate: str
+    rules: tuple[int, ...]
+    score: float | None = None
+
+
+class Confirmation(BaseModel):
+    """The last word on a factorial search's prompt: is it better than the start?
+
+    Attributes:
+        candidate: The prompt.
+        accepted: Whether it is the result; else the start prompt is.
+        reason: Why.
+        wins: Paired tasks in which it scored higher than the start.
+        losses: Paired tasks in which it scored lower.
+        pairs: All paired tasks.
+        planned: How many there might have been.
+        dev_scores: Percent of the dev tasks among the pairs that start and prompt solved; None without any.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: Candidate
+    accepted: bool
+    reason: str
+    wins: int = 0
+    losses: int = 0
+    pairs: int = 0
+    planned: int = 0
+    dev_scores: tuple[float, float] | None = None
 
 
 class EvolutionEntry(BaseModel):
@@ -79,6 +124,10 @@ class BatchRecord(BaseModel):
         reason: Why, or why there is no proposal.
         entry: The proposal as it stands in the history of the run; None when there was none.
         unmeasured: Those of both sides' rollouts that told nothing then; a later batch may have measured them.
+        tried: Of a factorial batch, what each rollout's prompt held; `refine` has none.
+        rules: All rules after the batch, with their effects.
+        open_failures: Diagnoses of the tasks that failed when they were last tried.
+        advised: Calls of the debugger and the optimizer so far.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -100,6 +149,10 @@ class BatchRecord(BaseModel):
     reason: str = ""
     entry: EvolutionEntry | None = None
     unmeasured: tuple[Rollout, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    open_failures: tuple[Diagnosed, ...] = ()
+    advised: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +166,7 @@ class Results:
         batches: Every batch, without its rollouts and diagnoses: those are told by `BatchDone`, and kept in the
             journal.
         dev: Evaluations on the valset by candidate key, without their rollouts.
+        confirmation: Of a factorial search: how its prompt was compared with the start; None until then.
     """
 
     best: Candidate
@@ -120,6 +174,13 @@ class Results:
     evolution: tuple[EvolutionEntry, ...]
     batches: tuple[BatchRecord, ...]
     dev: dict[str, Evaluation]
+    confirmation: Confirmation | None = None
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The sentences of the best instruction, each with its effect, where they were measured."""
+        known = self.batches[-1].rules if self.batches else ()
+        return tuple(rule for rule in known if rule.kept) if self.best.key != self.seed.key else ()
 
     @property
     def best_dev_score(self) -> float | None:
@@ -215,7 +276,17 @@ class Finished:
     spent: str = ""
 
 
-Event = Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | CaughtUp | Finished
+@dataclass(frozen=True)
+class Confirmed:
+    """The prompt of a factorial search was compared with the start."""
+
+    record: Confirmation
+    results: Results
+
+
+Event = (
+    Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | CaughtUp | Confirmed | Finished
+)
 
 
 class Listener(Protocol):

@@ -17,9 +17,11 @@ from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
+from evoprompt.evolve.factorial import Factorial
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener
-from evoprompt.evolve.refine import Refine, digest
+from evoprompt.evolve.refine import Refine
+from evoprompt.evolve.search import digest
 from evoprompt.examples import judge_of
 from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
@@ -119,7 +121,8 @@ class EvoPrompt(Teleprompter):
             tell = self._listeners(run, stack)
             threads, budget = self.options.num_threads, self.options.budget
             runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget)
-            search = Refine(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
+            strategy = {"factorial": Factorial, "refine": Refine}[self.options.strategy]
+            search = strategy(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             search.run(train, dev)
             results = search.history.results()
         evolved = results.best.apply(student)

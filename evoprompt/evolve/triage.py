@@ -123,5 +123,10 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(w[:5] for w in re.findall(r"[a-z]{3,}", text.casefold()))
 
 
-def _similar(a: frozenset[str], b: frozenset[str]) -> bool:
-    return bool(a | b) and len(a & b) / len(a | b) >= SAME_RULE
+def _similar(a: frozenset[str], b: frozenset[str], least: float = SAME_RULE) -> bool:
+    return bool(a | b) and len(a & b) / len(a | b) >= least
+
+
+def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
+    """Whether two rules say the same: the Jaccard similarity of their word stems is at least `least`."""
+    return _similar(_stems(one), _stems(other), least)

@@ -1,0 +1,144 @@
+"""The end of a factorial search: its prompt against the start prompt, on the same tasks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import numpy as np
+
+from evoprompt.candidate import Candidate
+from evoprompt.errors import BudgetSpent
+from evoprompt.evaluate import summarize
+from evoprompt.evolve.confirm import Decision, looks_at, sign_test
+from evoprompt.evolve.history import CONFIRM, DEV, dev_event, dev_step
+from evoprompt.evolve.record import Confirmation, Confirmed, DevDone, DevRestored
+from evoprompt.evolve.search import Search, digest
+from evoprompt.rollout import Job, Rollout
+from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
+
+SURE = 1.645
+"""Deviations above 0 of the expected gain at which a prompt is taken where nothing is left to confirm it with."""
+
+
+class Confirming(Search):
+    """A search whose result is compared with the start before it is believed."""
+
+    _train: list[Task]
+    _dev: list[Task]
+
+    def _expected(self) -> tuple[float, float]:
+        """Mean and standard deviation of the gain that the search expects of its prompt."""
+        raise NotImplementedError
+
+    def _confirm(self) -> None:
+        """Decide between the current prompt and the start."""
+        seed, final = self.history.seed, self.history.current
+        tasks = self._order()
+        if final.key == seed.key or not tasks:
+            self._cut_short()
+            return
+        key = f"{final.key}.{digest(tasks)}"
+        known = self._journal.step(CONFIRM, key)
+        if known is not None:
+            record = Confirmation.model_validate(known)
+            self.history.confirmation = record
+            for one in (seed, final):
+                if (step := self._journal.step(DEV, f"confirm.{one.key}.{key}")) is not None:
+                    event, scores = dev_event(step)
+                    self.history.dev(one, event.evaluation, scores)
+                    self._tell(event)
+            self._tell(Confirmed(record, self.history.results()))
+            return
+        self._catch_up()
+        self._where = "confirmation: "
+        start, proposed, decision = self._paired(seed, final, tasks)
+        record = self._judged(final, start, proposed, decision)
+        on_dev = [t.task_id for t in self._dev if t.task_id in start and t.task_id in proposed]
+        for one, found in ((seed, start), (final, proposed)):
+            if on_dev:
+                self._kept_dev(one, tuple(on_dev), [found[t] for t in on_dev], f"confirm.{one.key}.{key}")
+        self._journal.keep_step(CONFIRM, key, record.model_dump(mode="json"))
+        logger.info("confirmation: %s", record.reason)
+        self.history.confirmation = record
+        self._tell(Confirmed(record, self.history.results()))
+
+    def _order(self) -> list[Task]:
+        """The tasks of the comparison: those of the dev set, and between them those of the train set.
+
+        The current prompt was made from failures on the train set, but a prompt that changes nothing is no better
+        there either. The dev tasks may not speak against the prompt.
+        """
+        random = np.random.default_rng([self._options.seed % 2**63, 0])
+        dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._dev, self._train))
+        return [task for pair in zip_longest(dev, train) for task in pair if task is not None]
+
+    def _paired(
+        self, seed: Candidate, final: Candidate, tasks: Sequence[Task]
+    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Decision]:
+        """Both prompts on the same tasks, until it is decided."""
+        start: dict[str, Rollout] = {}
+        proposed: dict[str, Rollout] = {}
+        decision = Decision(None, 0, 0, 0, len(tasks))
+        done, lost = 0, 0
+        for look in looks_at(len(tasks)):
+            pairs = [(Job(seed, t), Job(final, t)) for t in tasks[done:look]]
+            spent = False
+            try:
+                self._roll(f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair])
+            except BudgetSpent as e:
+                logger.info("confirmation: %s", e)
+                spent = True
+            for pair in pairs:
+                before, after = map(self._runner.known, pair)
+                if before is None or after is None:
+                    lost += 1
+                else:
+                    start[before.task_id], proposed[after.task_id] = before, after
+            done = look
+            differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
+            decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1))
+            if decision.better is not None or spent:
+                break
+        return start, proposed, decision
+
+    def _judged(
+        self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision
+    ) -> Confirmation:
+        on_dev = [t.task_id for t in self._dev if t.task_id in start]
+        scores = None
+        if on_dev:
+            before, after = (100 * sum(s[t].score or 0.0 for t in on_dev) / len(on_dev) for s in (start, proposed))
+            scores = (before, after)
+        accepted, why = bool(decision.better), f"{decision}: {'better' if decision.better else 'not surely better'}"
+        if scores is not None and scores[1] < scores[0]:
+            accepted, why = False, f"{decision}, but solves less of the dev tasks: {scores[0]:.1f} % to {scores[1]:.1f} %"
+        return Confirmation(
+            candidate=final, accepted=accepted, reason=why, wins=decision.wins, losses=decision.losses,
+            pairs=decision.pairs, planned=decision.planned, dev_scores=scores,
+        )  # fmt: skip
+
+    def _cut_short(self) -> None:
+        """No call is left to confirm with: the prompt is taken only where the trials leave hardly a doubt."""
+        final = self.history.current
+        if final.key == self.history.seed.key or self.history.confirmation is not None:
+            return
+        mean, deviation = self._expected()
+        sure = mean > SURE * deviation
+        told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
+        reason = f"the budget was spent before the comparison with the start; {told}"
+        record = Confirmation(candidate=final, accepted=sure, reason=reason)
+        self.history.confirmation = record
+        self._tell(Confirmed(record, self.history.results()))
+
+    def _kept_dev(self, candidate: Candidate, tasks: tuple[str, ...], rollouts: list[Rollout], key: str) -> None:
+        evaluation = summarize(rollouts)
+        scores = {r.task_id: r.score for r in rollouts if r.score is not None}
+        last = 0 if candidate.key == self.history.seed.key else len(self.history.results().batches)
+        where = (int(bool(last)), last, candidate, tasks, evaluation)
+        self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
+        self.history.dev(candidate, evaluation, scores)
+        self._tell(DevDone(*where, self.history.results()))

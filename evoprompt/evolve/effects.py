@@ -1,0 +1,205 @@
+"""What every rule of an instruction is worth, estimated for all rules at once from rollouts with random subsets.
+
+A rollout of task t with the rules S scores
+
+    y = a[t] + sum over r in S of e[r, g] + l[g] * (words of S - words of the start) + noise,   g = group of t
+
+where g tells whether the start prompt solved the task: rules can only help where it did not, and only harm where it
+did, so both are measured apart and what a rule costs shows as clearly as what it brings. Everything is normal:
+
+    a[t] ~ N(m_g, s_g)    e[r, g] ~ N(h_g, t_g)    h_g, l_g ~ N(., .)    noise ~ N(0, v_g)
+
+`h_g`, the mean effect of all added rules, is estimated with them: where the advice has not paid so far, a new rule is
+trusted less. All estimates are shrunk towards it, so a rule that was lucky three times is not kept for that.
+
+Sources: factorial screening, R. A. Fisher, *The Design of Experiments* (1935), ch. 6; the estimates are best linear
+unbiased predictions from the mixed-model equations, C. R. Henderson, *Biometrics* 31 (1975) 423-447; the choice of what
+to try next by a draw from them is Thompson sampling, W. R. Thompson, *Biometrika* 25 (1933) 285-294.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measured rollout.
+
+    Attributes:
+        task: Index of the task.
+        rules: Indices of the rules that the instruction had.
+        score: In [0, 1].
+    """
+
+    task: int
+    rules: frozenset[int]
+    score: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is assumed of the tasks that the start prompt did not solve, or of those that it did. Scores in [0, 1].
+
+    Attributes:
+        noise: Variance of a rollout's score around what its task and rules make one expect.
+        task: Mean and variance of the tasks' levels.
+        added: Standard deviation of the effects of added rules around their mean.
+        start: Mean and standard deviation of the effect of a sentence of the start prompt.
+        mean: Mean and standard deviation of the mean effect of added rules.
+        word: Mean and standard deviation of the effect of one more word.
+    """
+
+    noise: float
+    task: tuple[float, float]
+    added: float
+    start: tuple[float, float]
+    mean: tuple[float, float]
+    word: tuple[float, float]
+
+
+UNSOLVED = Group(
+    noise=0.18, task=(0.10, 0.05), added=0.06, start=(0.0, 0.06), mean=(0.03, 0.03), word=(-0.001, 0.001)
+)
+SOLVED = Group(
+    noise=0.04, task=(0.95, 0.01), added=0.04, start=(0.03, 0.06), mean=(-0.005, 0.02), word=(-0.0001, 0.0003)
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is known of the rules without a rollout.
+
+    Attributes:
+        words: Length of each rule.
+        start: Whether it is a sentence of the start prompt.
+    """
+
+    words: Sequence[int]
+    start: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of the rules on the share of tasks that are solved, each with what its words cost.
+
+    Attributes:
+        mean: One for each rule, in shares of 1.
+        covariance: Of these.
+    """
+
+    mean: Array
+    covariance: Array
+    _root: list[Array] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def deviation(self) -> Array:
+        """Standard deviation of each effect."""
+        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+
+    def interval(self, rule: int) -> tuple[float, float]:
+        """The 95 % interval of an effect."""
+        mean, reach = float(self.mean[rule]), 1.96 * float(self.deviation[rule])
+        return mean - reach, mean + reach
+
+    def gain(self, rules: Collection[int], over: Collection[int]) -> tuple[float, float]:
+        """Mean and standard deviation of what a prompt with these rules solves more than one with the others."""
+        contrast = np.zeros(len(self.mean))
+        contrast[sorted(rules)] += 1
+        contrast[sorted(over)] -= 1
+        variance = float(contrast @ self.covariance @ contrast)
+        return float(contrast @ self.mean), max(variance, 0.0) ** 0.5
+
+    def draw(self, random: np.random.Generator, boldness: float) -> Array:
+        """Effects as they may well be: a draw from the estimates, with `boldness` times their deviation."""
+        if not self._root:
+            self._root.append(np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.mean))))
+        drawn: Array = self.mean + boldness * (self._root[0] @ random.standard_normal(len(self.mean)))
+        return drawn
+
+
+def estimate_effects(
+    trials: Sequence[Trial], solved: Sequence[bool], rules: Rules, groups: tuple[Group, Group] = (UNSOLVED, SOLVED)
+) -> Effects:
+    """The effects of all rules.
+
+    Args:
+        trials: What was measured.
+        solved: For each task, whether the start prompt solved it.
+        rules: Length and origin of each rule.
+        groups: What is assumed of the tasks that were not solved, and of those that were.
+    """
+    tasks, count = len(solved), len(rules.words)
+    of_task = np.asarray(solved, dtype=int)
+    design = _Design(tasks, count, rules)
+    mean, variance = design.prior(of_task, groups)
+    precision, weighted = np.diag(1 / variance), mean / variance
+    if trials:
+        x, y, noise = design.rows(trials, of_task, groups)
+        scaled = x / noise[:, None]
+        precision, weighted = precision + scaled.T @ x, weighted + scaled.T @ y
+    covariance = np.linalg.inv(precision)
+    share = float(of_task.mean()) if tasks else 0.5
+    combined = design.combined((1 - share, share))
+    return Effects(combined @ (covariance @ weighted), combined @ covariance @ combined.T)
+
+
+class _Design:
+    """Where the unknowns stand: levels of the tasks, then for each group effects, mean effect and cost of a word."""
+
+    def __init__(self, tasks: int, count: int, rules: Rules) -> None:
+        self.tasks, self.count, self.rules = tasks, count, rules
+        self.block = count + 2
+        self.words = np.asarray(rules.words, dtype=float)
+        self.start = np.asarray(rules.start, dtype=bool)
+
+    def at(self, group: int) -> int:
+        return self.tasks + group * self.block
+
+    def prior(self, of_task: npt.NDArray[Any], groups: tuple[Group, Group]) -> tuple[Array, Array]:
+        mean, variance = (np.zeros(self.tasks + 2 * self.block) for _ in range(2))
+        for g, group in enumerate(groups):
+            here, at = of_task == g, self.at(g)
+            # The sentences of the start prompt are in it when a task's group is told: its level is without them.
+            mean[: self.tasks][here] = group.task[0] - group.start[0] * self.start.sum()
+            variance[: self.tasks][here] = group.task[1]
+            mean[at : at + self.count] = np.where(self.start, group.start[0], 0.0)
+            variance[at : at + self.count] = np.where(self.start, group.start[1], group.added) ** 2
+            mean[at + self.count :][:2] = group.mean[0], group.word[0]
+            variance[at + self.count :][:2] = group.mean[1] ** 2, group.word[1] ** 2
+        return mean, variance
+
+    def rows(
+        self, trials: Sequence[Trial], of_task: npt.NDArray[Any], groups: tuple[Group, Group]
+    ) -> tuple[Array, Array, Array]:
+        x = np.zeros((len(trials), self.tasks + 2 * self.block))
+        had = np.zeros((len(trials), self.count))
+        for row, trial in enumerate(trials):
+            had[row, sorted(trial.rules)] = 1
+        where = np.array([t.task for t in trials])
+        x[np.arange(len(trials)), where] = 1
+        begin = float(self.words[self.start].sum())
+        for g in range(2):
+            here, at = (of_task[where] == g)[:, None], self.at(g)
+            x[:, at : at + self.count] = here * had
+            x[:, at + self.count] = here[:, 0] * had[:, ~self.start].sum(axis=1)
+            x[:, at + self.count + 1] = here[:, 0] * (had @ self.words - begin)
+        noise = np.array([groups[g].noise for g in of_task[where]])
+        return x, np.array([t.score for t in trials]), noise
+
+    def combined(self, shares: tuple[float, float]) -> Array:
+        """From the unknowns to one effect for each rule: over both groups, with its words."""
+        matrix = np.zeros((self.count, self.tasks + 2 * self.block))
+        for g, share in enumerate(shares):
+            at = self.at(g)
+            matrix[np.arange(self.count), at + np.arange(self.count)] = share
+            matrix[:, at + self.count] = np.where(self.start, 0.0, share)
+            matrix[:, at + self.count + 1] = share * self.words
+        return matrix

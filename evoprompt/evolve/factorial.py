@@ -1,0 +1,385 @@
+"""The `factorial` strategy: rules are factors of an experiment, and all of them are measured at once.
+
+A batch asks for solutions with prompts that each hold another subset of the rules, more likely those that seem to
+help (Thompson sampling); failures are explained, and the optimizer puts new rules into the current prompt. All rollouts
+so far give the effect of every rule (`effects`); what does harm is dropped, what was dropped or forgotten and helps
+comes back. At the end the prompt is confirmed against the start (`confirm`), or the start stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from evoprompt.candidate import Candidate
+from evoprompt.evaluate import summarize
+from evoprompt.evolve.confirming import Confirming
+from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
+from evoprompt.evolve.history import BATCH, HEAVY, diagnoses, keep_diagnoses
+from evoprompt.evolve.record import (
+    BatchDone,
+    BatchRecord,
+    BatchRestored,
+    Diagnosed,
+    EvolutionEntry,
+    Tried,
+    Working,
+)
+from evoprompt.evolve.rules import Pool, screen_rule, split
+from evoprompt.evolve.triage import cluster
+from evoprompt.lm.calls import ABOUT_THE_REQUEST
+from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.tasks import Task
+from signatures import Attempt, FailureGroup
+
+logger = logging.getLogger("evoprompt")
+
+UNSOLVED_SHARE = 0.65
+"""Share of a batch that goes to tasks which the start prompt did not solve: there rules can help."""
+BOLDNESS = 0.5
+"""Deviations by which a draw of the effects may differ from their means; 1 is plain Thompson sampling."""
+FLIP = 0.04
+"""Probability that a rule is in or out against the draw, so that no effect is ever beyond doubt."""
+COME_BACK = 0.6
+"""Deviations by which the effect of a rule that was left out must be above 0 for it to come back."""
+TRUST = 0.7
+"""Deviations by which all added rules together must help for the optimizer to be asked again and again."""
+PROPOSALS = 4
+"""How often the optimizer is asked in one batch where its rules help, while it still has new ones."""
+LEARNING = 0.85
+"""Share of the search after which no new rule comes in: those that are there are still measured."""
+CONFIRMING = 0.35
+"""Largest share of the budget that is kept for the confirmation."""
+MAX_TOLD = 12
+"""Rules whose effects the optimizer is told."""
+_TRIES = 100
+
+
+class Factorial(Confirming):
+    """A search over the subsets of a growing list of rules."""
+
+    def _planned(self, tasks: int) -> int:
+        return self._options.epochs * math.ceil(2 * tasks / self._options.batch_size)
+
+    def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
+        self._begin(train, dev)
+        quiet, number = 0, 0
+        while self._all is not None or number < self._planned(len(train)):
+            number += 1
+            before = (len(self._pool.rules), self.history.current.key)
+            if not self._batch(number):
+                break
+            quiet = quiet + 1 if before == (len(self._pool.rules), self.history.current.key) else 0
+            if reason := self._enough(quiet):
+                self._confirm()
+                return reason
+        self._confirm()
+        return ""
+
+    def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
+        self._train, self._dev = list(train), list(dev)
+        self._pool = Pool(self.history.seed.instruction)
+        self._current = set(self._pool.start)
+        self._place: dict[str, int] = {}
+        self._solved: list[bool] = []
+        self._trials: list[Trial] = []
+        self._open: dict[str, Diagnosed] = {}
+        self._explained: dict[tuple[str, ...], Diagnosed] = {}
+        self._known: set[tuple[frozenset[int], str]] = set()
+        self._effects = self._estimated()
+        budget = self._options.budget
+        self._all = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
+        self._advised = 0
+        self._kept = min(len(self._train) + 2 * len(self._dev), int(CONFIRMING * (self._all or 0)))
+
+    def _left(self) -> int | None:
+        """Rollouts that may still begin. Counted on the way, so that a search that goes on counts the same."""
+        if self._all is None:
+            return None
+        advised = self._advised if self._options.budget.lm_calls == self._all else 0
+        return self._all - len(self._known) - advised
+
+    def _enough(self, quiet: int) -> str:
+        options = self._options
+        if options.patience is not None and quiet >= options.patience:
+            return f"{quiet} batches in a row changed nothing"
+        if options.target is not None and self._trials and len(self._solved) == len(self._train):
+            expected = 100 * (sum(self._solved) / len(self._solved) + self._expected()[0])
+            if expected >= options.target:
+                return f"the prompt is expected to solve {expected:.1f} %, which reaches the target"
+        return ""
+
+    def _expected(self) -> tuple[float, float]:
+        return self._effects.gain(self._current, self._pool.start)
+
+    # One batch
+
+    def _batch(self, number: int) -> bool:
+        """One batch; False where there is nothing left to spend, or to try."""
+        random = np.random.default_rng([self._options.seed % 2**63, number])
+        left = self._left()
+        most = self._options.batch_size if left is None else min(self._options.batch_size, left - self._kept)
+        jobs = self._jobs(number, most, random)
+        if not jobs:
+            return False
+        parent = self.history.current
+        ids = hashlib.sha256(repr([(j.candidate.key, j.task.key) for j, _ in jobs]).encode()).hexdigest()[:12]
+        key = f"{number}.{parent.key}.{ids}"
+        known = self._journal.step(BATCH, key)
+        if known is not None:
+            record = BatchRecord.model_validate(known)
+            self._restore(record)
+            self._tell(BatchRestored(record))
+            return True
+        self._catch_up()
+        self._where = f"batch {number}: "
+        rollouts = self._roll("solutions", [job for job, _ in jobs])
+        measured = [r for r in rollouts if r.fault not in ABOUT_THE_REQUEST]
+        require_measured(measured, self._options.max_unmeasured)
+        record = BatchRecord(
+            epoch=1 + (number - 1) // max(1, self._planned(len(self._train)) // self._options.epochs), batch=number,
+            parent=parent, tasks=tuple(j.task.task_id for j, _ in jobs),
+            evaluation=summarize(rollouts).model_copy(update={"rollouts": ()}), rollouts=rollouts,
+            tried=tuple(
+                Tried(task_id=r.task_id, candidate=r.candidate, rules=tuple(sorted(rules)), score=r.score)
+                for r, (_, rules) in zip(rollouts, jobs, strict=True)
+            ),
+        )  # fmt: skip
+        record = self._learn(record)
+        keep_diagnoses(self._journal, record)
+        record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
+        self._journal.keep_step(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
+        logger.info("batch %d: %s; %s", number, record.evaluation, record.reason)
+        self.history.batch(record)
+        self._tell(BatchDone(record, self.history.results()))
+        return True
+
+    def _jobs(
+        self, number: int, size: int, random: np.random.Generator
+    ) -> list[tuple[Job, frozenset[int]]]:
+        """What to ask for: unseen tasks with the start prompt, seen ones with a subset of the rules."""
+        order = [self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))]
+        unseen = [t for t in order if t.task_id not in self._place][: max(size, 0)]
+        jobs: list[tuple[Job, frozenset[int]]] = []
+        if number == 1 or number % 2 == 0 or len(unseen) == len(order):
+            jobs = [(Job(self.history.seed, t), self._pool.start) for t in unseen]
+        taken = {job.task.task_id for job, _ in jobs}
+        groups: tuple[list[Task], list[Task]] = ([], [])
+        for task in (order[i] for i in random.permutation(len(order))):
+            if task.task_id in self._place and task.task_id not in taken:
+                groups[self._solved[self._place[task.task_id]]].append(task)
+        while len(jobs) < size and any(groups):
+            first = random.random() < UNSOLVED_SHARE
+            group = groups[0] if (first and groups[0]) or not groups[1] else groups[1]
+            task = group.pop()
+            rules = self._subset(task, random)
+            if rules is not None:
+                jobs.append((Job(self._candidate(rules), task), rules))
+        return jobs
+
+    def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
+        """Rules that may well help, in a combination that this task was not tried with."""
+        for _ in range(_TRIES):
+            drawn = self._effects.draw(random, BOLDNESS)
+            rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
+            if rules and (rules, task.task_id) not in self._known:
+                return rules
+        return None
+
+    def _candidate(self, rules: frozenset[int] | set[int]) -> Candidate:
+        seed = self.history.seed
+        return seed if rules == self._pool.start else seed.child(self._pool.text(rules))
+
+    # What a batch teaches
+
+    def _learn(self, record: BatchRecord) -> BatchRecord:
+        self._observe(record.tried)
+        failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
+        for rollout in record.rollouts:
+            if rollout.score == 1:
+                self._open.pop(rollout.task_id, None)
+        diagnosed: tuple[Diagnosed, ...] = ()
+        learning = self._learning()
+        if failed and learning:
+            self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
+            diagnosed = self._explain(failed)
+            self._open.update({d.task_id: d for d in diagnosed})
+        self._effects = self._estimated()
+        self._weed()
+        groups = tuple(cluster([self._open[t].diagnosis for t in sorted(self._open)]))
+        rejected: list[str] = []
+        before = len(self._pool.rules)
+        if groups and learning:
+            self._tell(Working(f"{self._where}rewriting the prompt"))
+            rejected = self._grow(record, groups)
+            self._effects = self._estimated()
+        return self._decided(record, before, rejected).model_copy(
+            update={
+                "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
+                "advised": self._advised,
+            }
+        )  # fmt: skip
+
+    def _learning(self) -> bool:
+        left = self._left()
+        if left is None:
+            done = len(self.history.results().batches) + 1
+            return done <= LEARNING * self._planned(len(self._train))
+        return left - self._kept > (1 - LEARNING) * (self._all - self._kept)
+
+    def _observe(self, tried: Sequence[Tried]) -> None:
+        for one in tried:
+            self._known.add((frozenset(one.rules), one.task_id))
+            if one.score is None:
+                continue
+            if one.task_id not in self._place:
+                self._place[one.task_id] = len(self._solved)
+                self._solved.append(one.score >= 1)
+            self._trials.append(Trial(self._place[one.task_id], frozenset(one.rules), one.score))
+
+    def _estimated(self) -> Effects:
+        rules = self._pool.rules
+        about = Rules([rule.words for rule in rules], [rule.start for rule in rules])
+        return estimate_effects(self._trials, self._solved, about)
+
+    def _explain(self, failed: Sequence[Rollout]) -> tuple[Diagnosed, ...]:
+        """The diagnoses; the same failure of an earlier batch is not asked about again."""
+        new = [r for r in failed if _failure(r) not in self._explained]
+        found = {d.task_id: d for d in self._advice.diagnose(new, self._train)} if new else {}
+        self._advised += sum(d.by == "debugger" for d in found.values())
+        for rollout in new:
+            if rollout.task_id in found:
+                self._explained[_failure(rollout)] = found[rollout.task_id]
+        return tuple(self._explained[_failure(r)] for r in failed if _failure(r) in self._explained)
+
+    def _weed(self) -> None:
+        """Leave out what does harm; bring back what helps."""
+        mean, deviation = self._effects.mean, self._effects.deviation
+        kept = {r for r in self._current if mean[r] > 0}
+        replaced = {old for r in kept for old in self._pool.rules[r].replaces}
+        for r, rule in enumerate(self._pool.rules):
+            if r not in kept and r not in replaced and mean[r] > (0 if rule.start else COME_BACK * deviation[r]):
+                kept.add(r)
+        self._current = kept or {int(np.argmax(mean))}
+
+    def _grow(self, record: BatchRecord, groups: Sequence[FailureGroup]) -> list[str]:
+        """Let the optimizer put rules into the current prompt; where its rules have paid, until it has no more."""
+        added = self._current - self._pool.start
+        mean, deviation = self._effects.gain(added, ())
+        rejected: list[str] = []
+        for _ in range(PROPOSALS if added and mean > TRUST * deviation else 1):
+            text = self._pool.text(self._current)
+            self._advised += 1
+            proposal = self._advice.propose(text, groups, self._told())
+            grown = self._taken(proposal, record.batch, rejected)
+            if grown is None or grown <= self._current:
+                self._current = grown or self._current
+                break
+            self._current = grown
+        return rejected
+
+    def _taken(self, proposal: str, batch: int, rejected: list[str]) -> set[int] | None:
+        """The rules of a proposal. What it forgot and is known to help stays."""
+        if not proposal.strip() or len(proposal) > self._options.max_instruction_chars:
+            rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
+            return None
+        before, chosen, new = len(self._pool.rules), set[int](), list[int]()
+        for sentence in split(proposal):
+            if self._pool.find(sentence) is None and (problem := screen_rule(sentence, self._train)):
+                logger.info("rule rejected: %s: %r", problem, sentence)
+                rejected.append(problem)
+                continue
+            rule = self._pool.add(sentence, batch)
+            chosen.add(rule)
+            if rule >= before:
+                new.append(rule)
+        lost = {r for r in self._current if r not in chosen}
+        if len(lost) > 1 and new:  # several sentences became one
+            for rule in new:
+                self._pool.change(rule, replaces=tuple(sorted(r for r in lost if r not in self._pool.start)))
+        else:
+            mean, deviation = self._effects.mean, self._effects.deviation
+            chosen |= {r for r in lost if r < len(mean) and mean[r] > COME_BACK * deviation[r]}
+        return chosen or None
+
+    def _told(self) -> list[Attempt]:
+        """The rules with the clearest effects."""
+        mean, deviation = self._effects.mean, self._effects.deviation
+        tried = [r for r, rule in enumerate(self._pool.rules[: len(mean)]) if not rule.start]
+        clearest = sorted(tried, key=lambda r: -abs(mean[r]) / deviation[r])[:MAX_TOLD]
+        return [
+            Attempt(
+                instruction=self._pool.rules[r].text, score=None, parent_score=None, accepted=r in self._current,
+                effect=round(100 * float(mean[r]), 1),
+            )
+            for r in sorted(clearest)
+        ]  # fmt: skip
+
+    def _order(self) -> list[Task]:
+        order = super()._order()
+        left = self._left()
+        if left is None:
+            return order
+        for place, task in enumerate(order):
+            left -= 1 if (self._pool.start, task.task_id) in self._known else 2
+            if left < 0:
+                return order[:place]
+        return order
+
+    # What is written down
+
+    def _decided(self, record: BatchRecord, before: int, rejected: Sequence[str]) -> BatchRecord:
+        parent, child = record.parent, self._candidate(self._current)
+        had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
+        self._measured()
+        added, dropped = len(self._current - had), len(had - self._current)
+        gain = 100 * self._expected()[0]
+        reason = f"{len(self._current)} rules (+{added} -{dropped}), {gain:+.1f} points expected over the start prompt"
+        if rejected:
+            reason += f"; rejected: {rejected[0]}" + (f" and {len(rejected) - 1} more" if len(rejected) > 1 else "")
+        update = {"reason": reason, "rules": tuple(self._pool.rules)}
+        if child.key == parent.key:
+            return record.model_copy(update=update)
+        entry = EvolutionEntry(
+            id=child.key, instruction=child.instruction, parent=parent.key, generation=parent.generation + 1,
+            epoch=record.epoch, batch=record.batch, reason=reason,
+        )  # fmt: skip
+        child = child.model_copy(update={"parents": (parent.key,), "generation": parent.generation + 1})
+        return record.model_copy(update={**update, "child": child, "accepted": True, "entry": entry})
+
+    def _measured(self) -> None:
+        """Write the effects beside the rules."""
+        for r in range(len(self._pool.rules)):
+            low, high = self._effects.interval(r)
+            self._pool.change(
+                r, kept=r in self._current, trials=sum(r in t.rules for t in self._trials),
+                effect=_points(self._effects.mean[r]), low=_points(low), high=_points(high),
+            )  # fmt: skip
+
+    def _restore(self, record: BatchRecord) -> None:
+        """Go on from where an earlier process was after a batch."""
+        self._pool.rules = list(record.rules)
+        self._current = {r for r, rule in enumerate(record.rules) if rule.kept}
+        self._open = {d.task_id: d for d in record.open_failures}
+        self._observe(record.tried)
+        self._advised = record.advised
+        self._effects = self._estimated()
+        self.history.batch(record)
+        tasks = {t.task_id: t for t in self._train}
+        keys = {one.task_id: (one.candidate, tasks[one.task_id].key, 0) for one in record.tried}
+        for diagnosed in diagnoses(self._journal, record):
+            body = self._journal.rollout(*keys[diagnosed.task_id])
+            if body is not None:
+                self._explained[_failure(Rollout.model_validate_json(body))] = diagnosed
+
+
+def _failure(rollout: Rollout) -> tuple[str, ...]:
+    return (rollout.task_id, rollout.code, *rollout.output.values())
+
+
+def _points(share: float) -> float:
+    return round(100 * float(share), 2)

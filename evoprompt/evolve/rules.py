@@ -1,0 +1,157 @@
+"""An instruction as a list of rules: sentences that can be kept, left out and measured one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from evoprompt.evolve.triage import same_rule
+from evoprompt.tasks import Task
+
+MAX_WORDS = 40
+"""A longer sentence is no atomic rule."""
+COPIED = 7
+"""So many words in a row that stand in a task's text as well are taken from it."""
+
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+# A sentence ends at its full stop, unless that belongs to an abbreviation; every line ends one that did not go on.
+_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)[ \t]+(?=[A-Z`\"'(*\[])|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])")
+_LINE = re.compile(r"(?<=[.!?:;])[ \t]*\n[ \t]*")
+_BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])\s+")
+
+
+class Rule(BaseModel):
+    """One sentence of an instruction, as a factor of the experiment.
+
+    Attributes:
+        text: The sentence.
+        start: Whether the start prompt had it.
+        born: Batch that proposed it; 0 for the start prompt's.
+        replaces: Rules that this one was said instead of: never in one prompt with it.
+        effect: Percentage points by which it changes the share of solved tasks, its words' cost included; None before
+            the first estimate.
+        low: Lower end of the 95 % interval of the effect.
+        high: Upper end.
+        trials: Rollouts with it.
+        kept: Whether the current prompt has it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    start: bool = False
+    born: int = 0
+    replaces: tuple[int, ...] = ()
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    trials: int = 0
+    kept: bool = False
+
+    @property
+    def words(self) -> int:
+        """Its length."""
+        return len(self.text.split())
+
+
+def split(instruction: str) -> list[str]:
+    """The sentences of an instruction; a list item is one, and a fenced block is a part of the one before it."""
+    blocks: list[str] = []
+
+    def hide(match: re.Match[str]) -> str:
+        blocks.append(match.group())
+        return f"\0{len(blocks) - 1}\0"
+
+    hidden = _FENCE.sub(hide, instruction)
+    parts = [p for piece in _END.split(hidden) for p in _LINE.split(piece)]
+    shown = (re.sub(r"\0(\d+)\0", lambda m: blocks[int(m[1])], p).strip() for p in parts)
+    found: list[str] = []
+    for part in shown:
+        if part.startswith("```") and found:
+            found[-1] += f"\n{part}"
+        elif re.search(r"\w", part):
+            found.append(_BULLET.sub("", part))
+    return found
+
+
+class Pool:
+    """All rules that were ever proposed, in order.
+
+    Args:
+        instruction: The start prompt.
+
+    Attributes:
+        rules: The rules; an index in this list is a rule's name everywhere.
+    """
+
+    def __init__(self, instruction: str) -> None:
+        self._instruction = instruction
+        self.rules = [Rule(text=text, start=True, kept=True) for text in split(instruction)]
+        self.start = frozenset(range(len(self.rules)))
+
+    def text(self, rules: Collection[int]) -> str:
+        """The instruction that holds these rules. With the start prompt's alone, it is the start prompt as it stands."""
+        if self.start <= set(rules):
+            added = [self.rules[r].text for r in sorted(rules) if r not in self.start]
+            return "\n".join([self._instruction, *added])
+        return "\n".join(self.rules[r].text for r in sorted(rules))
+
+    def find(self, text: str) -> int | None:
+        """The rule with this text, or one that says the same in nearly the same words."""
+        plain = _plain(text)
+        exact = next((n for n, rule in enumerate(self.rules) if _plain(rule.text) == plain), None)
+        if exact is not None:
+            return exact
+        return next((n for n, rule in enumerate(self.rules) if same_rule(rule.text, text, 0.8)), None)
+
+    def add(self, text: str, born: int) -> int:
+        """A new rule, or the one that is there already."""
+        known = self.find(text)
+        if known is not None:
+            return known
+        self.rules.append(Rule(text=text, born=born))
+        return len(self.rules) - 1
+
+    def change(self, rule: int, **values: object) -> None:
+        """Take note of something about a rule."""
+        self.rules[rule] = self.rules[rule].model_copy(update=values)
+
+
+def screen_rule(text: str, tasks: Iterable[Task]) -> str | None:
+    """Say why a sentence can't be a rule, or None when it can.
+
+    Args:
+        text: The sentence.
+        tasks: Tasks that it must not give away.
+    """
+    if len(text.split()) > MAX_WORDS and "```" not in text:
+        return f"it has {len(text.split())} words, more than {MAX_WORDS}"
+    return leak(text, tasks)
+
+
+def leak(text: str, tasks: Iterable[Task]) -> str | None:
+    """Say what of the tasks a text gives away: a function's name, or words copied from a problem.
+
+    Such a text would be learnt by heart: it helps with these tasks and with no others.
+    """
+    names = set(re.findall(r"\w+", text))
+    runs = _runs(text)
+    for task in tasks:
+        # A short or plain word such as `area` may well be English; a compound name is not.
+        if "_" in task.entry_point.strip("_") and task.entry_point in names:
+            return f"it names a function of the batch: {task.entry_point}"
+        copied = sorted(runs & _runs(task.prompt)) if runs else []
+        if copied:
+            return f"it copies the words {copied[0]!r} of task {task.task_id}"
+    return None
+
+
+def _runs(text: str) -> set[str]:
+    words: Sequence[str] = re.findall(r"\w+", text.casefold())
+    return {" ".join(words[at : at + COPIED]) for at in range(len(words) - COPIED + 1)}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()

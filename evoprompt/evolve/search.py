@@ -1,0 +1,129 @@
+"""What every search does alike: runs rollouts, evaluates on the valset, tells what happens, ends when it must."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+
+from evoprompt.candidate import Candidate
+from evoprompt.errors import BudgetSpent
+from evoprompt.evaluate import summarize
+from evoprompt.evolve.advise import Advice, Roles
+from evoprompt.evolve.history import DEV, History, dev_event, dev_step
+from evoprompt.evolve.options import Options
+from evoprompt.evolve.record import (
+    CaughtUp,
+    DevDone,
+    DevRestored,
+    Finished,
+    Listener,
+    RolloutDone,
+    Started,
+    Working,
+)
+from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
+
+
+class Search:
+    """One search. Its state is complete after every step, so a stop at any moment leaves a best candidate.
+
+    Args:
+        seed: The instruction to start from.
+        roles: Serves the debugger and the optimizer.
+        runner: Runs the rollouts; its journal knows the steps of an earlier process.
+        options: How to search.
+        listener: Is told of every event.
+
+    Attributes:
+        history: What led where.
+    """
+
+    def __init__(self, seed: Candidate, roles: Roles, runner: Runner, options: Options, listener: Listener) -> None:
+        self.history = History(seed)
+        self._runner, self._options, self._tell = runner, options, listener
+        self._advice = Advice(roles, runner, options)
+        self._journal = runner.journal
+        self._where = ""
+        self._behind = False
+
+    def run(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
+        """Search until the epochs are over, the budget, or there is nothing left to find.
+
+        Raises:
+            ModelError: The model refuses us, or too much of a batch got no answer.
+            SandboxError: The sandbox failed for too much of a batch.
+        """
+        known = self._journal.counts()
+        self._behind = bool(known["steps"])
+        sizes = (len(train), len(dev), self._planned(len(train)), known["steps"], known["answers"])
+        self._tell(Started(self._options, self.history.seed, *sizes))
+        ended = ""
+        try:
+            ended = self._search(train, dev)
+        except BudgetSpent as e:
+            logger.warning("%s: the search ends with the best prompt so far", e)
+            ended = str(e)
+            self._cut_short()
+        self._tell(Finished(self.history.results(), ended))
+
+    def _planned(self, tasks: int) -> int:
+        """How many batches there will be at most, so far as that is known."""
+        raise NotImplementedError
+
+    def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
+        """Search; says why it ended where that was before its last batch."""
+        raise NotImplementedError
+
+    def _cut_short(self) -> None:
+        """The budget has ended the search: decide on what is known."""
+
+    def _evaluate(self, dev: Sequence[Task], epoch: int, batch: int) -> None:
+        candidate = self.history.current
+        if not dev or self.history.evaluated(candidate):
+            return
+        key = f"{epoch}.{batch}.{candidate.key}.{digest(dev)}"
+        known = self._journal.step(DEV, key)
+        if known is not None:
+            event, scores = dev_event(known)
+            self.history.dev(candidate, event.evaluation, scores)
+            self._tell(event)
+            return
+        self._catch_up()
+        jobs = [Job(candidate, task) for task in dev]
+        rollouts = self._roll("dev set", jobs)
+        require_measured(rollouts, self._options.max_unmeasured)
+        if not all(r.measured for r in rollouts):
+            rollouts = self._roll("dev set", jobs)  # once more; what was measured is not run again
+        evaluation = summarize(rollouts)
+        scores = {r.task_id: r.score for r in rollouts if r.score is not None}
+        where = (epoch, batch, candidate, tuple(t.task_id for t in dev), evaluation)
+        self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
+        self.history.dev(candidate, evaluation, scores)
+        logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
+        self._tell(DevDone(*where, self.history.results()))
+
+    def _catch_up(self) -> None:
+        """Tell how far earlier processes came, before this one may fail."""
+        if self._behind:
+            self._behind = False
+            self._tell(CaughtUp(self.history.results()))
+
+    def _roll(self, what: str, jobs: Sequence[Job]) -> tuple[Rollout, ...]:
+        self._tell(Working(f"{self._where}{what}", len(jobs)))
+        done = 0
+
+        def count(rollout: Rollout) -> None:
+            nonlocal done
+            done += 1
+            self._tell(RolloutDone(done, len(jobs), rollout))
+
+        return tuple(self._runner.run(jobs, count))
+
+
+def digest(tasks: Sequence[Task]) -> str:
+    """Content hash of tasks in their order."""
+    return hashlib.sha256(" ".join(t.key for t in tasks).encode()).hexdigest()[:12]
