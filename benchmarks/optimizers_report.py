@@ -116,16 +116,18 @@ def _colours(optimizers: Sequence[str]) -> list[str]:
 
 def _panel(world: str, rows: Sequence[Row], colours: Mapping[str, str]) -> list[str]:
     most = max(row["budget"] for row in rows)
-    right = 1.06 * most
+    budgets = sorted({row["budget"] for row in rows})
+    found = [_end(rows, name, budget) for name in colours for budget in budgets]
+    right = 1.06 * max(most, *(calls for calls, _ in found))
     best = statistics.fmean(row["best"] for row in rows)
-    ends = [_end(rows, name, most)[1] for name in colours]
+    ends = [score for _, score in found]
     low = min([*ends, statistics.fmean(row["start"] for row in rows)]) - 2
     high = max([best, *ends]) + 2
 
     def at(calls: float, score: float) -> tuple[float, float]:
-        return round(WIDTH * calls / right, 1), round(HEIGHT * (high - score) / (high - low), 1)
+        y = HEIGHT * (high - score) / (high - low)
+        return round(WIDTH * calls / right, 1), round(min(max(y, 0), HEIGHT), 1)
 
-    budgets = sorted({row["budget"] for row in rows})
     parts = [
         f'<text x="0" y="-6" font-weight="600">{escape(world)}</text>',
         f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="#999"/>',

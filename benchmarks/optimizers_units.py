@@ -194,7 +194,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "refine-always": functools.partial(refine, accept="always"),
     "gepa": functools.partial(rival, name="gepa"),
     "mipro": functools.partial(rival, name="mipro"),
-    "simba": functools.partial(rival, name="simba", share=1.7),
+    "simba": functools.partial(rival, name="simba", share=1.5),
     "copro": functools.partial(rival, name="copro"),
     "random": random_search,
 }

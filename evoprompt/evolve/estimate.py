@@ -173,6 +173,8 @@ class Estimate:
             f"Input: the prompts as they would be sent, {CHARACTERS} characters a token. Output: guessed; a model that "
             "thinks first writes more. Calls that are repeated after a failure come on top.",
         ]
+        if len(self.roles) > len(ANSWERS) + 1:
+            notes.append("Each predictor of the student is taken to be asked once for each solution.")
         unknown = sorted({r.model or "none" for r in self.roles if r.usd is None})
         if unknown:
             notes.append(f"The price is not known of: {', '.join(unknown)}.")

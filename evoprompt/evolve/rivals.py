@@ -21,11 +21,11 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.evolve.rival_sizes import Rival, sizes
 from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet, watched
+from evoprompt.examples import judge_of
 from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
-from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.runs.journal import Journal
 
@@ -167,11 +167,12 @@ def _identity(
     options: RivalOptions, student: dspy.Module, metric: Callable[..., Any], *sets: Sequence[dspy.Example]
 ) -> dict[str, Any]:
     """What must be the same for an earlier process' answers to lead to the same result."""
-    train, dev = ([str(e.get("task_id", e)) for e in examples] for examples in sets)
+    judge = judge_of(metric)
+    train, dev = ([t.task_id for t in judge.tasks_of(examples)] for examples in sets)
     return {
         "rival": [options.rival, options.calls, options.seed, options.demos],
         "student": describe(student),
-        "metric": metric.describe() if isinstance(metric, CodeMetric) else type(metric).__name__,
+        "metric": judge.describe(),
         "train": train,
         "dev": dev,
     }

@@ -1,0 +1,50 @@
+"""Any metric: what a search will cost, its budget, and the other optimizers."""
+
+from __future__ import annotations
+
+import dspy
+import pytest
+
+from evoprompt import Budget, EvoPrompt
+from evoprompt.errors import UsageError
+from evoprompt.evolve.rivals import RivalOptions, compile_with
+from evoprompt.runs import Journal
+from tests.evolve.moods import SECRET, exact, examples, reply
+from tests.evolve.searches import Nested, compiled
+from tests.models import scripted
+
+
+@pytest.mark.parametrize("student", [dspy.Predict("text -> label"), dspy.ChainOfThought("text -> label")])
+def test_what_it_costs_is_inside_of_the_estimate(student: dspy.Module) -> None:
+    lm, engine = scripted(reply)
+    with dspy.context(lm=lm):
+        told = EvoPrompt(exact, batch_size=3).estimate(student, examples(), examples(4, 11))
+    assert not engine.seen
+    _, seen, _ = compiled(student=student)
+    assert told.calls.low <= len(seen) <= told.calls.high
+    assert told.tokens.low <= sum(map(len, seen)) / 4 <= told.tokens.high
+    assert [r.role for r in told.roles][-2:] == ["debugger", "optimizer"]
+
+
+def test_what_several_predictors_cost() -> None:
+    told = EvoPrompt(exact).estimate(Nested(), examples())
+    assert [r.role for r in told.roles] == ["think.predict", "again", "debugger", "optimizer"]
+    assert "Each predictor of the student is taken to be asked once for each solution." in str(told)
+
+
+def test_a_budget_ends_it() -> None:
+    evolved, seen, rollouts = compiled(budget=Budget(lm_calls=9))
+    assert len(seen) <= 9 and evolved.detailed_results.best_dev_score == 50.0
+    _, seen, rollouts = compiled(budget=Budget(rollouts=7))
+    assert len(seen) == 9 and not rollouts, "4 dev, 3 of the batch, a diagnosis, a proposal that is not tried"
+
+
+def test_a_rival_under_any_metric() -> None:
+    lm, engine = scripted(reply)
+    sets = {"trainset": examples(), "valset": examples(4, 11)}
+    options, student = RivalOptions("gepa", 60, num_threads=1), dspy.Predict("text -> label")
+    with Journal() as journal, dspy.context(lm=lm):
+        found = compile_with(options, student, exact, **sets, journal=journal).detailed_results
+        assert found.trace[0].score == 0.5 and not any(SECRET in text for text in engine.seen)
+        with pytest.raises(UsageError, match="metric"):
+            compile_with(options, student, lambda gold, pred, trace=None: True, **sets, journal=journal)
