@@ -24,7 +24,7 @@ import dspy
 from dspy.lm15 import Request, Response
 from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 
-from evoprompt import Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
+from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.errors import BudgetSpent
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
@@ -137,7 +137,7 @@ def refine(setting: Setting, accept: str) -> dspy.Module:
 
 def factorial(setting: Setting, **options: Any) -> dspy.Module:
     """Rules as factors. It keeps to its budget by itself, and the meter shows whether it does."""
-    return ours(setting, **_strategy("factorial"), max_rollouts=setting.budget, **options)
+    return ours(setting, **_strategy("factorial"), budget=Budget(rollouts=setting.budget), **options)
 
 
 def _strategy(name: str) -> dict[str, str]:

@@ -205,8 +205,10 @@ def _merged(parts: list[str]) -> list[str]:
     short = {name: concept.topic for name, concept in concepts().items() if concept.topic}
     old = [p for p in parts if stated_rules(p) and stated_rules(p) <= set(short)]
     names = [topic for name, topic in short.items() if name in stated_rules("\n".join(old))]
+    if len(names) < 2:
+        return parts
     rule = f"Follow what the problem says about {', '.join(names[:-1])} and {names[-1]}."
-    return [p for p in parts if p not in old] + [rule] if len(names) > 1 else parts
+    return [p for p in parts if p not in old] + [rule]
 
 
 def _joined(parts: list[str]) -> str:
