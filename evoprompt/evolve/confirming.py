@@ -115,7 +115,10 @@ class Confirming(Search):
             scores = (before, after)
         accepted, why = bool(decision.better), f"{decision}: {'better' if decision.better else 'not surely better'}"
         if scores is not None and scores[1] < scores[0]:
-            accepted, why = False, f"{decision}, but solves less of the dev tasks: {scores[0]:.1f} % to {scores[1]:.1f} %"
+            accepted, why = (
+                False,
+                f"{decision}, but solves less of the dev tasks: {scores[0]:.1f} % to {scores[1]:.1f} %",
+            )
         return Confirmation(
             candidate=final, accepted=accepted, reason=why, wins=decision.wins, losses=decision.losses,
             pairs=decision.pairs, planned=decision.planned, dev_scores=scores,

@@ -65,9 +65,7 @@ class Group:
     word: tuple[float, float]
 
 
-UNSOLVED = Group(
-    noise=0.18, task=(0.10, 0.05), added=0.06, start=(0.0, 0.06), mean=(0.03, 0.03), word=(-0.001, 0.001)
-)
+UNSOLVED = Group(noise=0.18, task=(0.10, 0.05), added=0.06, start=(0.0, 0.06), mean=(0.03, 0.03), word=(-0.001, 0.001))
 SOLVED = Group(
     noise=0.04, task=(0.95, 0.01), added=0.04, start=(0.03, 0.06), mean=(-0.005, 0.02), word=(-0.0001, 0.0003)
 )
@@ -120,7 +118,8 @@ class Effects:
     def draw(self, random: np.random.Generator, boldness: float) -> Array:
         """Effects as they may well be: a draw from the estimates, with `boldness` times their deviation."""
         if not self._root:
-            self._root.append(np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.mean))))
+            root: Array = np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.mean)))
+            self._root.append(root)
         drawn: Array = self.mean + boldness * (self._root[0] @ random.standard_normal(len(self.mean)))
         return drawn
 

@@ -158,11 +158,11 @@ class Factorial(Confirming):
         self._tell(BatchDone(record, self.history.results()))
         return True
 
-    def _jobs(
-        self, number: int, size: int, random: np.random.Generator
-    ) -> list[tuple[Job, frozenset[int]]]:
+    def _jobs(self, number: int, size: int, random: np.random.Generator) -> list[tuple[Job, frozenset[int]]]:
         """What to ask for: unseen tasks with the start prompt, seen ones with a subset of the rules."""
-        order = [self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))]
+        order = [
+            self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))
+        ]
         unseen = [t for t in order if t.task_id not in self._place][: max(size, 0)]
         jobs: list[tuple[Job, frozenset[int]]] = []
         if number == 1 or number % 2 == 0 or len(unseen) == len(order):
@@ -226,10 +226,10 @@ class Factorial(Confirming):
 
     def _learning(self) -> bool:
         left = self._left()
-        if left is None:
+        if left is None or self._all is None:
             done = len(self.history.results().batches) + 1
             return done <= LEARNING * self._planned(len(self._train))
-        return left - self._kept > (1 - LEARNING) * (self._all - self._kept)
+        return bool(left - self._kept > (1 - LEARNING) * (self._all - self._kept))
 
     def _observe(self, tried: Sequence[Tried]) -> None:
         for one in tried:

@@ -285,7 +285,16 @@ class Confirmed:
 
 
 Event = (
-    Started | Working | RolloutDone | BatchDone | BatchRestored | DevDone | DevRestored | CaughtUp | Confirmed | Finished
+    Started
+    | Working
+    | RolloutDone
+    | BatchDone
+    | BatchRestored
+    | DevDone
+    | DevRestored
+    | CaughtUp
+    | Confirmed
+    | Finished
 )
 
 

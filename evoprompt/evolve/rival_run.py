@@ -17,8 +17,8 @@ from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.history import DEV, RIVAL, dev_event, dev_step, rival_results
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import DevDone, DevRestored, Event, Finished, Listener, RolloutDone, Started, Working
-from evoprompt.evolve.search import digest
 from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_with
+from evoprompt.evolve.search import digest
 from evoprompt.lm.budget import ON_DEV
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Rollout, Runner

@@ -17,7 +17,9 @@ COPIED = 7
 
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 # A sentence ends at its full stop, unless that belongs to an abbreviation; every line ends one that did not go on.
-_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)[ \t]+(?=[A-Z`\"'(*\[])|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])")
+_END = re.compile(
+    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)[ \t]+(?=[A-Z`\"'(*\[])|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])"
+)
 _LINE = re.compile(r"(?<=[.!?:;])[ \t]*\n[ \t]*")
 _BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])\s+")
 
@@ -92,7 +94,7 @@ class Pool:
         self.start = frozenset(range(len(self.rules)))
 
     def text(self, rules: Collection[int]) -> str:
-        """The instruction that holds these rules. With the start prompt's alone, it is the start prompt as it stands."""
+        """The instruction that holds these rules; with all of the start prompt's, that stands as it was written."""
         if self.start <= set(rules):
             added = [self.rules[r].text for r in sorted(rules) if r not in self.start]
             return "\n".join([self._instruction, *added])
