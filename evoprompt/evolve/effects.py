@@ -118,8 +118,7 @@ class Effects:
     def draw(self, random: np.random.Generator, boldness: float) -> Array:
         """Effects as they may well be: a draw from the estimates, with `boldness` times their deviation."""
         if not self._root:
-            root: Array = np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.mean)))
-            self._root.append(root)
+            self._root.append(np.asarray(np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.mean))), float))
         drawn: Array = self.mean + boldness * (self._root[0] @ random.standard_normal(len(self.mean)))
         return drawn
 

@@ -18,7 +18,8 @@ COPIED = 7
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 # A sentence ends at its full stop, unless that belongs to an abbreviation; every line ends one that did not go on.
 _END = re.compile(
-    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)[ \t]+(?=[A-Z`\"'(*\[])|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])"
+    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)[ \t]+(?=[A-Z`\"'(*\[])"
+    r"|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])"
 )
 _LINE = re.compile(r"(?<=[.!?:;])[ \t]*\n[ \t]*")
 _BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])\s+")
