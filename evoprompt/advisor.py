@@ -7,7 +7,7 @@ import dspy
 from evoprompt.lm.adapter import CodeAdapter
 from evoprompt.lm.extract import scrub
 from evoprompt.program import Program, scrubbed
-from signatures import Attempt, Diagnosis, ExplainFailure, FailureGroup, OptimizeInstruction
+from signatures import Attempt, Diagnosis, ExplainFailure, FailureGroup, OptimizeInstruction, ShortenPrompt
 
 
 class Advisor(dspy.Module):
@@ -50,3 +50,10 @@ class Advisor(dspy.Module):
         with dspy.context(adapter=self.adapter):
             reply = self.optimizer(current_instruction=current_instruction, failures=failures, attempts=attempts)
         return scrub(str(reply.new_instruction)).strip()
+
+    def shorten(self, *, current_instruction: str, attempts: list[Attempt], length_limit: str) -> str:
+        """Ask the optimizer to say the same in fewer words."""
+        told = {"current_instruction": current_instruction, "attempts": attempts, "length_limit": length_limit}
+        with dspy.context(adapter=self.adapter):
+            reply = self.optimizer(signature=ShortenPrompt, **told)
+        return scrub(str(reply.shortened_instruction)).strip()

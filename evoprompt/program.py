@@ -23,7 +23,7 @@ from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import measuring
 from evoprompt.metric import failures_of
 from evoprompt.tasks import parse_python
-from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt
+from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt, ShortenPrompt
 
 logger = logging.getLogger("evoprompt")
 
@@ -98,6 +98,13 @@ class Program(dspy.Module):
         with dspy.context(adapter=self.adapter):
             reply = self.optimizer(current_instruction=current_instruction, failures=failures, attempts=attempts)
         return scrub(str(reply.new_instruction)).strip()
+
+    def shorten(self, *, current_instruction: str, attempts: list[Attempt], length_limit: str) -> str:
+        """Ask the optimizer to say the same in fewer words."""
+        told = {"current_instruction": current_instruction, "attempts": attempts, "length_limit": length_limit}
+        with dspy.context(adapter=self.adapter):
+            reply = self.optimizer(signature=ShortenPrompt, **told)
+        return scrub(str(reply.shortened_instruction)).strip()
 
     def _repair(self, prompt: str, entry_point: str, code: str) -> str:
         examples = visible_examples(prompt)

@@ -8,7 +8,7 @@ from signatures.debugger import DebugCode
 from signatures.explainer import ExplainFailure
 from signatures.fields import Attempt, Diagnosis, Failure, FailureClass, FailureGroup
 from signatures.generator import GenerateCode
-from signatures.optimizer import OptimizeInstruction, OptimizePrompt
+from signatures.optimizer import OptimizeInstruction, OptimizePrompt, ShortenPrompt
 
 __all__ = [
     "Attempt",
@@ -21,4 +21,5 @@ __all__ = [
     "GenerateCode",
     "OptimizeInstruction",
     "OptimizePrompt",
+    "ShortenPrompt",
 ]

@@ -26,6 +26,20 @@ class OptimizePrompt(dspy.Signature):
     new_instruction: str = dspy.OutputField(desc="the complete improved instruction, and nothing else")
 
 
+class ShortenPrompt(dspy.Signature):
+    """Say the same in fewer words, within the length limit.
+
+    The instruction is read by a model, and every word costs attention. Merge rules that belong together into one
+    sentence that names them all. Leave out what the measured effects show to be useless or harmful, and what any
+    capable reader does anyway. Keep the meaning of every rule that helps. Answer with the complete instruction.
+    """
+
+    current_instruction: str = dspy.InputField(desc="the instruction to shorten")
+    attempts: list[Attempt] = dspy.InputField(desc="its rules with their measured effects, as far as they are known")
+    length_limit: str = dspy.InputField(desc="how long it may be")
+    shortened_instruction: str = dspy.OutputField(desc="the complete shortened instruction, and nothing else")
+
+
 class OptimizeInstruction(OptimizePrompt):
     """Improve the instruction given to a model.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dspy.utils.exceptions import LMError
 
@@ -83,19 +83,30 @@ class Advice:
             ModelError: The optimizer could not be asked.
         """
 
-        def call(_: None) -> str | None:
-            return ask(
-                lambda: self._roles.propose(
-                    current_instruction=current_instruction, failures=list(groups), attempts=list(attempts)
-                ),
-                "optimizer",
-            )
+        told = {"current_instruction": current_instruction, "failures": list(groups), "attempts": list(attempts)}
+        return self._optimizer(lambda: self._roles.propose(**told))
 
+    def shorten(self, current_instruction: str, attempts: Sequence[Attempt], words: int) -> str:
+        """Ask the optimizer to say the same in at most so many words.
+
+        Args:
+            current_instruction: What it should shorten.
+            attempts: The rules in it whose effects are known.
+            words: The limit. The reply may be longer all the same.
+
+        Raises:
+            ModelError: The optimizer could not be asked.
+        """
+        told = {"current_instruction": current_instruction, "attempts": list(attempts)}
+        return self._optimizer(lambda: self._roles.shorten(**told, length_limit=f"at most {words} words"))
+
+    def _optimizer(self, call: Callable[[], str]) -> str:
         try:
-            (proposal,) = self._runner.map(call, [None])  # not in this thread: Ctrl-C would lose what it pays for
+            # Not in this thread: Ctrl-C would lose what it pays for.
+            (reply,) = self._runner.map(lambda _: ask(call, "optimizer"), [None])
         except LMError as e:
             raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
-        return proposal or ""
+        return reply or ""
 
     def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
         certain = triage(rollout)

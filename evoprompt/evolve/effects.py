@@ -65,7 +65,7 @@ class Group:
     word: tuple[float, float]
 
 
-UNSOLVED = Group(noise=0.18, task=(0.10, 0.05), added=0.06, start=(0.0, 0.06), mean=(0.03, 0.03), word=(-0.001, 0.001))
+UNSOLVED = Group(noise=0.18, task=(0.10, 0.05), added=0.07, start=(0.0, 0.06), mean=(0.03, 0.03), word=(-0.001, 0.001))
 SOLVED = Group(
     noise=0.04, task=(0.95, 0.01), added=0.04, start=(0.03, 0.06), mean=(-0.005, 0.02), word=(-0.0001, 0.0003)
 )

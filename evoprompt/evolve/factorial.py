@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -38,18 +38,26 @@ from signatures import Attempt, FailureGroup
 
 logger = logging.getLogger("evoprompt")
 
-UNSOLVED_SHARE = 0.65
+UNSOLVED_SHARE = 0.6
 """Share of a batch that goes to tasks which the start prompt did not solve: there rules can help."""
+FIRST = 2.4
+"""Times the batch size that the first batch may be: all it does is to learn where the start prompt fails."""
+EVERY = 3
+"""Every so many batches, tasks come in that were not tried yet."""
 BOLDNESS = 0.5
 """Deviations by which a draw of the effects may differ from their means; 1 is plain Thompson sampling."""
 FLIP = 0.04
 """Probability that a rule is in or out against the draw, so that no effect is ever beyond doubt."""
+OPTIMISM = 0.5
+"""Deviations that added rules are given in advance when one is drawn: several may be needed for a task to be solved."""
+WEED = 0.5
+"""Deviations by which the effect of an added rule must be below 0 for it to be left out."""
 COME_BACK = 0.6
 """Deviations by which the effect of a rule that was left out must be above 0 for it to come back."""
-TRUST = 0.7
-"""Deviations by which all added rules together must help for the optimizer to be asked again and again."""
+TRUST = -1.0
+"""Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
 PROPOSALS = 4
-"""How often the optimizer is asked in one batch where its rules help, while it still has new ones."""
+"""How often the optimizer is asked in one batch otherwise, while it still has new rules."""
 LEARNING = 0.85
 """Share of the search after which no new rule comes in: those that are there are still measured."""
 CONFIRMING = 0.35
@@ -94,6 +102,7 @@ class Factorial(Confirming):
         budget = self._options.budget
         self._all = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
         self._advised = 0
+        self._shortened = frozenset[int]()
         self._kept = min(len(self._train) + 2 * len(self._dev), int(CONFIRMING * (self._all or 0)))
 
     def _left(self) -> int | None:
@@ -121,8 +130,10 @@ class Factorial(Confirming):
     def _batch(self, number: int) -> bool:
         """One batch; False where there is nothing left to spend, or to try."""
         random = np.random.default_rng([self._options.seed % 2**63, number])
-        left = self._left()
-        most = self._options.batch_size if left is None else min(self._options.batch_size, left - self._kept)
+        left, size = self._left(), self._options.batch_size
+        if number == 1:
+            size = int(FIRST * size)
+        most = size if left is None else min(size, left - self._kept)
         jobs = self._jobs(number, most, random)
         if not jobs:
             return False
@@ -165,7 +176,7 @@ class Factorial(Confirming):
         ]
         unseen = [t for t in order if t.task_id not in self._place][: max(size, 0)]
         jobs: list[tuple[Job, frozenset[int]]] = []
-        if number == 1 or number % 2 == 0 or len(unseen) == len(order):
+        if number == 1 or number % EVERY == 0 or len(unseen) == len(order):
             jobs = [(Job(self.history.seed, t), self._pool.start) for t in unseen]
         taken = {job.task.task_id for job, _ in jobs}
         groups: tuple[list[Task], list[Task]] = ([], [])
@@ -184,7 +195,7 @@ class Factorial(Confirming):
     def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
         """Rules that may well help, in a combination that this task was not tried with."""
         for _ in range(_TRIES):
-            drawn = self._effects.draw(random, BOLDNESS)
+            drawn = self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added
             rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
             if rules and (rules, task.task_id) not in self._known:
                 return rules
@@ -217,10 +228,11 @@ class Factorial(Confirming):
             self._tell(Working(f"{self._where}rewriting the prompt"))
             rejected = self._grow(record, groups)
             self._effects = self._estimated()
+            self._shorten(record.batch, rejected)
         return self._decided(record, before, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
-                "advised": self._advised,
+                "advised": self._advised, "shortened": tuple(sorted(self._shortened)),
             }
         )  # fmt: skip
 
@@ -243,6 +255,7 @@ class Factorial(Confirming):
 
     def _estimated(self) -> Effects:
         rules = self._pool.rules
+        self._added = np.array([not rule.start for rule in rules], dtype=float)
         about = Rules([rule.words for rule in rules], [rule.start for rule in rules])
         return estimate_effects(self._trials, self._solved, about)
 
@@ -259,11 +272,12 @@ class Factorial(Confirming):
     def _weed(self) -> None:
         """Leave out what does harm; bring back what helps."""
         mean, deviation = self._effects.mean, self._effects.deviation
-        kept = {r for r in self._current if mean[r] > 0}
+        kept = {r for r in self._current if mean[r] > -WEED * deviation[r] * self._added[r]}
         replaced = {old for r in kept for old in self._pool.rules[r].replaces}
         for r, rule in enumerate(self._pool.rules):
             if r not in kept and r not in replaced and mean[r] > (0 if rule.start else COME_BACK * deviation[r]):
-                kept.add(r)
+                if self._words(kept) + rule.words <= self._options.max_words:
+                    kept.add(r)
         self._current = kept or {int(np.argmax(mean))}
 
     def _grow(self, record: BatchRecord, groups: Sequence[FailureGroup]) -> list[str]:
@@ -281,6 +295,22 @@ class Factorial(Confirming):
                 break
             self._current = grown
         return rejected
+
+    def _shorten(self, batch: int, rejected: list[str]) -> None:
+        """Where the prompt has grown too long, let the optimizer say it in fewer words: another thing to measure."""
+        words = self._words(self._current)
+        if words <= self._options.max_words or self._current == self._shortened:
+            return
+        self._advised += 1
+        self._shortened = frozenset(self._current)
+        shorter = self._advice.shorten(self._pool.text(self._current), self._told(), self._options.max_words)
+        rules = self._taken(shorter, batch, rejected)
+        if rules and self._words(rules) < words:
+            self._current = rules
+            self._effects = self._estimated()
+
+    def _words(self, rules: Collection[int]) -> int:
+        return sum(self._pool.rules[r].words for r in rules)
 
     def _taken(self, proposal: str, batch: int, rejected: list[str]) -> set[int] | None:
         """The rules of a proposal. What it forgot and is known to help stays."""
@@ -366,7 +396,7 @@ class Factorial(Confirming):
         self._current = {r for r, rule in enumerate(record.rules) if rule.kept}
         self._open = {d.task_id: d for d in record.open_failures}
         self._observe(record.tried)
-        self._advised = record.advised
+        self._advised, self._shortened = record.advised, frozenset(record.shortened)
         self._effects = self._estimated()
         self.history.batch(record)
         tasks = {t.task_id: t for t in self._train}

@@ -32,6 +32,8 @@ class Options:
         max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
             the sandbox before the run stops.
         max_instruction_chars: A longer proposal is rejected unread.
+        max_words: Of `factorial`: where the prompt has more words, the optimizer is asked to shorten it, and what was
+            left out comes back only while there is room.
         patience: The search ends after so many batches in a row that changed nothing; None: it never does.
         target: The search ends when it expects the prompt to solve this percentage.
         budget: What the search may cost; it ends with the best so far when that is spent.
@@ -46,6 +48,7 @@ class Options:
     num_threads: int = 8
     max_unmeasured: float = MAX_UNMEASURED
     max_instruction_chars: int = 4_000
+    max_words: int = 60
     patience: int | None = None
     target: float | None = None
     budget: Budget = field(default_factory=Budget)
@@ -56,7 +59,7 @@ class Options:
         Raises:
             UsageError: Naming the option and its value.
         """
-        for name in ("batch_size", "epochs", "eval_interval", "num_threads", "max_instruction_chars"):
+        for name in ("batch_size", "epochs", "eval_interval", "num_threads", "max_instruction_chars", "max_words"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")

@@ -128,6 +128,7 @@ class BatchRecord(BaseModel):
         rules: All rules after the batch, with their effects.
         open_failures: Diagnoses of the tasks that failed when they were last tried.
         advised: Calls of the debugger and the optimizer so far.
+        shortened: The last set of rules that the optimizer was asked to shorten.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -153,6 +154,7 @@ class BatchRecord(BaseModel):
     rules: tuple[Rule, ...] = ()
     open_failures: tuple[Diagnosed, ...] = ()
     advised: int = 0
+    shortened: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
