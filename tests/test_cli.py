@@ -57,7 +57,8 @@ def test_the_same_seed_writes_the_same_bytes(folder: Path) -> None:
 
 def test_skip_evaluations_and_accept_always(folder: Path) -> None:
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
-        more = ["--api_base", server.base, "--skip_evaluations", "--accept", "always", "--test_file", "test.json"]
+        more = ["--api_base", server.base, "--skip_evaluations", "--strategy", "refine", "--accept", "always"]
+        more += ["--test_file", "test.json"]
         assert run(_train(folder, *more, model="openai/x")) == 0
     tree = folder / "results/e/r"
     assert (tree / "training/final_prompt.txt").is_file() and (tree / "program.json").is_file()

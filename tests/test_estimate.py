@@ -19,7 +19,7 @@ from evoprompt.runs import Run
 from tests.models import scripted
 from tests.world import data, reply
 
-OPTIONS: dict[str, Any] = {"batch_size": 3, "epochs": 2, "eval_interval": 2}
+OPTIONS: dict[str, Any] = {"strategy": "refine", "batch_size": 3, "epochs": 2, "eval_interval": 2}
 
 
 def _inside(number: float, span: Span) -> bool:

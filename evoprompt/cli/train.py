@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
-OURS = ("batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads")
+OURS = ("strategy", "batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads", "patience", "target")
 """Options that `evoprompt.Options` has too, but for the budget."""
 MODELS = (
     "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
@@ -70,10 +70,13 @@ def train(
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
+    strategy: Annotated[Literal["factorial", "refine"], typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other.")] = "factorial",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
-    epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
-    eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
-    accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="`improves`: keep a prompt that solves more of its batch. `always`: take every proposal.")] = "improves",
+    epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
+    eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
+    accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
+    patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
+    target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage (`refine`: solves it of the dev tasks).")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
@@ -305,6 +308,10 @@ WHEREABOUTS = {
 """Options that change where things are and how fast they go, not what comes out."""
 
 
+BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None}
+"""Options that were not there once, and what happened then: runs that were begun before go on."""
+
+
 def _begin(
     run: Run, display: Display, options: dict[str, Any], data: dict[str, Dataset], models: Models
 ) -> None:  # fmt: skip
@@ -312,8 +319,11 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
-    if about["optimizer"] == "evoprompt":
-        del about["optimizer"]  # a run that was begun before there was a choice goes on
+    if options["optimizer"] != "evoprompt":
+        del about["strategy"]
+    for name, value in BEFORE.items():
+        if about.get(name, ...) == value:
+            del about[name]
     about |= {role: about[role] or about["model"] for role in ("debugger_model", "optimizer_model")}
     run.journal.begin(
         {"options": about, "data": {role: f"{len(d)} tasks, hash {d.hash}" for role, d in data.items()}}, "command"

@@ -134,6 +134,7 @@ class Confirming(Search):
         told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
         reason = f"the budget was spent before the comparison with the start; {told}"
         record = Confirmation(candidate=final, accepted=sure, reason=reason)
+        self._journal.keep_step(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))
 
