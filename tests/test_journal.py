@@ -101,6 +101,7 @@ def test_a_run_that_was_killed_while_it_began_goes_on(
 
 def test_a_resume_that_fails_leaves_the_best_so_far(harness: Harness, tmp_path: Path) -> None:
     refine: dict[str, Any] = {"strategy": "refine", "eval_interval": 1}
+
     def stop(event: Event) -> None:
         if isinstance(event, DevDone) and event.epoch:
             raise KeyboardInterrupt

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve.record import Results
     from evoprompt.evolve.rival_sizes import Rival
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
@@ -242,24 +243,39 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from rich.console import Console
 
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import prompt_diff, score_line, spent_line
+    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line
 
+    results = evolved.detailed_results
     before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
     if before == after:
-        tried = any(entry.accepted and entry.parent for entry in evolved.detailed_results.evolution)
-        why = (
-            "none of the accepted prompts was measured as better on the dev tasks"
+        tried = any(entry.accepted and entry.parent for entry in results.evolution)
+        told = (
+            "none of the accepted prompts was measured as better on the dev tasks: the start prompt stays"
             if tried
-            else "no better prompt was found"
+            else "no better prompt was found: the start prompt stays"
         )
-        typer.echo(f"{mark}{why}: the start prompt stays")
+        typer.echo(mark + (told if results.confirmation is None else confirmation_line(results.confirmation)))
     else:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
+        tell_rules(results, mark)
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")
     typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
     typer.echo(f"{mark}program:     {run.tree.program}")
+
+
+def tell_rules(results: Results, mark: str) -> None:
+    """What every sentence of the result was measured to bring, and how the whole was confirmed."""
+    from rich.console import Console
+
+    from evoprompt.cli.display import confirmation_line, rules_table
+
+    if results.rules:
+        typer.echo(f"{mark}what each sentence is worth, in points of tasks solved, measured on training tasks:")
+        typer.echo(rules_table(results.rules, Console()) + "\n")
+    if results.confirmation is not None:
+        typer.echo(mark + confirmation_line(results.confirmation))
 
 
 def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], *, unsafe: bool) -> CodeMetric:

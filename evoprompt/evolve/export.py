@@ -219,9 +219,7 @@ class TreeWriter:
             before, after = self._rollouts(record.parent, record.tasks), self._rollouts(record.child, record.tasks)
             if record.tried:  # each rollout with a prompt of its own; what became of the new one, later batches tell
                 before, after = tuple(r for t in record.tried for r in self._rollout(t.candidate, t.task_id)), ()
-            before, after = (
-                tuple(lost.get((r.candidate, r.task_id), r) for r in side) for side in (before, after)
-            )
+            before, after = (tuple(lost.get((r.candidate, r.task_id), r) for r in side) for side in (before, after))
             found = diagnoses(self._journal, record)
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
         elif isinstance(event, Confirmed):

@@ -196,9 +196,7 @@ class EvoPrompt(Teleprompter):
         # Runs that were begun before there was a choice go on.
         later: dict[str, Any] = {"strategy": "refine", "patience": None, "target": None}
         options = {
-            k: v
-            for k, v in self.options.as_dict().items()
-            if k not in elsewhere and (k not in later or v != later[k])
+            k: v for k, v in self.options.as_dict().items() if k not in elsewhere and (k not in later or v != later[k])
         }
         programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
         return {**programs, "options": options, "metric": judge.describe(), "train": train, "dev": dev}
