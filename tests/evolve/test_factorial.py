@@ -1,4 +1,4 @@
-"""The factorial strategy keeps the promises: it goes on to the same result, spends no more, and is honest at its end."""
+"""The factorial strategy keeps the promises: it resumes to the same result, overspends nothing, and ends honestly."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_a_few_without_an_answer_are_left_out(harness: Harness, tmp_path: Path) 
             raise LMServerError("down", model="m")
         return talks(text)
 
-    evolved, _, events = compiled(harness, flaky, tmp_path / "run")
+    evolved, _, _ = compiled(harness, flaky, tmp_path / "run")
     results = evolved.detailed_results
     assert RULE in Candidate.of(evolved).instruction and results.best_dev_score == 100.0
     lost = [t for b in results.batches for t in b.tried if t.score is None]
@@ -266,7 +266,7 @@ def test_a_few_without_an_answer_are_left_out(harness: Harness, tmp_path: Path) 
 def test_patience_and_target_end_it(harness: Harness, tmp_path: Path) -> None:
     for name, options in (("patience", {"patience": 1}), ("target", {"target": 40.0})):
         folder = tmp_path / name
-        evolved, _, events = compiled(harness, talks, folder, epochs=5, **options)
+        evolved, _, _ = compiled(harness, talks, folder, epochs=5, **options)
         ended = json.loads((folder / "summary.json").read_text())["ended_by"]
         assert {"patience": "in a row changed nothing", "target": "reaches the target"}[name] in ended
         assert len(evolved.detailed_results.batches) < 30
