@@ -65,9 +65,9 @@ def demo(
     typer.echo(
         "\nWith a real model:\n"
         "  evoprompt datasets --write dataset\n"
-        "  evoprompt train --experiment_name first --run_name run_1 --root_dir results --dataset_path dataset \\\n"
-        "    --train_file small_train.json --dev_file small_dev.json --test_file small_test.json \\\n"
-        "    --model openai/gpt-4o-mini"
+        "  evoprompt train --experiment_name first --run_name run_1 --root_dir results \\\n"
+        "    --dataset_path dataset --train_file small_train.json --dev_file small_dev.json \\\n"
+        "    --test_file small_test.json --model openai/gpt-4o-mini"
     )
 
 

@@ -172,7 +172,11 @@ def _evolve(
     if optimizer != "evoprompt":
         return _rival(optimizer, ours, run, display, program, data, metric)
     if not dev:
-        display.say("no evaluation on dev tasks: the last accepted prompt is the result")
+        told = {
+            "factorial": "the result is compared with the start prompt on training tasks alone",
+            "refine": "the last accepted prompt is the result",
+        }
+        display.say(f"no evaluation on dev tasks: {told[search.strategy]}")
     evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
     return evolved
 
