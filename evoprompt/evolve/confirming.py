@@ -15,7 +15,8 @@ from evoprompt.evolve.confirm import Decision, looks_at, sign_test
 from evoprompt.evolve.history import CONFIRM, DEV, dev_event, dev_step
 from evoprompt.evolve.record import Confirmation, Confirmed, DevDone, DevRestored
 from evoprompt.evolve.search import Search, digest
-from evoprompt.rollout import Job, Rollout
+from evoprompt.lm.calls import ABOUT_THE_REQUEST
+from evoprompt.rollout import Job, Rollout, require_measured
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -84,14 +85,19 @@ class Confirming(Search):
         proposed: dict[str, Rollout] = {}
         decision = Decision(None, 0, 0, 0, len(tasks))
         done, lost = 0, 0
+        rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
             pairs = [(Job(seed, t), Job(final, t)) for t in tasks[done:look]]
             spent = False
             try:
-                self._roll(f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair])
+                rollouts += self._roll(
+                    f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair]
+                )
             except BudgetSpent as e:
                 logger.info("confirmation: %s", e)
                 spent = True
+            # An outage is no evidence against the prompt: that would stand in the journal for good.
+            require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
             for pair in pairs:
                 before, after = map(self._runner.known, pair)
                 if before is None or after is None:

@@ -248,6 +248,24 @@ def test_an_outage_is_no_wrong_answer(harness: Harness, tmp_path: Path, role: st
         assert journal.counts()["answers"] == sum(s.calls for s in journal.spent().values())
 
 
+def test_an_outage_is_no_evidence_against_the_new_prompt(harness: Harness, tmp_path: Path) -> None:
+    whole = compiled(harness, talks, tmp_path / "whole")[0].detailed_results
+    down = True
+
+    def flaky(text: str) -> str:
+        if down and asked_for(text) == "code" and any(f"to add {n} to" in text for n in range(31, 39)):
+            raise LMServerError("down", model="m")  # the dev tasks: in the confirmation
+        return talks(text)
+
+    for number in range(2):
+        with pytest.raises(ModelError, match="could not be measured"):
+            compiled(harness, flaky, tmp_path / "run", max_unmeasured=0.1)
+        assert not (tmp_path / "run/training/confirmation.json").exists(), number
+    down = False
+    found = compiled(harness, flaky, tmp_path / "run", max_unmeasured=0.1)[0].detailed_results
+    assert found == whole and found.confirmation.accepted
+
+
 def test_a_few_without_an_answer_are_left_out(harness: Harness, tmp_path: Path) -> None:
     def flaky(text: str) -> str:
         if asked_for(text) == "code" and any(f"to add {n} to" in text for n in (3, 33)):
