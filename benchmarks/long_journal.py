@@ -35,11 +35,20 @@ def measure(folder: Path, rollouts: int, environment: dict[str, str]) -> dict[st
     """Makes the journal and resumes it; beside that, an empty run of the same study, for comparison."""
     rounds = max(1, rollouts // TRAIN)
     study = write(folder / "study", (TRAIN, DEV_TASKS, 1))
-    more = ["--batch_size", str(BATCH_SIZE), "--epochs", str(rounds + 1), "--eval_interval", "1"]
+    more = [
+        "--batch_size",
+        str(BATCH_SIZE),
+        "--epochs",
+        str(rounds + 1),
+        "--eval_interval",
+        "1",
+        "--strategy",
+        "refine",
+    ]
     with server(lambda *_: "held") as there:
         fresh = _first_request(study.words(there.base, *more), study.folder, environment, there)
     began = time.monotonic()
-    options = Options(batch_size=BATCH_SIZE, epochs=rounds + 1, eval_interval=1)
+    options = Options(strategy="refine", batch_size=BATCH_SIZE, epochs=rounds + 1, eval_interval=1)
     fill(study.run_dir, study.folder, options, rounds)
     made = time.monotonic() - began
     with Journal(study.run_dir / "journal.sqlite") as journal:

@@ -36,7 +36,8 @@ def _compile(
 ) -> dspy.Module:
     train, dev = data(6), data(4, first=11)
     metric = CodeMetric([*train, *dev], harness=harness)
-    optimizer = EvoPrompt(metric, run_dir=run_dir, batch_size=3, budget=Budget(**limits), **(options or {}))
+    more = {"strategy": "refine"} | (options or {})
+    optimizer = EvoPrompt(metric, run_dir=run_dir, batch_size=3, budget=Budget(**limits), **more)
     with dspy.context(lm=lm):
         return optimizer.compile(Program(), trainset=train, valset=dev)
 
@@ -124,7 +125,7 @@ def test_the_test_set_is_no_part_of_the_budget(harness: Harness, tmp_path: Path)
     with dspy.context(lm=lm):
         for budget in (Budget(lm_calls=8, rollouts=8), Budget(lm_calls=21, rollouts=17)):
             with Run(tmp_path / "run") as run:
-                optimizer = EvoPrompt(metric, run_dir=run, batch_size=3, budget=budget)
+                optimizer = EvoPrompt(metric, run_dir=run, strategy="refine", batch_size=3, budget=budget)
                 evolved = optimizer.compile(Program(), trainset=train, valset=dev)
                 evaluate_test(run, "evolved", evolved, test, metric)
                 spent, rolled = run.journal.spent(), run.journal.rolled()

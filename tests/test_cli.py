@@ -13,7 +13,8 @@ import pytest
 
 from evoprompt.cli import run
 from evoprompt.errors import SandboxError
-from tests.models import ScriptedEngine
+from evoprompt.runs import Journal
+from tests.models import ScriptedEngine, asked_for
 from tests.openai_server import OpenAIServer, Reply, engine_responder, error
 from tests.world import RULE, reply
 
@@ -57,13 +58,46 @@ def test_the_same_seed_writes_the_same_bytes(folder: Path) -> None:
 
 def test_skip_evaluations_and_accept_always(folder: Path) -> None:
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
-        more = ["--api_base", server.base, "--skip_evaluations", "--accept", "always", "--test_file", "test.json"]
+        more = ["--api_base", server.base, "--skip_evaluations", "--strategy", "refine", "--accept", "always"]
+        more += ["--test_file", "test.json"]
         assert run(_train(folder, *more, model="openai/x")) == 0
     tree = folder / "results/e/r"
     assert (tree / "training/final_prompt.txt").is_file() and (tree / "program.json").is_file()
     assert not (tree / "dev_evaluation").exists() and not (tree / "test_evaluation").exists()
     record = json.loads((tree / "training/epochs/epoch_1/batch_1/batch_results.json").read_text())
     assert record["accepted"] and "accept=always" in record["reason"]
+
+
+def test_a_run_that_was_begun_before_there_was_a_strategy_goes_on(folder: Path) -> None:
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run(_train(folder, "--api_base", server.base, "--strategy", "refine", model="openai/x")) == 0
+        asked, later = len(server.seen), {"strategy", "patience", "target", "optimizer"}
+        with Journal(folder / "results/e/r/journal.sqlite") as journal:
+            identities = [json.loads(journal.meta(name) or "{}")["options"] for name in ("identity", "command")]
+            assert not any(later & set(options) for options in identities), "as it was written then"
+            config = json.loads(journal.meta("config") or "{}")
+            config["options"] = {k: v for k, v in config["options"].items() if k not in later}
+            journal.keep_meta("config", json.dumps(config))
+        assert run(["resume", str(folder / "results/e/r")]) == 0
+        assert len(server.seen) == asked
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_train_tells_what_each_sentence_is_worth_or_why_the_start_stays(
+    folder: Path, capsys: pytest.CaptureFixture[str], helps: bool
+) -> None:
+    def says(text: str) -> str:
+        return reply(text if helps or asked_for(text) != "code" else text.replace(RULE, ""))
+
+    with OpenAIServer(engine_responder(ScriptedEngine(says))) as server:
+        more = ["--dev_file", "dev.json", "--api_base", server.base, "--max_rollouts", "60", "--batch_size", "4"]
+        assert run(_train(folder, *more, model="openai/x")) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"^batch 1: \d+ rules", shown.err, re.MULTILINE)
+    assert ("confirmed against the start prompt: wins 6, loses 0 of" in shown.out) == helps
+    assert bool(re.search(rf"^ \+\d+\.\d  \[.+\] +new +\d+  {RULE}$", shown.out, re.MULTILINE)) == helps
+    assert ("the start prompt stays" in shown.out) != helps
+    assert (folder / "results/e/r/training/confirmation.json").exists() or not helps
 
 
 def test_a_config_file_and_a_runs_own_config(folder: Path) -> None:
@@ -242,9 +276,10 @@ def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["demo", "--root_dir", str(tmp_path)]) == 0
     shown = capsys.readouterr()
     start, evolved = (
-        float(line.split("prompt")[1].split("%")[0]) for line in shown.out.splitlines() if "SIMULATED" in line
+        float(line.split("prompt")[1].split("%")[0]) for line in shown.out.splitlines() if " prompt  " in line
     )
     assert evolved > start
+    assert "95 % interval" in shown.out and "SIMULATED confirmed against the start prompt: wins" in shown.out
     assert "evoprompt train" in shown.out and "SIMULATED" in shown.err
     assert (tmp_path / "demo/run_1/training/prompt_evolution.json").is_file()
 

@@ -68,7 +68,7 @@ def test_the_example_of_any_program(tmp_path: Path) -> None:
         example = example.replace('dspy.LM("openai/gpt-4o-mini", ', model)
         run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == f"Judge the review. {RULE}"
+    assert run.stdout.strip().endswith(RULE)
     assert (tmp_path / "runs" / "reviews" / "training" / "prompt_evolution.json").is_file()
 
 
@@ -85,10 +85,10 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
         "config.json", "summary.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
         "training/prompt_evolution.json", "training/checkpoints/latest.json",
         "training/epochs/epoch_1/batch_1/batch_results.json", "dev_evaluation/epoch_0/batch_0/dev_evaluation.json",
-        "test_evaluation/start/test_evaluation.json",
+        "training/confirmation.json", "test_evaluation/start/test_evaluation.json",
     ):  # fmt: skip
         assert (tree / name).is_file(), name
-    assert len(list((tree / "training/epochs/epoch_1/batch_1/individual_tasks").iterdir())) == 8
+    assert len(list((tree / "training/epochs/epoch_1/batch_1/individual_tasks").iterdir())) == 24
     assert json.loads((tree / "config.json").read_text())["simulated"] is True
 
 

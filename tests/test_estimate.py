@@ -19,19 +19,26 @@ from evoprompt.runs import Run
 from tests.models import scripted
 from tests.world import data, reply
 
-OPTIONS: dict[str, Any] = {"batch_size": 3, "epochs": 2, "eval_interval": 2}
+OPTIONS: dict[str, Any] = {"strategy": "refine", "batch_size": 3, "epochs": 2, "eval_interval": 2}
 
 
 def _inside(number: float, span: Span) -> bool:
     return span.low <= number <= span.high
 
 
-@pytest.mark.parametrize("accept", ["improves", "always"])
-def test_a_run_costs_what_was_estimated(harness: Harness, tmp_path: Path, accept: Any) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"accept": "improves"}, {"accept": "always"}, {"strategy": "factorial"},
+        {"strategy": "factorial", "budget": Budget(rollouts=70)},
+        {"strategy": "factorial", "budget": Budget(lm_calls=40)},
+    ],
+)  # fmt: skip
+def test_a_run_costs_what_was_estimated(harness: Harness, tmp_path: Path, more: Any) -> None:
     lm, _ = scripted(reply)
     train, dev = data(12), data(4, first=21)
     metric = CodeMetric([*train, *dev], harness=harness)
-    optimizer = EvoPrompt(metric, run_dir=tmp_path, accept=accept, **OPTIONS)
+    optimizer = EvoPrompt(metric, run_dir=tmp_path, **(OPTIONS | more))
     with dspy.context(lm=lm):
         told = optimizer.estimate(Program(), train, dev)
         optimizer.compile(Program(), trainset=train, valset=dev)
@@ -70,6 +77,21 @@ def test_nothing_fails_or_everything(harness: Harness) -> None:
     assert bad.usd is None and "The price is not known of: none" in str(bad)
     with pytest.raises(UsageError, match="trainset is empty"):
         optimizer.estimate(Program(), [], dev)
+
+
+def test_the_plan_of_the_factorial_strategy(harness: Harness) -> None:
+    train, dev = data(12), data(4, first=21)
+    metric = CodeMetric([*train, *dev], harness=harness)
+    for budget, low, high in (
+        (Budget(), [12, 0, 0], [48 + 12 + 8, 48, 4 * 16]),
+        (Budget(rollouts=40), [12, 0, 0], [40, 26, 4 * 9]),
+        (Budget(rollouts=400), [12, 0, 0], [400, 380, 4 * 127]),
+        (Budget(lm_calls=10), [7, 0, 0], [10, 7, 4 * 3]),
+    ):
+        search = EvoPrompt(metric, **(OPTIONS | {"strategy": "factorial", "budget": budget}))
+        for failing, end, calls in ((0.0, "low", low), (1.0, "high", high)):
+            told = search.estimate(Program(), train, dev, failing=(failing, failing))
+            assert [getattr(r.calls, end) for r in told.roles] == calls
 
 
 def test_dollars_where_the_price_is_known(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,9 @@ def _compile(harness: Harness, lm: dspy.LM, valset: bool = True, run_dir: Path |
     train, dev = data(6), data(4, first=11)
     metric = CodeMetric([*train, *dev], harness=harness)
     events: list[Event] = []
-    optimizer = EvoPrompt(metric, listener=events.append, run_dir=run_dir, **({"batch_size": 3} | options))
+    optimizer = EvoPrompt(
+        metric, listener=events.append, run_dir=run_dir, **({"strategy": "refine", "batch_size": 3} | options)
+    )
     with dspy.context(lm=lm):
         evolved = optimizer.compile(Program(), trainset=train.examples(), valset=dev.examples() if valset else None)
     return evolved, events

@@ -30,7 +30,7 @@ from tests.world import RULE, data, reply
 def compiled(harness: Harness, lm: dspy.LM, run_dir: Path | None, listener: Any = None, **options: Any) -> Any:
     train, dev = data(9), data(2, first=11)
     optimizer = EvoPrompt(
-        CodeMetric([*train, *dev], harness=harness), run_dir=run_dir, listener=listener, batch_size=3, **options
+        CodeMetric([*train, *dev], harness=harness), run_dir=run_dir, listener=listener, **({"batch_size": 3} | options)
     )
     with dspy.context(lm=lm):
         return optimizer.compile(Program(), trainset=train.examples(), valset=dev.examples())
@@ -100,6 +100,8 @@ def test_a_run_that_was_killed_while_it_began_goes_on(
 
 
 def test_a_resume_that_fails_leaves_the_best_so_far(harness: Harness, tmp_path: Path) -> None:
+    refine: dict[str, Any] = {"strategy": "refine", "eval_interval": 1}
+
     def stop(event: Event) -> None:
         if isinstance(event, DevDone) and event.epoch:
             raise KeyboardInterrupt
@@ -109,10 +111,10 @@ def test_a_resume_that_fails_leaves_the_best_so_far(harness: Harness, tmp_path: 
 
     lm, _ = scripted(reply)
     with pytest.raises(KeyboardInterrupt):
-        compiled(harness, lm, tmp_path, stop, eval_interval=1)
+        compiled(harness, lm, tmp_path, stop, **refine)
     for _ in range(2):
         with pytest.raises(ModelError, match="withdrawn"):
-            compiled(harness, scripted(refused)[0], tmp_path, eval_interval=1)
+            compiled(harness, scripted(refused)[0], tmp_path, **refine)
         assert RULE in (tmp_path / "training/final_prompt.txt").read_text()
         assert RULE in (tmp_path / "program.json").read_text()
         summary = json.loads((tmp_path / "summary.json").read_text())
@@ -124,8 +126,11 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(name): path.read_bytes() for name, path in found.items() if name.suffix in (".json", ".txt")}
 
 
-def test_deleted_results_come_back_from_the_journal_byte_for_byte(harness: Harness, tmp_path: Path) -> None:
-    compiled(harness, scripted(reply)[0], tmp_path, epochs=2, eval_interval=1)
+@pytest.mark.parametrize("strategy", ["factorial", "refine"])
+def test_deleted_results_come_back_from_the_journal_byte_for_byte(
+    harness: Harness, tmp_path: Path, strategy: str
+) -> None:
+    compiled(harness, scripted(reply)[0], tmp_path, epochs=2, eval_interval=1, strategy=strategy)
     before = files(tmp_path)
     for name in ("training", "dev_evaluation"):
         shutil.rmtree(tmp_path / name)
@@ -184,7 +189,10 @@ def test_no_file_of_a_run_holds_the_password_of_an_url(tmp_path: Path) -> None:
     assert not [path for path in found if b"s3cret" in path.read_bytes()]
 
 
-def test_an_export_tells_what_a_batch_knew_and_not_what_a_later_one_found(harness: Harness, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["factorial", "refine"])
+def test_an_export_tells_what_a_batch_knew_and_not_what_a_later_one_found(
+    harness: Harness, tmp_path: Path, strategy: Any
+) -> None:
     failed: list[str] = []
 
     def flaky(text: str) -> str:
@@ -198,7 +206,8 @@ def test_an_export_tells_what_a_batch_knew_and_not_what_a_later_one_found(harnes
     train = data(6)
     lm, _ = scripted(flaky)
     with dspy.context(lm=lm):
-        optimizer = EvoPrompt(CodeMetric(train, harness=harness), run_dir=tmp_path / "run", batch_size=3, epochs=2)
+        options: dict[str, Any] = {"strategy": strategy, "batch_size": 3, "epochs": 2}
+        optimizer = EvoPrompt(CodeMetric(train, harness=harness), run_dir=tmp_path / "run", **options)
         optimizer.compile(Program(), trainset=train)
     before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.json")}
     assert sum(b'"lm_error"' in content for content in before.values()) >= 2

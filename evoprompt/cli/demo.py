@@ -13,6 +13,10 @@ the code really runs against the starter set's tests. Numbers say nothing about 
 """
 
 
+ROLLOUTS = 400
+"""Solutions that the search may take."""
+
+
 def demo(
     root_dir: Annotated[Path, typer.Option("--root_dir", help="Where results go.")] = Path("results"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated model and of the batches.")] = 42,
@@ -23,9 +27,11 @@ def demo(
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import Display, prompt_diff, score_line
     from evoprompt.cli.setup import Models, build_program, describe
+    from evoprompt.cli.train import tell_rules
     from evoprompt.datasets import starter_splits
     from evoprompt.evolve import EvoPrompt, Options
     from evoprompt.evolve.export import evaluate_test
+    from evoprompt.lm.budget import Budget
     from evoprompt.metric import CodeMetric
     from evoprompt.runs import Run
 
@@ -34,7 +40,7 @@ def demo(
     program = build_program(models)
     metric = CodeMetric([t for d in data.values() for t in d])
     with Display(simulated=True) as display, metric.harness, Run(_free(root_dir / "demo")) as run:
-        options = Options(batch_size=8, epochs=2, eval_interval=2, seed=seed, num_threads=num_threads)
+        options = Options(batch_size=24, seed=seed, num_threads=num_threads, budget=Budget(rollouts=ROLLOUTS))
         config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)
@@ -51,16 +57,17 @@ def demo(
     display.console.print(
         prompt_diff(Candidate.of(program).instruction, Candidate.of(evolved).instruction), soft_wrap=True
     )
-    typer.echo("Held-out test split, pass@1 with its 95 % interval:")
+    tell_rules(evolved.detailed_results, models.mark)
+    typer.echo("\nHeld-out test split, pass@1 with its 95 % interval:")
     typer.echo("  " + score_line("start prompt", scores["start"], models.mark))
     typer.echo("  " + score_line("evolved prompt", scores["evolved"], models.mark))
     typer.echo(f"\nEvery step is in {run.root} (start with training/prompt_evolution.json)")
     typer.echo(
         "\nWith a real model:\n"
         "  evoprompt datasets --write dataset\n"
-        "  evoprompt train --experiment_name first --run_name run_1 --root_dir results --dataset_path dataset \\\n"
-        "    --train_file small_train.json --dev_file small_dev.json --test_file small_test.json \\\n"
-        "    --model openai/gpt-4o-mini"
+        "  evoprompt train --experiment_name first --run_name run_1 --root_dir results \\\n"
+        "    --dataset_path dataset --train_file small_train.json --dev_file small_dev.json \\\n"
+        "    --test_file small_test.json --model openai/gpt-4o-mini"
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve.record import BatchRecord, Event
+    from evoprompt.evolve.record import BatchRecord, Confirmation, Event
+    from evoprompt.evolve.rules import Rule
     from evoprompt.rollout import Rollout
     from evoprompt.runs import Spent
 
@@ -40,7 +42,7 @@ class Display:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.mark = "SIMULATED " if simulated else ""
         self._progress: Progress | None = None
-        self._rival = ""
+        self._rival, self._strategy = "", ""
         self._warnings = _Warnings(self)
 
     def __enter__(self) -> Display:
@@ -82,7 +84,11 @@ class Display:
 
         if isinstance(event, record.Started):
             self._rival = event.optimizer if event.optimizer != "evoprompt" else ""
-            how = f"tasks with DSPy's {self._rival}" if self._rival else f"tasks in {event.batches} batches"
+            self._strategy, limits = event.options.strategy, event.options.budget
+            more = event.options.strategy == "factorial" and (limits.rollouts or limits.lm_calls)
+            # With such a budget it goes on for as many batches as that lasts.
+            how = f"tasks in batches of {event.options.batch_size}" if more else f"tasks in {event.batches} batches"
+            how = f"tasks with DSPy's {self._rival}" if self._rival else how
             self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
             if event.answers:
                 self.say(f"going on where it was stopped: {event.answers} answers and {event.steps} steps are known")
@@ -95,9 +101,15 @@ class Display:
         elif isinstance(event, record.DevDone):
             later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"
             where = later if event.epoch else "start"
+            paired = event.tasks and not self._rival and self._strategy == "factorial"
+            where = f"confirmation, {'the new' if event.epoch else 'the start'} prompt" if paired else where
             self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
+        elif isinstance(event, record.Confirmed):
+            self.say(f"{self.mark}{confirmation_line(event.record)}", "green" if event.record.accepted else "yellow")
 
     def _batch_line(self, batch: BatchRecord) -> str:
+        if batch.tried:  # `accepted` tells that the prompt changed, and no more
+            return f"{self.mark}batch {batch.batch}: {batch.reason}"
         word = "accepted" if batch.accepted else "kept the old prompt"
         return (
             f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {word}: {batch.reason}"
@@ -153,6 +165,26 @@ def spent_line(spent: Mapping[str, Spent]) -> str:
     cost = f", ${sum(s.cost for s in spent.values()):.4f}" if unpriced < calls else ""
     unknown = f" ({unpriced} calls without a known price)" if cost and unpriced else ""
     return f"{calls} calls ({roles}), {retries} repeated, {tokens} tokens{cost}{unknown}"
+
+
+def confirmation_line(confirmation: Confirmation) -> str:
+    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks: better`."""
+    if confirmation.accepted:
+        return f"confirmed against the start prompt: {confirmation.reason}"
+    return f"not confirmed, the start prompt stays: {confirmation.reason}"
+
+
+def rules_table(rules: Sequence[Rule], console: Console) -> str:
+    """What every sentence of a prompt is worth; sentences are broken on a terminal, never in a file."""
+    lines = [f"{'points':>6}  {'95 % interval':<15}  {'from':<5}  {'tried':>5}  sentence"]
+    for rule in rules:
+        effect, low, high = (0.0 if n is None else n for n in (rule.effect, rule.low, rule.high))
+        interval = f"[{low:+.1f}, {high:+.1f}]"
+        told = f"{effect:+6.1f}  {interval:<15}  {'start' if rule.start else 'new':<5}  {rule.trials:>5}  "
+        text, gap = " ".join(rule.text.split()), " " * len(told)
+        width = max(console.width - len(told), 30) if console.is_terminal else max(len(text), 1)
+        lines.append(told + f"\n{gap}".join(textwrap.wrap(text, width)))
+    return "\n".join(lines)
 
 
 def prompt_diff(before: str, after: str) -> Text:

@@ -52,4 +52,5 @@ def _options(run_dir: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(run.journal.meta("config") or "{}")
     if config.get("command") != "train":
         raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
-    return {**config["options"], "dataset_path": Path(config["options"]["dataset_path"])}
+    # A run that was begun before there was a choice refines.
+    return {"strategy": "refine", **config["options"], "dataset_path": Path(config["options"]["dataset_path"])}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve.record import Results
     from evoprompt.evolve.rival_sizes import Rival
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
-OURS = ("batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads")
+OURS = ("strategy", "batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads", "patience", "target")
 """Options that `evoprompt.Options` has too, but for the budget."""
 MODELS = (
     "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
@@ -70,10 +71,13 @@ def train(
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
+    strategy: Annotated[Literal["factorial", "refine"], typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other.")] = "factorial",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
-    epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks.")] = 1,
-    eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Batches between evaluations on the dev tasks.")] = 5,
-    accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="`improves`: keep a prompt that solves more of its batch. `always`: take every proposal.")] = "improves",
+    epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
+    eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
+    accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
+    patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
+    target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage (`refine`: solves it of the dev tasks).")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
@@ -168,7 +172,11 @@ def _evolve(
     if optimizer != "evoprompt":
         return _rival(optimizer, ours, run, display, program, data, metric)
     if not dev:
-        display.say("no evaluation on dev tasks: the last accepted prompt is the result")
+        told = {
+            "factorial": "the result is compared with the start prompt on training tasks alone",
+            "refine": "the last accepted prompt is the result",
+        }
+        display.say(f"no evaluation on dev tasks: {told[search.strategy]}")
     evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
     return evolved
 
@@ -239,24 +247,39 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from rich.console import Console
 
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import prompt_diff, score_line, spent_line
+    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line
 
+    results = evolved.detailed_results
     before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
     if before == after:
-        tried = any(entry.accepted and entry.parent for entry in evolved.detailed_results.evolution)
-        why = (
-            "none of the accepted prompts was measured as better on the dev tasks"
+        tried = any(entry.accepted and entry.parent for entry in results.evolution)
+        told = (
+            "none of the accepted prompts was measured as better on the dev tasks: the start prompt stays"
             if tried
-            else "no better prompt was found"
+            else "no better prompt was found: the start prompt stays"
         )
-        typer.echo(f"{mark}{why}: the start prompt stays")
+        typer.echo(mark + (told if results.confirmation is None else confirmation_line(results.confirmation)))
     else:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
+        tell_rules(results, mark)
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")
     typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
     typer.echo(f"{mark}program:     {run.tree.program}")
+
+
+def tell_rules(results: Results, mark: str) -> None:
+    """What every sentence of the result was measured to bring, and how the whole was confirmed."""
+    from rich.console import Console
+
+    from evoprompt.cli.display import confirmation_line, rules_table
+
+    if results.rules:
+        typer.echo(f"{mark}what each sentence is worth, in points of tasks solved, measured on training tasks:")
+        typer.echo(rules_table(results.rules, Console()) + "\n")
+    if results.confirmation is not None:
+        typer.echo(mark + confirmation_line(results.confirmation))
 
 
 def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], *, unsafe: bool) -> CodeMetric:
@@ -305,6 +328,10 @@ WHEREABOUTS = {
 """Options that change where things are and how fast they go, not what comes out."""
 
 
+BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None}
+"""Options that were not there once, and what happened then: runs that were begun before go on."""
+
+
 def _begin(
     run: Run, display: Display, options: dict[str, Any], data: dict[str, Dataset], models: Models
 ) -> None:  # fmt: skip
@@ -312,8 +339,11 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
-    if about["optimizer"] == "evoprompt":
-        del about["optimizer"]  # a run that was begun before there was a choice goes on
+    if options["optimizer"] != "evoprompt":
+        del about["strategy"]
+    for name, value in BEFORE.items():
+        if about.get(name, ...) == value:
+            del about[name]
     about |= {role: about[role] or about["model"] for role in ("debugger_model", "optimizer_model")}
     run.journal.begin(
         {"options": about, "data": {role: f"{len(d)} tasks, hash {d.hash}" for role, d in data.items()}}, "command"

@@ -15,7 +15,8 @@ from evoprompt.evolve.confirm import Decision, looks_at, sign_test
 from evoprompt.evolve.history import CONFIRM, DEV, dev_event, dev_step
 from evoprompt.evolve.record import Confirmation, Confirmed, DevDone, DevRestored
 from evoprompt.evolve.search import Search, digest
-from evoprompt.rollout import Job, Rollout
+from evoprompt.lm.calls import ABOUT_THE_REQUEST
+from evoprompt.rollout import Job, Rollout, require_measured
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -92,14 +93,19 @@ class Confirming(Search):
         mean, deviation = self._expected()
         alpha = ALPHA_SURE if mean > SURE * deviation else ALPHA_OPEN
         done, lost = 0, 0
+        rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
             pairs = [(Job(seed, t), Job(final, t)) for t in tasks[done:look]]
             spent = False
             try:
-                self._roll(f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair])
+                rollouts += self._roll(
+                    f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair]
+                )
             except BudgetSpent as e:
                 logger.info("confirmation: %s", e)
                 spent = True
+            # An outage is no evidence against the prompt: that would stand in the journal for good.
+            require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
             for pair in pairs:
                 before, after = map(self._runner.known, pair)
                 if before is None or after is None:
@@ -142,6 +148,7 @@ class Confirming(Search):
         told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
         reason = f"the budget was spent before the comparison with the start; {told}"
         record = Confirmation(candidate=final, accepted=sure, reason=reason)
+        self._journal.keep_step(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))
 

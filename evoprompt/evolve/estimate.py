@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import dspy
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
+from evoprompt.evolve.factorial import CONFIRMING, PROPOSALS
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.examples import ExampleTask
@@ -75,7 +77,27 @@ def refine_plan(case: Case) -> dict[str, float]:
     return calls
 
 
-PLANS: dict[str, Plan] = {"refine": refine_plan}
+def factorial_plan(case: Case) -> dict[str, float]:
+    """The calls of `Factorial`: at least the start prompt on each task, at most all passes and the confirmation."""
+    options, budget = case.options, case.options.budget
+    size = min(options.batch_size, case.train)
+    confirmation = case.train + 2 * case.dev
+    passes = options.epochs * math.ceil(2 * case.train / options.batch_size) * size
+    least = case.train
+    limit = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
+    if limit is not None:  # it goes on until that is spent
+        kept = min(confirmation, int(CONFIRMING * limit))
+        least, confirmation, passes = min(least, limit - kept), kept, limit - kept
+    search = least + case.accepted * (passes - least)
+    some = 1 - (1 - case.failing) ** size
+    return {
+        "generator": search + case.accepted * confirmation,
+        "debugger": search * case.failing * case.asked,
+        "optimizer": math.ceil(search / size) * some * (1 + case.accepted * (PROPOSALS - 1)),
+    }
+
+
+PLANS: dict[str, Plan] = {"factorial": factorial_plan, "refine": refine_plan}
 """The plan of each strategy."""
 
 
@@ -202,7 +224,7 @@ def estimate(
         Case(len(train), len(dev), options, share, asked, accepted)
         for share, asked, accepted in zip(failing, (0.5, 1.0), (0.0, 1.0), strict=True)
     )
-    plan = PLANS[getattr(options, "strategy", "refine")]
+    plan = PLANS[options.strategy]
     calls = {role: Span(n, plan(high)[role]) for role, n in plan(low).items()}
     tasks = [*train, *dev]
     found = []

@@ -215,14 +215,12 @@ class TreeWriter:
             self.restored(_dev_file(event), event)
         elif isinstance(event, BatchRestored) and self._lacks(f"{_folder(event.record)}/batch_results.json"):
             record = event.record
-            tried = tuple(r for one in record.tried for r in self._rollout(one.candidate, one.task_id))
             lost = {(r.candidate, r.task_id): r for r in record.unmeasured}
-            before, after = (
-                tuple(lost.get((r.candidate, r.task_id), r) for r in self._rollouts(side, record.tasks))
-                for side in (record.parent, record.child)
-            )
+            before, after = self._rollouts(record.parent, record.tasks), self._rollouts(record.child, record.tasks)
+            if record.tried:  # each rollout with a prompt of its own; what became of the new one, later batches tell
+                before, after = tuple(r for t in record.tried for r in self._rollout(t.candidate, t.task_id)), ()
+            before, after = (tuple(lost.get((r.candidate, r.task_id), r) for r in side) for side in (before, after))
             found = diagnoses(self._journal, record)
-            before = tuple(lost.get((r.candidate, r.task_id), r) for r in tried) if record.tried else before
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
         elif isinstance(event, Confirmed):
             told = event.record.model_dump(exclude={"candidate"})

@@ -190,7 +190,8 @@ class Factorial(Confirming):
             rules = self._subset(task, random)
             if rules is not None:
                 jobs.append((Job(self._candidate(rules), task), rules))
-        return jobs
+        # No other prompt to try yet, as where nothing has failed: the rest of the tasks may tell of one.
+        return jobs or [(Job(self.history.seed, t), self._pool.start) for t in unseen]
 
     def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
         """Rules that may well help, in a combination that this task was not tried with."""

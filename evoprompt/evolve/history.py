@@ -45,12 +45,26 @@ class History:
 
     def batch(self, record: BatchRecord) -> None:
         """Go on from where a batch has led."""
+        if record.tried:
+            self._reopen(record.batch)
         if record.entry is not None:
             self._entries.setdefault(record.entry.id, record.entry)
         if record.accepted and record.child is not None:
             self._candidates[record.child.key] = self.current = record.child
         heavy = any(getattr(record, name) for name in HEAVY)
         self._batches.append(record.model_copy(update=dict.fromkeys(HEAVY, ())) if heavy else record)
+
+    def _reopen(self, number: int) -> None:
+        """Forget how a factorial search ended, and batches from this number on: a larger budget has gone on from there.
+
+        Only the journal of such a search holds them; it cut its last batches to the size of its budget.
+        """
+        before = [b for b in self._batches if b.batch < number]
+        if self.confirmation is None and len(before) == len(self._batches):
+            return
+        self.__init__(self.seed)  # type: ignore[misc]
+        for record in before:
+            self.batch(record)
 
     def evaluated(self, candidate: Candidate) -> bool:
         """Whether an instruction was evaluated on the valset."""

@@ -193,7 +193,11 @@ class EvoPrompt(Teleprompter):
     ) -> dict[str, Any]:  # fmt: skip
         """What must be the same for an earlier process' answers and decisions to count."""
         elsewhere = ("num_threads", "budget")  # how fast and how far, not which way
-        options = {k: v for k, v in self.options.as_dict().items() if k not in elsewhere}
+        # Runs that were begun before there was a choice go on.
+        later: dict[str, Any] = {"strategy": "refine", "patience": None, "target": None}
+        options = {
+            k: v for k, v in self.options.as_dict().items() if k not in elsewhere and (k not in later or v != later[k])
+        }
         programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
         return {**programs, "options": options, "metric": judge.describe(), "train": train, "dev": dev}
 

@@ -49,15 +49,15 @@ def exact(example: dspy.Example, pred: dspy.Prediction, trace: object = None) ->
     return pred.label in {"gloomy", "bright"} and example.label == pred.label
 
 
-def compiled(folder: Path, say: Callable[[str], str] = reply) -> dspy.Module:
+def compiled(folder: Path, say: Callable[[str], str] = reply, strategy: Any = "refine") -> dspy.Module:
     """One run in a directory."""
     with dspy.context(lm=scripted(say)[0]):
-        search = EvoPrompt(exact, run_dir=folder, batch_size=3, num_threads=2)
+        search = EvoPrompt(exact, run_dir=folder, strategy=strategy, batch_size=3, num_threads=2)
         student = dspy.Predict("text -> label")
         return search.compile(student, trainset=examples(), valset=examples(4, 11))
 
 
-def killed(folder: str, at: int) -> None:
+def killed(folder: str, at: int, strategy: str = "refine") -> None:
     """The same in a process that kills itself when its `at`-th request arrives."""
     left = iter(range(at))
 
@@ -66,8 +66,8 @@ def killed(folder: str, at: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return reply(text)
 
-    compiled(Path(folder), say)
+    compiled(Path(folder), say, strategy)
 
 
 if __name__ == "__main__":
-    killed(sys.argv[1], int(sys.argv[2]))
+    killed(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

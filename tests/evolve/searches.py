@@ -38,7 +38,9 @@ def compiled(
             rollouts.extend((*event.record.rollouts, *event.record.child_rollouts))
 
     with dspy.context(lm=lm):
-        search = EvoPrompt(metric, listener=listen, **({"batch_size": 3, "num_threads": 2} | options))
+        search = EvoPrompt(
+            metric, listener=listen, **({"strategy": "refine", "batch_size": 3, "num_threads": 2} | options)
+        )
         student = student or dspy.Predict("text -> label")
         evolved = search.compile(student, trainset=examples(), valset=examples(4, 11))
     return evolved, engine.seen, rollouts

@@ -18,7 +18,7 @@ from tests.models import scripted
 def test_what_it_costs_is_inside_of_the_estimate(student: dspy.Module) -> None:
     lm, engine = scripted(reply)
     with dspy.context(lm=lm):
-        told = EvoPrompt(exact, batch_size=3).estimate(student, examples(), examples(4, 11))
+        told = EvoPrompt(exact, strategy="refine", batch_size=3).estimate(student, examples(), examples(4, 11))
     assert not engine.seen
     _, seen, _ = compiled(student=student)
     assert told.calls.low <= len(seen) <= told.calls.high

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path: Path, at: i
     assert _tree(tmp_path / "stopped") == files
 
 
-def test_a_process_that_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["factorial", "refine"])
+def test_a_process_that_was_killed(tmp_path: Path, strategy: str) -> None:
     """Another process knows examples and metric again, whatever its hashes of texts are."""
-    whole = moods.compiled(tmp_path / "whole").detailed_results
+    asked: list[str] = []
+    seen: list[str] = []
+
+    def noting(where: list[str]) -> Callable[[str], str]:
+        return lambda text: where.append(text) or reply(text)  # type: ignore[func-returns-value]
+
+    whole = moods.compiled(tmp_path / "whole", noting(asked), strategy).detailed_results
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "tests.evolve.moods", str(folder), "9"]
+    command = [sys.executable, "-m", "tests.evolve.moods", str(folder), "9", strategy]
     assert subprocess.run(command, cwd=Path(__file__).parents[2]).returncode == -9
     with Run(folder) as run:
         known = run.journal.counts()["answers"]
-    seen: list[str] = []
-    assert moods.compiled(folder, lambda text: seen.append(text) or reply(text)).detailed_results == whole  # type: ignore[func-returns-value]
-    assert known >= 8 - 1 and len(seen) == 19 - known
+    assert moods.compiled(folder, noting(seen), strategy).detailed_results == whole
+    assert known >= 8 - 1 and len(seen) == len(asked) - known
     assert _tree(folder) == _tree(tmp_path / "whole")
 
 

