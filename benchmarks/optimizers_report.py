@@ -15,8 +15,11 @@ COLOURS = {
 }  # fmt: skip
 """Told apart also by those who see fewer colours (Okabe and Ito)."""
 OTHERS = ("#e69f00", "#9467bd", "#17becf", "#bcbd22", "#8c564b", "#f781bf")
-WIDTH, HEIGHT, GAP, LEFT, TOP = 300, 190, 56, 52, 64
+WIDTH, HEIGHT, GAP, LEFT, TOP = 300, 190, 66, 58, 96
+FOOT = 44
+"""Under the last row of panels."""
 COLUMNS, POINTS = 3, 80
+LEGEND, IN_A_LINE = 128, 8
 
 
 def markdown(
@@ -89,22 +92,26 @@ def figure(rows: Sequence[Row], worlds: Sequence[str], optimizers: Sequence[str]
     """One panel for each world: the test score of the best prompt so far against calls, mean over the seeds."""
     lines = -(-len(worlds) // COLUMNS)
     width = LEFT + COLUMNS * (WIDTH + GAP)
-    height = TOP + lines * (HEIGHT + GAP) + 24
+    height = TOP + lines * (HEIGHT + GAP) + FOOT - 16
     colours = dict(zip(optimizers, _colours(optimizers), strict=True))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="12" role="img">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{LEFT}" y="22" font-size="15" font-weight="600">SIMULATED: test score of the best prompt so far '
-        "against task-model calls</text>",
+        f'<text x="{LEFT}" y="26" font-size="16" font-weight="600">Test score of the best prompt so far, by calls of '
+        'the task model <tspan fill="#b00020">(SIMULATED model)</tspan></text>',
+        f'<text x="{LEFT}" y="{height - 30}" fill="#555">Lines: runs with the largest budget, mean over the seeds; '
+        "dotted where an optimizer shows nothing before its end.</text>",
+        f'<text x="{LEFT}" y="{height - 13}" fill="#555">Dots: where the runs with each budget (gray bars) '
+        "ended.</text>",
     ]
     for place, name in enumerate(optimizers):
-        x = LEFT + 110 * place
-        parts.append(f'<line x1="{x}" y1="40" x2="{x + 20}" y2="40" stroke="{colours[name]}" stroke-width="3"/>')
-        parts.append(f'<text x="{x + 26}" y="44">{escape(name)}</text>')
+        x, y = LEFT + LEGEND * (place % IN_A_LINE), 46 + 18 * (place // IN_A_LINE)
+        parts.append(f'<line x1="{x}" y1="{y}" x2="{x + 20}" y2="{y}" stroke="{colours[name]}" stroke-width="3"/>')
+        parts.append(f'<text x="{x + 26}" y="{y + 4}">{escape(name)}</text>')
     for place, world in enumerate(worlds):
         found = [row for row in rows if row["world"] == world]
-        x, y = LEFT + place % COLUMNS * (WIDTH + GAP), TOP + 16 + place // COLUMNS * (HEIGHT + GAP)
+        x, y = LEFT + place % COLUMNS * (WIDTH + GAP), TOP + place // COLUMNS * (HEIGHT + GAP)
         parts += [f'<g transform="translate({x} {y})">', *_panel(world, found, colours), "</g>"]
     return "\n".join([*parts, "</svg>\n"])
 
@@ -117,55 +124,58 @@ def _colours(optimizers: Sequence[str]) -> list[str]:
 def _panel(world: str, rows: Sequence[Row], colours: Mapping[str, str]) -> list[str]:
     most = max(row["budget"] for row in rows)
     budgets = sorted({row["budget"] for row in rows})
-    found = [_end(rows, name, budget) for name in colours for budget in budgets]
+    curves = {name: _curve([row for row in rows if row["optimizer"] == name], budgets) for name in colours}
+    found = [point for line, ends, _ in curves.values() for point in (*line, *ends)]
     right = 1.06 * max(most, *(calls for calls, _ in found))
     best = statistics.fmean(row["best"] for row in rows)
-    ends = [score for _, score in found]
-    low = min([*ends, statistics.fmean(row["start"] for row in rows)]) - 2
-    high = max([best, *ends]) + 2
+    low, high = min(score for _, score in found) - 2, max(best, *(score for _, score in found)) + 6
 
     def at(calls: float, score: float) -> tuple[float, float]:
-        y = HEIGHT * (high - score) / (high - low)
-        return round(WIDTH * calls / right, 1), round(min(max(y, 0), HEIGHT), 1)
+        return round(WIDTH * calls / right, 1), round(HEIGHT * (high - score) / (high - low), 1)
 
-    parts = [
-        f'<text x="0" y="-6" font-weight="600">{escape(world)}</text>',
-        f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="#999"/>',
-    ]
-    for score in range(int(-(-low // 10) * 10), int(high) + 1, 10):
+    parts = [f'<text x="0" y="-8" font-size="13" font-weight="600">{escape(world)}</text>']
+    step = next(n for n in (1, 2, 5, 10, 20, 50) if (high - low) / n <= 7)
+    for score in range(int(-(-low // step) * step), int(high) + 1, step):
         y = at(0, score)[1]
         parts.append(f'<line x1="0" y1="{y}" x2="{WIDTH}" y2="{y}" stroke="#eee"/>')
-        parts.append(f'<text x="-6" y="{y + 4}" text-anchor="end">{score}</text>')
+        parts.append(f'<text x="-6" y="{y + 4}" text-anchor="end" fill="#333">{score}</text>')
     for budget in budgets:
-        parts.append(f'<text x="{at(budget, low)[0]}" y="{HEIGHT + 16}" text-anchor="middle">{budget}</text>')
+        x = at(budget, low)[0]
+        parts.append(f'<line x1="{x}" y1="0" x2="{x}" y2="{HEIGHT}" stroke="#e8e8e8" stroke-width="1.5"/>')
+        parts.append(f'<text x="{x}" y="{HEIGHT + 15}" text-anchor="middle" fill="#333">{budget}</text>')
     y = at(0, best)[1]
-    parts.append(f'<line x1="0" y1="{y}" x2="{WIDTH}" y2="{y}" stroke="#555" stroke-dasharray="5 4"/>')
-    parts.append(f'<text x="{WIDTH}" y="{y - 4}" text-anchor="end" fill="#555">best reachable</text>')
-    for name, colour in colours.items():
-        parts += _curve([row for row in rows if row["optimizer"] == name], colour, at, most, budgets)
+    parts += [
+        f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="#999"/>',
+        f'<line x1="0" y1="{y}" x2="{WIDTH}" y2="{y}" stroke="#555" stroke-dasharray="5 4"/>',
+        f'<text x="{WIDTH}" y="{y - 4}" font-size="11" text-anchor="end" fill="#555">best reachable</text>',
+        f'<text x="{WIDTH / 2}" y="{HEIGHT + 31}" font-size="11" text-anchor="middle" fill="#555">calls</text>',
+        f'<text transform="translate(-34 {HEIGHT / 2}) rotate(-90)" font-size="11" text-anchor="middle" fill="#555">'
+        "test score, %</text>",
+    ]
+    for name, (line, ends, dash) in curves.items():
+        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="1.8"{dash}/>')
+        dots = (at(*end) for end in ends)
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colours[name]}" stroke="white"/>' for x, y in dots]
     return parts
 
 
-def _end(rows: Sequence[Row], name: str, budget: int) -> tuple[float, float]:
-    """Mean calls and final score of an optimizer at a budget."""
-    found = [row for row in rows if row["optimizer"] == name and row["budget"] == budget]
+Points = list[tuple[float, float]]
+
+
+def _curve(rows: Sequence[Row], budgets: Sequence[int]) -> tuple[Points, Points, str]:
+    """A line from the longest runs, where the optimizer shows its best so far; where each budget ended; the dashes."""
+    ends = [_end(rows, budget) for budget in budgets]
+    longest = [row for row in rows if row["budget"] == budgets[-1]]
+    if all(len(row["trace"]) <= 2 for row in longest):  # it tells nothing before its end
+        return [(0, statistics.fmean(row["start"] for row in rows)), *ends], ends, ' stroke-dasharray="2 3"'
+    until = max(budgets[-1], ends[-1][0])
+    grid = [until * i / POINTS for i in range(POINTS + 1)]
+    return [(c, statistics.fmean(score_at(row["trace"], c) for row in longest)) for c in grid], ends, ""
+
+
+def _end(rows: Sequence[Row], budget: int) -> tuple[float, float]:
+    """Mean calls and final score at a budget."""
+    found = [row for row in rows if row["budget"] == budget]
     calls = statistics.fmean(row["calls"].get("generator", 0) for row in found)
     return calls, statistics.fmean(row["final"] for row in found)
-
-
-def _curve(rows: Sequence[Row], colour: str, at: Any, most: int, budgets: Sequence[int]) -> list[str]:
-    """A line from the longest runs, where the optimizer shows its best so far; a dot where each budget ended."""
-    name = rows[0]["optimizer"]
-    ends = [_end(rows, name, budget) for budget in budgets]
-    dots = [f'<circle cx="{x}" cy="{y}" r="2.6" fill="{colour}"/>' for x, y in (at(*end) for end in ends)]
-    longest = [row for row in rows if row["budget"] == most]
-    if all(len(row["trace"]) <= 2 for row in longest):  # it tells nothing before its end
-        points = [at(0, statistics.fmean(row["start"] for row in rows)), *(at(*end) for end in ends)]
-        dash = ' stroke-dasharray="2 3"'
-    else:
-        until = max(most, ends[-1][0])
-        grid = [until * i / POINTS for i in range(POINTS + 1)]
-        points = [at(c, statistics.fmean(score_at(row["trace"], c) for row in longest)) for c in grid]
-        dash = ""
-    path = " ".join(f"{x},{y}" for x, y in points)
-    return [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>', *dots]

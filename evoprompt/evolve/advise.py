@@ -82,9 +82,11 @@ class Advice:
         Raises:
             ModelError: The optimizer could not be asked.
         """
-
-        told = {"current_instruction": current_instruction, "failures": list(groups), "attempts": list(attempts)}
-        return self._optimizer(lambda: self._roles.propose(**told))
+        return self._optimizer(
+            lambda: self._roles.propose(
+                current_instruction=current_instruction, failures=list(groups), attempts=list(attempts)
+            )
+        )
 
     def shorten(self, current_instruction: str, attempts: Sequence[Attempt], words: int) -> str:
         """Ask the optimizer to say the same in at most so many words.
@@ -97,8 +99,12 @@ class Advice:
         Raises:
             ModelError: The optimizer could not be asked.
         """
-        told = {"current_instruction": current_instruction, "attempts": list(attempts)}
-        return self._optimizer(lambda: self._roles.shorten(**told, length_limit=f"at most {words} words"))
+        limit = f"at most {words} words"
+        return self._optimizer(
+            lambda: self._roles.shorten(
+                current_instruction=current_instruction, attempts=list(attempts), length_limit=limit
+            )
+        )
 
     def _optimizer(self, call: Callable[[], str]) -> str:
         try:

@@ -22,12 +22,12 @@ from evoprompt.tasks import Task
 logger = logging.getLogger("evoprompt")
 
 SURE = 1.645
-"""Deviations above 0 at which the search is sure of its gain: a prompt that changes nothing gets there in 5 % of runs."""
+"""Deviations above 0 at which the search is sure of its gain: where nothing changes, that is so in 5 % of the runs."""
 ALPHA_SURE, ALPHA_OPEN = 0.25, 0.035
 """The error that the comparison may make after a search that is sure, and after one that is not.
 
 The rollouts of the comparison are others than those of the search, so that a prompt that changes nothing is taken with
-probability 0.05 x 0.25 + 0.95 x 0.035 = 0.046. Two-stage tests: P. Bauer and K. Koehne, *Biometrics* 50 (1994) 1029-1041.
+probability 0.05 x 0.25 + 0.95 x 0.035 = 0.046. Two-stage tests: P. Bauer and K. Koehne, *Biometrics* 50 (1994) 1029.
 """
 
 

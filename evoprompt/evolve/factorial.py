@@ -103,6 +103,7 @@ class Factorial(Confirming):
         self._all = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
         self._advised = 0
         self._shortened = frozenset[int]()
+        self._room = max(self._options.max_words, self._words(self._pool.start))
         self._kept = min(len(self._train) + 2 * len(self._dev), int(CONFIRMING * (self._all or 0)))
 
     def _left(self) -> int | None:
@@ -275,10 +276,10 @@ class Factorial(Confirming):
         mean, deviation = self._effects.mean, self._effects.deviation
         kept = {r for r in self._current if mean[r] > -WEED * deviation[r] * self._added[r]}
         replaced = {old for r in kept for old in self._pool.rules[r].replaces}
-        for r, rule in enumerate(self._pool.rules):
-            if r not in kept and r not in replaced and mean[r] > (0 if rule.start else COME_BACK * deviation[r]):
-                if self._words(kept) + rule.words <= self._options.max_words:
-                    kept.add(r)
+        for r in sorted(range(len(mean)), key=lambda r: -mean[r]):
+            helps = mean[r] > COME_BACK * deviation[r] * self._added[r]
+            if helps and r not in kept | replaced and self._words(kept | {r}) <= self._room:
+                kept.add(r)
         self._current = kept or {int(np.argmax(mean))}
 
     def _grow(self, record: BatchRecord, groups: Sequence[FailureGroup]) -> list[str]:
@@ -300,11 +301,11 @@ class Factorial(Confirming):
     def _shorten(self, batch: int, rejected: list[str]) -> None:
         """Where the prompt has grown too long, let the optimizer say it in fewer words: another thing to measure."""
         words = self._words(self._current)
-        if words <= self._options.max_words or self._current == self._shortened:
+        if words <= self._room or self._current == self._shortened:
             return
         self._advised += 1
         self._shortened = frozenset(self._current)
-        shorter = self._advice.shorten(self._pool.text(self._current), self._told(), self._options.max_words)
+        shorter = self._advice.shorten(self._pool.text(self._current), self._told(), self._room)
         rules = self._taken(shorter, batch, rejected)
         if rules and self._words(rules) < words:
             self._current = rules

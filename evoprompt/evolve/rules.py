@@ -18,11 +18,14 @@ COPIED = 7
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 # A sentence ends at its full stop, unless that belongs to an abbreviation; every line ends one that did not go on.
 _END = re.compile(
-    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)[ \t]+(?=[A-Z`\"'(*\[])"
-    r"|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])"
+    r"(?<=[.!?])(?<![Ee]\.g\.)(?<![Ii]\.e\.)(?<!etc\.)(?<!vs\.)[ \t]+(?=[^\W\d_a-z]|[`\"'(*\[])"
+    r"|(?<=[\u3002\uff01\uff1f])[ \t]*"
+    r"|\n[ \t\r]*\n\s*|\n(?=[ \t]*(?:[-*#]|\d+[.)])[ \t])"
 )
-_LINE = re.compile(r"(?<=[.!?:;])[ \t]*\n[ \t]*")
-_BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])\s+")
+_LINE = re.compile(r"(?<=[.!?:;])[ \t\r]*\n[ \t]*")
+_BULLET = re.compile(r"^\s*(?:(?:[-*]|\d+[.)])\s+)+")
+_HIDDEN = re.compile(r"\0(\d+)\0")
+_QUOTED = re.compile(r"'[^'\n]{4,}'|\"[^\"\n]{4,}\"")
 
 
 class Rule(BaseModel):
@@ -67,9 +70,9 @@ def split(instruction: str) -> list[str]:
         blocks.append(match.group())
         return f"\0{len(blocks) - 1}\0"
 
-    hidden = _FENCE.sub(hide, instruction)
+    hidden = _FENCE.sub(hide, instruction.replace("\0", " "))
     parts = [p for piece in _END.split(hidden) for p in _LINE.split(piece)]
-    shown = (re.sub(r"\0(\d+)\0", lambda m: blocks[int(m[1])], p).strip() for p in parts)
+    shown = (_HIDDEN.sub(lambda m: blocks[int(m[1])], p).strip() for p in parts)
     found: list[str] = []
     for part in shown:
         if part.startswith("```") and found:
@@ -77,6 +80,12 @@ def split(instruction: str) -> list[str]:
         elif re.search(r"\w", part):
             found.append(_BULLET.sub("", part))
     return found
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """The sentences line by line; an empty line ends those that have no full stop, so that they split again."""
+    ended = [text + ("" if text.endswith(tuple(".!?:;")) else "\n") for text in sentences[:-1]]
+    return "\n".join([*ended, *sentences[-1:]])
 
 
 class Pool:
@@ -98,8 +107,8 @@ class Pool:
         """The instruction that holds these rules; with all of the start prompt's, that stands as it was written."""
         if self.start <= set(rules):
             added = [self.rules[r].text for r in sorted(rules) if r not in self.start]
-            return "\n".join([self._instruction, *added])
-        return "\n".join(self.rules[r].text for r in sorted(rules))
+            return _joined([self._instruction, *added])
+        return _joined([self.rules[r].text for r in sorted(rules)])
 
     def find(self, text: str) -> int | None:
         """The rule with this text, or one that says the same in nearly the same words."""
@@ -135,20 +144,27 @@ def screen_rule(text: str, tasks: Iterable[Task]) -> str | None:
 
 
 def leak(text: str, tasks: Iterable[Task]) -> str | None:
-    """Say what of the tasks a text gives away: a function's name, or words copied from a problem.
+    """Say what of the tasks a text gives away: a function's name, a string, or words copied from a problem.
 
     Such a text would be learnt by heart: it helps with these tasks and with no others.
     """
     names = set(re.findall(r"\w+", text))
-    runs = _runs(text)
+    runs, strings = _runs(text), _strings(text)
     for task in tasks:
         # A short or plain word such as `area` may well be English; a compound name is not.
         if "_" in task.entry_point.strip("_") and task.entry_point in names:
             return f"it names a function of the batch: {task.entry_point}"
+        given = sorted(strings & _strings(task.prompt)) if strings else []
+        if given:
+            return f"it holds the string {given[0]!r} of task {task.task_id}"
         copied = sorted(runs & _runs(task.prompt)) if runs else []
         if copied:
             return f"it copies the words {copied[0]!r} of task {task.task_id}"
     return None
+
+
+def _strings(text: str) -> set[str]:
+    return {quoted[1:-1] for quoted in _QUOTED.findall(text)}
 
 
 def _runs(text: str) -> set[str]:

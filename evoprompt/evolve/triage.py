@@ -128,5 +128,14 @@ def _similar(a: frozenset[str], b: frozenset[str], least: float = SAME_RULE) -> 
 
 
 def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
-    """Whether two rules say the same: the Jaccard similarity of their word stems is at least `least`."""
-    return _similar(_stems(one), _stems(other), least)
+    """Whether two rules say the same: the Jaccard similarity of their word stems is at least `least`.
+
+    Rules that differ in a number, in a word of another script, or in whether they forbid, never do.
+    """
+    return _telling(one) == _telling(other) and _similar(_stems(one), _stems(other), least)
+
+
+def _telling(text: str) -> tuple[bool, frozenset[str]]:
+    plain = text.casefold()
+    forbids = re.search(r"\b(?:not|never|no|without|avoid|cannot)\b|n['\u2019]t\b", plain) is not None
+    return forbids, frozenset(w for w in re.findall(r"\w+", plain) if w.isdigit() or not w.isascii())

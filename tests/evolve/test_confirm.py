@@ -1,0 +1,170 @@
+"""The comparison with the start: its error rate, what it finds, when it stops."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import acceptance
+from evoprompt.evolve.confirm import ALPHA, Decision, looks_at, sign_test
+
+SIGNS = st.lists(st.sampled_from([1.0, 0.0, -1.0]), max_size=64)
+
+
+def accepted_by_chance(planned: int, decided: Sequence[int]) -> float:
+    """Exact probability that a coin is ever called better; `decided` pairs with a difference come before each look.
+
+    Walks of the coin that lead alike at a look are told apart by nothing later, so one of them stands for all.
+    """
+    alive: dict[int, tuple[float, list[float]]] = {0: (1.0, [])}
+    crossed, begin = 0.0, 0
+    for look, count in zip(looks_at(planned), decided, strict=True):
+        after: dict[int, tuple[float, list[float]]] = {}
+        for lead, (chance, path) in alive.items():
+            for wins in range(count + 1):
+                p = chance * comb(count, wins) / 2**count
+                longer = path + [1.0] * wins + [-1.0] * (count - wins) + [0.0] * (look - begin - count)
+                better = sign_test(longer, planned).better
+                if better:
+                    crossed += p
+                elif better is None:
+                    at = lead + 2 * wins - count
+                    after[at] = (after.get(at, (0.0, []))[0] + p, longer)
+        alive, begin = after, look
+    return crossed
+
+
+@pytest.mark.parametrize("planned", [5, 24, 48, 64])
+def test_a_coin_is_called_better_in_one_of_twenty_runs_at_most(planned: int) -> None:
+    steps = np.diff([0, *looks_at(planned)])
+    chance = accepted_by_chance(planned, [int(s) for s in steps])
+    assert chance <= ALPHA
+    assert chance > (0.03 if planned > 5 else 0), "the error rate that is allowed is made use of"
+
+
+@settings(max_examples=25, deadline=None)
+@given(planned=st.integers(1, 40), data=st.data())
+def test_so_it_is_wherever_the_ties_are(planned: int, data: st.DataObject) -> None:
+    steps = np.diff([0, *looks_at(planned)])
+    decided = [data.draw(st.integers(0, int(most))) for most in steps]
+    assert accepted_by_chance(planned, decided) <= ALPHA
+
+
+@pytest.mark.parametrize("fixed", [0.0, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("pairs", acceptance.PAIRS)
+def test_no_ops_are_refused_and_gains_found_as_the_page_says(pairs: int, fixed: float) -> None:
+    runs = 1000
+    noop = acceptance.cell(pairs, fixed, 0.0, runs, seed=1)
+    assert noop["accepted"] <= ALPHA + 2.6 * (ALPHA * (1 - ALPHA) / runs) ** 0.5
+    assert noop["gepa"] > noop["accepted"], "a gate of three tasks takes more"
+    gain = acceptance.cell(pairs, fixed, 0.1, runs, seed=1)
+    assert gain["accepted"] > 2 * noop["accepted"]
+    assert gain["interval"][0] <= gain["bound"], "nobody does better than the best possible test"
+    large = acceptance.cell(pairs, fixed, 0.2, runs, seed=1)
+    assert large["used"] <= pairs and large["accepted"] > gain["accepted"]
+    if pairs == 64:
+        assert large["accepted"] > 0.8
+
+
+def test_ten_points_cant_be_found_in_64_pairs_when_all_outcomes_are_drawn_anew() -> None:
+    wins, losses = acceptance.chances(0.0, 0.1)
+    assert acceptance.bound(64, wins, losses) < 0.4
+    needed = acceptance.pairs_needed(wins, losses)
+    assert needed is not None and needed > 200
+    assert acceptance.gate(3, *acceptance.chances(0.0, 0.0)) == pytest.approx(1 / 3, abs=0.01)
+    assert acceptance.bound(64, *acceptance.chances(0.95, 0.1)) > 0.8
+
+
+@settings(max_examples=50, deadline=None)
+@given(pairs=st.integers(1, 40), wins=st.floats(0.01, 0.5), losses=st.floats(0.0, 0.5))
+def test_the_bound_is_above_what_any_of_the_tests_finds(pairs: int, wins: float, losses: float) -> None:
+    if wins > losses:
+        power = acceptance.sign_power(pairs, wins, losses)
+        assert power <= acceptance.bound(pairs, wins, losses) + 1e-9
+        assert acceptance.bound(pairs, wins, losses) >= ALPHA - 1e-9
+
+
+def test_the_sign_tests_power_is_that_of_the_binomial() -> None:
+    # All pairs differ: 15 of 20 wins is the first count that a coin reaches in fewer than one of twenty runs.
+    by_hand = sum(comb(20, k) * 0.8**k * 0.2 ** (20 - k) for k in range(15, 21))
+    assert acceptance.sign_power(20, 0.8, 0.2) == pytest.approx(by_hand)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SIGNS, st.integers(1, 64))
+def test_the_decision_adds_up(signs: list[float], planned: int) -> None:
+    decision = sign_test(signs, planned)
+    assert (decision.wins, decision.losses, decision.pairs) == (signs.count(1), signs.count(-1), len(signs))
+    if len(signs) >= planned:
+        assert decision.better is not None
+    if decision.better:
+        assert decision.wins >= 5, "fewer wins without a loss are no evidence at this level"
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIGNS, st.floats(1e-6, 1.0), st.randoms(use_true_random=False))
+def test_only_who_wins_counts_and_not_the_order_between_two_looks(
+    signs: list[float], by: float, random: object
+) -> None:
+    planned = max(len(signs), 1)
+    shuffled: list[float] = []
+    for begin, end in zip([0, *looks_at(planned)], looks_at(planned), strict=False):
+        part = signs[begin:end]
+        random.shuffle(part)  # type: ignore[attr-defined]
+        shuffled += part
+    assert sign_test([by * s for s in shuffled], planned) == sign_test(signs, planned)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIGNS, st.data())
+def test_a_win_in_place_of_a_loss_never_speaks_against_the_proposal(signs: list[float], data: st.DataObject) -> None:
+    losses = [n for n, s in enumerate(signs) if s < 0]
+    if losses:
+        better = list(signs)
+        better[data.draw(st.sampled_from(losses))] = 1.0
+        assert not sign_test(signs, len(signs)).better or sign_test(better, len(signs)).better
+
+
+def test_it_stops_as_soon_as_it_can_tell() -> None:
+    def until(signs: list[float]) -> tuple[bool | None, int]:
+        for look in looks_at(len(signs)):
+            if (better := sign_test(signs[:look], len(signs)).better) is not None:
+                return better, look
+        raise AssertionError
+
+    assert until([1.0] * 64) == (True, 16)
+    assert until([-1.0] * 64) == (False, 32), "no boundary can be reached any more"
+    assert until([0.0] * 64) == (False, 64)
+    assert sign_test([1.0] * 16 + [-1.0] * 48, 64).better, "what is crossed stays crossed"
+
+
+def test_ties_say_nothing() -> None:
+    assert sign_test([], 24).better is None
+    assert sign_test([0.0] * 23, 24).better is False, "one pair can't tell"
+    assert sign_test([1e-15] * 24, 24).wins == 0, "rounding is no difference"
+    assert sign_test([1.0] * 4 + [0.0] * 20, 24).better is False
+    assert sign_test([0.0] * 15 + [1.0] * 9, 24).better is True
+    assert str(sign_test([1.0, 1.0, 0.0, -1.0], 24)) == "wins 2, loses 1 of 4 paired tasks"
+    assert sign_test([1.0], 24) == Decision(None, 1, 0, 1, 24)
+
+
+def test_the_simulation_prints_its_table(tmp_path: Path) -> None:
+    script = Path(acceptance.__file__)
+    out = tmp_path / "acceptance.json"
+    words = [sys.executable, str(script), "--runs", "3", "--out", str(out)]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = run.stdout.strip().splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) == 1 + len(acceptance.FIXED) * len(acceptance.GAINS)
+    assert len({line.count("|") for line in lines[2:]}) == 1, "every row has all columns"
+    cells = json.loads(out.read_text())["cells"]
+    assert len(cells) == len(acceptance.FIXED) * len(acceptance.GAINS) * len(acceptance.PAIRS)
+    assert all(c["interval"][0] <= c["accepted"] <= c["interval"][1] for c in cells)

@@ -1,0 +1,183 @@
+# ruff: noqa: RUF001
+"""Instructions as lists of rules: nothing is lost in taking them apart, and nothing gets in that gives tasks away."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoprompt import CodeMetric, EvoPrompt, Harness, Program
+from evoprompt.evolve.rules import COPIED, MAX_WORDS, Pool, Rule, leak, screen_rule, split
+from tests import world
+from tests.models import asked_for, scripted
+
+WORD = st.sampled_from(
+    [
+        *["return", "the", "list", "Always", "`x`", "None", "e.g.", "i.e.", "3.5", "f(x)"],
+        *["Überprüfe", "Код", "пиши", "代码", "naïve", "dict[str]", "don't"],
+    ]
+)
+SENTENCE = st.builds(
+    lambda words, end: " ".join(words) + end,
+    st.lists(WORD, min_size=2, max_size=8),
+    st.sampled_from([".", "!", "", "?"]),
+)
+BETWEEN = st.sampled_from([" ", "\n", "\n\n", "\r\n", "\r\n\r\n", "\n- ", "\n* ", "\n1. ", "\t", "\n\n\n  "])
+FENCE = st.sampled_from(["\n```python\ndef f(x):\n    return x. Y\n\n    # - no\n```\n", "\n```\nopen"])
+TEXT = st.lists(st.one_of(SENTENCE, BETWEEN, FENCE), max_size=14).map("".join)
+
+
+def words(text: str) -> Counter[str]:
+    """The words, without the numbers of a list's items."""
+    return Counter(re.findall(r"[^\W\d]+", text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(TEXT, st.text(max_size=200)))
+def test_no_word_is_lost_and_the_start_stands_as_it_was_written(text: str) -> None:
+    parts = split(text)
+    assert words("\n".join(parts)) == words(text)
+    assert all(part == part.strip() and part for part in parts)
+    pool = Pool(text)
+    assert pool.text(pool.start) == text
+    assert [rule.text for rule in pool.rules] == parts
+    assert all(rule.start and rule.kept and rule.born == 0 for rule in pool.rules)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(SENTENCE, min_size=1, max_size=8), st.data())
+def test_a_prompt_of_some_rules_splits_into_these(sentences: list[str], data: st.DataObject) -> None:
+    pool = Pool("\n\n".join(sentences))
+    kept = data.draw(st.sets(st.sampled_from(sorted(pool.start))))
+    assert split(pool.text(kept)) == [pool.rules[r].text for r in sorted(kept)]
+    grown = pool.add("An added rule that is new", 1)
+    assert split(pool.text({*pool.start, grown}))[-1] == "An added rule that is new"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        (" \n\t\r\n ", []),
+        ("```\n```", []),
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("Use lists, e.g. Python's. Or sets, i.e. These.", ["Use lists, e.g. Python's.", "Or sets, i.e. These."]),
+        ("E.g. This. Lists vs. Tuples.", ["E.g. This.", "Lists vs. Tuples."]),
+        ("Mind 3.5 and x.y, a.b. lower goes on.", ["Mind 3.5 and x.y, a.b. lower goes on."]),
+        ("A line that goes\non here. Next one.", ["A line that goes\non here.", "Next one."]),
+        ("Do this:\n- be brief\n* be right\n1. first\n2) last", ["Do this:", "be brief", "be right", "first", "last"]),
+        ("One.\r\nTwo is here.\r\n\r\nA head\r\n\r\n- end", ["One.", "Two is here.", "A head", "end"]),
+        ("So:\n```py\nx = 1. Y\n\n- z\n```\nNo more.", ["So:\n```py\nx = 1. Y\n\n- z\n```\nNo more."]),
+        ("Answer so.\n\n```\na\n```\n\nNo more.", ["Answer so.\n```\na\n```", "No more."]),
+        ("Never close it.\n```\nA. B", ["Never close it.\n```\nA. B"]),
+        ("Пиши код. Потом проверь его.", ["Пиши код.", "Потом проверь его."]),
+        ("Écris du code. Ça va.", ["Écris du code.", "Ça va."]),
+        ("写代码。然后测试。", ["写代码。", "然后测试。"]),
+        ("Hold \0" + "5\0 this.", ["Hold  5  this."]),
+    ],
+)  # fmt: skip
+def test_where_a_sentence_ends(text: str, parts: list[str]) -> None:
+    assert split(text) == parts
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a", ". ", "\n", "\n ", "```", "x." + " " * 999, "Do this now. ", "- a b\n", "`", "\r\n", "1. ", ".\t", "码。"],
+)
+def test_a_megabyte_is_no_trouble(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))
+    begin = time.process_time()
+    Pool(text)
+    assert time.process_time() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Return the result.", "  return   THE result. ", True),
+        ("Handle an empty list before anything else.", "Handle the empty list before anything else.", True),
+        ("Sort the list in ascending order before you return it.", "Return the sorted list in order.", False),
+        ("Return the list sorted in ascending order if asked.",
+         "Do not return the list sorted in ascending order if asked.", False),
+        ("Indent every line with 4 spaces.", "Indent every line with 2 spaces.", False),
+        ("Пиши list тут.", "Не пиши list тут.", False),
+        ("写代码。", "写代码。", True),
+        ("写代码 now。", "测试 now。", False),
+    ],
+)  # fmt: skip
+def test_the_same_rule_in_other_words_is_one_rule(one: str, other: str, same: bool) -> None:
+    pool = Pool("Write a function.")
+    first = pool.add(one, 1)
+    assert (pool.add(other, 2) == first) is same
+    assert len(pool.rules) == (2 if same else 3)
+    assert pool.rules[first] == Rule(text=one, born=1), "the wording that was measured stays"
+
+
+def test_a_rule_is_changed_by_its_place() -> None:
+    pool = Pool("Write a function.")
+    rule = pool.add("Mind the empty list.", 3)
+    pool.change(rule, effect=1.5, kept=True)
+    assert (pool.rules[rule].effect, pool.rules[rule].kept, pool.rules[rule].words) == (1.5, True, 4)
+    assert pool.text({rule}) == "Mind the empty list."
+
+
+def test_what_gives_a_task_away() -> None:
+    task = world.task(1, prompt="Write a function to reverse the words of a sentence that ends in 'stop now'.")
+    named = leak("In top_1 return 0 for an empty list.", [world.task(2), task])
+    assert named == "it names a function of the batch: top_1"
+    assert leak("A top is not top_10, nor stop_1.", [task]) is None
+    copied = leak("Do it: reverse the words of a sentence, that ends it.", [task])
+    assert copied is not None and "reverse the words of a sentence that" in copied
+    assert leak("You reverse the words of a sentence.", [task]) is None, f"fewer than {COPIED} words"
+    assert leak('Where there is "stop now", stop.', [task]) == "it holds the string 'stop now' of task t1"
+    assert leak("Don't stop now, and don't wait.", [task]) is None
+    assert leak("Return 'abc' then.", [world.task(1, prompt="Return 'abc' of it.")]) is None, "three letters"
+    plain = world.task(1, entry_point="area")
+    assert leak("The area is never negative.", [plain]) is None
+    assert leak("", [task]) is None and leak("Anything.", []) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.from_regex(r"[a-zà-ÿ]{2,9}", fullmatch=True), min_size=COPIED, max_size=20), st.data())
+def test_seven_words_in_a_row_are_found_whatever_stands_between(words: list[str], data: st.DataObject) -> None:
+    task = world.task(1, prompt=" ".join(words))
+    at = data.draw(st.integers(0, len(words) - COPIED))
+    gap = data.draw(st.sampled_from([" ", ", ", "\n", " - "]))
+    assert leak("Mind: " + gap.join(words[at : at + COPIED]).upper() + "!", [task]) is not None
+
+
+def test_what_is_too_long_for_a_rule() -> None:
+    assert screen_rule("word " * MAX_WORDS, []) is None
+    assert screen_rule("word " * (MAX_WORDS + 1), []) == f"it has {MAX_WORDS + 1} words, more than {MAX_WORDS}"
+    assert screen_rule("Answer so:\n```\n" + "x = 1\n" * MAX_WORDS + "```", []) is None, "an example may be long"
+    assert screen_rule("Call top_1.", [world.task(1)]) is not None
+
+
+def test_a_rejected_rule_is_logged_and_in_no_prompt(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    leaking = "In top_2 return 0 for an empty list."
+
+    def says(text: str) -> str:
+        if asked_for(text) == "diagnosis":
+            diagnosis = {"failure_class": "edge_case", "root_cause": "max() of an empty list", "rule": leaking}
+            return f"[[ ## diagnosis ## ]]\n{json.dumps(diagnosis)}\n\n[[ ## completed ## ]]"
+        if asked_for(text) == "new_instruction":
+            return f"[[ ## new_instruction ## ]]\nWrite a Python function. {leaking}\n\n[[ ## completed ## ]]"
+        return world.reply(text)
+
+    lm, _ = scripted(says)
+    data = world.data(4)
+    search = EvoPrompt(CodeMetric(data, harness=harness), batch_size=4, epochs=1, num_threads=2, strategy="factorial")
+    with caplog.at_level(logging.INFO, logger="evoprompt"):
+        evolved = search.compile(Program(generator_lm=lm, debugger_lm=lm, optimizer_lm=lm), trainset=list(data))
+    assert f"rule rejected: it names a function of the batch: top_2: {leaking!r}" in caplog.text
+    results = evolved.detailed_results
+    assert "rejected: it names a function of the batch: top_2" in results.batches[0].reason
+    assert not any(leaking in rule.text for batch in results.batches for rule in batch.rules)
+    assert leaking not in evolved.generator.signature.instructions
