@@ -26,6 +26,9 @@ from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.errors import BudgetSpent
+from evoprompt.evolve import confirming, effects, growth
+from evoprompt.evolve import factorial as search
+from evoprompt.evolve.confirm import Decision
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.lm.simulated_text import read
@@ -200,8 +203,31 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 RIVALS = ("gepa", "mipro", "simba", "copro")
 """Whose best is what ours is compared with."""
-ABLATIONS: dict[str, dict[str, Any]] = {}
-"""Options of `factorial` by the name of what they switch off."""
+Switched = dict[tuple[Any, str], Any]
+ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
+    "no shortening": ({"max_words": 10_000}, {}),
+    "one proposal a batch": ({}, {(growth, "PROPOSALS"): 1}),
+    "no random subsets": ({}, {(search, "BOLDNESS"): 0.0, (search, "FLIP"): 0.0, (search, "OPTIMISM"): 1e9}),
+    "no weeding": ({}, {(search, "WEED"): 1e9}),
+    "no coming back": ({}, {(search, "COME_BACK"): 1e9, (growth, "COME_BACK"): 1e9}),
+    "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
+    "no confirmation": ({}, {(confirming, "sign_test"): lambda found, planned, alpha: Decision(True, 0, 0, 0, 0)}),
+    "confirmation at 5 %": ({}, {(confirming, "ALPHA_SURE"): 0.05, (confirming, "ALPHA_OPEN"): 0.05}),
+}
+"""`factorial` without one piece of it: the options, and the constants, that switch it off."""
+
+
+def ablated(setting: Setting, name: str) -> dspy.Module:
+    """Factorial with a piece switched off."""
+    options, constants = ABLATIONS[name]
+    before = {(module, key): getattr(module, key) for module, key in constants}
+    try:
+        for (module, key), value in constants.items():
+            setattr(module, key, value)
+        return factorial(setting, **options)
+    finally:
+        for (module, key), value in before.items():
+            setattr(module, key, value)
 
 
 def available() -> list[str]:
@@ -249,7 +275,7 @@ def _run(
     train, val = ([examples[t.task_id] for t in part] for part in (tasks[:TRAIN], tasks[TRAIN : TRAIN + VAL]))
     metric, meter = _metric(unit.tasks), Meter(engine)
     setting = Setting(meter, metric, train, val, budget, unit.seed)
-    optimize = OPTIMIZERS.get(name) or functools.partial(factorial, **ABLATIONS[name])
+    optimize = OPTIMIZERS.get(name) or functools.partial(ablated, name=name)
     lm = dspy.LM(f"simulated/{unit.world}-{unit.seed}", engine=meter, cache=False, temperature=0.0, num_retries=0)
     seed_prompt = Candidate.of(Program()).instruction
     tests, began, cpu = metric.seconds, time.perf_counter(), time.process_time()

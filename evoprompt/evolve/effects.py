@@ -124,7 +124,7 @@ class Effects:
 
 
 def estimate_effects(
-    trials: Sequence[Trial], solved: Sequence[bool], rules: Rules, groups: tuple[Group, Group] = (UNSOLVED, SOLVED)
+    trials: Sequence[Trial], solved: Sequence[bool], rules: Rules, groups: tuple[Group, Group] | None = None
 ) -> Effects:
     """The effects of all rules.
 
@@ -132,8 +132,10 @@ def estimate_effects(
         trials: What was measured.
         solved: For each task, whether the start prompt solved it.
         rules: Length and origin of each rule.
-        groups: What is assumed of the tasks that were not solved, and of those that were.
+        groups: What is assumed of the tasks that were not solved, and of those that were; by default `UNSOLVED` and
+            `SOLVED`.
     """
+    groups = groups or (UNSOLVED, SOLVED)
     tasks, count = len(solved), len(rules.words)
     of_task = np.asarray(solved, dtype=int)
     design = _Design(tasks, count, rules)

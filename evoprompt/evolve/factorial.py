@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.confirming import Confirming
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
+from evoprompt.evolve.growth import COME_BACK, Growth
 from evoprompt.evolve.history import BATCH, HEAVY, diagnoses, keep_diagnoses
 from evoprompt.evolve.record import (
     BatchDone,
@@ -29,12 +30,11 @@ from evoprompt.evolve.record import (
     Tried,
     Working,
 )
-from evoprompt.evolve.rules import Pool, screen_rule, split
+from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.triage import cluster
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, Rollout, require_measured
 from evoprompt.tasks import Task
-from signatures import Attempt, FailureGroup
 
 logger = logging.getLogger("evoprompt")
 
@@ -52,18 +52,10 @@ OPTIMISM = 0.5
 """Deviations that added rules are given in advance when one is drawn: several may be needed for a task to be solved."""
 WEED = 0.5
 """Deviations by which the effect of an added rule must be below 0 for it to be left out."""
-COME_BACK = 0.6
-"""Deviations by which the effect of a rule that was left out must be above 0 for it to come back."""
-TRUST = -1.0
-"""Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
-PROPOSALS = 4
-"""How often the optimizer is asked in one batch otherwise, while it still has new rules."""
 LEARNING = 0.85
 """Share of the search after which no new rule comes in: those that are there are still measured."""
 CONFIRMING = 0.35
 """Largest share of the budget that is kept for the confirmation."""
-MAX_TOLD = 12
-"""Rules whose effects the optimizer is told."""
 _TRIES = 100
 
 
@@ -101,17 +93,22 @@ class Factorial(Confirming):
         self._effects = self._estimated()
         budget = self._options.budget
         self._all = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
-        self._advised = 0
-        self._shortened = frozenset[int]()
-        self._room = max(self._options.max_words, self._words(self._pool.start))
+        self._debugged = 0
+        self._room = max(self._options.max_words, self._pool.words(self._pool.start))
+        self._growth = Growth(self._pool, self._advice, self._train, self._options.max_instruction_chars, self._room)
         self._kept = min(len(self._train) + 2 * len(self._dev), int(CONFIRMING * (self._all or 0)))
 
     def _left(self) -> int | None:
         """Rollouts that may still begin. Counted on the way, so that a search that goes on counts the same."""
         if self._all is None:
             return None
-        advised = self._advised if self._options.budget.lm_calls == self._all else 0
-        return self._all - len(self._known) - advised
+        counts = self._options.budget.lm_calls == self._all
+        return self._all - len(self._known) - (self._advised if counts else 0)
+
+    @property
+    def _advised(self) -> int:
+        """Calls of the debugger and the optimizer so far."""
+        return self._debugged + self._growth.asked
 
     def _enough(self, quiet: int) -> str:
         options = self._options
@@ -228,13 +225,15 @@ class Factorial(Confirming):
         before = len(self._pool.rules)
         if groups and learning:
             self._tell(Working(f"{self._where}rewriting the prompt"))
-            rejected = self._grow(record, groups)
+            self._current, rejected = self._growth.grow(self._current, self._effects, groups, record.batch)
             self._effects = self._estimated()
-            self._shorten(record.batch, rejected)
+            self._current = self._growth.shorten(self._current, self._effects, record.batch, rejected)
+            self._effects = self._estimated()
         return self._decided(record, before, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
-                "advised": self._advised, "shortened": tuple(sorted(self._shortened)),
+                "advised": self._advised, "debugged": self._debugged,
+                "shortened": tuple(sorted(self._growth.shortened)),
             }
         )  # fmt: skip
 
@@ -265,7 +264,7 @@ class Factorial(Confirming):
         """The diagnoses; the same failure of an earlier batch is not asked about again."""
         new = [r for r in failed if _failure(r) not in self._explained]
         found = {d.task_id: d for d in self._advice.diagnose(new, self._train)} if new else {}
-        self._advised += sum(d.by == "debugger" for d in found.values())
+        self._debugged += sum(d.by == "debugger" for d in found.values())
         for rollout in new:
             if rollout.task_id in found:
                 self._explained[_failure(rollout)] = found[rollout.task_id]
@@ -278,78 +277,9 @@ class Factorial(Confirming):
         replaced = {old for r in kept for old in self._pool.rules[r].replaces}
         for r in sorted(range(len(mean)), key=lambda r: -mean[r]):
             helps = mean[r] > COME_BACK * deviation[r] * self._added[r]
-            if helps and r not in kept | replaced and self._words(kept | {r}) <= self._room:
+            if helps and r not in kept | replaced and self._pool.words(kept | {r}) <= self._room:
                 kept.add(r)
         self._current = kept or {int(np.argmax(mean))}
-
-    def _grow(self, record: BatchRecord, groups: Sequence[FailureGroup]) -> list[str]:
-        """Let the optimizer put rules into the current prompt; where its rules have paid, until it has no more."""
-        added = self._current - self._pool.start
-        mean, deviation = self._effects.gain(added, ())
-        rejected: list[str] = []
-        for _ in range(PROPOSALS if added and mean > TRUST * deviation else 1):
-            text = self._pool.text(self._current)
-            self._advised += 1
-            proposal = self._advice.propose(text, groups, self._told())
-            grown = self._taken(proposal, record.batch, rejected)
-            if grown is None or grown <= self._current:
-                self._current = grown or self._current
-                break
-            self._current = grown
-        return rejected
-
-    def _shorten(self, batch: int, rejected: list[str]) -> None:
-        """Where the prompt has grown too long, let the optimizer say it in fewer words: another thing to measure."""
-        words = self._words(self._current)
-        if words <= self._room or self._current == self._shortened:
-            return
-        self._advised += 1
-        self._shortened = frozenset(self._current)
-        shorter = self._advice.shorten(self._pool.text(self._current), self._told(), self._room)
-        rules = self._taken(shorter, batch, rejected)
-        if rules and self._words(rules) < words:
-            self._current = rules
-            self._effects = self._estimated()
-
-    def _words(self, rules: Collection[int]) -> int:
-        return sum(self._pool.rules[r].words for r in rules)
-
-    def _taken(self, proposal: str, batch: int, rejected: list[str]) -> set[int] | None:
-        """The rules of a proposal. What it forgot and is known to help stays."""
-        if not proposal.strip() or len(proposal) > self._options.max_instruction_chars:
-            rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
-            return None
-        before, chosen, new = len(self._pool.rules), set[int](), list[int]()
-        for sentence in split(proposal):
-            if self._pool.find(sentence) is None and (problem := screen_rule(sentence, self._train)):
-                logger.info("rule rejected: %s: %r", problem, sentence)
-                rejected.append(problem)
-                continue
-            rule = self._pool.add(sentence, batch)
-            chosen.add(rule)
-            if rule >= before:
-                new.append(rule)
-        lost = {r for r in self._current if r not in chosen}
-        if len(lost) > 1 and new:  # several sentences became one
-            for rule in new:
-                self._pool.change(rule, replaces=tuple(sorted(r for r in lost if r not in self._pool.start)))
-        else:
-            mean, deviation = self._effects.mean, self._effects.deviation
-            chosen |= {r for r in lost if r < len(mean) and mean[r] > COME_BACK * deviation[r]}
-        return chosen or None
-
-    def _told(self) -> list[Attempt]:
-        """The rules with the clearest effects."""
-        mean, deviation = self._effects.mean, self._effects.deviation
-        tried = [r for r, rule in enumerate(self._pool.rules[: len(mean)]) if not rule.start]
-        clearest = sorted(tried, key=lambda r: -abs(mean[r]) / deviation[r])[:MAX_TOLD]
-        return [
-            Attempt(
-                instruction=self._pool.rules[r].text, score=None, parent_score=None, accepted=r in self._current,
-                effect=round(100 * float(mean[r]), 1),
-            )
-            for r in sorted(clearest)
-        ]  # fmt: skip
 
     def _order(self) -> list[Task]:
         order = super()._order()
@@ -398,7 +328,8 @@ class Factorial(Confirming):
         self._current = {r for r, rule in enumerate(record.rules) if rule.kept}
         self._open = {d.task_id: d for d in record.open_failures}
         self._observe(record.tried)
-        self._advised, self._shortened = record.advised, frozenset(record.shortened)
+        self._debugged, self._growth.asked = record.debugged, record.advised - record.debugged
+        self._growth.shortened = frozenset(record.shortened)
         self._effects = self._estimated()
         self.history.batch(record)
         tasks = {t.task_id: t for t in self._train}

@@ -128,6 +128,7 @@ class BatchRecord(BaseModel):
         rules: All rules after the batch, with their effects.
         open_failures: Diagnoses of the tasks that failed when they were last tried.
         advised: Calls of the debugger and the optimizer so far.
+        debugged: Those of the debugger.
         shortened: The last set of rules that the optimizer was asked to shorten.
     """
 
@@ -154,6 +155,7 @@ class BatchRecord(BaseModel):
     rules: tuple[Rule, ...] = ()
     open_failures: tuple[Diagnosed, ...] = ()
     advised: int = 0
+    debugged: int = 0
     shortened: tuple[int, ...] = ()
 
 

@@ -110,6 +110,10 @@ class Pool:
             return _joined([self._instruction, *added])
         return _joined([self.rules[r].text for r in sorted(rules)])
 
+    def words(self, rules: Collection[int]) -> int:
+        """The length of these rules together."""
+        return sum(self.rules[r].words for r in rules)
+
     def find(self, text: str) -> int | None:
         """The rule with this text, or one that says the same in nearly the same words."""
         plain = _plain(text)

@@ -1,0 +1,130 @@
+"""How the list of rules grows: what the optimizer proposes becomes rules, and a long prompt is said in fewer words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from evoprompt.evolve.advise import Advice
+from evoprompt.evolve.effects import Effects
+from evoprompt.evolve.rules import Pool, screen_rule, split
+from evoprompt.tasks import Task
+from signatures import Attempt, FailureGroup
+
+logger = logging.getLogger("evoprompt")
+
+COME_BACK = 0.6
+"""Deviations by which the effect of a rule that was left out must be above 0 for it to come back."""
+TRUST = -1.0
+"""Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
+PROPOSALS = 4
+"""How often the optimizer is asked in one batch otherwise, while it still has new rules."""
+MAX_TOLD = 12
+"""Rules whose effects the optimizer is told."""
+
+
+class Growth:
+    """Brings new rules into the pool.
+
+    Args:
+        pool: All rules so far.
+        advice: Asks the optimizer.
+        tasks: Tasks that no rule may give away.
+        max_chars: A longer proposal is rejected unread.
+        room: Words above which a prompt is to be shortened.
+
+    Attributes:
+        asked: How often the optimizer was asked.
+        shortened: The last set of rules that it was asked to shorten.
+    """
+
+    def __init__(self, pool: Pool, advice: Advice, tasks: Sequence[Task], max_chars: int, room: int) -> None:
+        self._pool, self._advice, self._tasks, self._most, self._room = pool, advice, tasks, max_chars, room
+        self.asked = 0
+        self.shortened = frozenset[int]()
+
+    def grow(
+        self, current: set[int], effects: Effects, groups: Sequence[FailureGroup], batch: int
+    ) -> tuple[set[int], list[str]]:
+        """Let the optimizer put rules into a prompt: until it has no more, unless its rules have done harm so far.
+
+        Args:
+            current: Rules of the prompt.
+            effects: What is known of them.
+            groups: What goes wrong.
+            batch: Number of the batch.
+
+        Returns:
+            The rules of the prompt after that, and why sentences or proposals were rejected.
+        """
+        added = current - self._pool.start
+        mean, deviation = effects.gain(added, ())
+        rejected: list[str] = []
+        for _ in range(PROPOSALS if added and mean > TRUST * deviation else 1):
+            self.asked += 1
+            proposal = self._advice.propose(self._pool.text(current), groups, self._told(current, effects))
+            grown = self._taken(proposal, current, effects, batch, rejected)
+            before, current = current, grown or current
+            if current <= before:
+                break
+        return current, rejected
+
+    def shorten(self, current: set[int], effects: Effects, batch: int, rejected: list[str]) -> set[int]:
+        """Where the prompt is too long, let the optimizer say it in fewer words: another thing to measure.
+
+        Args:
+            current: Rules of the prompt.
+            effects: What is known of them.
+            batch: Number of the batch.
+            rejected: Gets the reasons why sentences were rejected.
+
+        Returns:
+            The rules of the prompt after that: the same, where nothing shorter came.
+        """
+        words = self._pool.words(current)
+        if words <= self._room or current == self.shortened:
+            return current
+        self.asked += 1
+        self.shortened = frozenset(current)
+        shorter = self._advice.shorten(self._pool.text(current), self._told(current, effects), self._room)
+        rules = self._taken(shorter, current, effects, batch, rejected)
+        return rules if rules and self._pool.words(rules) < words else current
+
+    def _taken(
+        self, proposal: str, current: set[int], effects: Effects, batch: int, rejected: list[str]
+    ) -> set[int] | None:
+        """The rules of a proposal. What it forgot and is known to help stays."""
+        if not proposal.strip() or len(proposal) > self._most:
+            rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
+            return None
+        before, chosen, new = len(self._pool.rules), set[int](), list[int]()
+        for sentence in split(proposal):
+            if self._pool.find(sentence) is None and (problem := screen_rule(sentence, self._tasks)):
+                logger.info("rule rejected: %s: %r", problem, sentence)
+                rejected.append(problem)
+                continue
+            rule = self._pool.add(sentence, batch)
+            chosen.add(rule)
+            if rule >= before:
+                new.append(rule)
+        lost = {r for r in current if r not in chosen}
+        if len(lost) > 1 and new:  # several sentences became one
+            for rule in new:
+                self._pool.change(rule, replaces=tuple(sorted(lost - self._pool.start)))
+        else:
+            mean, deviation = effects.mean, effects.deviation
+            chosen |= {r for r in lost if r < len(mean) and mean[r] > COME_BACK * deviation[r]}
+        return chosen or None
+
+    def _told(self, current: set[int], effects: Effects) -> list[Attempt]:
+        """The rules with the clearest effects."""
+        mean, deviation = effects.mean, effects.deviation
+        tried = [r for r, rule in enumerate(self._pool.rules[: len(mean)]) if not rule.start]
+        clearest = sorted(tried, key=lambda r: -abs(mean[r]) / deviation[r])[:MAX_TOLD]
+        return [
+            Attempt(
+                instruction=self._pool.rules[r].text, score=None, parent_score=None, accepted=r in current,
+                effect=round(100 * float(mean[r]), 1),
+            )
+            for r in sorted(clearest)
+        ]  # fmt: skip
