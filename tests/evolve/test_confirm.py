@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import acceptance
+from benchmarks import acceptance, acceptance_reuse
 from evoprompt.evolve.confirm import ALPHA, Decision, looks_at, sign_test
 
 SIGNS = st.lists(st.sampled_from([1.0, 0.0, -1.0]), max_size=64)
@@ -168,3 +169,26 @@ def test_the_simulation_prints_its_table(tmp_path: Path) -> None:
     cells = json.loads(out.read_text())["cells"]
     assert len(cells) == len(acceptance.FIXED) * len(acceptance.GAINS) * len(acceptance.PAIRS)
     assert all(c["interval"][0] <= c["accepted"] <= c["interval"][1] for c in cells)
+
+
+def test_the_documented_table_holds_these_numbers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    rows = [
+        [c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if re.match(r"\| \d+ % ", line)
+    ]
+    assert len(rows) == len(acceptance.FIXED) * len(acceptance.GAINS)
+    for row in rows:
+        gain = 0.0 if row[1] == "no-op" else float(row[1]) / 100
+        wins, losses = acceptance.chances(float(row[0].rstrip(" %")) / 100, gain)
+        assert row[2] == f"{100 * acceptance.gate(3, wins, losses):.1f}"
+        for pairs, (ours, sign, bound) in zip(acceptance.PAIRS, (row[3:6], row[6:9], row[9:12]), strict=True):
+            assert sign == f"{100 * acceptance.sign_power(pairs, wins, losses):.1f}"
+            assert bound == (f"{100 * acceptance.bound(pairs, wins, losses):.1f}" if gain else "")
+            assert gain or float(ours.split(" ")[0]) <= 100 * ALPHA
+
+
+def test_rollouts_that_chose_the_prompt_are_no_evidence_for_it(tmp_path: Path) -> None:
+    script = Path(acceptance.__file__).with_name("acceptance_reuse.py")
+    words = [sys.executable, str(script), "--runs", "3"]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert re.findall(r"^\| (reused|final anew|both anew) \| \d", run.stdout, re.MULTILINE) == [*acceptance_reuse.WAYS]
