@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import zip_longest
 
 import numpy as np
 
@@ -22,13 +21,9 @@ from evoprompt.tasks import Task
 logger = logging.getLogger("evoprompt")
 
 SURE = 1.645
-"""Deviations above 0 at which the search is sure of its gain: where nothing changes, that is so in 5 % of the runs."""
-ALPHA_SURE, ALPHA_OPEN = 0.25, 0.035
-"""The error that the comparison may make after a search that is sure, and after one that is not.
-
-The rollouts of the comparison are others than those of the search, so that a prompt that changes nothing is taken with
-probability 0.05 x 0.25 + 0.95 x 0.035 = 0.046. Two-stage tests: P. Bauer and K. Koehne, *Biometrics* 50 (1994) 1029.
-"""
+"""Deviations above 0 of the expected gain at which a prompt is taken where nothing is left to confirm it with."""
+TRAIN_PER_DEV = 2
+"""Tasks of the train set for one of the dev set: there the start prompt's solutions are known, so that they cost half."""
 
 
 class Confirming(Search):
@@ -64,7 +59,7 @@ class Confirming(Search):
         self._where = "confirmation: "
         start, proposed, decision = self._paired(seed, final, tasks)
         record = self._judged(final, start, proposed, decision)
-        on_dev = [t.task_id for t in self._dev if t.task_id in start and t.task_id in proposed]
+        on_dev = [t.task_id for t in self._unlearnt() if t.task_id in start and t.task_id in proposed]
         for one, found in ((seed, start), (final, proposed)):
             if on_dev:
                 self._kept_dev(one, tuple(on_dev), [found[t] for t in on_dev], f"confirm.{one.key}.{key}")
@@ -74,14 +69,24 @@ class Confirming(Search):
         self._tell(Confirmed(record, self.history.results()))
 
     def _order(self) -> list[Task]:
-        """The tasks of the comparison: those of the dev set, and between them those of the train set.
+        """The tasks of the comparison: those of the train set, and between them those of the dev set.
 
         The current prompt was made from failures on the train set, but a prompt that changes nothing is no better
         there either. The dev tasks may not speak against the prompt.
         """
         random = np.random.default_rng([self._options.seed % 2**63, 0])
-        dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._dev, self._train))
-        return [task for pair in zip_longest(dev, train) for task in pair if task is not None]
+        dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._unlearnt(), self._train))
+        mixed: list[Task] = []
+        while dev or train:
+            for side, count in ((train, TRAIN_PER_DEV), (dev, 1)):
+                mixed += side[:count]
+                del side[:count]
+        return mixed
+
+    def _unlearnt(self) -> list[Task]:
+        """The dev tasks that are no training tasks as well."""
+        learnt = {t.task_id for t in self._train}
+        return [t for t in self._dev if t.task_id not in learnt]
 
     def _paired(
         self, seed: Candidate, final: Candidate, tasks: Sequence[Task]
@@ -90,12 +95,12 @@ class Confirming(Search):
         start: dict[str, Rollout] = {}
         proposed: dict[str, Rollout] = {}
         decision = Decision(None, 0, 0, 0, len(tasks))
-        mean, deviation = self._expected()
-        alpha = ALPHA_SURE if mean > SURE * deviation else ALPHA_OPEN
+        learnt = {t.task_id for t in self._train}
         done, lost = 0, 0
         rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
-            pairs = [(Job(seed, t), Job(final, t)) for t in tasks[done:look]]
+            # The prompt's own solutions of training tasks have helped to choose it: it solves them anew.
+            pairs = [(Job(seed, t), Job(final, t, int(t.task_id in learnt))) for t in tasks[done:look]]
             spent = False
             try:
                 rollouts += self._roll(
@@ -114,7 +119,7 @@ class Confirming(Search):
                     start[before.task_id], proposed[after.task_id] = before, after
             done = look
             differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
-            decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1), alpha)
+            decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1))
             if decision.better is not None or spent:
                 break
         return start, proposed, decision
@@ -122,7 +127,7 @@ class Confirming(Search):
     def _judged(
         self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision
     ) -> Confirmation:
-        on_dev = [t.task_id for t in self._dev if t.task_id in start]
+        on_dev = [t.task_id for t in self._unlearnt() if t.task_id in start]
         scores = None
         if on_dev:
             before, after = (100 * sum(s[t].score or 0.0 for t in on_dev) / len(on_dev) for s in (start, proposed))

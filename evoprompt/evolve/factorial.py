@@ -54,7 +54,7 @@ WEED = 0.5
 """Deviations by which the effect of an added rule must be below 0 for it to be left out."""
 LEARNING = 0.85
 """Share of the search after which no new rule comes in: those that are there are still measured."""
-CONFIRMING = 0.35
+CONFIRMING = 0.4
 """Largest share of the budget that is kept for the confirmation."""
 _TRIES = 100
 
