@@ -225,6 +225,12 @@ class Runner:
         left = [n for n in (self.calls.purse.rollouts_left, self.calls.purse.calls_left) if n is not None]
         return min(left, default=None)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the same request is sure to be meant to get the same answer: every predictor's temperature is 0."""
+        models = [p.lm or dspy.settings.lm for p in self.program.predictors()]
+        return all(getattr(lm, "kwargs", {}).get("temperature") == 0 for lm in models)
+
     def known(self, job: Job) -> Rollout | None:
         """The measured rollout of a job that was run before."""
         body = self.journal.rollout(*_key(job))

@@ -22,8 +22,10 @@ logger = logging.getLogger("evoprompt")
 
 SURE = 1.645
 """Deviations above 0 of the expected gain at which a prompt is taken where nothing is left to confirm it with."""
+ERROR = 0.045
+"""Of the sign test: a little below 5 %, for the start's solutions of training tasks told what to propose."""
 TRAIN_PER_DEV = 2
-"""Tasks of the train set for one of the dev set: there the start prompt's solutions are known, so that they cost half."""
+"""Tasks of the train set for one of the dev set: there the start's solutions are known, so that they cost half."""
 
 
 class Confirming(Search):
@@ -59,7 +61,7 @@ class Confirming(Search):
         self._where = "confirmation: "
         start, proposed, decision = self._paired(seed, final, tasks)
         record = self._judged(final, start, proposed, decision)
-        on_dev = [t.task_id for t in self._unlearnt() if t.task_id in start and t.task_id in proposed]
+        on_dev = [t.task_id for t in self._dev if t.task_id in start and t.task_id in proposed]
         for one, found in ((seed, start), (final, proposed)):
             if on_dev:
                 self._kept_dev(one, tuple(on_dev), [found[t] for t in on_dev], f"confirm.{one.key}.{key}")
@@ -75,7 +77,7 @@ class Confirming(Search):
         there either. The dev tasks may not speak against the prompt.
         """
         random = np.random.default_rng([self._options.seed % 2**63, 0])
-        dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._unlearnt(), self._train))
+        dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._dev, self._apart()))
         mixed: list[Task] = []
         while dev or train:
             for side, count in ((train, TRAIN_PER_DEV), (dev, 1)):
@@ -83,10 +85,10 @@ class Confirming(Search):
                 del side[:count]
         return mixed
 
-    def _unlearnt(self) -> list[Task]:
-        """The dev tasks that are no training tasks as well."""
-        learnt = {t.task_id for t in self._train}
-        return [t for t in self._dev if t.task_id not in learnt]
+    def _apart(self) -> list[Task]:
+        """The training tasks that are no dev tasks as well."""
+        known = {t.task_id for t in self._dev}
+        return [t for t in self._train if t.task_id not in known]
 
     def _paired(
         self, seed: Candidate, final: Candidate, tasks: Sequence[Task]
@@ -95,11 +97,12 @@ class Confirming(Search):
         start: dict[str, Rollout] = {}
         proposed: dict[str, Rollout] = {}
         decision = Decision(None, 0, 0, 0, len(tasks))
-        learnt = {t.task_id for t in self._train}
+        learnt = set() if self._runner.repeats else {t.task_id for t in self._apart()}
         done, lost = 0, 0
         rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
-            # The prompt's own solutions of training tasks have helped to choose it: it solves them anew.
+            # The prompt's own solutions of training tasks have helped to choose it: it solves them anew, if that can
+            # come out otherwise.
             pairs = [(Job(seed, t), Job(final, t, int(t.task_id in learnt))) for t in tasks[done:look]]
             spent = False
             try:
@@ -119,7 +122,7 @@ class Confirming(Search):
                     start[before.task_id], proposed[after.task_id] = before, after
             done = look
             differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
-            decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1))
+            decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1), ERROR)
             if decision.better is not None or spent:
                 break
         return start, proposed, decision
@@ -127,7 +130,7 @@ class Confirming(Search):
     def _judged(
         self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision
     ) -> Confirmation:
-        on_dev = [t.task_id for t in self._unlearnt() if t.task_id in start]
+        on_dev = [t.task_id for t in self._dev if t.task_id in start]
         scores = None
         if on_dev:
             before, after = (100 * sum(s[t].score or 0.0 for t in on_dev) / len(on_dev) for s in (start, proposed))

@@ -31,6 +31,7 @@ def compiled(
     metric: Any = exact, student: Any = None, say: Callable[[str], str] = reply, **options: Any
 ) -> tuple[Any, list[str], list[Rollout]]:
     lm, engine = scripted(say)
+    lm.kwargs["temperature"] = 0.0
     rollouts: list[Rollout] = []
 
     def listen(event: Event) -> None:
