@@ -94,7 +94,7 @@ def factorial_plan(case: Case) -> dict[str, float]:
     return {
         "generator": search + case.accepted * confirmation,
         "debugger": search * case.failing * case.asked,
-        "optimizer": math.ceil(search / size) * some * (1 + case.accepted * (PROPOSALS - 1)),
+        "optimizer": math.ceil(search / size) * some * (1 + case.accepted * PROPOSALS),  # one to shorten
     }
 
 

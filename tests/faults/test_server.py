@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def test_a_key_that_is_withdrawn_pauses_the_run(study: Study, undisturbed: Any, 
 
 
 def test_too_much_without_an_answer_pauses_the_run(study: Study, same: Any) -> None:
-    with server(_silent_about(first_batch()[:2], RULE, still=True)) as there:
+    with server(_silent_about(range(1, 6), RULE, still=True)) as there:
         code, said = study.train(there.base, "--num_retries", "0")
         assert code == 3, said
-        assert "2 of 3 rollouts could not be measured" in said and "goes on" in said
+        assert re.search(r"5 of \d+ rollouts could not be measured", said) and "goes on" in said
         there.plan = lambda *_: None
         assert study.train(there.base)[0] == 0
     same(study)
