@@ -212,7 +212,6 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "no coming back": ({}, {(search, "COME_BACK"): 1e9, (growth, "COME_BACK"): 1e9}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
     "no confirmation": ({}, {(confirming, "sign_test"): lambda found, planned, alpha: Decision(True, 0, 0, 0, 0)}),
-    "confirmation at 5 %": ({}, {(confirming, "ALPHA_SURE"): 0.05, (confirming, "ALPHA_OPEN"): 0.05}),
 }
 """`factorial` without one piece of it: the options, and the constants, that switch it off."""
 

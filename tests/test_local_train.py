@@ -34,10 +34,10 @@ def test_trains_on_six_starter_tasks(tmp_path: Path, capsys: pytest.CaptureFixtu
         json.loads(p.read_text()) for p in sorted(tree.glob("training/epochs/epoch_1/batch_*/batch_results.json"))
     ]
     rollouts = [r for record in records for r in record["rollouts"]]
-    assert len(records) == 2 and len(rollouts) == EASY
+    assert len(records) > 1 and len({r["task_id"] for r in rollouts}) == EASY
     told = [json.loads(p.read_text()) for p in tree.glob("training/epochs/*/*/individual_tasks/*.json")]
     assert {t["fault"] for t in told} <= {"", "cut_off"}, "an infrastructure failure"
     codes = [t["code"] for t in told]
-    assert sum("def " in c for c in codes) >= EASY // 2
+    assert sum("def " in c for c in codes) >= len(codes) // 2
     assert (tree / "training/final_prompt.txt").read_text().strip()
     assert "SIMULATED" not in capsys.readouterr().out
