@@ -5,12 +5,11 @@ from __future__ import annotations
 import dspy
 
 from evoprompt.lm.adapter import CodeAdapter
-from evoprompt.lm.extract import scrub
-from evoprompt.program import Program, scrubbed
-from signatures import Attempt, Diagnosis, ExplainFailure, FailureGroup, OptimizeInstruction, ShortenPrompt
+from evoprompt.program import Program, Proposing, scrubbed
+from signatures import Diagnosis, ExplainFailure, OptimizeInstruction
 
 
-class Advisor(dspy.Module):
+class Advisor(Proposing):
     """Explains what a metric did not like, and rewrites the instruction. A `Program` does it for code itself.
 
     Args:
@@ -44,16 +43,3 @@ class Advisor(dspy.Module):
         """Ask the debugger why `output` was not judged right."""
         with dspy.context(adapter=self.adapter):
             return scrubbed(self.debugger(inputs=inputs, output=output, feedback=feedback).diagnosis)
-
-    def propose(self, *, current_instruction: str, failures: list[FailureGroup], attempts: list[Attempt]) -> str:
-        """Ask the optimizer for a better instruction."""
-        with dspy.context(adapter=self.adapter):
-            reply = self.optimizer(current_instruction=current_instruction, failures=failures, attempts=attempts)
-        return scrub(str(reply.new_instruction)).strip()
-
-    def shorten(self, *, current_instruction: str, attempts: list[Attempt], length_limit: str) -> str:
-        """Ask the optimizer to say the same in fewer words."""
-        told = {"current_instruction": current_instruction, "attempts": attempts, "length_limit": length_limit}
-        with dspy.context(adapter=self.adapter):
-            reply = self.optimizer(signature=ShortenPrompt, **told)
-        return scrub(str(reply.shortened_instruction)).strip()

@@ -32,7 +32,27 @@ Answer = TypeVar("Answer")
 ADAPTER_KEY = "evoprompt_adapter"
 
 
-class Program(dspy.Module):
+class Proposing(dspy.Module):
+    """A module whose `optimizer` rewrites instructions, through its `adapter`."""
+
+    optimizer: dspy.Predict
+    adapter: dspy.Adapter
+
+    def propose(self, *, current_instruction: str, failures: list[FailureGroup], attempts: list[Attempt]) -> str:
+        """Ask the optimizer for a better instruction."""
+        with dspy.context(adapter=self.adapter):
+            reply = self.optimizer(current_instruction=current_instruction, failures=failures, attempts=attempts)
+        return scrub(str(reply.new_instruction)).strip()
+
+    def shorten(self, *, current_instruction: str, attempts: list[Attempt], length_limit: str) -> str:
+        """Ask the optimizer to say the same in fewer words."""
+        told = {"current_instruction": current_instruction, "attempts": attempts, "length_limit": length_limit}
+        with dspy.context(adapter=self.adapter):
+            reply = self.optimizer(signature=ShortenPrompt, **told)
+        return scrub(str(reply.shortened_instruction)).strip()
+
+
+class Program(Proposing):
     """Writes code for a problem; debugs it and rewrites its own instruction when a teleprompter asks.
 
     `forward` uses the generator, and the debugger where repairs are allowed. Optimizers see those alone in
@@ -92,19 +112,6 @@ class Program(dspy.Module):
         with dspy.context(adapter=self.adapter):
             diagnosis = self.debugger(prompt=prompt, code=code, failures=failures, fix=fix).diagnosis
         return scrubbed(diagnosis)
-
-    def propose(self, *, current_instruction: str, failures: list[FailureGroup], attempts: list[Attempt]) -> str:
-        """Ask the optimizer for a better instruction."""
-        with dspy.context(adapter=self.adapter):
-            reply = self.optimizer(current_instruction=current_instruction, failures=failures, attempts=attempts)
-        return scrub(str(reply.new_instruction)).strip()
-
-    def shorten(self, *, current_instruction: str, attempts: list[Attempt], length_limit: str) -> str:
-        """Ask the optimizer to say the same in fewer words."""
-        told = {"current_instruction": current_instruction, "attempts": attempts, "length_limit": length_limit}
-        with dspy.context(adapter=self.adapter):
-            reply = self.optimizer(signature=ShortenPrompt, **told)
-        return scrub(str(reply.shortened_instruction)).strip()
 
     def _repair(self, prompt: str, entry_point: str, code: str) -> str:
         examples = visible_examples(prompt)

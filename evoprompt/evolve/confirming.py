@@ -9,10 +9,9 @@ import numpy as np
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
-from evoprompt.evaluate import summarize
 from evoprompt.evolve.confirm import Decision, looks_at, sign_test
-from evoprompt.evolve.history import CONFIRM, DEV, dev_event, dev_step
-from evoprompt.evolve.record import Confirmation, Confirmed, DevDone, DevRestored
+from evoprompt.evolve.history import CONFIRM
+from evoprompt.evolve.record import Confirmation, Confirmed
 from evoprompt.evolve.search import Search, digest
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, Rollout, require_measured
@@ -51,10 +50,7 @@ class Confirming(Search):
             record = Confirmation.model_validate(known)
             self.history.confirmation = record
             for one in (seed, final):
-                if (step := self._journal.step(DEV, f"confirm.{one.key}.{key}")) is not None:
-                    event, scores = dev_event(step)
-                    self.history.dev(one, event.evaluation, scores)
-                    self._tell(event)
+                self._restored_dev(one, f"confirm.{one.key}.{key}")
             self._tell(Confirmed(record, self.history.results()))
             return
         self._catch_up()
@@ -62,9 +58,10 @@ class Confirming(Search):
         start, proposed, decision = self._paired(seed, final, tasks)
         record = self._judged(final, start, proposed, decision)
         on_dev = [t.task_id for t in self._dev if t.task_id in start and t.task_id in proposed]
-        for one, found in ((seed, start), (final, proposed)):
+        last = len(self.history.results().batches)
+        for what, found in (((0, 0, seed), start), ((int(last > 0), last, final), proposed)):
             if on_dev:
-                self._kept_dev(one, tuple(on_dev), [found[t] for t in on_dev], f"confirm.{one.key}.{key}")
+                self._kept_dev(what, on_dev, [found[t] for t in on_dev], f"confirm.{what[2].key}.{key}")
         self._journal.keep_step(CONFIRM, key, record.model_dump(mode="json"))
         logger.info("confirmation: %s", record.reason)
         self.history.confirmation = record
@@ -159,12 +156,3 @@ class Confirming(Search):
         self._journal.keep_step(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))
-
-    def _kept_dev(self, candidate: Candidate, tasks: tuple[str, ...], rollouts: list[Rollout], key: str) -> None:
-        evaluation = summarize(rollouts)
-        scores = {r.task_id: r.score for r in rollouts if r.score is not None}
-        last = 0 if candidate.key == self.history.seed.key else len(self.history.results().batches)
-        where = (int(bool(last)), last, candidate, tasks, evaluation)
-        self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
-        self.history.dev(candidate, evaluation, scores)
-        self._tell(DevDone(*where, self.history.results()))

@@ -213,7 +213,7 @@ class Factorial(Confirming):
             if rollout.score == 1:
                 self._open.pop(rollout.task_id, None)
         diagnosed: tuple[Diagnosed, ...] = ()
-        learning = self._learning()
+        learning = self._learning(record.batch)
         if failed and learning:
             self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
             diagnosed = self._explain(failed)
@@ -226,9 +226,9 @@ class Factorial(Confirming):
         if groups and learning:
             self._tell(Working(f"{self._where}rewriting the prompt"))
             self._current, rejected = self._growth.grow(self._current, self._effects, groups, record.batch)
-            self._effects = self._estimated()
+            self._about_new_rules()
             self._current = self._growth.shorten(self._current, self._effects, record.batch, rejected)
-            self._effects = self._estimated()
+            self._about_new_rules()
         return self._decided(record, before, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
@@ -237,11 +237,10 @@ class Factorial(Confirming):
             }
         )  # fmt: skip
 
-    def _learning(self) -> bool:
+    def _learning(self, batch: int) -> bool:
         left = self._left()
         if left is None or self._all is None:
-            done = len(self.history.results().batches) + 1
-            return done <= LEARNING * self._planned(len(self._train))
+            return batch <= LEARNING * self._planned(len(self._train))
         return bool(left - self._kept > (1 - LEARNING) * (self._all - self._kept))
 
     def _observe(self, tried: Sequence[Tried]) -> None:
@@ -259,6 +258,11 @@ class Factorial(Confirming):
         self._added = np.array([not rule.start for rule in rules], dtype=float)
         about = Rules([rule.words for rule in rules], [rule.start for rule in rules])
         return estimate_effects(self._trials, self._solved, about)
+
+    def _about_new_rules(self) -> None:
+        """Estimate effects for rules that have come in; of the others nothing new is known."""
+        if len(self._pool.rules) > len(self._effects.mean):
+            self._effects = self._estimated()
 
     def _explain(self, failed: Sequence[Rollout]) -> tuple[Diagnosed, ...]:
         """The diagnoses; the same failure of an earlier batch is not asked about again."""

@@ -99,11 +99,12 @@ class Growth:
             return None
         before, chosen, new = len(self._pool.rules), set[int](), list[int]()
         for sentence in split(proposal):
-            if self._pool.find(sentence) is None and (problem := screen_rule(sentence, self._tasks)):
+            rule = self._pool.find(sentence)
+            if rule is None and (problem := screen_rule(sentence, self._tasks)):
                 logger.info("rule rejected: %s: %r", problem, sentence)
                 rejected.append(problem)
                 continue
-            rule = self._pool.add(sentence, batch)
+            rule = self._pool.add(sentence, batch) if rule is None else rule
             chosen.add(rule)
             if rule >= before:
                 new.append(rule)

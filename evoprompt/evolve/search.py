@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
-from evoprompt.evaluate import summarize
+from evoprompt.evaluate import Evaluation, summarize
 from evoprompt.evolve.advise import Advice, Roles
 from evoprompt.evolve.history import DEV, History, dev_event, dev_step
 from evoprompt.evolve.options import Options
@@ -86,11 +86,7 @@ class Search:
         if not dev or self.history.evaluated(candidate):
             return
         key = f"{epoch}.{batch}.{candidate.key}.{digest(dev)}"
-        known = self._journal.step(DEV, key)
-        if known is not None:
-            event, scores = dev_event(known)
-            self.history.dev(candidate, event.evaluation, scores)
-            self._tell(event)
+        if self._restored_dev(candidate, key):
             return
         self._catch_up()
         jobs = [Job(candidate, task) for task in dev]
@@ -98,13 +94,29 @@ class Search:
         require_measured(rollouts, self._options.max_unmeasured)
         if not all(r.measured for r in rollouts):
             rollouts = self._roll("dev set", jobs)  # once more; what was measured is not run again
-        evaluation = summarize(rollouts)
+        evaluation = self._kept_dev((epoch, batch, candidate), [t.task_id for t in dev], rollouts, key)
+        logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
+
+    def _restored_dev(self, candidate: Candidate, key: str) -> bool:
+        """Go on from an evaluation on the valset that an earlier process has made; False where it has not."""
+        known = self._journal.step(DEV, key)
+        if known is not None:
+            event, scores = dev_event(known)
+            self.history.dev(candidate, event.evaluation, scores)
+            self._tell(event)
+        return known is not None
+
+    def _kept_dev(
+        self, what: tuple[int, int, Candidate], tasks: Sequence[str], rollouts: Sequence[Rollout], key: str
+    ) -> Evaluation:
+        """Keep an evaluation of `what`, its epoch, batch and candidate, and tell of it."""
+        candidate, evaluation = what[2], summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
-        where = (epoch, batch, candidate, tuple(t.task_id for t in dev), evaluation)
+        where = (*what, tuple(tasks), evaluation)
         self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
         self.history.dev(candidate, evaluation, scores)
-        logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
         self._tell(DevDone(*where, self.history.results()))
+        return evaluation
 
     def _catch_up(self) -> None:
         """Tell how far earlier processes came, before this one may fail."""
