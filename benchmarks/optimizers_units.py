@@ -127,7 +127,8 @@ def ours(setting: Setting, **options: Any) -> dspy.Module:
         if results is not None:
             setting.note(results.best.instruction)
 
-    teleprompter = EvoPrompt(setting.metric, seed=setting.seed, num_threads=THREADS, listener=listen, **options)
+    more = {"on_interrupt": "raise", "listener": listen, **options}
+    teleprompter = EvoPrompt(setting.metric, seed=setting.seed, num_threads=THREADS, **more)
     return teleprompter.compile(Program(), trainset=setting.train, valset=setting.val)
 
 

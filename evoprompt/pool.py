@@ -15,6 +15,11 @@ logger = logging.getLogger("evoprompt")
 AT_ONCE = 0.2
 """Seconds for which nobody needs to be told that something is waited for."""
 
+
+class StopAtOnce(KeyboardInterrupt):
+    """Ctrl-C while what is under way was waited for: nobody is to wait for anything any more."""
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -42,6 +47,7 @@ def map_concurrently(
         on_stop: Called before the wait for what is under way.
 
     Raises:
+        StopAtOnce: The second Ctrl-C.
         BaseException: The first exception of any item; the items not yet begun are dropped.
     """
     if not items:
@@ -70,9 +76,12 @@ def map_concurrently(
                 on_done(results[futures[future]])
     except BaseException as e:
         first.append(e)
-        if on_stop:
-            on_stop()
-        _drain(list(futures))
+        try:
+            if on_stop:
+                on_stop()
+            _drain(list(futures))
+        except KeyboardInterrupt as second:
+            raise StopAtOnce from second
         raise
     finally:
         if executor is None:

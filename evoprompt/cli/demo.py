@@ -45,9 +45,8 @@ def demo(
         run.journal.keep_meta("config", json.dumps(config))
         run.tree.json("config.json", config)
         run.tree.summary(simulated=True)
-        evolved = EvoPrompt(metric, options=options, run_dir=run, listener=display).compile(
-            program, trainset=list(data["train"]), valset=list(data["dev"])
-        )
+        search = EvoPrompt(metric, options=options, run_dir=run, listener=display, on_interrupt="raise")
+        evolved = search.compile(program, trainset=list(data["train"]), valset=list(data["dev"]))
         scores = {}
         for name, module in (("start", program), ("evolved", evolved)):
             counter = display.counter(f"test set, {name} prompt", len(data["test"]))

@@ -168,7 +168,7 @@ def _evolve(
     from evoprompt.evolve import EvoPrompt
 
     dev = list(data.get("dev", ()))
-    ours = EvoPrompt(metric, options=search, run_dir=run, listener=display)
+    ours = EvoPrompt(metric, options=search, run_dir=run, listener=display, on_interrupt="raise")
     if optimizer != "evoprompt":
         return _rival(optimizer, ours, run, display, program, data, metric)
     if not dev:

@@ -19,18 +19,18 @@ from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
-from evoprompt.evolve.history import BATCH, CONFIRM, DEV, RIVAL, History, dev_event, dev_step, diagnoses, rival_results
+from evoprompt.evolve.history import RIVAL, History, dev_event, dev_step, diagnoses, rival_results
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
     BatchRestored,
     CaughtUp,
-    Confirmation,
     Confirmed,
     DevDone,
     DevRestored,
     Event,
     Finished,
+    Interrupted,
     Results,
     RolloutDone,
     Started,
@@ -106,24 +106,16 @@ def export(run: Run) -> None:
     rival: dict[str, Any] | None = None
     dev: dict[str, Evaluation] = {}
     for kind, body in run.journal.steps():
-        if kind == BATCH:
-            record = BatchRecord.model_validate(body)
-            history.batch(record)
-            write(BatchRestored(record))
-        elif kind == DEV:
-            event, scores = dev_event(body)
-            history.dev(event.candidate, event.evaluation, scores)
-            dev[event.candidate.key] = event.evaluation
-            write(event)
-        elif kind == RIVAL:
+        if kind == RIVAL:
             rival = body
-        elif kind == CONFIRM:
-            history.confirmation = Confirmation.model_validate(body)
-            write(Confirmed(history.confirmation, history.results()))
         elif kind == TEST:
-            event, _ = dev_event(body)
-            write.restored(_test_file(body["name"]), event)
-            tests[body["name"]] = event.evaluation.score
+            tested, _ = dev_event(body)
+            write.restored(_test_file(body["name"]), tested)
+            tests[body["name"]] = tested.evaluation.score
+        elif (event := history.step(kind, body)) is not None:
+            write(event)
+            if isinstance(event, DevRestored):
+                dev[event.candidate.key] = event.evaluation
     write(Finished(history.results() if rival is None else rival_results(history.seed, rival, dev)))
     told = json.loads(run.journal.meta("ending") or '{"status": "running"}')
     if (reason := run.journal.meta("ended_by")) is not None:
@@ -222,10 +214,7 @@ class TreeWriter:
             before, after = (tuple(lost.get((r.candidate, r.task_id), r) for r in side) for side in (before, after))
             found = diagnoses(self._journal, record)
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
-        elif isinstance(event, Confirmed):
-            told = event.record.model_dump(exclude={"candidate"})
-            self._tree.json("training/confirmation.json", {"candidate_id": event.record.candidate.key, **told})
-        if isinstance(event, BatchDone | DevDone | CaughtUp | Confirmed | Finished):
+        if isinstance(event, BatchDone | DevDone | CaughtUp | Confirmed | Finished | Interrupted):
             self._state(event.results)
         if isinstance(event, Finished) and not self._anew:
             self._journal.keep_meta("ended_by", event.spent or "all batches are done")
@@ -287,6 +276,12 @@ class TreeWriter:
             },
         )
         self._write_best(results.best)
+        if results.confirmation is not None:
+            told = results.confirmation.model_dump(exclude={"candidate"})
+            told = {"candidate_id": results.confirmation.candidate.key, **told}
+            self._tree.json("training/confirmation.json", told)
+        else:  # batches of a larger budget have gone on after it
+            self._tree.remove("training/confirmation.json")
         start = results.dev.get(results.seed.key)
         self._tree.summary(
             batches_done=len(results.batches),
@@ -372,8 +367,9 @@ class TreeWriter:
         elif isinstance(event, DevDone):
             facts = {"candidate": event.candidate.key, "score": event.evaluation.score}
             self._tree.event("dev", epoch=event.epoch, batch=event.batch, **facts)
-        elif isinstance(event, Finished):
-            self._tree.event("finished", best=event.results.best.key, dev_score=event.results.best_dev_score)
+        elif isinstance(event, Finished | Interrupted):
+            how = "finished" if isinstance(event, Finished) else "interrupted"
+            self._tree.event(how, best=event.results.best.key, dev_score=event.results.best_dev_score)
 
 
 def _folder(record: BatchRecord) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.record import BatchRecord, Confirmation, DevRestored, Diagnosed, EvolutionEntry, Results
+from evoprompt.evolve.record import (
+    BatchRecord,
+    BatchRestored,
+    Confirmation,
+    Confirmed,
+    DevRestored,
+    Diagnosed,
+    EvolutionEntry,
+    Results,
+)
 from evoprompt.runs import Journal
 
 BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "confirm"
@@ -75,6 +84,21 @@ class History:
         self._dev[candidate.key] = evaluation.model_copy(update={"rollouts": ()})
         self._dev_scores[candidate.key] = scores
 
+    def step(self, kind: str, body: dict[str, Any]) -> BatchRestored | DevRestored | Confirmed | None:
+        """Go on from a step of the journal, and say what it was; None for one that is no part of our searches."""
+        if kind == BATCH:
+            record = BatchRecord.model_validate(body)
+            self.batch(record)
+            return BatchRestored(record)
+        if kind == DEV:
+            event, scores = dev_event(body)
+            self.dev(event.candidate, event.evaluation, scores)
+            return event
+        if kind == CONFIRM:
+            self.confirmation = Confirmation.model_validate(body)
+            return Confirmed(self.confirmation, self.results())
+        return None
+
     @property
     def best(self) -> Candidate:
         """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one.
@@ -107,6 +131,14 @@ class History:
             dev=dict(self._dev),
             confirmation=self.confirmation,
         )
+
+
+def remembered(journal: Journal, seed: Candidate) -> History:
+    """What all steps of a journal come to, also where a walk over them has not come as far, or was left amid a step."""
+    history = History(seed)
+    for kind, body in journal.steps():
+        history.step(kind, body)
+    return history
 
 
 def keep_diagnoses(journal: Journal, record: BatchRecord) -> None:
@@ -163,4 +195,4 @@ def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, E
     evolution = tuple(
         e.model_copy(update={"dev_score": dev[k].score if k in dev else None}) for k, e in entries.items()
     )
-    return Results(best=final, seed=seed, evolution=evolution, batches=(), dev=dict(dev))
+    return Results(best=final, seed=seed, evolution=evolution, batches=(), dev=dict(dev), stopped=found["stopped"])

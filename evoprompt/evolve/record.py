@@ -159,6 +159,10 @@ class BatchRecord(BaseModel):
     shortened: tuple[int, ...] = ()
 
 
+INTERRUPTED = "interrupted"
+"""`Results.stopped` after Ctrl-C: the same search can go on, to the end that it would have had."""
+
+
 @dataclass(frozen=True)
 class Results:
     """What `compile` attaches to the program as `detailed_results`.
@@ -171,6 +175,7 @@ class Results:
             journal.
         dev: Evaluations on the valset by candidate key, without their rollouts.
         confirmation: Of a factorial search: how its prompt was compared with the start; None until then.
+        stopped: Why the search ended before its last batch; `INTERRUPTED` after Ctrl-C; else empty.
     """
 
     best: Candidate
@@ -179,6 +184,7 @@ class Results:
     batches: tuple[BatchRecord, ...]
     dev: dict[str, Evaluation]
     confirmation: Confirmation | None = None
+    stopped: str = ""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -281,6 +287,13 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Interrupted:
+    """Ctrl-C: the search is left, and nothing is under way any more. `results` is all that is known."""
+
+    results: Results
+
+
+@dataclass(frozen=True)
 class Confirmed:
     """The prompt of a factorial search was compared with the start."""
 
@@ -299,6 +312,7 @@ Event = (
     | CaughtUp
     | Confirmed
     | Finished
+    | Interrupted
 )
 
 

@@ -5,27 +5,44 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
 from evoprompt.evaluate import Evaluation, summarize
 from evoprompt.evolve.advise import Advice, Roles
-from evoprompt.evolve.history import DEV, History, dev_event, dev_step
+from evoprompt.evolve.history import DEV, History, dev_event, dev_step, remembered
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
+    INTERRUPTED,
     CaughtUp,
     DevDone,
     DevRestored,
     Finished,
+    Interrupted,
     Listener,
+    Results,
     RolloutDone,
     Started,
     Working,
 )
+from evoprompt.pool import StopAtOnce
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """The first Ctrl-C amid a search, when what was under way then is in the journal.
+
+    Attributes:
+        results: What is known.
+    """
+
+    def __init__(self, results: Results) -> None:
+        super().__init__()
+        self.results = results
 
 
 class Search:
@@ -50,13 +67,25 @@ class Search:
         self._where = ""
         self._behind = False
 
-    def run(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
+    def run(self, train: Sequence[Task], dev: Sequence[Task]) -> Results:
         """Search until the epochs are over, the budget, or there is nothing left to find.
 
         Raises:
             ModelError: The model refuses us, or too much of a batch got no answer.
             SandboxError: The sandbox failed for too much of a batch.
+            SearchInterrupted: Ctrl-C. The second one raises another `KeyboardInterrupt`, at once.
         """
+        try:
+            return self._whole(train, dev)
+        except StopAtOnce:
+            raise
+        except KeyboardInterrupt as e:
+            # Ours may be amid a step, or, when it goes on from an earlier process, not yet where that one was.
+            results = replace(remembered(self._journal, self.history.seed).results(), stopped=INTERRUPTED)
+            self._tell(Interrupted(results))
+            raise SearchInterrupted(results) from e
+
+    def _whole(self, train: Sequence[Task], dev: Sequence[Task]) -> Results:
         known = self._journal.counts()
         self._behind = bool(known["steps"])
         sizes = (len(train), len(dev), self._planned(len(train)), known["steps"], known["answers"])
@@ -68,7 +97,9 @@ class Search:
             logger.warning("%s: the search ends with the best prompt so far", e)
             ended = str(e)
             self._cut_short()
-        self._tell(Finished(self.history.results(), ended))
+        results = replace(self.history.results(), stopped=ended)
+        self._tell(Finished(results, ended))
+        return results
 
     def _planned(self, tasks: int) -> int:
         """How many batches there will be at most, so far as that is known."""

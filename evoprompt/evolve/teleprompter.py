@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 from dspy.teleprompt import Teleprompter
@@ -19,9 +20,9 @@ from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
 from evoprompt.evolve.factorial import Factorial
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Event, Listener
+from evoprompt.evolve.record import Event, Listener, Results
 from evoprompt.evolve.refine import Refine
-from evoprompt.evolve.search import digest
+from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.examples import judge_of
 from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
@@ -29,6 +30,8 @@ from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
 
 
 class EvoPrompt(Teleprompter):
@@ -49,6 +52,9 @@ class EvoPrompt(Teleprompter):
             stopped there, `compile` goes on to the same result and pays for nothing twice; another program,
             data set or option is refused. None writes nothing.
         listener: Is told of every event (`evoprompt.evolve.record`), for progress displays.
+        on_interrupt: What `compile` does at the first Ctrl-C, after what is under way: `return` gives the best program
+            so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
+            always, at once.
         **changes: Fields of `Options`, replacing those of `options`.
 
     Raises:
@@ -62,6 +68,7 @@ class EvoPrompt(Teleprompter):
         options: Options | None = None,
         run_dir: str | Path | Run | None = None,
         listener: Listener | None = None,
+        on_interrupt: Literal["return", "raise"] = "return",
         **changes: Any,
     ) -> None:
         super().__init__()
@@ -69,7 +76,10 @@ class EvoPrompt(Teleprompter):
         unknown = [name for name in changes if name not in known]
         if unknown:
             raise UsageError(f"EvoPrompt has no option {unknown[0]!r}; it has {', '.join(known)}")
+        if on_interrupt not in ("return", "raise"):
+            raise UsageError(f"on_interrupt must be 'return' or 'raise', not {on_interrupt!r}")
         self.metric = metric
+        self.on_interrupt = on_interrupt
         self.options = replace(options or Options(), **changes)
         self.run_dir = run_dir
         self.listener = listener
@@ -96,7 +106,9 @@ class EvoPrompt(Teleprompter):
             **kwargs: Nothing else is taken.
 
         Returns:
-            A copy of the student with the best instruction, and `detailed_results` (`Results`).
+            A copy of the student with the best instruction, and `detailed_results` (`Results`). After Ctrl-C, the
+            best so far: `detailed_results.stopped` is "interrupted", no further call was begun, and `compile` with the
+            same `run_dir` goes on to the result that an uninterrupted search has.
 
         Raises:
             UsageError: The trainset is empty, the student has no predictor, the metric fails or gives no score, or
@@ -105,12 +117,28 @@ class EvoPrompt(Teleprompter):
             ModelError: The model refuses us or stays silent. `run_dir` holds the best so far and all answers.
             SandboxError: The sandbox failed for too much of a batch.
             StorageError: `run_dir` can't be written.
+            KeyboardInterrupt: The second Ctrl-C, or one before the search has begun; with `on_interrupt="raise"` any.
         """
         if kwargs:
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")
         judge, train, dev, roles = self._ready(student, trainset, valset)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
+        try:
+            results = self._search(student, judge, roles, train, dev)
+        except SearchInterrupted as e:
+            if self.on_interrupt == "raise":
+                raise
+            results = e.results
+            logger.warning("interrupted: the best prompt so far is returned; %s", self._how_to_go_on())
+        evolved = results.best.apply(student)
+        evolved.detailed_results = results
+        evolved._compiled = True
+        return evolved
+
+    def _search(
+        self, student: dspy.Module, judge: Judge, roles: Roles, train: list[Task], dev: list[Task]
+    ) -> Results:  # fmt: skip
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
             journal = run.journal if run is not None else Journal()
@@ -123,12 +151,13 @@ class EvoPrompt(Teleprompter):
             runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget)
             strategy = {"factorial": Factorial, "refine": Refine}[self.options.strategy]
             search = strategy(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
-            search.run(train, dev)
-            results = search.history.results()
-        evolved = results.best.apply(student)
-        evolved.detailed_results = results
-        evolved._compiled = True
-        return evolved
+            return search.run(train, dev)
+
+    def _how_to_go_on(self) -> str:
+        if self.run_dir is None:
+            return "a search without a run_dir can't go on later"
+        root = self.run_dir.root if isinstance(self.run_dir, Run) else self.run_dir
+        return f"the same call with run_dir={str(root)!r} goes on from there"
 
     def estimate(
         self,

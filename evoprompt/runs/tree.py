@@ -85,6 +85,12 @@ class ResultsTree:
         write_text(path, text.rstrip("\n") + "\n")
         return path
 
+    def remove(self, name: str) -> None:
+        """Remove a file that is not true any more, if there is one."""
+        path = self.root / name
+        with storage(path):
+            path.unlink(missing_ok=True)
+
     def event(self, name: str, **facts: Any) -> None:
         """Append one line to `logs/events.jsonl`, for programs that watch a run."""
         path = self.root / "logs" / "events.jsonl"

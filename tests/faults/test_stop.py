@@ -46,6 +46,7 @@ def test_the_first_signal_waits_for_what_is_under_way(
         assert victim.end() == 130
         assert "Traceback" not in victim.said and "task t" not in victim.said
         assert "evoprompt: stopped; `evoprompt resume results/e/r` goes on" in victim.said
+        assert "best prompt" not in victim.said and not (study.run_dir / "test_evaluation").exists()
         assert kept(study.run_dir)["answers"] == there.served["ok"] + there.served["held"]
         assert study.train(there.base)[0] == 0
         assert sum(there.served.values()) == undisturbed.requests
