@@ -20,7 +20,7 @@ from evoprompt.tasks import Task
 logger = logging.getLogger("evoprompt")
 
 SURE = 1.645
-"""Deviations above 0 of the expected gain at which a prompt is taken where nothing is left to confirm it with."""
+"""Deviations above 0 of the expected gain at which a prompt is taken where nothing has confirmed it."""
 ERROR = 0.045
 """Of the sign test: a little below 5 %, for the start's solutions of training tasks told what to propose."""
 TRAIN_PER_DEV = 2
@@ -36,6 +36,11 @@ class Confirming(Search):
     def _expected(self) -> tuple[float, float]:
         """Mean and standard deviation of the gain that the search expects of its prompt."""
         raise NotImplementedError
+
+    def _sure(self) -> bool:
+        """Whether the trials leave hardly a doubt that the prompt is better than the start."""
+        mean, deviation = self._expected()
+        return mean > SURE * deviation
 
     def _confirm(self) -> None:
         """Decide between the current prompt and the start."""
@@ -149,10 +154,9 @@ class Confirming(Search):
         if final.key == self.history.seed.key or self.history.confirmation is not None:
             return
         mean, deviation = self._expected()
-        sure = mean > SURE * deviation
         told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
         reason = f"the budget was spent before the comparison with the start; {told}"
-        record = Confirmation(candidate=final, accepted=sure, reason=reason)
+        record = Confirmation(candidate=final, accepted=self._sure(), reason=reason)
         self._journal.keep_step(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))

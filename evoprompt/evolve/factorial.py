@@ -302,12 +302,13 @@ class Factorial(Confirming):
         parent, child = record.parent, self._candidate(self._current)
         had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
         self._measured()
-        added, dropped = len(self._current - had), len(had - self._current)
+        count, added, dropped = len(self._current), len(self._current - had), len(had - self._current)
         gain = 100 * self._expected()[0]
-        reason = f"{len(self._current)} rules (+{added} -{dropped}), {gain:+.1f} points expected over the start prompt"
+        rules = f"{count} rule{'s' * (count != 1)} (+{added} -{dropped})"
+        reason = f"{rules}, {gain:+.1f} points expected over the start prompt"
         if rejected:
             reason += f"; rejected: {rejected[0]}" + (f" and {len(rejected) - 1} more" if len(rejected) > 1 else "")
-        update = {"reason": reason, "rules": tuple(self._pool.rules)}
+        update = {"reason": reason, "rules": tuple(self._pool.rules), "sure": self._sure()}
         if child.key == parent.key:
             return record.model_copy(update=update)
         entry = EvolutionEntry(

@@ -101,14 +101,18 @@ class History:
 
     @property
     def best(self) -> Candidate:
-        """The best candidate so far: by dev score, ties to the shorter; without a dev set, the current one.
+        """The best candidate so far.
 
-        A confirmed one is the best, and where confirmation failed the seed is.
+        Of a factorial search: the one that was confirmed, and where confirmation failed the seed. Until then the
+        current one where its gain is sure, else the seed: whoever stops there gets nothing worse than what they had.
 
-        Scores are compared on the dev tasks that were measured with every candidate.
+        Of others: by dev score, ties to the shorter; without a dev set, the current one. Scores are compared on the dev
+        tasks that were measured with every candidate.
         """
         if self.confirmation is not None:
             return self.confirmation.candidate if self.confirmation.accepted else self.seed
+        if self._batches and self._batches[-1].tried:
+            return self.current if self._batches[-1].sure else self.seed
         scores = self._dev_scores
         shared = set.intersection(*map(set, scores.values())) if scores else set()
         if not shared:

@@ -130,6 +130,7 @@ class BatchRecord(BaseModel):
         advised: Calls of the debugger and the optimizer so far.
         debugged: Those of the debugger.
         shortened: The last set of rules that the optimizer was asked to shorten.
+        sure: Of a factorial batch: whether the prompt after it is hardly in doubt to be better than the start.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -157,6 +158,7 @@ class BatchRecord(BaseModel):
     advised: int = 0
     debugged: int = 0
     shortened: tuple[int, ...] = ()
+    sure: bool = False
 
 
 INTERRUPTED = "interrupted"

@@ -14,13 +14,23 @@ from typing import Any
 import dspy
 import pytest
 
-from evoprompt import CodeMetric, EvoPrompt, Program, UsageError
+from evoprompt import Budget, CodeMetric, EvoPrompt, Program, UsageError
 from evoprompt.candidate import Candidate
-from evoprompt.evolve.record import BatchDone, BatchRestored, Confirmed, Event, Interrupted, Started, Working
+from evoprompt.evolve.record import (
+    BatchDone,
+    BatchRestored,
+    CaughtUp,
+    Confirmed,
+    DevDone,
+    Event,
+    Interrupted,
+    Started,
+    Working,
+)
 from evoprompt.harness import Harness
 from evoprompt.runs import Journal
 from signatures import GenerateCode
-from tests.evolve.test_factorial import cold, talks
+from tests.evolve.test_factorial import cold, exported, hopeless, talks, tree
 from tests.world import data
 
 SEED = GenerateCode.instructions
@@ -167,3 +177,44 @@ def test_where_no_signal_comes_nothing_is_done_about_signals(harness: Harness) -
     thread.start()
     thread.join()
     assert found[0].detailed_results.stopped == "" and signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(("kind", "number"), [(BatchDone, 1), (BatchDone, 4), (DevDone, 1), (DevDone, 2)])
+def test_a_prompt_whose_gain_is_not_sure_is_not_left_behind(
+    harness: Harness, tmp_path: Path, kind: type, number: int
+) -> None:
+    results = compiled(harness, hopeless, tmp_path / "run", stops(kind, number)).detailed_results
+    assert results.stopped == "interrupted" and results.confirmation is None
+    assert any(b.accepted for b in results.batches) and not any(b.sure for b in results.batches)
+    assert final_prompt(tmp_path / "run") == results.best.instruction == SEED and results.rules == ()
+    assert exported(tmp_path / "run") == tree(tmp_path / "run")
+
+
+def test_one_whose_gain_is_sure_is(harness: Harness, tmp_path: Path) -> None:
+    whole = compiled(harness, talks, None).detailed_results
+    current = whole.seed
+    found = []
+    for batch in whole.batches:
+        current = batch.child if batch.accepted and batch.child is not None else current
+        folder = tmp_path / str(batch.batch)
+        results = compiled(harness, talks, folder, stops(BatchDone, batch.batch)).detailed_results
+        assert results.best == (current if batch.sure else whole.seed) and results.batches[-1] == batch
+        assert final_prompt(folder) == results.best.instruction
+        assert exported(folder) == tree(folder)
+        found.append(batch.sure)
+    assert set(found) == {False, True}, "both were seen"
+
+
+def test_what_a_larger_budget_has_gone_past_is_no_confirmation_any_more(harness: Harness, tmp_path: Path) -> None:
+    folder, more = tmp_path / "run", {"budget": Budget(rollouts=60)}
+    told = folder / "training/confirmation.json"
+    first = compiled(harness, talks, folder, budget=Budget(rollouts=24)).detailed_results
+    before = told.read_bytes()
+    for kind in (BatchRestored, CaughtUp):
+        assert compiled(harness, talks, folder, stops(kind), **more).detailed_results.best == first.best
+        assert told.read_bytes() == before, "nothing has gone on yet"
+    results = compiled(harness, talks, folder, stops(BatchDone), **more).detailed_results
+    assert results.confirmation is None and not told.exists()
+    assert exported(folder) == tree(folder)
+    compiled(harness, talks, folder, **more)
+    assert json.loads(told.read_text())["candidate_id"] and told.read_bytes() != before
