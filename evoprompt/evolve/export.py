@@ -308,12 +308,12 @@ class TreeWriter:
     def _write_best(self, best: Candidate) -> None:
         if best == self._best:
             return
-        self._best = best
         state = json.loads(self._journal.meta("program") or "{}")
         for name, text in best.instructions:
             state_of(state, name)["signature"]["instructions"] = text
         write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.instruction)
+        self._best = best  # only now: Ctrl-C may have come between the two files
 
     def _rollouts(self, candidate: Candidate | None, task_ids: Iterable[str]) -> tuple[Rollout, ...]:
         if candidate is None:

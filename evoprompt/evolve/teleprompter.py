@@ -117,7 +117,8 @@ class EvoPrompt(Teleprompter):
             ModelError: The model refuses us or stays silent. `run_dir` holds the best so far and all answers.
             SandboxError: The sandbox failed for too much of a batch.
             StorageError: `run_dir` can't be written.
-            KeyboardInterrupt: The second Ctrl-C, or one before the search has begun; with `on_interrupt="raise"` any.
+            KeyboardInterrupt: The second Ctrl-C, or one while the files are opened or closed; with
+                `on_interrupt="raise"` any.
         """
         if kwargs:
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")

@@ -104,10 +104,14 @@ class Journal:
         with self._guard():
             # Exclusive before the first access: then WAL needs no shared memory, which network file systems lack.
             self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._open()
+            try:
+                self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._open()
+            except BaseException:  # Ctrl-C: a traceback that somebody keeps would keep the file locked
+                self._db.close()
+                raise
 
     def begin(self, identity: Mapping[str, Any], name: str = "identity") -> None:
         """Begin a run, or go on with it.

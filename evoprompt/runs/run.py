@@ -45,8 +45,10 @@ class Run:
 
     def close(self) -> None:
         """Let the next process in."""
-        self.journal.close()
-        self._lock.release()
+        try:
+            self.journal.close()
+        finally:  # also where Ctrl-C comes in between
+            self._lock.release()
 
     def __enter__(self) -> Run:
         return self

@@ -28,7 +28,7 @@ from evoprompt.evolve.record import (
     Working,
 )
 from evoprompt.harness import Harness
-from evoprompt.runs import Journal
+from evoprompt.runs import Journal, ResultsTree
 from signatures import GenerateCode
 from tests.evolve.test_factorial import cold, exported, hopeless, talks, tree
 from tests.world import data
@@ -131,6 +131,7 @@ def test_before_the_first_call_the_best_is_the_start(
     harness: Harness, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "evoprompt")
+
     def never(text: str) -> str:
         raise AssertionError(text)
 
@@ -220,3 +221,36 @@ def test_what_a_larger_budget_has_gone_past_is_no_confirmation_any_more(harness:
     assert exported(folder) == tree(folder)
     compiled(harness, talks, folder, **more)
     assert json.loads(told.read_text())["candidate_id"] and told.read_bytes() != before
+
+
+def test_between_two_files_both_are_written_after_all(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = ResultsTree.text, count()
+
+    def interrupted(tree: ResultsTree, name: str, text: str) -> Path:
+        if name.endswith("final_prompt.txt") and next(written) == 1:  # after that of the start prompt
+            raise KeyboardInterrupt
+        return write(tree, name, text)
+
+    monkeypatch.setattr(ResultsTree, "text", interrupted)
+    results = compiled(harness, talks, tmp_path / "run").detailed_results
+    assert results.stopped == "interrupted" and results.best != results.seed
+    assert final_prompt(tmp_path / "run") == results.best.instruction
+
+
+@pytest.mark.parametrize("where", ["_open", "close"])
+def test_while_files_are_opened_or_closed_it_locks_nobody_out(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(journal: Journal) -> None:
+        if where == "close":
+            close(journal)
+        raise KeyboardInterrupt
+
+    close = Journal.close
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as kept:
+        patch.setattr(Journal, where, interrupted)
+        compiled(harness, talks, tmp_path / "run")
+    compiled(harness, talks, tmp_path / "run")
+    assert kept.tb is not None, "somebody has kept the traceback, as a notebook does"
