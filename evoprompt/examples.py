@@ -23,7 +23,7 @@ from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
-from evoprompt.metric import CodeMetric
+from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import labelled, plain, text
 from evoprompt.rollout import CodeJudge, Judge, Rollout
 from evoprompt.tasks import Task
@@ -33,6 +33,8 @@ logger = logging.getLogger("evoprompt")
 UNREADABLE = "The reply could not be parsed: it does not hold the fields that were asked for, in the form asked for."
 _ALMOST = 1e-9
 """How far a mean of scores may be outside of [0, 1] by rounding."""
+_GEPAS = 3
+"""What GEPA gives a metric besides example and answer: the trace, a predictor's name, its part of the trace."""
 
 
 class ExampleTask(Task):
@@ -74,7 +76,7 @@ class ExampleJudge:
         self._metric = metric
         named = getattr(metric, "func", metric)  # of a partial
         self._name = str(getattr(named, "__qualname__", type(named).__qualname__))
-        self._nones, self._by_name = _parameters(metric, self._name)
+        self._nones, self._takes = _parameters(metric, self._name)
         self._contents: dict[str, str] = {}
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
@@ -118,16 +120,30 @@ class ExampleJudge:
             return Rollout(**identity, status="invalid", score=0.0, output=told, feedback=UNREADABLE)
         output = _fields(prediction)
         try:
-            score, feedback = self._judged(task, prediction, [])
-            if self._by_name and score < 1 and not feedback:
-                _, feedback = self._judged(task, prediction, _seen(program, trace))
+            score, feedback = self._judged(task.example, prediction, [], task.task_id)
+            if self._takes == _GEPAS and score < 1 and not feedback:
+                _, feedback = self._judged(task.example, prediction, _seen(program, trace), task.task_id)
         except AdapterParseError as e:  # the metric's own model: what it meant to say, nobody knows
             logger.warning("task %s: the metric's model was not understood", task.task_id)
             error = f"metric {self._name}: {one_line(e)}"
             return Rollout(**identity, status="lm_error", output=output, fault="metric_reply", error=error)
         status: Any = "passed" if score >= 1 else "failed"
-        feedback = feedback or f"The metric gives it {score:.3g}; 1 is the best, 0 the worst."
-        return Rollout(**identity, status=status, score=score, output=output, feedback=feedback)
+        return Rollout(**identity, status=status, score=score, output=output, feedback=feedback or _said(score))
+
+    def verdict(self, gold: dspy.Example, pred: Any, *told: Any) -> Verdict:
+        """Judge as DSPy's optimizers ask a metric to.
+
+        Args:
+            gold: The example.
+            pred: The answer to it.
+            *told: The trace and, from GEPA, a predictor's name and trace; the metric gets those that it takes.
+
+        Raises:
+            UsageError: The metric fails, or gives no score.
+        """
+        more = [*told, *[None] * _GEPAS][: self._takes]
+        score, feedback = self._judged(gold, pred, more)
+        return Verdict(score=score, feedback=feedback or _said(score))
 
     def _task(self, number: int, example: Any) -> Task:
         if isinstance(example, ExampleTask):
@@ -147,17 +163,16 @@ class ExampleJudge:
         task_id = f"{number:04d}-{content[:6]}" if own is None else text(str(own))
         if self._contents.setdefault(task_id, content) != content:  # numbered from 0 in every split, maybe
             task_id = f"{task_id}-{content[:6]}"
-        shown = labelled({name: text(value) for name, value in inputs.items()})
-        return ExampleTask(task_id=task_id, prompt=shown, example=example, content=content)
+        return ExampleTask(task_id=task_id, prompt=_shown(inputs), example=example, content=content)
 
-    def _judged(self, task: ExampleTask, prediction: Any, more: list[Any]) -> tuple[float, str]:
-        where = f"metric {self._name}, example {task.task_id!r} ({' '.join(task.prompt.split())[:80]})"
+    def _judged(self, example: Any, prediction: Any, more: list[Any], task_id: str = "") -> tuple[float, str]:
         try:
             with dspy.context(trace=[], disable_history=True):  # it may ask a model, too
-                found = self._metric(task.example, prediction, *(more or [None] * self._nones))
+                found = self._metric(example, prediction, *(more or [None] * self._nones))
         except (LMError, AdapterParseError, EvoPromptError):
             raise
         except Exception as e:
+            where = self._where(example, task_id)
             raise UsageError(f"{where}: the metric raised {type(e).__name__}: {text(str(e))[:300]}") from e
         score, feedback = found, None
         if isinstance(found, dspy.Prediction):
@@ -167,8 +182,13 @@ class ExampleJudge:
         except (TypeError, ValueError, OverflowError):
             value = math.nan
         if not -_ALMOST <= value <= 1 + _ALMOST:
+            where = self._where(example, task_id)
             raise UsageError(f"{where}: a score must be a number from 0 to 1, not {text(score)[:100]}")
         return min(max(value, 0.0), 1.0), "" if feedback is None else text(feedback)
+
+    def _where(self, example: Any, task_id: str) -> str:
+        name = f" {task_id!r}" if task_id else ""
+        return f"metric {self._name}, example{name} ({' '.join(_shown(_split(example)[0]).split())[:80]})"
 
 
 def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
@@ -180,6 +200,19 @@ def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
     if isinstance(metric, CodeMetric):
         return CodeJudge(metric)
     return metric if isinstance(metric, Judge) else ExampleJudge(metric)
+
+
+def examples_of(tasks: Iterable[Task]) -> list[dspy.Example]:
+    """The examples of a judge's tasks, as DSPy's optimizers take them; those of code without tests and solution."""
+    return [t.example if isinstance(t, ExampleTask) else Dataset([t]).examples()[0] for t in tasks]
+
+
+def _shown(inputs: Mapping[str, Any]) -> str:
+    return labelled({name: text(value) for name, value in inputs.items()})
+
+
+def _said(score: float) -> str:
+    return f"The metric gives it {score:.3g}; 1 is the best, 0 the worst."
 
 
 def _split(example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -195,8 +228,8 @@ def _fields(prediction: Any) -> dict[str, str]:
     return {text(str(name)): text(value) for name, value in fields}
 
 
-def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, bool]:
-    """How many parameters beyond the first two have no default, and whether GEPA's five are taken.
+def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, int]:
+    """How many parameters beyond the first two have no default, and how many of GEPA's three are taken.
 
     Raises:
         UsageError: It does not take two, or needs more than five.
@@ -205,13 +238,13 @@ def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, bool]:
         function = types.MethodType(type(metric).forward, metric) if isinstance(metric, dspy.Module) else metric
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # written in C
-        return 0, False
+        return 0, 0
     places = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = sum(p.default is p.empty for p in places)
     named = [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if needed > 5 or named or (len(places) < 2 and not any(p.kind is p.VAR_POSITIONAL for p in found)):
         raise UsageError(f"metric {name} must take (example, prediction) and at most GEPA's three more parameters")
-    return max(0, needed - 2), len(places) >= 5
+    return max(0, needed - 2), max(0, min(len(places) - 2, _GEPAS))
 
 
 def _seen(program: dspy.Module, trace: list[Any]) -> list[Any]:

@@ -365,7 +365,7 @@ def _test(
 ) -> dict[str, Evaluation]:  # fmt: skip
     """Evaluates the start prompt, and the evolved one where it is another."""
     from evoprompt.candidate import Candidate
-    from evoprompt.evolve.export import evaluate_test
+    from evoprompt.evolve.held_out import evaluate_test
 
     found: dict[str, Evaluation] = {}
     for name, module in (("start", program), ("evolved", evolved)):

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ import dspy
 
 from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
-from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, EvoPromptError, UsageError
-from evoprompt.evaluate import Evaluation, evaluate_jobs
-from evoprompt.evolve.history import RIVAL, History, dev_event, dev_step, diagnoses, rival_results
+from evoprompt.evaluate import Evaluation
+from evoprompt.evolve.history import RIVAL, History, dev_event, diagnoses, rival_results
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
@@ -35,11 +34,9 @@ from evoprompt.evolve.record import (
     RolloutDone,
     Started,
 )
-from evoprompt.lm.budget import APART
 from evoprompt.lm.identity import state_of
 from evoprompt.lm.resolve import redact
-from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Rollout, Runner
+from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.tasks import Task, slug
 
@@ -110,7 +107,7 @@ def export(run: Run) -> None:
             rival = body
         elif kind == TEST:
             tested, _ = dev_event(body)
-            write.restored(_test_file(body["name"]), tested)
+            write.restored(test_file(body["name"]), tested)
             tests[body["name"]] = tested.evaluation.score
         elif (event := history.step(kind, body)) is not None:
             write(event)
@@ -148,31 +145,8 @@ def _spent(journal: Journal) -> dict[str, Any]:
     return {role: asdict(spent) for role, spent in journal.spent().items()}
 
 
-def evaluate_test(
-    run: Run, name: str, program: dspy.Module, data: Dataset, metric: CodeMetric, *,
-    num_threads: int = 8, on_done: Callable[[Rollout], None] | None = None,
-) -> Evaluation:  # fmt: skip
-    """Evaluate on a test set as part of a run, and write the results below `test_evaluation/<name>`.
-
-    Args:
-        run: The run; what it knows already is not run again.
-        name: `start` or `evolved`.
-        program: What to evaluate.
-        data: The test set.
-        metric: Judges the code.
-        num_threads: Number of rollouts under way at once.
-        on_done: Called after each rollout.
-    """
-    candidate = Candidate.of(program)
-    runner = Runner(program, metric, journal=run.journal, num_threads=num_threads, label=APART)
-    evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in data], on_done=on_done)
-    event = DevRestored(0, 0, candidate, tuple(t.task_id for t in data), evaluation)
-    run.journal.keep_step(TEST, name, {"name": name, **dev_step(event, {})})
-    TreeWriter(run.tree, run.journal).evaluation(_test_file(name), candidate, evaluation)
-    return evaluation
-
-
-def _test_file(name: str) -> str:
+def test_file(name: str) -> str:
+    """Where the results tree has an evaluation on the test set."""
     return f"test_evaluation/{name}/test_evaluation.json"
 
 

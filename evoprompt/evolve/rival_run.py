@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import dspy
 
 from evoprompt.candidate import Candidate
-from evoprompt.datasets import Dataset
 from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve.estimate import Estimate, Span
 from evoprompt.evolve.export import TreeWriter, ending, prepare
@@ -19,9 +18,10 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import DevDone, DevRestored, Event, Finished, Listener, RolloutDone, Started, Working
 from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_with
 from evoprompt.evolve.search import digest
+from evoprompt.examples import examples_of, judge_of
 from evoprompt.lm.budget import ON_DEV
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Rollout, Runner
+from evoprompt.rollout import CodeJudge, Job, Judge, Rollout, Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
 
@@ -70,8 +70,8 @@ def estimate_rival(calls: int, ours: Estimate) -> Estimate:
 
 
 def run_rival(
-    options: RivalOptions, student: dspy.Module, metric: CodeMetric, run: Run, *,
-    train: Dataset, dev: Dataset, listener: Listener | None = None,
+    options: RivalOptions, student: dspy.Module, metric: CodeMetric | Judge | Callable[..., Any], run: Run, *,
+    train: Iterable[dspy.Example | Task], dev: Iterable[dspy.Example | Task] = (), listener: Listener | None = None,
 ) -> dspy.Module:  # fmt: skip
     """Let a rival look for a better prompt, and write what it did as `EvoPrompt` would.
 
@@ -81,10 +81,10 @@ def run_rival(
     Args:
         options: Which rival, and how far.
         student: The program; it stays as it is.
-        metric: Judges the code.
+        metric: As `EvoPrompt` takes it.
         run: Gets journal and tree. A run that was stopped goes on: the rival walks its way again on kept answers.
-        train: Tasks to learn from.
-        dev: Tasks to choose by; may be empty.
+        train: Examples or tasks to learn from.
+        dev: Those to choose by; may be empty.
         listener: Is told of every event, for progress displays.
 
     Returns:
@@ -93,9 +93,11 @@ def run_rival(
     Raises:
         EvoPromptError: See `compile_with`.
     """
-    journal, seed = run.journal, Candidate.of(student)
+    journal, seed, judge = run.journal, Candidate.of(student), judge_of(metric)
+    learning, choosing = judge.tasks_of(train), judge.tasks_of(dev)
     if journal.meta("seed") is None:
-        prepare(journal, student, metric.tasks.values(), train_tasks=len(train), dev_tasks=len(dev))
+        known_tasks = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else (*learning, *choosing)
+        prepare(journal, student, known_tasks, train_tasks=len(learning), dev_tasks=len(choosing))
     with run.tree.log(), ending(run):
         journal.keep_meta(SIZED_FOR, str(options.calls))
         listeners = [TreeWriter(run.tree, journal), *([listener] if listener else [])]
@@ -105,13 +107,13 @@ def run_rival(
                 one(event)
 
         known = journal.counts()
-        begun = Started(Options(), seed, len(train), len(dev), 0, known["steps"], known["answers"], options.rival)
-        tell(begun)
-        found = _search(options, student, metric, journal, (train, dev), tell)
+        counts = len(learning), len(choosing), 0, known["steps"], known["answers"]
+        tell(Started(Options(), seed, *counts, optimizer=options.rival))
+        found = _search(options, student, metric, journal, (learning, choosing), tell)
         final, scores = Candidate.model_validate(found["final"]), dict[str, Evaluation]()
-        runner = Runner(student, metric, journal=journal, num_threads=options.num_threads, label=ON_DEV)
-        for place, candidate in enumerate({c.key: c for c in (seed, final)}.values() if len(dev) else ()):
-            known_before, event = _score(runner, candidate, list(dev), place, tell)
+        runner = Runner(student, judge, journal=journal, num_threads=options.num_threads, label=ON_DEV)
+        for place, candidate in enumerate({c.key: c for c in (seed, final)}.values() if choosing else ()):
+            known_before, event = _score(runner, candidate, choosing, place, tell)
             scores[candidate.key] = event.evaluation
             where = (place, place, candidate, event.tasks, event.evaluation)
             tell(event if known_before else DevDone(*where, rival_results(seed, found, scores)))
@@ -124,8 +126,8 @@ def run_rival(
 
 
 def _search(
-    options: RivalOptions, student: dspy.Module, metric: CodeMetric, journal: Journal,
-    data: tuple[Dataset, Dataset], tell: Listener,
+    options: RivalOptions, student: dspy.Module, metric: CodeMetric | Judge | Callable[..., Any], journal: Journal,
+    data: tuple[Sequence[Task], Sequence[Task]], tell: Listener,
 ) -> dict[str, Any]:  # fmt: skip
     """What the rival found, as plain data. One that a budget ended walks on: the budget may be larger now."""
     known = journal.step(RIVAL, options.rival)
@@ -138,9 +140,9 @@ def _search(
         logger.info("%s", line)
         tell(Working(line))
 
-    train, dev = data
+    train, dev = map(examples_of, data)
     done: RivalResults = compile_with(
-        options, student, metric, trainset=train.examples(), valset=dev.examples(), journal=journal, on_best=told
+        options, student, metric, trainset=train, valset=dev, journal=journal, on_best=told
     ).detailed_results
     found = {
         "rival": options.rival,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMError
+from dspy.utils.exceptions import AdapterParseError, LMError
 
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.lm.budget import Spending
@@ -223,6 +223,9 @@ class Guarded:
             return self._metric(gold, pred, trace, pred_name, pred_trace)
         except EvoPromptError as e:
             self._watch.stop(e)
+            raise
+        except (LMError, AdapterParseError) as e:  # of the metric's own model: nobody knows the score
+            self._watch.stop(explain_lm_error(e) or ModelError(f"the metric got no answer: {one_line(e)}"))
             raise
 
 

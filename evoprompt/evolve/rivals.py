@@ -21,12 +21,14 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.evolve.rival_sizes import Rival, sizes
 from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet, watched
-from evoprompt.examples import judge_of
+from evoprompt.examples import ExampleJudge, judge_of
 from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
+from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
+from evoprompt.rollout import CodeJudge, Judge
 from evoprompt.runs.journal import Journal
 
 PROPOSER = "optimizer"
@@ -100,7 +102,7 @@ class RivalResults:
 def compile_with(
     options: RivalOptions,
     student: dspy.Module,
-    metric: Callable[..., Any],
+    metric: CodeMetric | Judge | Callable[..., Any],
     *,
     trainset: Sequence[dspy.Example],
     valset: Sequence[dspy.Example] = (),
@@ -113,7 +115,8 @@ def compile_with(
     Args:
         options: Which rival, and how far.
         student: The program; it stays as it is.
-        metric: As DSPy's optimizers take it; `CodeMetric` is one.
+        metric: As `EvoPrompt` takes it. What it asks a model of its own is kept where it is a `dspy.Module`; what it
+            asks `dspy.settings.lm` counts as the task model's. A rival's proposer may see the labels of examples.
         trainset: Examples to learn from. SIMBA and COPRO, which select by them too, get both sets as one.
         valset: Examples to select by.
         prompt_lm: The model that proposes; `dspy.settings.lm` by default.
@@ -124,7 +127,8 @@ def compile_with(
         A copy of the student with the prompt that the rival chose, and `detailed_results` (`RivalResults`).
 
     Raises:
-        UsageError: An option can't work, a package that the rival needs is missing, or there is no model.
+        UsageError: An option can't work, a package that the rival needs is missing, there is no model, or the metric
+            fails or gives no score.
         ModelError: A model refuses us, or an answer did not come in all the time that `Calls` waits.
         SandboxError: The sandbox failed.
         StorageError: The journal can't be written.
@@ -137,7 +141,8 @@ def compile_with(
     calls = Calls(watch, most=options.num_threads, budget=options.budget)
     own = student.optimizer.lm if isinstance(student, Program) else None
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
-    run = _Run(options, settings, watched(student, calls, watch), Guarded(metric, watch), proposer, watch)
+    guarded = Guarded(_callable(metric, calls), watch)
+    run = _Run(options, settings, watched(student, calls, watch), guarded, proposer, watch)
     run.tell, run.stop = on_best, calls.stop
     found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
@@ -164,8 +169,9 @@ def require_installed(rival: Rival) -> None:
 
 
 def _identity(
-    options: RivalOptions, student: dspy.Module, metric: Callable[..., Any], *sets: Sequence[dspy.Example]
-) -> dict[str, Any]:
+    options: RivalOptions, student: dspy.Module, metric: CodeMetric | Judge | Callable[..., Any],
+    *sets: Sequence[dspy.Example],
+) -> dict[str, Any]:  # fmt: skip
     """What must be the same for an earlier process' answers to lead to the same result."""
     judge = judge_of(metric)
     train, dev = ([t.task_id for t in judge.tasks_of(examples)] for examples in sets)
@@ -176,6 +182,16 @@ def _identity(
         "train": train,
         "dev": dev,
     }
+
+
+def _callable(metric: CodeMetric | Judge | Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    """The metric as DSPy calls it, with the answers that `EvoPrompt` would take from it."""
+    judge = judge_of(metric).through(calls)
+    if isinstance(judge, CodeJudge):
+        return judge.metric
+    if isinstance(judge, ExampleJudge):
+        return judge.verdict
+    raise UsageError(f"DSPy's optimizers need a metric, not a judge: {type(judge).__name__}")
 
 
 def _check(options: RivalOptions, student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:

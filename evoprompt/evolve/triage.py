@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from evoprompt.rollout import Rollout
 from evoprompt.tasks import parse_python
 from signatures import Diagnosis, FailureGroup
 
 SAME_RULE = 0.6
+_TEXTS = 4096
+"""Rules whose words are remembered: every new one is compared with all others."""
 
 
 def triage(rollout: Rollout) -> Diagnosis | None:
@@ -119,6 +122,7 @@ def cluster(diagnoses: Sequence[Diagnosis]) -> list[FailureGroup]:
     return found
 
 
+@lru_cache(maxsize=_TEXTS)
 def _stems(text: str) -> frozenset[str]:
     return frozenset(w[:5] for w in re.findall(r"[a-z]{3,}", text.casefold()))
 
@@ -135,6 +139,7 @@ def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
     return _telling(one) == _telling(other) and _similar(_stems(one), _stems(other), least)
 
 
+@lru_cache(maxsize=_TEXTS)
 def _telling(text: str) -> tuple[bool, frozenset[str]]:
     plain = text.casefold()
     forbids = re.search(r"\b(?:not|never|no|without|avoid|cannot)\b|n['\u2019]t\b", plain) is not None

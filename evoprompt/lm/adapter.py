@@ -11,6 +11,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import dspy
@@ -41,6 +42,10 @@ class CodeAdapter(dspy.ChatAdapter):
 
     name: ClassVar[str] = "code"
 
+    def format_field_structure(self, signature: type[dspy.Signature]) -> str:
+        """As DSPy has it, made once for a signature: it builds a pydantic schema for every field."""
+        return _structure(self, signature)  # type: ignore[arg-type]  # a class that says it has no hash
+
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """The output fields of a reply.
 
@@ -61,6 +66,11 @@ class CodeAdapter(dspy.ChatAdapter):
 
 # DSPy wraps inherited methods again, too; callbacks would be told of every request twice.
 CodeAdapter.format = dspy.ChatAdapter.format
+
+
+@lru_cache(maxsize=128)
+def _structure(adapter: CodeAdapter, signature: type[dspy.Signature]) -> str:
+    return str(dspy.ChatAdapter.format_field_structure(adapter, signature))
 
 
 class PlainAdapter(dspy.Adapter):

@@ -15,6 +15,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from evoprompt.lm.reply import HEADER, code_sections, strip_thinking
@@ -26,6 +27,8 @@ _PARSE_CALLS = 800
 _PARSE_CHARS = 3_000_000
 _LARGEST = 250_000
 """A block beyond this is not parsed at all: no model writes it, and parsing it would take seconds."""
+_REMEMBERED = 10_000
+"""Characters up to which the tree of a block is remembered for the next search."""
 _CLOSERS, _BLOCKS = 40, 400
 """How many later fences are tried as the end of one block, and how many blocks are looked at."""
 
@@ -117,7 +120,7 @@ class _Finder:
         self.calls -= 1
         self.chars -= len(code)
         try:
-            tree: ast.Module | None = parse_python(code, "<reply>")
+            tree: ast.Module | None = _parsed(code) if len(code) <= _REMEMBERED else _parsed.__wrapped__(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             tree = None
         self.trees[code] = tree
@@ -299,6 +302,15 @@ def _indented_part(lines: list[str]) -> list[str]:
         return []
     end = next((k for k in range(start, len(lines)) if lines[k][:1].strip()), len(lines))
     return textwrap.dedent("\n".join(lines[start:end])).split("\n")
+
+
+@lru_cache(maxsize=32)
+def _parsed(code: str) -> ast.Module:
+    """What a program has taken out of a reply, its judge searches again. Nobody changes the tree.
+
+    Code that does not parse is not remembered: how deep it may be nested depends on who asks.
+    """
+    return parse_python(code, "<reply>")
 
 
 def _names(tree: ast.Module) -> set[str]:

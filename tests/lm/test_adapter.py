@@ -266,3 +266,12 @@ def test_junk_ends_in_fields_or_a_parse_error(adapter: dspy.Adapter, junk: str) 
         except AdapterParseError:
             continue
         assert set(fields) == set(signature.output_fields)
+
+
+def test_the_structure_of_the_fields_is_that_of_dspy_for_every_signature() -> None:
+    adapter = CodeAdapter()
+    one, other = dspy.Signature("question -> n: int"), dspy.Signature("question -> n: float, why")
+    for signature in (one, other, one.with_instructions("Count."), GenerateCode, one):
+        assert adapter.format_field_structure(signature) == dspy.ChatAdapter().format_field_structure(signature)
+    assert "Count." in adapter.format_system_message(one.with_instructions("Count."))
+    assert adapter.format_system_message(one) == dspy.ChatAdapter().format_system_message(one)
