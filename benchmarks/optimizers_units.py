@@ -211,6 +211,8 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "no random subsets": ({}, {(search, "BOLDNESS"): 0.0, (search, "FLIP"): 0.0, (search, "OPTIMISM"): 1e9}),
     "no weeding": ({}, {(search, "WEED"): 1e9}),
     "no coming back": ({}, {(search, "COME_BACK"): 1e9, (growth, "COME_BACK"): 1e9}),
+    "merged rules never apart": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9}),
+    "merged rules unlinked": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
     "no confirmation": ({}, {(confirming, "sign_test"): lambda found, planned, alpha: Decision(True, 0, 0, 0, 0)}),
 }

@@ -125,9 +125,16 @@ class Confirming(Search):
             done = look
             differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
             decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1), ERROR)
-            if decision.better is not None or spent:
+            # Dev tasks may not speak against a better prompt; where some do, the rest of them is heard first.
+            behind = decision.better and self._dev_difference(start, proposed) < 0
+            if spent or (decision.better is not None and not behind):
                 break
         return start, proposed, decision
+
+    def _dev_difference(self, start: dict[str, Rollout], proposed: dict[str, Rollout]) -> float:
+        """What the proposed prompt scores more than the start on the dev tasks that both were tried on."""
+        ids = [t.task_id for t in self._dev if t.task_id in start]
+        return sum((proposed[t].score or 0.0) - (start[t].score or 0.0) for t in ids)
 
     def _judged(
         self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision

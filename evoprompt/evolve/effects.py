@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,12 @@ SOLVED = Group(
 )
 
 
+SAID = 0.8
+"""What a sentence that says several rules at once has of the effect of each."""
+OWN = 0.7
+"""Deviation of the rest of such a sentence's effect, in those of a single rule."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """What is known of the rules without a rollout.
@@ -78,10 +85,12 @@ class Rules:
     Attributes:
         words: Length of each rule.
         start: Whether it is a sentence of the start prompt.
+        says: For each rule, the rules that it says together; none for a rule that was never merged.
     """
 
     words: Sequence[int]
     start: Sequence[bool]
+    says: Sequence[Collection[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Effects:
     covariance: Array
     _root: list[Array] = field(default_factory=list, repr=False, compare=False)
 
-    @property
+    @cached_property
     def deviation(self) -> Array:
         """Standard deviation of each effect."""
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
@@ -136,19 +145,27 @@ def estimate_effects(
             `SOLVED`.
     """
     groups = groups or (UNSOLVED, SOLVED)
-    tasks, count = len(solved), len(rules.words)
     of_task = np.asarray(solved, dtype=int)
-    design = _Design(tasks, count, rules)
-    mean, variance = design.prior(of_task, groups)
-    precision, weighted = np.diag(1 / variance), mean / variance
-    if trials:
-        x, y, noise = design.rows(trials, of_task, groups)
-        scaled = x / noise[:, None]
-        precision, weighted = precision + scaled.T @ x, weighted + scaled.T @ y
-    covariance = np.linalg.inv(precision)
-    share = float(of_task.mean()) if tasks else 0.5
+    design = _Design(len(solved), len(rules.words), rules)
+    prior = design.prior(of_task, groups)
+    x, y, where = design.rows(trials, of_task)
+    noise = np.array([group.noise for group in groups])
+    mean, covariance = _solved(prior, x, y, noise[where])
+    # Where outcomes are left to chance more than was assumed, nothing may look surer than it is.
+    seen = [float(np.mean((y - x @ mean)[where == g] ** 2)) if (where == g).any() else 0.0 for g in range(2)]
+    if (noise < seen).any():
+        mean, covariance = _solved(prior, x, y, np.maximum(noise, seen)[where])
+    share = float(of_task.mean()) if solved else 0.5
     combined = design.combined((1 - share, share))
-    return Effects(combined @ (covariance @ weighted), combined @ covariance @ combined.T)
+    return Effects(combined @ mean, combined @ covariance @ combined.T)
+
+
+def _solved(prior: tuple[Array, Array], x: Array, y: Array, noise: Array) -> tuple[Array, Array]:
+    """Mean and covariance of the unknowns."""
+    mean, variance = prior
+    scaled = x / noise[:, None]
+    covariance = np.asarray(np.linalg.inv(np.diag(1 / variance) + scaled.T @ x), float)
+    return covariance @ (mean / variance + scaled.T @ y), covariance
 
 
 class _Design:
@@ -159,6 +176,11 @@ class _Design:
         self.block = count + 2
         self.words = np.asarray(rules.words, dtype=float)
         self.start = np.asarray(rules.start, dtype=bool)
+        self.link = np.eye(count)
+        for rule, parts in enumerate(rules.says):
+            self.link[rule, sorted(parts)] = SAID
+        self.merged = np.array([bool(parts) for parts in rules.says] or [False] * count, dtype=bool)
+        self.counted = np.where(self.start, 0.0, np.where(self.merged, 0.0, 1.0))
 
     def at(self, group: int) -> int:
         return self.tasks + group * self.block
@@ -171,35 +193,35 @@ class _Design:
             mean[: self.tasks][here] = group.task[0] - group.start[0] * self.start.sum()
             variance[: self.tasks][here] = group.task[1]
             mean[at : at + self.count] = np.where(self.start, group.start[0], 0.0)
-            variance[at : at + self.count] = np.where(self.start, group.start[1], group.added) ** 2
+            own = np.where(self.merged, OWN * group.added, group.added)
+            variance[at : at + self.count] = np.where(self.start, group.start[1], own) ** 2
             mean[at + self.count :][:2] = group.mean[0], group.word[0]
             variance[at + self.count :][:2] = group.mean[1] ** 2, group.word[1] ** 2
         return mean, variance
 
-    def rows(
-        self, trials: Sequence[Trial], of_task: npt.NDArray[Any], groups: tuple[Group, Group]
-    ) -> tuple[Array, Array, Array]:
+    def rows(self, trials: Sequence[Trial], of_task: npt.NDArray[Any]) -> tuple[Array, Array, npt.NDArray[Any]]:
+        """For each trial what its score depends on, the score, and its group."""
         x = np.zeros((len(trials), self.tasks + 2 * self.block))
         had = np.zeros((len(trials), self.count))
-        for row, trial in enumerate(trials):
-            had[row, sorted(trial.rules)] = 1
-        where = np.array([t.task for t in trials])
+        cells = [(row, rule) for row, trial in enumerate(trials) for rule in trial.rules]
+        had[tuple(np.array(cells, dtype=int).reshape(-1, 2).T)] = 1
+        said = np.minimum(had @ self.link, 1.0)
+        where = np.array([t.task for t in trials], dtype=int)
         x[np.arange(len(trials)), where] = 1
         begin = float(self.words[self.start].sum())
         for g in range(2):
             here, at = (of_task[where] == g)[:, None], self.at(g)
-            x[:, at : at + self.count] = here * had
-            x[:, at + self.count] = here[:, 0] * had[:, ~self.start].sum(axis=1)
+            x[:, at : at + self.count] = here * said
+            x[:, at + self.count] = here[:, 0] * (said @ self.counted)
             x[:, at + self.count + 1] = here[:, 0] * (had @ self.words - begin)
-        noise = np.array([groups[g].noise for g in of_task[where]])
-        return x, np.array([t.score for t in trials]), noise
+        return x, np.array([t.score for t in trials]), of_task[where]
 
     def combined(self, shares: tuple[float, float]) -> Array:
         """From the unknowns to one effect for each rule: over both groups, with its words."""
         matrix = np.zeros((self.count, self.tasks + 2 * self.block))
         for g, share in enumerate(shares):
             at = self.at(g)
-            matrix[np.arange(self.count), at + np.arange(self.count)] = share
-            matrix[:, at + self.count] = np.where(self.start, 0.0, share)
+            matrix[:, at : at + self.count] = share * self.link
+            matrix[:, at + self.count] = share * (self.link @ self.counted)
             matrix[:, at + self.count + 1] = share * self.words
         return matrix

@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
@@ -56,6 +58,14 @@ LEARNING = 0.85
 """Share of the search after which no new rule comes in: those that are there are still measured."""
 CONFIRMING = 0.4
 """Largest share of the budget that is kept for the confirmation."""
+MUTE = 2
+"""Times that a task is asked for with the start prompt without a measured answer, before it is left alone."""
+APART = 0.3
+"""Probability that a sentence which says several rules at once is tried as some of these rules instead."""
+APART_WORDS = 1.5
+"""Length of such a prompt, as a share of what a prompt may have."""
+HARM = 0.8
+"""Deviations by which the effect of a rule must be below 0 for the sentence that says it among others to be undone."""
 _TRIES = 100
 
 
@@ -87,6 +97,7 @@ class Factorial(Confirming):
         self._place: dict[str, int] = {}
         self._solved: list[bool] = []
         self._trials: list[Trial] = []
+        self._mute: Counter[str] = Counter()
         self._open: dict[str, Diagnosed] = {}
         self._explained: dict[tuple[str, ...], Diagnosed] = {}
         self._known: set[tuple[frozenset[int], str]] = set()
@@ -172,9 +183,9 @@ class Factorial(Confirming):
         order = [
             self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))
         ]
-        unseen = [t for t in order if t.task_id not in self._place][: max(size, 0)]
+        unseen = [t for t in order if t.task_id not in self._place and self._mute[t.task_id] < MUTE][: max(size, 0)]
         jobs: list[tuple[Job, frozenset[int]]] = []
-        if number == 1 or number % EVERY == 0 or len(unseen) == len(order):
+        if number == 1 or number % EVERY == 0 or not self._place:
             jobs = [(Job(self.history.seed, t), self._pool.start) for t in unseen]
         taken = {job.task.task_id for job, _ in jobs}
         groups: tuple[list[Task], list[Task]] = ([], [])
@@ -194,11 +205,26 @@ class Factorial(Confirming):
     def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
         """Rules that may well help, in a combination that this task was not tried with."""
         for _ in range(_TRIES):
-            drawn = self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added
+            drawn = (self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added).tolist()
             rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
+            rules = self._taken_apart(rules, drawn, random)
             if rules and (rules, task.task_id) not in self._known:
                 return rules
         return None
+
+    def _taken_apart(
+        self, rules: frozenset[int], drawn: npt.NDArray[np.float64], random: np.random.Generator
+    ) -> frozenset[int]:
+        """Now and then some of the rules that a sentence says at once in place of it, for one of them may do harm."""
+        room = APART_WORDS * self._room
+        for merged in sorted(r for r in rules if self._pool.says(r)):
+            if random.random() >= APART:
+                continue
+            rules -= {merged}
+            for r in random.permutation(sorted(self._pool.says(merged))).tolist():
+                if (drawn[r] > 0) != (random.random() < FLIP) and self._pool.words(rules | {r}) <= room:
+                    rules |= {r}
+        return rules
 
     def _candidate(self, rules: frozenset[int] | set[int]) -> Candidate:
         seed = self.history.seed
@@ -227,8 +253,8 @@ class Factorial(Confirming):
             self._tell(Working(f"{self._where}rewriting the prompt"))
             self._current, rejected = self._growth.grow(self._current, self._effects, groups, record.batch)
             self._about_new_rules()
-            self._current = self._growth.shorten(self._current, self._effects, record.batch, rejected)
-            self._about_new_rules()
+        self._current = self._growth.shorten(self._current, self._effects, record.batch, rejected)
+        self._about_new_rules()
         return self._decided(record, before, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
@@ -247,6 +273,7 @@ class Factorial(Confirming):
         for one in tried:
             self._known.add((frozenset(one.rules), one.task_id))
             if one.score is None:
+                self._mute[one.task_id] += frozenset(one.rules) == self._pool.start
                 continue
             if one.task_id not in self._place:
                 self._place[one.task_id] = len(self._solved)
@@ -256,7 +283,8 @@ class Factorial(Confirming):
     def _estimated(self) -> Effects:
         rules = self._pool.rules
         self._added = np.array([not rule.start for rule in rules], dtype=float)
-        about = Rules([rule.words for rule in rules], [rule.start for rule in rules])
+        says = [self._pool.says(r) for r in range(len(rules))]
+        about = Rules([rule.words for rule in rules], [rule.start for rule in rules], says)
         return estimate_effects(self._trials, self._solved, about)
 
     def _about_new_rules(self) -> None:
@@ -277,11 +305,18 @@ class Factorial(Confirming):
     def _weed(self) -> None:
         """Leave out what does harm; bring back what helps."""
         mean, deviation = self._effects.mean, self._effects.deviation
-        kept = {r for r in self._current if mean[r] > -WEED * deviation[r] * self._added[r]}
-        replaced = {old for r in kept for old in self._pool.rules[r].replaces}
+        kept: set[int] = set()
+        for r in sorted(self._current):
+            parts = self._pool.says(r)
+            fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
+            if fine != parts:
+                kept |= fine
+            elif mean[r] > -WEED * deviation[r] * self._added[r]:
+                kept.add(r)
         for r in sorted(range(len(mean)), key=lambda r: -mean[r]):
+            said = {p for k in kept for p in (k, *self._pool.says(k))}
             helps = mean[r] > COME_BACK * deviation[r] * self._added[r]
-            if helps and r not in kept | replaced and self._pool.words(kept | {r}) <= self._room:
+            if helps and not said & {r, *self._pool.says(r)} and self._pool.words(kept | {r}) <= self._room:
                 kept.add(r)
         self._current = kept or {int(np.argmax(mean))}
 
@@ -320,10 +355,11 @@ class Factorial(Confirming):
 
     def _measured(self) -> None:
         """Write the effects beside the rules."""
+        trials = Counter(r for t in self._trials for r in t.rules)
         for r in range(len(self._pool.rules)):
             low, high = self._effects.interval(r)
             self._pool.change(
-                r, kept=r in self._current, trials=sum(r in t.rules for t in self._trials),
+                r, kept=r in self._current, trials=trials[r],
                 effect=_points(self._effects.mean[r]), low=_points(low), high=_points(high),
             )  # fmt: skip
 

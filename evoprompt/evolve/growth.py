@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from evoprompt.evolve.advise import Advice
 from evoprompt.evolve.effects import Effects
 from evoprompt.evolve.rules import Pool, screen_rule, split
+from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
 
@@ -110,12 +111,22 @@ class Growth:
                 new.append(rule)
         lost = {r for r in current if r not in chosen}
         if len(lost) > 1 and new:  # several sentences became one
-            for rule in new:
-                self._pool.change(rule, replaces=tuple(sorted(lost - self._pool.start)))
+            for rule, parts in self._merged(new, lost - self._pool.start).items():
+                self._pool.change(rule, replaces=tuple(sorted(parts)))
         else:
             mean, deviation = effects.mean, effects.deviation
             chosen |= {r for r in lost if r < len(mean) and mean[r] > COME_BACK * deviation[r]}
         return chosen or None
+
+    def _merged(self, new: Sequence[int], lost: Iterable[int]) -> dict[int, set[int]]:
+        """Which new sentence was said instead of which rules: the one with most of its words, or the longest."""
+        longest = max(new, key=lambda rule: self._pool.rules[rule].words)
+        found: dict[int, set[int]] = {}
+        for rule in sorted(lost):
+            shared = {n: shared_words(self._pool.rules[n].text, self._pool.rules[rule].text) for n in new}
+            best = max(new, key=lambda n: (shared[n], n == longest))
+            found.setdefault(best if shared[best] else longest, set()).add(rule)
+        return found
 
     def _told(self, current: set[int], effects: Effects) -> list[Attempt]:
         """The rules with the clearest effects."""

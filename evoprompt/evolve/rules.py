@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
@@ -114,6 +115,13 @@ class Pool:
         """The length of these rules together."""
         return sum(self.rules[r].words for r in rules)
 
+    def says(self, rule: int) -> frozenset[int]:
+        """The rules that one says instead of, down to those that replaced nothing; none for such a one itself."""
+        found: set[int] = set()
+        for part in self.rules[rule].replaces:
+            found |= self.says(part) or {part}
+        return frozenset(found)
+
     def find(self, text: str) -> int | None:
         """The rule with this text, or one that says the same in nearly the same words."""
         plain = _plain(text)
@@ -167,13 +175,15 @@ def leak(text: str, tasks: Iterable[Task]) -> str | None:
     return None
 
 
-def _strings(text: str) -> set[str]:
-    return {quoted[1:-1] for quoted in _QUOTED.findall(text)}
+@lru_cache(maxsize=1024)
+def _strings(text: str) -> frozenset[str]:
+    return frozenset(quoted[1:-1] for quoted in _QUOTED.findall(text))
 
 
-def _runs(text: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def _runs(text: str) -> frozenset[str]:
     words: Sequence[str] = re.findall(r"\w+", text.casefold())
-    return {" ".join(words[at : at + COPIED]) for at in range(len(words) - COPIED + 1)}
+    return frozenset(" ".join(words[at : at + COPIED]) for at in range(len(words) - COPIED + 1))
 
 
 def _plain(text: str) -> str:

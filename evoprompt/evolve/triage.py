@@ -139,6 +139,11 @@ def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
     return _telling(one) == _telling(other) and _similar(_stems(one), _stems(other), least)
 
 
+def shared_words(one: str, other: str) -> int:
+    """The number of word stems that two texts have in common."""
+    return len(_stems(one) & _stems(other))
+
+
 @lru_cache(maxsize=_TEXTS)
 def _telling(text: str) -> tuple[bool, frozenset[str]]:
     plain = text.casefold()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dspy
 import pytest
+from dspy.lm15 import Request, Response
 
 from evoprompt import Budget, EvoPrompt
 from evoprompt.errors import UsageError
@@ -11,7 +14,7 @@ from evoprompt.evolve.rivals import RivalOptions, compile_with
 from evoprompt.runs import Journal
 from tests.evolve.moods import SECRET, exact, examples, reply
 from tests.evolve.searches import Nested, compiled
-from tests.models import scripted
+from tests.models import scripted, text_of
 
 
 @pytest.mark.parametrize("student", [dspy.Predict("text -> label"), dspy.ChainOfThought("text -> label")])
@@ -37,6 +40,22 @@ def test_a_budget_ends_it() -> None:
     assert len(seen) <= 9 and evolved.detailed_results.best_dev_score == 50.0
     _, seen, rollouts = compiled(budget=Budget(rollouts=7))
     assert len(seen) == 9 and not rollouts, "4 dev, 3 of the batch, a diagnosis, a proposal that is not tried"
+
+
+def test_a_task_whose_reply_is_always_cut_off_holds_nothing_up() -> None:
+    lm, engine = scripted(reply)
+
+    class CutOff(type(engine)):  # type: ignore[misc]
+        def complete(self, request: Request) -> Response:
+            response = super().complete(request)
+            return replace(response, finish_reason="length") if "day 2 " in text_of(request) else response
+
+    lm = dspy.LM("scripted/model", engine=CutOff(reply), cache=False, num_retries=0, temperature=0.0)
+    with dspy.context(lm=lm):
+        search = EvoPrompt(exact, budget=Budget(rollouts=60), num_threads=1)
+        easy = [e for e in examples(16) if e.label == "bright"]
+        results = search.compile(dspy.Predict("text -> label"), trainset=easy, valset=examples(4, 31)).detailed_results
+    assert len(results.batches) <= 4 and results.best == results.seed
 
 
 def test_a_rival_under_any_metric() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from math import comb
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import acceptance, acceptance_reuse
+from evoprompt import Program, Task
+from evoprompt.candidate import Candidate
 from evoprompt.evolve.confirm import ALPHA, Decision, looks_at, sign_test
+from evoprompt.evolve.confirming import Confirming
+from evoprompt.rollout import Job, Rollout
+from tests.world import data
 
 SIGNS = st.lists(st.sampled_from([1.0, 0.0, -1.0]), max_size=64)
 
@@ -192,3 +198,41 @@ def test_rollouts_that_chose_the_prompt_are_no_evidence_for_it(tmp_path: Path) -
     words = [sys.executable, str(script), "--runs", "3"]
     run = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert re.findall(r"^\| (reused|final anew|both anew) \| \d", run.stdout, re.MULTILINE) == [*acceptance_reuse.WAYS]
+
+
+class Tried(Confirming):
+    """The end of a search whose rollouts are given: pass or fail, by prompt and task."""
+
+    def __init__(self, train: Sequence[Task], dev: Sequence[Task], scores: dict[tuple[str, str], float]) -> None:
+        self._train, self._dev, self.asked = list(train), list(dev), 0
+        self._options = SimpleNamespace(max_unmeasured=0.1, seed=0)
+        self._runner = SimpleNamespace(repeats=True, known=lambda job: self._known(job))
+        self._scores = scores
+
+    def _known(self, job: Job) -> Rollout:
+        key, task = job.candidate.key, job.task.task_id
+        return Rollout(candidate=key, task_id=task, status="passed", score=self._scores[key, task])
+
+    def _roll(self, what: str, jobs: list[Job]) -> tuple[Rollout, ...]:
+        self.asked += len(jobs)
+        return tuple(self._known(job) for job in jobs)
+
+
+@pytest.mark.parametrize("later", [1.0, 0.0])
+def test_dev_tasks_speak_against_a_better_prompt_only_after_all_are_heard(later: float) -> None:
+    train, dev = data(32), data(16, first=41)
+    seed = Candidate.of(Program())
+    final = seed.child("Better.")
+    order = Tried(train, dev, {})._order()
+    first = next(t.task_id for t in order if t in dev)
+    scores = {(key, t.task_id): float(key == final.key) for key in (seed.key, final.key) for t in train}
+    for task in dev:  # the start solves the first of them alone, the proposal the others, or none
+        lost = task.task_id == first
+        scores |= {(seed.key, task.task_id): float(lost), (final.key, task.task_id): 0.0 if lost else later}
+    search = Tried(train, dev, scores)
+    start, proposed, decision = search._paired(seed, final, order)
+    record = search._judged(final, start, proposed, decision)
+    assert decision.better and record.accepted == bool(later)
+    assert search.asked == 2 * len(order) if not later else search.asked < 2 * len(order)
+    if not later:
+        assert "solves less of the dev tasks" in record.reason and record.dev_scores == (6.25, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.evolve.effects import SOLVED, UNSOLVED, Effects, Group, Rules, Trial, estimate_effects
+from evoprompt.evolve.effects import OWN, SAID, SOLVED, UNSOLVED, Effects, Group, Rules, Trial, estimate_effects
 
 GROUPS = (UNSOLVED, SOLVED)
 
@@ -24,13 +24,24 @@ def conditioned(
     """
     shares = (1 - sum(solved) / len(solved), sum(solved) / len(solved))
     begin = sum(w for w, start in zip(rules.words, rules.start, strict=True) if start)
+    count = range(len(rules.words))
+    says = [set(parts) for parts in rules.says] or [set[int]() for _ in count]
 
-    def effect_mean(r: int, g: int) -> float:
-        return groups[g].start[0] if rules.start[r] else groups[g].mean[0]
+    def said(prompt: Collection[int]) -> list[float]:
+        """How much of each rule a prompt says, itself or in a sentence that says several."""
+        return [min(1.0, sum(1.0 if s == r else SAID * (r in says[s]) for s in prompt)) for r in count]
 
-    def effect_cov(r: int, s: int, g: int) -> float:
-        one = (groups[g].start[1] if rules.start[r] else groups[g].added) ** 2 if r == s else 0.0
-        return one + (0.0 if rules.start[r] or rules.start[s] else groups[g].mean[1] ** 2)
+    def mean_effect(much: Sequence[float], g: int) -> float:
+        own = (groups[g].start[0] if rules.start[r] else 0.0 if says[r] else groups[g].mean[0] for r in count)
+        return sum(m * e for m, e in zip(much, own, strict=True))
+
+    def effects_between(a: Sequence[float], b: Sequence[float], g: int) -> float:
+        added, shared = groups[g].added, [not rules.start[r] and not says[r] for r in count]
+        own = [groups[g].start[1] if rules.start[r] else OWN * added if says[r] else added for r in count]
+        common = sum(x for x, s in zip(a, shared, strict=True) if s) * sum(
+            x for x, s in zip(b, shared, strict=True) if s
+        )
+        return sum(x * y * e**2 for x, y, e in zip(a, b, own, strict=True)) + common * groups[g].mean[1] ** 2
 
     def extra(trial: Trial) -> float:
         return sum(rules.words[r] for r in trial.rules) - begin
@@ -38,38 +49,42 @@ def conditioned(
     def mean_of(trial: Trial) -> float:
         g = int(solved[trial.task])
         level = groups[g].task[0] - groups[g].start[0] * sum(rules.start)
-        return level + sum(effect_mean(r, g) for r in trial.rules) + groups[g].word[0] * extra(trial)
+        return level + mean_effect(said(trial.rules), g) + groups[g].word[0] * extra(trial)
 
     def between(a: Trial, b: Trial) -> float:
         g = int(solved[a.task])
         if g != int(solved[b.task]):
             return 0.0
         level = groups[g].task[1] if a.task == b.task else 0.0
-        effects = sum(effect_cov(r, s, g) for r in a.rules for s in b.rules)
+        effects = effects_between(said(a.rules), said(b.rules), g)
         return level + effects + groups[g].word[1] ** 2 * extra(a) * extra(b)
 
     def with_effect(r: int, trial: Trial) -> float:
         g = int(solved[trial.task])
-        own = sum(effect_cov(r, s, g) for s in trial.rules)
+        own = effects_between(said({r}), said(trial.rules), g)
         return shares[g] * (own + groups[g].word[1] ** 2 * rules.words[r] * extra(trial))
 
-    def effects_between(r: int, s: int) -> float:
-        return sum(
-            shares[g] ** 2 * (effect_cov(r, s, g) + groups[g].word[1] ** 2 * rules.words[r] * rules.words[s])
-            for g in (0, 1)
-        )
+    def both(r: int, s: int, g: int) -> float:
+        own = effects_between(said({r}), said({s}), g)
+        return shares[g] ** 2 * (own + groups[g].word[1] ** 2 * rules.words[r] * rules.words[s])
 
-    count = range(len(rules.words))
     mean = np.array(
-        [sum(shares[g] * (effect_mean(r, g) + groups[g].word[0] * rules.words[r]) for g in (0, 1)) for r in count]
+        [
+            sum(shares[g] * (mean_effect(said({r}), g) + groups[g].word[0] * rules.words[r]) for g in (0, 1))
+            for r in count
+        ]
     )
-    covariance = np.array([[effects_between(r, s) for s in count] for r in count])
+    covariance = np.array([[sum(both(r, s, g) for g in (0, 1)) for s in count] for r in count])
     if not trials:
         return mean, covariance
-    scores = np.array([[between(a, b) for b in trials] for a in trials])
-    scores += np.diag([groups[int(solved[t.task])].noise for t in trials])
+    latent = np.array([[between(a, b) for b in trials] for a in trials])
+    where = np.array([int(solved[t.task]) for t in trials])
+    noise = np.array([group.noise for group in groups])
     cross = np.array([[with_effect(r, t) for t in trials] for r in count])
     surprise = np.array([t.score - mean_of(t) for t in trials])
+    left = noise[where] * np.linalg.solve(latent + np.diag(noise[where]), surprise)
+    seen = [(left[where == g] ** 2).mean() if (where == g).any() else 0.0 for g in (0, 1)]
+    scores = latent + np.diag(np.maximum(noise, seen)[where])
     return mean + cross @ np.linalg.solve(scores, surprise), covariance - cross @ np.linalg.solve(scores, cross.T)
 
 
@@ -84,7 +99,13 @@ def experiments(draw: st.DrawFn) -> tuple[list[Trial], list[bool], Rules]:
         rules=st.frozensets(st.integers(0, len(words) - 1)),
         score=st.floats(0, 1),
     )
-    return draw(st.lists(trial, max_size=12)), solved, Rules(words, start)
+    says = [
+        draw(st.frozensets(st.sampled_from(parts))) if parts and not begins else frozenset[int]()
+        for begins, parts in ((start[r], [p for p in range(r) if not start[p]]) for r in range(len(words)))
+    ]
+    # Only down to rules that say nothing but themselves, as `Pool.says` tells it.
+    says = [frozenset(p for p in parts if not says[p]) for parts in says]
+    return draw(st.lists(trial, max_size=12)), solved, Rules(words, start, says)
 
 
 @settings(max_examples=150, deadline=None)
@@ -103,6 +124,27 @@ def test_the_order_of_the_trials_says_nothing(experiment: tuple[list[Trial], lis
     there, back = estimate_effects(trials, solved, rules), estimate_effects(trials[::-1], solved, rules)
     np.testing.assert_allclose(there.mean, back.mean, atol=1e-9)
     assert (np.diag(there.covariance) <= np.diag(estimate_effects([], solved, rules).covariance) + 1e-9).all()
+
+
+def test_a_sentence_that_says_several_rules_tells_of_each_of_them() -> None:
+    rules = Rules([8, 8, 8, 12], [True, False, False, False], [(), (), (), (1, 2)])
+    failed = [Trial(task, frozenset({0, 3}), 0.0) for task in range(10)]
+    harmed = estimate_effects(failed, [True] * 10, rules)
+    before = estimate_effects([], [True] * 10, rules)
+    assert (harmed.mean[1:] < before.mean[1:]).all() and harmed.mean[3] < harmed.mean[1] < 0
+    alone = estimate_effects([Trial(task, frozenset({0, 1}), 1.0) for task in range(10)] + failed, [True] * 10, rules)
+    assert alone.mean[1] > harmed.mean[1], "who does well alone is not to blame"
+    assert alone.mean[2] < alone.mean[1]
+
+
+def test_where_all_is_left_to_chance_nothing_is_sure() -> None:
+    random = np.random.default_rng(0)
+    prompts = (frozenset({0}), frozenset({0, 1}))
+    coin = [Trial(n % 20, prompts[n % 3 == 0], float(random.random() < 0.5)) for n in range(200)]
+    steady = [replace(trial, score=1.0) for trial in coin]
+    rules = Rules([8, 8], [True, False])
+    unsure, sure = (estimate_effects(trials, [True] * 20, rules) for trials in (coin, steady))
+    assert unsure.deviation[1] > 1.2 * sure.deviation[1]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,60 @@
+"""What the optimizer says becomes rules, and a sentence that says several of them is known to do so."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from evoprompt.evolve.effects import Effects, Rules, estimate_effects
+from evoprompt.evolve.growth import Growth
+from evoprompt.evolve.rules import Pool
+
+START = "Write the function."
+EMPTY, CASE, TIES = "Mind empty input.", "Compare words without their case.", "Break ties by position."
+MERGED = "Mind empty input, ties and the case of words."
+
+
+def growth(*said: str) -> tuple[Pool, Growth]:
+    """A growth whose optimizer says these things, one after the other."""
+    replies = iter(said)
+    advice: Any = SimpleNamespace(propose=lambda *_: next(replies), shorten=lambda *_: next(replies))
+    pool = Pool(START)
+    return pool, Growth(pool, advice, [], 4_000, 8)
+
+
+def unknown(pool: Pool) -> Effects:
+    return estimate_effects([], [True, False], Rules([r.words for r in pool.rules], [r.start for r in pool.rules]))
+
+
+def grown(*said: str) -> tuple[Pool, set[int]]:
+    """The first proposal as rules, and each of the others as a shorter wording of what is there."""
+    pool, growth_ = growth(*said)
+    current, _ = growth_.grow({0}, unknown(pool), [], 1)
+    for batch in range(1, len(said)):
+        current = growth_.shorten(current, unknown(pool), batch, [])
+    return pool, current
+
+
+def test_a_shorter_sentence_says_the_rules_that_it_was_made_from() -> None:
+    pool, current = grown(f"{START}\n{EMPTY}\n{CASE}\n{TIES}", f"{START}\n{MERGED}")
+    merged = next(r for r, rule in enumerate(pool.rules) if rule.text == MERGED)
+    assert current == {0, merged}
+    assert {pool.rules[r].text for r in pool.says(merged)} == {EMPTY, CASE, TIES}
+    assert pool.says(0) == frozenset() and all(not pool.says(r) for r in pool.says(merged))
+
+
+def test_merged_again_it_still_says_the_first_ones() -> None:
+    pool = Pool(START)
+    first, second, third = (pool.add(text, 1) for text in (EMPTY, CASE, TIES))
+    both = pool.add("Mind empty input and case.", 2)
+    pool.change(both, replaces=(first, second))
+    everything = pool.add(MERGED, 3)
+    pool.change(everything, replaces=(both, third))
+    assert pool.says(everything) == {first, second, third}
+
+
+def test_each_lost_rule_is_said_by_the_sentence_that_shares_its_words() -> None:
+    empty, words = "Empty input.", "Compare words, case aside."
+    pool, current = grown(f"{START}\n{EMPTY}\n{CASE}", f"{START} {empty} {words}")
+    said = {rule.text: {pool.rules[p].text for p in pool.says(r)} for r, rule in enumerate(pool.rules) if r in current}
+    assert said == {START: set(), empty: {EMPTY}, words: {CASE}}
