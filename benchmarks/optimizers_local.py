@@ -348,7 +348,8 @@ def _line(name: str, rows: Sequence[Row], start: Mapping[int, float]) -> str:
 
 def main() -> None:
     arguments = _arguments()
-    logging.getLogger("evoprompt").setLevel(logging.ERROR)  # what a small model does not understand is no news here
+    for noisy in ("evoprompt", "dspy"):  # what a small model does not understand, or finish, is no news here
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     arguments.out.mkdir(parents=True, exist_ok=True)
     results, data = arguments.out / RESULTS, tasks()
     again = set(arguments.optimizers) if arguments.again else set()
