@@ -6,9 +6,9 @@
 The model (SmolLM2-135M, `model="local"`) solves so few tasks that no wording shows in its pass rate. But whether its
 reply is finished, and is one fenced block that parses and defines the function, depends on the wording a lot: so that
 is the score here, 1 or 0. Nothing but the instruction asks for a block. Debugger and optimizer are the same small
-model. Every optimizer gets 16 tasks to learn from, 8 to select by and the same budget of calls that write code; its
-prompt is scored on 16 others, and the tests are run on the same replies. `EVOPROMPT_SHARED` must name a folder with
-MBPP+, else the starter set is taken. One thread.
+model. Every optimizer gets 16 tasks to learn from, 8 to select by and the same budget of calls that write code, with
+at most as many again for advice; its prompt is scored on 16 others, and the tests are run on the same replies.
+`EVOPROMPT_SHARED` must name a folder with MBPP+, else the starter set is taken. One thread.
 
 A run that is done is a line of `optimizers_local.jsonl`, and is not done again; `--again` does those that are named
 once more. `optimizers_local.md` has the tables of all lines.
@@ -53,7 +53,7 @@ MAX_TOKENS, ADVICE_TOKENS = 128, 160
 BATCH = 8
 CUT = "\n[cut off]"
 """Stands where a reply with code was cut off by its length."""
-RESULTS, TABLES = "optimizers_local.jsonl", "optimizers_local.md"
+RESULTS, TABLES, LOG = "optimizers_local.jsonl", "optimizers_local.md", "optimizers_local.log"
 LOCAL = "local"
 SAID = {
     "right": "The reply is finished and is one fenced Python block that defines the function.",
@@ -169,18 +169,23 @@ class Setting:
     seed: int
 
 
+def most(setting: Setting) -> Budget:
+    """Without a limit of its own, advice that no search can use would be asked for without end."""
+    return Budget(rollouts=setting.budget, lm_calls=2 * setting.budget)
+
+
 def ours(setting: Setting, strategy: str) -> dspy.Module:
     """EvoPrompt, as it keeps to a budget by itself; its options but the batch are the default ones."""
     teleprompter = EvoPrompt(
         well_formed, strategy=strategy, seed=setting.seed, num_threads=1, batch_size=BATCH, eval_interval=1,
-        epochs=1 if strategy == "factorial" else 100, budget=Budget(rollouts=setting.budget),
+        epochs=1 if strategy == "factorial" else 100, budget=most(setting),
     )  # fmt: skip
     return teleprompter.compile(setting.student, trainset=setting.train, valset=setting.dev)
 
 
 def rival(setting: Setting, name: str) -> dspy.Module:
     """One of DSPy's own."""
-    options = RivalOptions(name, setting.budget, seed=setting.seed, num_threads=1)
+    options = RivalOptions(name, setting.budget, seed=setting.seed, num_threads=1, budget=most(setting))
     proposer = setting.meters["optimizer"].lm()
     return compile_with(
         options, setting.student, well_formed, trainset=setting.train, valset=setting.dev, prompt_lm=proposer
@@ -348,13 +353,17 @@ def _line(name: str, rows: Sequence[Row], start: Mapping[int, float]) -> str:
 
 def main() -> None:
     arguments = _arguments()
-    for noisy in ("evoprompt", "dspy"):  # what a small model does not understand, or finish, is no news here
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("dspy").setLevel(logging.ERROR)  # that advice was cut off is no news here
+    log = logging.getLogger("evoprompt")
+    log.addHandler(logging.FileHandler(arguments.out / LOG))
+    log.setLevel(logging.INFO)
+    log.propagate = False
     results, data = arguments.out / RESULTS, tasks()
     again = set(arguments.optimizers) if arguments.again else set()
     for seed in arguments.seeds:
         for name in ("start", *(n for n in arguments.optimizers if n != "start")):
+            log.info("%s, seed %d", name, seed)
             key, rows = key_of(name, seed, arguments.budget, data), read(results)
             same = [
                 row for row in rows if (row["seed"], row["tasks"], row["max_tokens"]) == (seed, data.hash, MAX_TOKENS)
