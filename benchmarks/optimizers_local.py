@@ -40,6 +40,7 @@ from dspy.teleprompt.gepa.instruction_proposal import InstructionProposer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evoprompt import Budget, Candidate, CodeMetric, Dataset, EvoPrompt, EvoPromptError, Program, Task, load_dataset
+from evoprompt.evolve.rival_sizes import Rival
 from evoprompt.evolve.rivals import RivalOptions, compile_with
 from evoprompt.lm import LMSettings, PlainAdapter, resolve_lm
 from evoprompt.lm.extract import extract_code
@@ -183,7 +184,7 @@ def ours(setting: Setting, strategy: str) -> dspy.Module:
     return teleprompter.compile(setting.student, trainset=setting.train, valset=setting.dev)
 
 
-def rival(setting: Setting, name: str) -> dspy.Module:
+def rival(setting: Setting, name: Rival) -> dspy.Module:
     """One of DSPy's own."""
     options = RivalOptions(name, setting.budget, seed=setting.seed, num_threads=1, budget=most(setting))
     proposer = setting.meters["optimizer"].lm()
@@ -259,9 +260,7 @@ def held_out(program: Writer, data: Dataset, test: Sequence[dspy.Example]) -> di
     }
 
 
-@functools.cache
-def code_metric(data: Dataset) -> CodeMetric:
-    return CodeMetric(data)
+code_metric = functools.cache(CodeMetric)
 
 
 def key_of(name: str, seed: int, budget: int, data: Dataset) -> dict[str, Any]:
