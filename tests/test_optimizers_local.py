@@ -11,6 +11,7 @@ import pytest
 from dspy.lm15 import Message, Response, Usage
 
 from benchmarks import optimizers_local as bench
+from evoprompt import Dataset
 from evoprompt.lm.local import LocalEngine
 from signatures import GenerateCode
 
@@ -70,15 +71,17 @@ def row(optimizer: str, seed: int, score: float, **more: Any) -> dict[str, Any]:
 
 
 def test_rows_outlive_a_kill_and_the_last_one_counts(tmp_path: Path) -> None:
-    path = tmp_path / bench.RESULTS
-    assert bench.read(path) == []
-    bench.keep(path, row("gepa", 0, 10.0))
+    path, data = tmp_path / bench.RESULTS, Dataset([])
+    here = {"tasks": data.hash, "max_tokens": bench.MAX_TOKENS}
+    assert bench.read(path, data) == []
+    bench.keep(path, row("gepa", 0, 99.0))
+    bench.keep(path, row("gepa", 0, 10.0, **here))
     with path.open("a") as file:
         file.write('{"optimizer": "gepa", "se')
-    bench.keep(path, row("refine", 0, 30.0))
-    bench.keep(path, row("gepa", 0, 20.0))
-    assert {r["optimizer"]: r["score"] for r in bench.read(path)} == {"gepa": 20.0, "refine": 30.0}
-    assert len([line for line in path.read_text().splitlines() if line.endswith("}")]) == 3
+    bench.keep(path, row("refine", 0, 30.0, **here))
+    bench.keep(path, row("gepa", 0, 20.0, **here))
+    assert {r["optimizer"]: r["score"] for r in bench.read(path, data)} == {"gepa": 20.0, "refine": 30.0}
+    assert len([line for line in path.read_text().splitlines() if line.endswith("}")]) == 4
     assert json.loads(path.read_text().splitlines()[-1])["score"] == 20.0
 
 
