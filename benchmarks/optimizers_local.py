@@ -7,7 +7,7 @@ The model (SmolLM2-135M, `model="local"`) solves so few tasks that no wording sh
 reply is finished, and is one fenced block that parses and defines the function, depends on the wording a lot: so that
 is the score here, 1 or 0. Nothing but the instruction asks for a block. Debugger and optimizer are the same small
 model. Every optimizer gets 16 tasks to learn from, 8 to select by and the same budget of calls that write code, with
-at most as many again for advice; its prompt is scored on 16 others, and the tests are run on the same replies.
+at most half as many for advice; its prompt is scored on 16 others, and the tests are run on the same replies.
 `EVOPROMPT_SHARED` must name a folder with MBPP+, else the starter set is taken. One thread.
 
 A run that is done is a line of `optimizers_local.jsonl`, and is not done again; `--again` does those that are named
@@ -52,6 +52,7 @@ from evoprompt.tasks import parse_python
 TRAIN, DEV, TEST = 16, 8, 16
 MAX_TOKENS, ADVICE_TOKENS = 128, 160
 """Of a reply with code, and of one of the debugger or the optimizer."""
+MOST = 1.5  # times the budget: what all calls may come to, advice and all
 BATCH, ROLES = 8, ("generator", "debugger", "optimizer")
 CUT = "\n[cut off]"
 """Stands where a reply with code was cut off by its length."""
@@ -172,8 +173,8 @@ class Setting:
 
 
 def most(setting: Setting) -> Budget:
-    """Without a limit of its own, advice that no search can use would be asked for without end."""
-    return Budget(rollouts=setting.budget, lm_calls=2 * setting.budget)
+    """Advice that no search can use would be asked for without end."""
+    return Budget(rollouts=setting.budget, lm_calls=int(MOST * setting.budget))
 
 
 def ours(setting: Setting, strategy: str) -> dspy.Module:
@@ -216,7 +217,6 @@ OPTIMIZERS: dict[str, Callable[[Setting], dspy.Module]] = {
     "gepa-plain": gepa_plain,
     **{name: functools.partial(rival, name=name) for name in ("mipro", "simba", "copro")},
 }
-"""`start` is the prompt that all of them begin with."""
 FREE = "start", "by-hand"
 Row = Mapping[str, Any]
 
@@ -273,7 +273,8 @@ metric_of = functools.cache(CodeMetric)
 def key_of(name: str, seed: int, budget: int, data: Dataset) -> dict[str, Any]:
     """What tells one run from another."""
     budget *= name not in FREE
-    return {"optimizer": name, "seed": seed, "budget": budget, "tasks": data.hash, "max_tokens": MAX_TOKENS}
+    key = {"optimizer": name, "seed": seed, "budget": budget, "most": MOST * budget}
+    return key | {"tasks": data.hash, "max_tokens": MAX_TOKENS}
 
 
 def tasks() -> Dataset:
@@ -361,7 +362,6 @@ def main() -> None:
     log = logging.getLogger("evoprompt")
     log.addHandler(logging.FileHandler(arguments.out / LOG))
     log.setLevel(logging.INFO)
-    log.propagate = False
     results, data = arguments.out / RESULTS, tasks()
     again = arguments.optimizers if arguments.again else ()
     for seed in arguments.seeds:
