@@ -6,8 +6,8 @@
 The model (SmolLM2-135M, `model="local"`) solves so few tasks that no wording shows in its pass rate. But whether its
 reply is finished, and is one fenced block that parses and defines the function, depends on the wording a lot: so that
 is the score here, 1 or 0. Nothing but the instruction asks for a block. Debugger and optimizer are the same small
-model. Every optimizer gets 16 tasks to learn from, 8 to select by and the same budget of calls that write code, with
-at most half as many for advice; its prompt is scored on 16 others, and the tests are run on the same replies.
+model. Every optimizer gets 16 tasks to learn from, 8 to select by and the same budget of calls that write code (all
+calls, with advice: 1.5 times that). Its prompt is scored on 16 others, and the tests are run on the same replies.
 `EVOPROMPT_SHARED` must name a folder with MBPP+, else the starter set is taken. One thread.
 
 A run that is done is a line of `optimizers_local.jsonl`, and is not done again; `--again` does those that are named
