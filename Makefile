@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-bench test-local bench-optimizers lint format wheel clean help
+.PHONY: demo test test-bench test-local bench-optimizers bench-optimizers-local lint format wheel clean help
 
 help:
 	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
 	@echo "make bench-optimizers  EvoPrompt beside GEPA, MIPROv2, SIMBA and COPRO (SIMULATED, half an hour on 2 cores)"
+	@echo "make bench-optimizers-local  some of them on the small real model (40 minutes of one core or more)"
 	@echo "make lint        ruff and mypy"
 	@echo "make wheel       build the wheel into dist/"
 	@echo "make clean       remove everything that was made here"
@@ -50,6 +51,9 @@ test-bench: $(VENV)/.bench
 
 bench-optimizers: $(VENV)/.dev
 	$(BIN)/python benchmarks/optimizers.py --out bench-optimizers
+
+bench-optimizers-local: $(VENV)/.local
+	$(BIN)/python benchmarks/optimizers_local.py --out bench-optimizers-local
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
