@@ -210,7 +210,7 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "one proposal a batch": ({}, {(growth, "PROPOSALS"): 1}),
     "no random subsets": ({}, {(search, "BOLDNESS"): 0.0, (search, "FLIP"): 0.0, (search, "OPTIMISM"): 1e9}),
     "no weeding": ({}, {(search, "WEED"): 1e9}),
-    "no coming back": ({}, {(search, "COME_BACK"): 1e9, (growth, "COME_BACK"): 1e9}),
+    "forgotten rules are lost": ({}, {(growth, "REMEMBERED"): 1e9}),
     "merged rules never apart": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9}),
     "merged rules unlinked": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),

@@ -2,8 +2,8 @@
 
 A batch asks for solutions with prompts that each hold another subset of the rules, more likely those that seem to
 help (Thompson sampling); failures are explained, and the optimizer puts new rules into the current prompt. All rollouts
-so far give the effect of every rule (`effects`); what does harm is dropped, what was dropped or forgotten and helps
-comes back. At the end the prompt is confirmed against the start (`confirm`), or the start stays.
+so far give the effect of every rule (`effects`); what does harm is dropped. At the end the prompt is confirmed against
+the start (`confirm`), or the start stays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.confirming import Confirming
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
-from evoprompt.evolve.growth import COME_BACK, Growth
+from evoprompt.evolve.growth import Growth
 from evoprompt.evolve.history import BATCH, HEAVY, diagnoses, keep_diagnoses
 from evoprompt.evolve.record import (
     BatchDone,
@@ -303,7 +303,7 @@ class Factorial(Confirming):
         return tuple(self._explained[_failure(r)] for r in failed if _failure(r) in self._explained)
 
     def _weed(self) -> None:
-        """Leave out what does harm; bring back what helps."""
+        """Leave out what does harm; undo a sentence that says it among other rules."""
         mean, deviation = self._effects.mean, self._effects.deviation
         kept: set[int] = set()
         for r in sorted(self._current):
@@ -312,11 +312,6 @@ class Factorial(Confirming):
             if fine != parts:
                 kept |= fine
             elif mean[r] > -WEED * deviation[r] * self._added[r]:
-                kept.add(r)
-        for r in sorted(range(len(mean)), key=lambda r: -mean[r]):
-            said = {p for k in kept for p in (k, *self._pool.says(k))}
-            helps = mean[r] > COME_BACK * deviation[r] * self._added[r]
-            if helps and not said & {r, *self._pool.says(r)} and self._pool.words(kept | {r}) <= self._room:
                 kept.add(r)
         self._current = kept or {int(np.argmax(mean))}
 

@@ -14,8 +14,8 @@ from signatures import Attempt, FailureGroup
 
 logger = logging.getLogger("evoprompt")
 
-COME_BACK = 0.6
-"""Deviations by which the effect of a rule that was left out must be above 0 for it to come back."""
+REMEMBERED = 0.6
+"""Deviations by which the effect of a rule that the optimizer forgot must be above 0 for it to stay."""
 TRUST = -1.0
 """Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
 PROPOSALS = 4
@@ -115,7 +115,7 @@ class Growth:
                 self._pool.change(rule, replaces=tuple(sorted(parts)))
         else:
             mean, deviation = effects.mean, effects.deviation
-            chosen |= {r for r in lost if r < len(mean) and mean[r] > COME_BACK * deviation[r]}
+            chosen |= {r for r in lost if r < len(mean) and mean[r] > REMEMBERED * deviation[r]}
         return chosen or None
 
     def _merged(self, new: Sequence[int], lost: Iterable[int]) -> dict[int, set[int]]:

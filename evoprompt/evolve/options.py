@@ -33,7 +33,7 @@ class Options:
             the sandbox before the run stops.
         max_instruction_chars: A longer proposal is rejected unread.
         max_words: Of `factorial`: where the prompt has more words (and more than the start), the optimizer is asked to
-            shorten it, and what was left out comes back only while there is room.
+            shorten it.
         patience: The search ends after so many batches in a row that changed nothing; None: it never does.
         target: The search ends when it expects the prompt to solve this percentage.
         budget: What the search may cost; it ends with the best so far when that is spent.
