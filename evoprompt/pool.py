@@ -81,7 +81,9 @@ def map_concurrently(
                 on_stop()
             _drain(list(futures))
         except KeyboardInterrupt as second:
-            raise StopAtOnce from second
+            if isinstance(e, KeyboardInterrupt):
+                raise StopAtOnce from second
+            raise
         raise
     finally:
         if executor is None:

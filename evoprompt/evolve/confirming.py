@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -126,15 +127,15 @@ class Confirming(Search):
             differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
             decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1), ERROR)
             # Dev tasks may not speak against a better prompt; where some do, the rest of them is heard first.
-            behind = decision.better and self._dev_difference(start, proposed) < 0
+            behind = decision.better and self._behind_on_dev(start, proposed)
             if spent or (decision.better is not None and not behind):
                 break
         return start, proposed, decision
 
-    def _dev_difference(self, start: dict[str, Rollout], proposed: dict[str, Rollout]) -> float:
-        """What the proposed prompt scores more than the start on the dev tasks that both were tried on."""
+    def _behind_on_dev(self, start: dict[str, Rollout], proposed: dict[str, Rollout]) -> bool:
+        """Whether the proposed prompt scores less than the start on the dev tasks that both were tried on."""
         ids = [t.task_id for t in self._dev if t.task_id in start]
-        return sum((proposed[t].score or 0.0) - (start[t].score or 0.0) for t in ids)
+        return math.fsum((proposed[t].score or 0.0) - (start[t].score or 0.0) for t in ids) < -1e-9
 
     def _judged(
         self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision
@@ -145,7 +146,7 @@ class Confirming(Search):
             before, after = (100 * sum(s[t].score or 0.0 for t in on_dev) / len(on_dev) for s in (start, proposed))
             scores = (before, after)
         accepted, why = bool(decision.better), f"{decision}: {'better' if decision.better else 'not surely better'}"
-        if scores is not None and scores[1] < scores[0]:
+        if scores is not None and self._behind_on_dev(start, proposed):
             accepted, why = (
                 False,
                 f"{decision}, but solves less of the dev tasks: {scores[0]:.1f} % to {scores[1]:.1f} %",

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.confirming import Confirming
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
@@ -82,7 +83,8 @@ class Factorial(Confirming):
             number += 1
             before = (len(self._pool.rules), self.history.current.key)
             if not self._batch(number):
-                break
+                self._confirm()
+                return self._spent()
             quiet = quiet + 1 if before == (len(self._pool.rules), self.history.current.key) else 0
             if reason := self._enough(quiet):
                 self._confirm()
@@ -93,6 +95,11 @@ class Factorial(Confirming):
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
         self._pool = Pool(self.history.seed.instruction)
+        if not self._pool.rules:
+            text = self.history.seed.instruction
+            raise UsageError(
+                f"the instruction {text!r} has no words to begin with; write one, or take strategy='refine'"
+            )
         self._current = set(self._pool.start)
         self._place: dict[str, int] = {}
         self._solved: list[bool] = []
@@ -116,6 +123,13 @@ class Factorial(Confirming):
         counts = self._options.budget.lm_calls == self._all
         return self._all - len(self._known) - (self._advised if counts else 0)
 
+    def _spent(self) -> str:
+        left = self._left()
+        if left is None or left > self._kept:
+            return ""
+        unit = "calls" if self._options.budget.lm_calls == self._all else "rollouts"
+        return f"the budget of {self._all} {unit} is spent"
+
     @property
     def _advised(self) -> int:
         """Calls of the debugger and the optimizer so far."""
@@ -125,7 +139,7 @@ class Factorial(Confirming):
         options = self._options
         if options.patience is not None and quiet >= options.patience:
             return f"{quiet} batches in a row changed nothing"
-        if options.target is not None and self._trials and len(self._solved) == len(self._train):
+        if options.target is not None and self._trials and not self._unseen():
             expected = 100 * (sum(self._solved) / len(self._solved) + self._expected()[0])
             if expected >= options.target:
                 return f"the prompt is expected to solve {expected:.1f} %, which reaches the target"
@@ -183,7 +197,8 @@ class Factorial(Confirming):
         order = [
             self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))
         ]
-        unseen = [t for t in order if t.task_id not in self._place and self._mute[t.task_id] < MUTE][: max(size, 0)]
+        unknown = self._unseen()
+        unseen = [t for t in order if t.task_id in unknown][: max(size, 0)]
         jobs: list[tuple[Job, frozenset[int]]] = []
         if number == 1 or number % EVERY == 0 or not self._place:
             jobs = [(Job(self.history.seed, t), self._pool.start) for t in unseen]
@@ -201,6 +216,11 @@ class Factorial(Confirming):
                 jobs.append((Job(self._candidate(rules), task), rules))
         # No other prompt to try yet, as where nothing has failed: the rest of the tasks may tell of one.
         return jobs or [(Job(self.history.seed, t), self._pool.start) for t in unseen]
+
+    def _unseen(self) -> set[str]:
+        """Tasks that the start prompt was not tried on, or without an answer so far."""
+        ids = (t.task_id for t in self._train)
+        return {one for one in ids if one not in self._place and self._mute[one] < MUTE}
 
     def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
         """Rules that may well help, in a combination that this task was not tried with."""
@@ -245,16 +265,19 @@ class Factorial(Confirming):
             diagnosed = self._explain(failed)
             self._open.update({d.task_id: d for d in diagnosed})
         self._effects = self._estimated()
-        self._weed()
+        # A budget that ends amid all this must find the prompt that was there before.
+        current = self._weeded(learning)
         groups = tuple(cluster([self._open[t].diagnosis for t in sorted(self._open)]))
         rejected: list[str] = []
         before = len(self._pool.rules)
-        if groups and learning:
-            self._tell(Working(f"{self._where}rewriting the prompt"))
-            self._current, rejected = self._growth.grow(self._current, self._effects, groups, record.batch)
+        if learning:
+            if groups:
+                self._tell(Working(f"{self._where}rewriting the prompt"))
+                current, rejected = self._growth.grow(current, self._effects, groups, record.batch)
+                self._about_new_rules()
+            current = self._growth.shorten(current, self._effects, record.batch, rejected)
             self._about_new_rules()
-        self._current = self._growth.shorten(self._current, self._effects, record.batch, rejected)
-        self._about_new_rules()
+        self._current = current
         return self._decided(record, before, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
@@ -302,18 +325,21 @@ class Factorial(Confirming):
                 self._explained[_failure(rollout)] = found[rollout.task_id]
         return tuple(self._explained[_failure(r)] for r in failed if _failure(r) in self._explained)
 
-    def _weed(self) -> None:
-        """Leave out what does harm; undo a sentence that says it among other rules."""
+    def _weeded(self, learning: bool) -> set[int]:
+        """The current rules without what does harm; a sentence that says such a rule among others is undone.
+
+        Undone sentences are to be said together anew, so that this ends with the learning.
+        """
         mean, deviation = self._effects.mean, self._effects.deviation
         kept: set[int] = set()
         for r in sorted(self._current):
-            parts = self._pool.says(r)
+            parts = self._pool.says(r) if learning else frozenset()
             fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
             if fine != parts:
                 kept |= fine
             elif mean[r] > -WEED * deviation[r] * self._added[r]:
                 kept.add(r)
-        self._current = kept or {int(np.argmax(mean))}
+        return kept - {p for r in kept for p in self._pool.says(r)} or {int(np.argmax(mean))}
 
     def _order(self) -> list[Task]:
         order = super()._order()
@@ -331,7 +357,7 @@ class Factorial(Confirming):
     def _decided(self, record: BatchRecord, before: int, rejected: Sequence[str]) -> BatchRecord:
         parent, child = record.parent, self._candidate(self._current)
         had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
-        self._measured()
+        self._pool.measured(self._effects, self._trials, self._current)
         count, added, dropped = len(self._current), len(self._current - had), len(had - self._current)
         gain = 100 * self._expected()[0]
         rules = f"{count} rule{'s' * (count != 1)} (+{added} -{dropped})"
@@ -347,16 +373,6 @@ class Factorial(Confirming):
         )  # fmt: skip
         child = child.model_copy(update={"parents": (parent.key,), "generation": parent.generation + 1})
         return record.model_copy(update={**update, "child": child, "accepted": True, "entry": entry})
-
-    def _measured(self) -> None:
-        """Write the effects beside the rules."""
-        trials = Counter(r for t in self._trials for r in t.rules)
-        for r in range(len(self._pool.rules)):
-            low, high = self._effects.interval(r)
-            self._pool.change(
-                r, kept=r in self._current, trials=trials[r],
-                effect=_points(self._effects.mean[r]), low=_points(low), high=_points(high),
-            )  # fmt: skip
 
     def _restore(self, record: BatchRecord) -> None:
         """Go on from where an earlier process was after a batch."""
@@ -378,7 +394,3 @@ class Factorial(Confirming):
 
 def _failure(rollout: Rollout) -> tuple[str, ...]:
     return (rollout.task_id, rollout.code, *rollout.output.values())
-
-
-def _points(share: float) -> float:
-    return round(100 * float(share), 2)

@@ -18,6 +18,8 @@ REMEMBERED = 0.6
 """Deviations by which the effect of a rule that the optimizer forgot must be above 0 for it to stay."""
 TRUST = -1.0
 """Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
+ALIKE = 0.5
+"""Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
 PROPOSALS = 4
 """How often the optimizer is asked in one batch otherwise, while it still has new rules."""
 MAX_TOLD = 12
@@ -64,7 +66,7 @@ class Growth:
         for _ in range(PROPOSALS if added and mean > TRUST * deviation else 1):
             self.asked += 1
             proposal = self._advice.propose(self._pool.text(current), groups, self._told(current, effects))
-            grown = self._taken(proposal, current, effects, batch, rejected)
+            grown = self._taken(proposal, current, effects, batch, rejected, ALIKE)
             before, current = current, grown or current
             if current <= before:
                 break
@@ -88,13 +90,13 @@ class Growth:
         self.asked += 1
         self.shortened = frozenset(current)
         shorter = self._advice.shorten(self._pool.text(current), self._told(current, effects), self._room)
-        rules = self._taken(shorter, current, effects, batch, rejected)
+        rules = self._taken(shorter, current, effects, batch, rejected, 0.0)
         return rules if rules and self._pool.words(rules) < words else current
 
     def _taken(
-        self, proposal: str, current: set[int], effects: Effects, batch: int, rejected: list[str]
+        self, proposal: str, current: set[int], effects: Effects, batch: int, rejected: list[str], alike: float
     ) -> set[int] | None:
-        """The rules of a proposal. What it forgot and is known to help stays."""
+        """The rules of a proposal. What it forgot and is known to help stays, unless a new sentence says it."""
         if not proposal.strip() or len(proposal) > self._most:
             rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
             return None
@@ -110,22 +112,30 @@ class Growth:
             if rule >= before:
                 new.append(rule)
         lost = {r for r in current if r not in chosen}
-        if len(lost) > 1 and new:  # several sentences became one
-            for rule, parts in self._merged(new, lost - self._pool.start).items():
-                self._pool.change(rule, replaces=tuple(sorted(parts)))
-        else:
+        merged = self._merged(new, lost - self._pool.start, alike) if len(lost) > 1 and new else {}
+        for rule, parts in merged.items():
+            self._pool.change(rule, replaces=tuple(sorted(parts)))
+        if not merged or alike:
             mean, deviation = effects.mean, effects.deviation
-            chosen |= {r for r in lost if r < len(mean) and mean[r] > REMEMBERED * deviation[r]}
-        return chosen or None
+            forgotten = lost - {part for parts in merged.values() for part in parts}
+            chosen |= {r for r in forgotten if r < len(mean) and mean[r] > REMEMBERED * deviation[r]}
+        return chosen - {part for rule in chosen for part in self._pool.says(rule)} or None
 
-    def _merged(self, new: Sequence[int], lost: Iterable[int]) -> dict[int, set[int]]:
-        """Which new sentence was said instead of which rules: the one with most of its words, or the longest."""
+    def _merged(self, new: Sequence[int], lost: Iterable[int], alike: float) -> dict[int, set[int]]:
+        """Which new sentence was said instead of which rules: the one with most of its words, or else the longest.
+
+        Args:
+            new: The new sentences.
+            lost: The rules that are no longer there.
+            alike: Share of a rule's word stems below which it was forgotten rather than said otherwise.
+        """
         longest = max(new, key=lambda rule: self._pool.rules[rule].words)
         found: dict[int, set[int]] = {}
         for rule in sorted(lost):
-            shared = {n: shared_words(self._pool.rules[n].text, self._pool.rules[rule].text) for n in new}
+            shared = {n: shared_words(self._pool.rules[rule].text, self._pool.rules[n].text) for n in new}
             best = max(new, key=lambda n: (shared[n], n == longest))
-            found.setdefault(best if shared[best] else longest, set()).add(rule)
+            if shared[best] >= alike:
+                found.setdefault(best, set()).add(rule)
         return found
 
     def _told(self, current: set[int], effects: Effects) -> list[Attempt]:

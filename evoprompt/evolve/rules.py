@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict
 
+from evoprompt.evolve.effects import Effects, Trial
 from evoprompt.evolve.triage import same_rule
 from evoprompt.tasks import Task
 
@@ -142,6 +144,16 @@ class Pool:
         """Take note of something about a rule."""
         self.rules[rule] = self.rules[rule].model_copy(update=values)
 
+    def measured(self, effects: Effects, trials: Sequence[Trial], kept: Collection[int]) -> None:
+        """Take note of the effects, and of who is in the current prompt."""
+        counts = Counter(r for trial in trials for r in trial.rules)
+        for r in range(len(self.rules)):
+            low, high = effects.interval(r)
+            self.change(
+                r, kept=r in kept, trials=counts[r],
+                effect=_points(effects.mean[r]), low=_points(low), high=_points(high),
+            )  # fmt: skip
+
 
 def screen_rule(text: str, tasks: Iterable[Task]) -> str | None:
     """Say why a sentence can't be a rule, or None when it can.
@@ -184,6 +196,10 @@ def _strings(text: str) -> frozenset[str]:
 def _runs(text: str) -> frozenset[str]:
     words: Sequence[str] = re.findall(r"\w+", text.casefold())
     return frozenset(" ".join(words[at : at + COPIED]) for at in range(len(words) - COPIED + 1))
+
+
+def _points(share: float) -> float:
+    return round(100 * float(share), 2)
 
 
 def _plain(text: str) -> str:

@@ -139,9 +139,10 @@ def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
     return _telling(one) == _telling(other) and _similar(_stems(one), _stems(other), least)
 
 
-def shared_words(one: str, other: str) -> int:
-    """The number of word stems that two texts have in common."""
-    return len(_stems(one) & _stems(other))
+def shared_words(rule: str, text: str) -> float:
+    """The share of a rule's word stems that a text has, in [0, 1]."""
+    stems = _stems(rule)
+    return len(stems & _stems(text)) / len(stems) if stems else 0.0
 
 
 @lru_cache(maxsize=_TEXTS)
