@@ -204,6 +204,7 @@ def test_never_more_than_the_budget(harness: Harness, tmp_path: Path, limit: str
         results.append(evolved.detailed_results)
         assert exported(folder) == tree(folder)
     assert results[0] == results[1]
+    assert f"budget of {number} " in results[0].stopped
     assert without_bills(tree(tmp_path / "1")) == without_bills(tree(tmp_path / "8"))
     if results[0].best.key != results[0].seed.key:
         assert results[0].confirmation.accepted

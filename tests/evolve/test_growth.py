@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from evoprompt.evolve.effects import Effects, Rules, estimate_effects
+from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.growth import Growth
 from evoprompt.evolve.rules import Pool
 
@@ -58,3 +58,29 @@ def test_each_lost_rule_is_said_by_the_sentence_that_shares_its_words() -> None:
     pool, current = grown(f"{START}\n{EMPTY}\n{CASE}", f"{START} {empty} {words}")
     said = {rule.text: {pool.rules[p].text for p in pool.says(r)} for r, rule in enumerate(pool.rules) if r in current}
     assert said == {START: set(), empty: {EMPTY}, words: {CASE}}
+
+
+def measured(pool: Pool) -> Effects:
+    """Both added rules clearly help."""
+    trials = [Trial(n % 10, frozenset({0, 1, 2} if n >= 10 else {0}), float(n >= 10)) for n in range(60)]
+    rules = Rules([r.words for r in pool.rules], [r.start for r in pool.rules], [pool.says(r) for r in range(3)])
+    return estimate_effects(trials, [False] * 10, rules)
+
+
+def test_a_sentence_about_something_else_takes_no_ones_place() -> None:
+    other = "Think of leap years."
+    pool, growth_ = growth(f"{START}\n{EMPTY}\n{CASE}", f"{START}\n{other}", f"{START}\n{other}")
+    current, _ = growth_.grow({0}, unknown(pool), [], 1)
+    current, _ = growth_.grow(current, measured(pool), [], 2)
+    assert {pool.rules[r].text for r in current} == {START, EMPTY, CASE, other}, "what helps and was forgotten stays"
+    assert not any(pool.says(r) for r in current)
+
+
+def test_a_merged_sentence_is_never_beside_its_own_parts() -> None:
+    pool, growth_ = growth(f"{START}\n{MERGED}", f"{START}\n{MERGED}\n{EMPTY}", f"{START}\n{MERGED}\n{EMPTY}")
+    parts = {pool.add(text, 1) for text in (EMPTY, CASE, TIES)}
+    current = growth_.shorten({0, *parts}, unknown(pool), 1, [])
+    merged = next(r for r in current if pool.says(r))
+    assert current == {0, merged}
+    again, _ = growth_.grow(current, unknown(pool), [], 2)
+    assert again == {0, merged}
