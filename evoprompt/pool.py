@@ -76,19 +76,23 @@ def map_concurrently(
                 on_done(results[futures[future]])
     except BaseException as e:
         first.append(e)
-        try:
-            if on_stop:
-                on_stop()
-            _drain(list(futures))
-        except KeyboardInterrupt as second:
-            if isinstance(e, KeyboardInterrupt):
-                raise StopAtOnce from second
-            raise
+        _stop(list(futures), on_stop, e)
         raise
     finally:
         if executor is None:
             pool.shutdown(wait=False)
     return [results[i] for i in range(len(items))]
+
+
+def _stop(futures: Sequence[Future[Any]], on_stop: Callable[[], None] | None, why: BaseException) -> None:
+    try:
+        if on_stop:
+            on_stop()
+        _drain(futures)
+    except KeyboardInterrupt as second:
+        if isinstance(why, KeyboardInterrupt):
+            raise StopAtOnce from second
+        raise
 
 
 def _drain(futures: Sequence[Future[Any]]) -> None:
