@@ -40,6 +40,7 @@ from dspy.teleprompt.gepa.instruction_proposal import InstructionProposer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, Dataset, EvoPrompt, EvoPromptError, Program, Task, load_dataset
 from evoprompt.evolve.rival_sizes import Rival
 from evoprompt.evolve.rivals import RivalOptions, compile_with
@@ -279,10 +280,7 @@ def key_of(name: str, seed: int, budget: int, data: Dataset) -> dict[str, Any]:
 
 def tasks() -> Dataset:
     """The same 40 tasks for all seeds."""
-    shared = os.environ.get("EVOPROMPT_SHARED")
-    if shared:
-        os.environ.setdefault("MBPP_OVERRIDE_PATH", str(Path(shared) / "data" / "MbppPlus.jsonl.gz"))
-    data = load_dataset("mbppplus" if shared else "starter")
+    data = load_dataset("mbppplus" if use_mbppplus() else "starter")
     chosen: list[Task] = random.Random("local").sample(list(data), TRAIN + DEV + TEST)
     return Dataset(chosen, data.name)
 

@@ -24,6 +24,7 @@ import dspy
 from dspy.lm15 import Request, Response
 from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 
+from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.errors import BudgetSpent
 from evoprompt.evolve import confirming, effects, growth
@@ -302,9 +303,8 @@ def _run(
 
 @functools.cache
 def _data(name: str) -> Any:
-    shared = os.environ.get("EVOPROMPT_SHARED")
-    if name == "mbppplus" and shared:
-        os.environ.setdefault("MBPP_OVERRIDE_PATH", str(Path(shared) / "data" / "MbppPlus.jsonl.gz"))
+    if name == "mbppplus":
+        use_mbppplus()
     data = load_dataset(name)
     if name == "starter":
         return data

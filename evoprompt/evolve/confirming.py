@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
 from evoprompt.evolve.confirm import Decision, looks_at, sign_test
-from evoprompt.evolve.history import CONFIRM
+from evoprompt.evolve.history import CONFIRM, DEV
 from evoprompt.evolve.record import Confirmation, Confirmed
 from evoprompt.evolve.search import Search, digest
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
@@ -51,19 +51,16 @@ class Confirming(Search):
             self._cut_short()
             return
         key = f"{final.key}.{digest(tasks)}"
-        known = self._journal.step(CONFIRM, key)
-        if known is not None:
-            record = Confirmation.model_validate(known)
-            self.history.confirmation = record
+        if self._journal.step(CONFIRM, key) is not None:
             for one in (seed, final):
-                self._restored_dev(one, f"confirm.{one.key}.{key}")
-            self._tell(Confirmed(record, self.history.results()))
+                self._restored(DEV, f"confirm.{one.key}.{key}")
+            self._restored(CONFIRM, key)
             return
         self._catch_up()
         self._where = "confirmation: "
         start, proposed, decision = self._paired(seed, final, tasks)
         record = self._judged(final, start, proposed, decision)
-        on_dev = [t.task_id for t in self._dev if t.task_id in start and t.task_id in proposed]
+        on_dev = self._on_dev(start)
         last = len(self.history.results().batches)
         for what, found in (((0, 0, seed), start), ((int(last > 0), last, final), proposed)):
             if on_dev:
@@ -132,15 +129,18 @@ class Confirming(Search):
                 break
         return start, proposed, decision
 
+    def _on_dev(self, paired: Collection[str]) -> list[str]:
+        """The dev tasks that both prompts were tried on."""
+        return [t.task_id for t in self._dev if t.task_id in paired]
+
     def _behind_on_dev(self, start: dict[str, Rollout], proposed: dict[str, Rollout]) -> bool:
-        """Whether the proposed prompt scores less than the start on the dev tasks that both were tried on."""
-        ids = [t.task_id for t in self._dev if t.task_id in start]
-        return math.fsum((proposed[t].score or 0.0) - (start[t].score or 0.0) for t in ids) < -1e-9
+        """Whether the proposed prompt scores less than the start on these tasks."""
+        return math.fsum((proposed[t].score or 0.0) - (start[t].score or 0.0) for t in self._on_dev(start)) < -1e-9
 
     def _judged(
         self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision
     ) -> Confirmation:
-        on_dev = [t.task_id for t in self._dev if t.task_id in start]
+        on_dev = self._on_dev(start)
         scores = None
         if on_dev:
             before, after = (100 * sum(s[t].score or 0.0 for t in on_dev) / len(on_dev) for s in (start, proposed))

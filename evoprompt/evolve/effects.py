@@ -180,7 +180,7 @@ class _Design:
         for rule, parts in enumerate(rules.says):
             self.link[rule, sorted(parts)] = SAID
         self.merged = np.array([bool(parts) for parts in rules.says] or [False] * count, dtype=bool)
-        self.counted = np.where(self.start, 0.0, np.where(self.merged, 0.0, 1.0))
+        self.counted = (~(self.start | self.merged)).astype(float)
 
     def at(self, group: int) -> int:
         return self.tasks + group * self.block

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
@@ -78,18 +77,21 @@ class Factorial(Confirming):
 
     def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
         self._begin(train, dev)
+        ended = self._batches()
+        self._confirm()
+        return ended
+
+    def _batches(self) -> str:
+        """All batches; says why they ended where that was before the last one planned."""
         quiet, number = 0, 0
-        while self._all is not None or number < self._planned(len(train)):
+        while self._all is not None or number < self._planned(len(self._train)):
             number += 1
             before = (len(self._pool.rules), self.history.current.key)
             if not self._batch(number):
-                self._confirm()
                 return self._spent()
             quiet = quiet + 1 if before == (len(self._pool.rules), self.history.current.key) else 0
             if reason := self._enough(quiet):
-                self._confirm()
                 return reason
-        self._confirm()
         return ""
 
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
@@ -111,6 +113,7 @@ class Factorial(Confirming):
         self._effects = self._estimated()
         budget = self._options.budget
         self._all = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
+        self._of_calls = budget.lm_calls == self._all
         self._debugged = 0
         self._room = max(self._options.max_words, self._pool.words(self._pool.start))
         self._growth = Growth(self._pool, self._advice, self._train, self._options.max_instruction_chars, self._room)
@@ -120,15 +123,13 @@ class Factorial(Confirming):
         """Rollouts that may still begin. Counted on the way, so that a search that goes on counts the same."""
         if self._all is None:
             return None
-        counts = self._options.budget.lm_calls == self._all
-        return self._all - len(self._known) - (self._advised if counts else 0)
+        return self._all - len(self._known) - (self._advised if self._of_calls else 0)
 
     def _spent(self) -> str:
         left = self._left()
         if left is None or left > self._kept:
             return ""
-        unit = "calls" if self._options.budget.lm_calls == self._all else "rollouts"
-        return f"the budget of {self._all} {unit} is spent"
+        return f"the budget of {self._all} {'calls' if self._of_calls else 'rollouts'} is spent"
 
     @property
     def _advised(self) -> int:
@@ -163,11 +164,8 @@ class Factorial(Confirming):
         parent = self.history.current
         ids = hashlib.sha256(repr([(j.candidate.key, j.task.key) for j, _ in jobs]).encode()).hexdigest()[:12]
         key = f"{number}.{parent.key}.{ids}"
-        known = self._journal.step(BATCH, key)
-        if known is not None:
-            record = BatchRecord.model_validate(known)
-            self._restore(record)
-            self._tell(BatchRestored(record))
+        if isinstance(known := self._restored(BATCH, key), BatchRestored):
+            self._restore(known.record)
             return True
         self._catch_up()
         self._where = f"batch {number}: "
@@ -233,7 +231,7 @@ class Factorial(Confirming):
         return None
 
     def _taken_apart(
-        self, rules: frozenset[int], drawn: npt.NDArray[np.float64], random: np.random.Generator
+        self, rules: frozenset[int], drawn: Sequence[float], random: np.random.Generator
     ) -> frozenset[int]:
         """Now and then some of the rules that a sentence says at once in place of it, for one of them may do harm."""
         room = APART_WORDS * self._room
@@ -294,14 +292,15 @@ class Factorial(Confirming):
 
     def _observe(self, tried: Sequence[Tried]) -> None:
         for one in tried:
-            self._known.add((frozenset(one.rules), one.task_id))
+            rules = frozenset(one.rules)
+            self._known.add((rules, one.task_id))
             if one.score is None:
-                self._mute[one.task_id] += frozenset(one.rules) == self._pool.start
+                self._mute[one.task_id] += rules == self._pool.start
                 continue
             if one.task_id not in self._place:
                 self._place[one.task_id] = len(self._solved)
                 self._solved.append(one.score >= 1)
-            self._trials.append(Trial(self._place[one.task_id], frozenset(one.rules), one.score))
+            self._trials.append(Trial(self._place[one.task_id], rules, one.score))
 
     def _estimated(self) -> Effects:
         rules = self._pool.rules
@@ -383,7 +382,6 @@ class Factorial(Confirming):
         self._debugged, self._growth.asked = record.debugged, record.advised - record.debugged
         self._growth.shortened = frozenset(record.shortened)
         self._effects = self._estimated()
-        self.history.batch(record)
         tasks = {t.task_id: t for t in self._train}
         keys = {one.task_id: (one.candidate, tasks[one.task_id].key, 0) for one in record.tried}
         for diagnosed in diagnoses(self._journal, record):

@@ -25,6 +25,9 @@ BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "c
 HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
 """Fields of a batch that the journal keeps apart, and that nobody keeps in memory: a resume reads all batches."""
 
+Restored = BatchRestored | DevRestored | Confirmed
+"""What a step of the journal was."""
+
 
 class History:
     """Candidates, batches and evaluations of a search so far. Complete after every step.
@@ -84,7 +87,7 @@ class History:
         self._dev[candidate.key] = evaluation.model_copy(update={"rollouts": ()})
         self._dev_scores[candidate.key] = scores
 
-    def step(self, kind: str, body: dict[str, Any]) -> BatchRestored | DevRestored | Confirmed | None:
+    def step(self, kind: str, body: dict[str, Any]) -> Restored | None:
         """Go on from a step of the journal, and say what it was; None for one that is no part of our searches."""
         if kind == BATCH:
             record = BatchRecord.model_validate(body)

@@ -14,7 +14,6 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
-    BatchRestored,
     EvolutionEntry,
     Working,
 )
@@ -56,11 +55,7 @@ class Refine(Search):
 
     def _batch(self, epoch: int, batch: int, tasks: list[Task]) -> None:
         key = f"{epoch}.{batch}.{self.history.current.key}.{digest(tasks)}"
-        known = self._journal.step(BATCH, key)
-        if known is not None:
-            record = BatchRecord.model_validate(known)
-            self.history.batch(record)
-            self._tell(BatchRestored(record))
+        if self._restored(BATCH, key):
             return
         self._catch_up()
         self._where = f"epoch {epoch} batch {batch}: "

@@ -11,7 +11,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
 from evoprompt.evaluate import Evaluation, summarize
 from evoprompt.evolve.advise import Advice, Roles
-from evoprompt.evolve.history import DEV, History, dev_event, dev_step, remembered
+from evoprompt.evolve.history import DEV, History, Restored, dev_step, remembered
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import (
     INTERRUPTED,
@@ -117,7 +117,7 @@ class Search:
         if not dev or self.history.evaluated(candidate):
             return
         key = f"{epoch}.{batch}.{candidate.key}.{digest(dev)}"
-        if self._restored_dev(candidate, key):
+        if self._restored(DEV, key):
             return
         self._catch_up()
         jobs = [Job(candidate, task) for task in dev]
@@ -128,14 +128,13 @@ class Search:
         evaluation = self._kept_dev((epoch, batch, candidate), [t.task_id for t in dev], rollouts, key)
         logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
 
-    def _restored_dev(self, candidate: Candidate, key: str) -> bool:
-        """Go on from an evaluation on the valset that an earlier process has made; False where it has not."""
-        known = self._journal.step(DEV, key)
-        if known is not None:
-            event, scores = dev_event(known)
-            self.history.dev(candidate, event.evaluation, scores)
+    def _restored(self, kind: str, key: str) -> Restored | None:
+        """Go on from a step that an earlier process has made, and tell of it; None where there is none."""
+        known = self._journal.step(kind, key)
+        event = None if known is None else self.history.step(kind, known)
+        if event is not None:
             self._tell(event)
-        return known is not None
+        return event
 
     def _kept_dev(
         self, what: tuple[int, int, Candidate], tasks: Sequence[str], rollouts: Sequence[Rollout], key: str

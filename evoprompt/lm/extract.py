@@ -120,7 +120,7 @@ class _Finder:
         self.calls -= 1
         self.chars -= len(code)
         try:
-            tree: ast.Module | None = _parsed(code) if len(code) <= _REMEMBERED else _parsed.__wrapped__(code)
+            tree: ast.Module | None = _parsed(code) if len(code) <= _REMEMBERED else parse_python(code, "<reply>")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             tree = None
         self.trees[code] = tree
