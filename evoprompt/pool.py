@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, as_completed, wait
-from queue import SimpleQueue
+from concurrent.futures import Executor, Future, wait
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 logger = logging.getLogger("evoprompt")
 
 AT_ONCE = 0.2
 """Seconds for which nobody needs to be told that something is waited for."""
+
+HEARD = 0.2
+"""Seconds after which a signal is heard at the latest.
+
+One that comes between the interpreter's last look for signals and its falling asleep on a lock wakes nobody: the main
+thread never waits without an end.
+"""
 
 
 class StopAtOnce(KeyboardInterrupt):
@@ -54,6 +62,7 @@ def map_concurrently(
         return []
     pool = executor or _DaemonPool(min(num_threads, len(items)))
     futures: dict[Future[Result], int] = {}
+    done: SimpleQueue[Future[Result]] = SimpleQueue()
     results: dict[int, Result] = {}
     first: list[BaseException] = []
 
@@ -69,8 +78,11 @@ def map_concurrently(
     try:
         for index, item in enumerate(items):
             # dspy.settings lives in context variables, which threads do not inherit.
-            futures[pool.submit(contextvars.copy_context().run, guarded, item)] = index
-        for future in as_completed(futures):
+            future = pool.submit(contextvars.copy_context().run, guarded, item)
+            futures[future] = index
+            future.add_done_callback(done.put)
+        for _ in futures:
+            future = _next(done)
             results[futures[future]] = future.result()
             if on_done:
                 on_done(results[futures[future]])
@@ -82,6 +94,12 @@ def map_concurrently(
         if executor is None:
             pool.shutdown(wait=False)
     return [results[i] for i in range(len(items))]
+
+
+def _next(done: SimpleQueue[Future[Result]]) -> Future[Result]:
+    while True:
+        with contextlib.suppress(Empty):
+            return done.get(timeout=HEARD)
 
 
 def _stop(futures: Sequence[Future[Any]], on_stop: Callable[[], None] | None, why: BaseException) -> None:
@@ -100,7 +118,8 @@ def _drain(futures: Sequence[Future[Any]]) -> None:
     running = list(wait(running, AT_ONCE).not_done)
     if running:
         logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
-        wait(running)
+        while wait(running, HEARD).not_done:
+            pass
 
 
 class _DaemonPool(Executor):

@@ -20,7 +20,7 @@ from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import measuring, step
-from evoprompt.pool import AT_ONCE
+from evoprompt.pool import AT_ONCE, HEARD
 from evoprompt.runs.journal import Journal
 
 logger = logging.getLogger("evoprompt")
@@ -131,7 +131,9 @@ class Watch:
         with self._change:
             if not self._change.wait_for(lambda: not self._under_way, AT_ONCE):
                 logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", self._under_way)
-                self._change.wait_for(lambda: not self._under_way, DEADLINE)
+                until = time.monotonic() + DEADLINE
+                while self._under_way and time.monotonic() < until:
+                    self._change.wait(HEARD)
         if self.error is not None:
             time.sleep(_LAST_WORDS)
 
