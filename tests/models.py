@@ -13,10 +13,10 @@ Reply = Callable[[str], str]
 
 
 class ScriptedEngine:
-    """Answers each request by `reply(text)`, where text is all that the model is shown."""
+    """Answers each request by `reply(text)`, where text is all that the model is shown, for so many tokens a call."""
 
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
+    def __init__(self, reply: Reply, tokens: int = 2) -> None:
+        self.reply, self.tokens = reply, tokens
         self.seen: list[str] = []
         self._lock = threading.Lock()
 
@@ -29,7 +29,7 @@ class ScriptedEngine:
             model=request.model,
             message=Message.assistant(self.reply(text)),
             finish_reason="stop",
-            usage=Usage(input_tokens=1, output_tokens=1, total_tokens=2),
+            usage=Usage(input_tokens=self.tokens - 1, output_tokens=1, total_tokens=self.tokens),
         )
 
     def __deepcopy__(self, memo: dict[int, object]) -> ScriptedEngine:

@@ -58,14 +58,16 @@ class Confirming(Search):
             return
         self._catch_up()
         self._where = "confirmation: "
-        start, proposed, decision = self._paired(seed, final, tasks)
+        start, proposed, decision, spent = self._paired(seed, final, tasks)
+        if spent:  # a larger budget goes on from there
+            key += f".{decision.pairs}"
         record = self._judged(final, start, proposed, decision)
         on_dev = self._on_dev(start)
         last = len(self.history.results().batches)
         for what, found in (((0, 0, seed), start), ((int(last > 0), last, final), proposed)):
             if on_dev:
                 self._kept_dev(what, on_dev, [found[t] for t in on_dev], f"confirm.{what[2].key}.{key}")
-        self._journal.keep_step(CONFIRM, key, record.model_dump(mode="json"))
+        self._keep(CONFIRM, key, record.model_dump(mode="json"))
         logger.info("confirmation: %s", record.reason)
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))
@@ -92,19 +94,18 @@ class Confirming(Search):
 
     def _paired(
         self, seed: Candidate, final: Candidate, tasks: Sequence[Task]
-    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Decision]:
-        """Both prompts on the same tasks, until it is decided."""
+    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Decision, bool]:
+        """Both prompts on the same tasks, until it is decided; the last: whether the budget has ended it."""
         start: dict[str, Rollout] = {}
         proposed: dict[str, Rollout] = {}
         decision = Decision(None, 0, 0, 0, len(tasks))
         learnt = set() if self._runner.repeats else {t.task_id for t in self._apart()}
-        done, lost = 0, 0
+        done, lost, spent = 0, 0, False
         rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
             # The prompt's own solutions of training tasks have helped to choose it: it solves them anew, if that can
             # come out otherwise.
             pairs = [(Job(seed, t), Job(final, t, int(t.task_id in learnt))) for t in tasks[done:look]]
-            spent = False
             try:
                 rollouts += self._roll(
                     f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair]
@@ -122,12 +123,14 @@ class Confirming(Search):
                     start[before.task_id], proposed[after.task_id] = before, after
             done = look
             differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
-            decision = sign_test(differences, max(len(tasks) - lost, len(differences), 1), ERROR)
+            # What ends a budget is no outcome of a pair: the pairs that there are may as well be all that were planned.
+            planned = len(differences) if spent else max(len(tasks) - lost, len(differences))
+            decision = sign_test(differences, max(planned, 1), ERROR)
             # Dev tasks may not speak against a better prompt; where some do, the rest of them is heard first.
             behind = decision.better and self._behind_on_dev(start, proposed)
             if spent or (decision.better is not None and not behind):
                 break
-        return start, proposed, decision
+        return start, proposed, decision, spent
 
     def _on_dev(self, paired: Collection[str]) -> list[str]:
         """The dev tasks that both prompts were tried on."""
@@ -165,6 +168,6 @@ class Confirming(Search):
         told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
         reason = f"the budget was spent before the comparison with the start; {told}"
         record = Confirmation(candidate=final, accepted=self._sure(), reason=reason)
-        self._journal.keep_step(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
+        self._keep(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))

@@ -12,7 +12,7 @@ import dspy
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.factorial import CONFIRMING
+from evoprompt.evolve.allowance import CONFIRMING
 from evoprompt.evolve.growth import PROPOSALS
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches

@@ -19,6 +19,7 @@ import numpy as np
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evaluate import summarize
+from evoprompt.evolve.allowance import LEARNING, Allowance
 from evoprompt.evolve.confirming import Confirming
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.growth import Growth
@@ -54,10 +55,6 @@ OPTIMISM = 0.5
 """Deviations that added rules are given in advance when one is drawn: several may be needed for a task to be solved."""
 WEED = 0.5
 """Deviations by which the effect of an added rule must be below 0 for it to be left out."""
-LEARNING = 0.85
-"""Share of the search after which no new rule comes in: those that are there are still measured."""
-CONFIRMING = 0.4
-"""Largest share of the budget that is kept for the confirmation."""
 MUTE = 2
 """Times that a task is asked for with the start prompt without a measured answer, before it is left alone."""
 APART = 0.3
@@ -84,11 +81,11 @@ class Factorial(Confirming):
     def _batches(self) -> str:
         """All batches; says why they ended where that was before the last one planned."""
         quiet, number = 0, 0
-        while self._all is not None or number < self._planned(len(self._train)):
+        while self._allowance.counted is not None or number < self._planned(len(self._train)):
             number += 1
             before = (len(self._pool.rules), self.history.current.key)
             if not self._batch(number):
-                return self._spent()
+                return self._allowance.spent()
             quiet = quiet + 1 if before == (len(self._pool.rules), self.history.current.key) else 0
             if reason := self._enough(quiet):
                 return reason
@@ -111,30 +108,16 @@ class Factorial(Confirming):
         self._explained: dict[tuple[str, ...], Diagnosed] = {}
         self._known: set[tuple[frozenset[int], str]] = set()
         self._effects = self._estimated()
-        budget = self._options.budget
-        self._all = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
-        self._of_calls = budget.lm_calls == self._all
         self._debugged = 0
         self._room = max(self._options.max_words, self._pool.words(self._pool.start))
         self._growth = Growth(self._pool, self._advice, self._train, self._options.max_instruction_chars, self._room)
-        self._kept = min(len(self._train) + 2 * len(self._dev), int(CONFIRMING * (self._all or 0)))
+        self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
+        self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
 
-    def _left(self) -> int | None:
-        """Rollouts that may still begin. Counted on the way, so that a search that goes on counts the same."""
-        if self._all is None:
-            return None
-        return self._all - len(self._known) - (self._advised if self._of_calls else 0)
-
-    def _spent(self) -> str:
-        left = self._left()
-        if left is None or left > self._kept:
-            return ""
-        return f"the budget of {self._all} {'calls' if self._of_calls else 'rollouts'} is spent"
-
-    @property
-    def _advised(self) -> int:
-        """Calls of the debugger and the optimizer so far."""
-        return self._debugged + self._growth.asked
+    def _count(self) -> None:
+        """Tell what was done so far."""
+        self._allowance.done = len(self._known)
+        self._allowance.advised = self._debugged + self._growth.asked
 
     def _enough(self, quiet: int) -> str:
         options = self._options
@@ -154,10 +137,10 @@ class Factorial(Confirming):
     def _batch(self, number: int) -> bool:
         """One batch; False where there is nothing left to spend, or to try."""
         random = np.random.default_rng([self._options.seed % 2**63, number])
-        left, size = self._left(), self._options.batch_size
+        left, size = self._allowance.left(), self._options.batch_size
         if number == 1:
             size = int(FIRST * size)
-        most = size if left is None else min(size, left - self._kept)
+        most = size if left is None else min(size, left)
         jobs = self._jobs(number, most, random)
         if not jobs:
             return False
@@ -182,9 +165,11 @@ class Factorial(Confirming):
             ),
         )  # fmt: skip
         record = self._learn(record)
+        record = record.model_copy(update={"bill": self._runner.calls.purse.bill(self._advisors)})
+        self._allowance.look(record.bill)
         keep_diagnoses(self._journal, record)
         record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
-        self._journal.keep_step(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
+        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
         logger.info("batch %d: %s; %s", number, record.evaluation, record.reason)
         self.history.batch(record)
         self._tell(BatchDone(record, self.history.results()))
@@ -252,6 +237,7 @@ class Factorial(Confirming):
 
     def _learn(self, record: BatchRecord) -> BatchRecord:
         self._observe(record.tried)
+        self._count()
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         for rollout in record.rollouts:
             if rollout.score == 1:
@@ -276,19 +262,18 @@ class Factorial(Confirming):
             current = self._growth.shorten(current, self._effects, record.batch, rejected)
             self._about_new_rules()
         self._current = current
+        self._count()
         return self._decided(record, before, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
-                "advised": self._advised, "debugged": self._debugged,
+                "advised": self._allowance.advised, "debugged": self._debugged,
                 "shortened": tuple(sorted(self._growth.shortened)),
             }
         )  # fmt: skip
 
     def _learning(self, batch: int) -> bool:
-        left = self._left()
-        if left is None or self._all is None:
-            return batch <= LEARNING * self._planned(len(self._train))
-        return bool(left - self._kept > (1 - LEARNING) * (self._all - self._kept))
+        in_time = self._allowance.counted is not None or batch <= LEARNING * self._planned(len(self._train))
+        return in_time and self._allowance.learning()
 
     def _observe(self, tried: Sequence[Tried]) -> None:
         for one in tried:
@@ -342,7 +327,7 @@ class Factorial(Confirming):
 
     def _order(self) -> list[Task]:
         order = super()._order()
-        left = self._left()
+        left = self._allowance.counted_left
         if left is None:
             return order
         for place, task in enumerate(order):
@@ -380,6 +365,8 @@ class Factorial(Confirming):
         self._open = {d.task_id: d for d in record.open_failures}
         self._observe(record.tried)
         self._debugged, self._growth.asked = record.debugged, record.advised - record.debugged
+        self._count()
+        self._allowance.look(record.bill)
         self._growth.shortened = frozenset(record.shortened)
         self._effects = self._estimated()
         tasks = {t.task_id: t for t in self._train}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
@@ -66,6 +67,7 @@ class Search:
         self._journal = runner.journal
         self._where = ""
         self._behind = False
+        self._step: tuple[str, str] | None = None
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> Results:
         """Search until the epochs are over, the budget, or there is nothing left to find.
@@ -133,8 +135,16 @@ class Search:
         known = self._journal.step(kind, key)
         event = None if known is None else self.history.step(kind, known)
         if event is not None:
+            if self._step is not None:  # a larger budget has put others before it
+                self._journal.put_after((kind, key), self._step)
+            self._step = kind, key
             self._tell(event)
         return event
+
+    def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
+        """Keep a step, the last one so far."""
+        self._journal.keep_step(kind, key, body)
+        self._step = kind, key
 
     def _kept_dev(
         self, what: tuple[int, int, Candidate], tasks: Sequence[str], rollouts: Sequence[Rollout], key: str
@@ -143,7 +153,7 @@ class Search:
         candidate, evaluation = what[2], summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
         where = (*what, tuple(tasks), evaluation)
-        self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
+        self._keep(DEV, key, dev_step(DevRestored(*where), scores))
         self.history.dev(candidate, evaluation, scores)
         self._tell(DevDone(*where, self.history.results()))
         return evaluation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -101,7 +101,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Size:
-    """What a call may come to."""
+    """What a call may come to, or what several came to."""
 
     tokens: int
     usd: float
@@ -121,10 +121,11 @@ class Purse:
     def __init__(self, ledger: Books, budget: Budget | None) -> None:
         self._ledger, self._idle, self._budget = ledger, budget is None, budget or Budget()
         self._change = threading.Condition()
-        before = [s for role, s in ledger.spent().items() if not role.startswith((APART, ON_DEV))]
-        self._calls = sum(s.calls for s in before)
-        self._tokens = sum(s.input_tokens + s.output_tokens for s in before)
-        self._usd, self._unpriced = sum(s.cost for s in before), sum(s.unpriced for s in before)
+        before = {role: s for role, s in ledger.spent().items() if not role.startswith((APART, ON_DEV))}
+        self._calls = sum(s.calls for s in before.values())
+        self._of = {role: _Size(s.input_tokens + s.output_tokens, s.cost) for role, s in before.items()}
+        self._tokens, self._usd = sum(s.tokens for s in self._of.values()), sum(s.usd for s in self._of.values())
+        self._unpriced = sum(s.unpriced for s in before.values())
         self._rolled = sum(n for label, n in ledger.rolled().items() if not label.startswith((APART, ON_DEV)))
         self._under_way: list[_Size] = []
         self._rolling = 0
@@ -184,6 +185,8 @@ class Purse:
             self._tokens += tokens
             self._usd += usd or 0.0
             self._unpriced += usd is None
+            sofar = self._of.get(role) or _Size(0, 0.0)
+            self._of[role] = _Size(sofar.tokens + tokens, sofar.usd + (usd or 0.0))
             seen = self._largest.get(role) or _Size(0, 0.0)
             self._largest[role] = _Size(max(seen.tokens, tokens), max(seen.usd, usd or 0.0))
 
@@ -215,6 +218,26 @@ class Purse:
         if self.rollouts_left == 0:
             return self._no_rollouts()
         return self._no_calls() if self.calls_left == 0 else None
+
+    def bill(self, advisors: Collection[str]) -> dict[str, tuple[float, float]]:
+        """What was spent of the tokens, dollars and seconds, as far as they are limited.
+
+        To be asked when nothing is under way: then it does not depend on which thread was faster.
+
+        Args:
+            advisors: Roles to leave out of the second number.
+
+        Returns:
+            By the name of the limit: what was spent in all roles, and what was spent in the others.
+        """
+        others = [s for role, s in self._of.items() if role not in advisors]
+        seconds = self._seconds()
+        spent = {
+            "tokens": (float(self._tokens), float(sum(s.tokens for s in others))),
+            "usd": (self._usd, sum(s.usd for s in others)),
+            "seconds": (seconds, seconds),
+        }
+        return {limit: both for limit, both in spent.items() if getattr(self._budget, limit) is not None}
 
     def check_time(self, wait: float = 0.0) -> None:
         """Whether there is time left in so many seconds.

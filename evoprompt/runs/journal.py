@@ -198,6 +198,19 @@ class Journal:
             kind, key, json.dumps(body),
         )  # fmt: skip
 
+    def put_after(self, step: tuple[str, str], before: tuple[str, str]) -> None:
+        """Let a step be the last one, if it stands before another that has come to precede it.
+
+        Args:
+            step: Kind and key.
+            before: Kind and key of the other.
+        """
+        self._write(
+            "UPDATE steps SET number = (SELECT max(number) + 1 FROM steps) WHERE kind = ? AND key = ? "
+            "AND number < (SELECT number FROM steps WHERE kind = ? AND key = ?)",
+            *step, *before,
+        )  # fmt: skip
+
     def steps(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Kind and body of every step, in the order in which they were done; one at a time in memory."""
         number = 0

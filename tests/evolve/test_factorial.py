@@ -18,6 +18,7 @@ from evoprompt.errors import ModelError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.record import BatchDone, BatchRestored, Confirmed, DevDone, Event, Finished
 from evoprompt.harness import Harness
+from evoprompt.lm import budget
 from evoprompt.runs import Journal, Run, open_finished
 from signatures import GenerateCode
 from tests.models import Reply, ScriptedEngine, asked_for, fenced, scripted
@@ -27,6 +28,8 @@ SEED = GenerateCode.instructions
 USELESS = "Be calm."
 WORSE = "Never look at the input."
 TRAIN, DEV = 12, 8
+TOKENS = 500
+"""What a call is taken to cost."""
 
 
 def talks(text: str) -> str:
@@ -50,6 +53,7 @@ def hopeless(text: str) -> str:
 def cold(say: Reply) -> tuple[dspy.LM, ScriptedEngine]:
     """At temperature 0 nothing is worth asking twice."""
     lm, engine = scripted(say)
+    engine.tokens = TOKENS
     lm.kwargs["temperature"] = 0.0
     return lm, engine
 
@@ -122,7 +126,7 @@ def test_the_same_at_any_number_of_threads(harness: Harness, tmp_path: Path) -> 
     assert exported(tmp_path / "1") == tree(tmp_path / "1")
 
 
-@pytest.mark.parametrize("limits", [{}, {"rollouts": 60}, {"lm_calls": 70}])
+@pytest.mark.parametrize("limits", [{}, {"rollouts": 60}, {"lm_calls": 70}, {"tokens": 70 * TOKENS}])
 def test_stopped_anywhere_it_goes_on_to_the_same_result(
     harness: Harness, tmp_path: Path, limits: dict[str, int]
 ) -> None:
@@ -210,28 +214,47 @@ def test_never_more_than_the_budget(harness: Harness, tmp_path: Path, limit: str
         assert results[0].confirmation.accepted
 
 
-@pytest.mark.parametrize("limit", ["rollouts", "lm_calls"])
+@pytest.mark.parametrize("limit", ["rollouts", "lm_calls", "tokens"])
 def test_a_larger_budget_goes_on(harness: Harness, tmp_path: Path, limit: str) -> None:
     total: list[str] = []
     for number in (24, 60, 90):
-        evolved, seen, _ = compiled(harness, talks, tmp_path / "run", budget=Budget(**{limit: number}))
+        budget = Budget(tokens=TOKENS * number) if limit == "tokens" else Budget(**{limit: number})
+        evolved, seen, _ = compiled(harness, talks, tmp_path / "run", budget=budget)
         total += seen
         assert len(total) == len(set(total)), "no answer that was kept is asked for again"
-        assert len([t for t in total if limit == "lm_calls" or asked_for(t) == "code"]) <= number
+        assert len([t for t in total if limit != "rollouts" or asked_for(t) == "code"]) <= number
         anew = exported(tmp_path / "run")
         assert anew == tree(tmp_path / "run")
         shutil.rmtree(tmp_path / "run anew")
     assert RULE in Candidate.of(evolved).instruction
 
 
-def test_time_that_is_over_leaves_the_start_or_what_is_hardly_in_doubt(harness: Harness, tmp_path: Path) -> None:
-    for tokens in (40, 60, 80):
-        folder = tmp_path / str(tokens)
-        evolved, seen, _ = compiled(harness, talks, folder, budget=Budget(tokens=tokens), num_threads=1)
-        assert 2 * len(seen) <= tokens
-        results = evolved.detailed_results
-        assert results.best == results.seed or results.confirmation.accepted
-        assert exported(folder) == tree(folder)
+@pytest.mark.parametrize("calls", [20, 30, 40, 50, 60])
+def test_of_tokens_too_some_are_kept_for_the_comparison(harness: Harness, tmp_path: Path, calls: int) -> None:
+    limits = Budget(tokens=calls * TOKENS)
+    evolved, seen, _ = compiled(harness, talks, tmp_path / "run", budget=limits, num_threads=1)
+    assert len(seen) <= calls
+    results = evolved.detailed_results
+    assert results.best == results.seed or results.confirmation.accepted
+    if calls > 30:
+        assert results.confirmation.pairs >= 8 and "comparison" in results.stopped
+    if calls > 40:
+        assert RULE in Candidate.of(evolved).instruction
+    assert exported(tmp_path / "run") == tree(tmp_path / "run")
+
+
+def test_time_is_kept_for_the_comparison(harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    time = 0.0
+
+    def slow(text: str) -> str:
+        nonlocal time
+        time += 10
+        return talks(text)
+
+    monkeypatch.setattr(budget, "now", lambda: time)
+    limits = Budget(seconds=600)
+    results = compiled(harness, slow, tmp_path, budget=limits, num_threads=1)[0].detailed_results
+    assert time <= 600 and results.confirmation.pairs >= 8 and results.confirmation.accepted
 
 
 @pytest.mark.parametrize("role", ["code", "diagnosis", "new_instruction"])
