@@ -22,7 +22,7 @@ from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import code_text, extract_code, scrub
 from evoprompt.lm.identity import describe_bare
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.lm.step import step
+from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.journal import Journal
@@ -283,7 +283,7 @@ class Runner:
             "sample": job.sample,
         }
         try:
-            return self.judge.rollout(self._program(job.candidate), job.task, identity)
+            return self._judged(job, identity)
         except SandboxError as e:  # the student's own tests of its code
             logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
             return Rollout(**identity, status="sandbox_error", fault="sandbox", error=str(e))
@@ -293,6 +293,15 @@ class Runner:
                 raise fatal from e
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
             return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
+
+    def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
+        try:
+            return self.judge.rollout(self._program(job.candidate), job.task, identity)
+        finally:
+            # A student that catches what a call raises, and answers something, would be judged for an outage.
+            current = this_step()
+            if current is not None and current.lost is not None:
+                raise current.lost
 
     def _program(self, candidate: Candidate) -> dspy.Module:
         with self._lock:
