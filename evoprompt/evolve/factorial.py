@@ -287,7 +287,7 @@ class Factorial(Confirming):
     def _learning(self, batch: int) -> bool:
         left = self._left()
         if left is None or self._all is None:
-            return batch <= LEARNING * self._planned(len(self._train))
+            return batch <= max(1, LEARNING * self._planned(len(self._train)))
         return bool(left - self._kept > (1 - LEARNING) * (self._all - self._kept))
 
     def _observe(self, tried: Sequence[Tried]) -> None:
