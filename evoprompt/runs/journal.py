@@ -192,11 +192,8 @@ class Journal:
         return None if body is None else dict(json.loads(body))
 
     def keep_step(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
-        """Keep what a step came to; the last word on it counts."""
-        self._write(
-            "INSERT INTO steps (kind, key, body) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
-            kind, key, json.dumps(body),
-        )  # fmt: skip
+        """Keep what a step came to, as the last one so far; the last word on it counts."""
+        self._write("INSERT OR REPLACE INTO steps (kind, key, body) VALUES (?, ?, ?)", kind, key, json.dumps(body))
 
     def steps(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Kind and body of every step, in the order in which they were done; one at a time in memory."""
