@@ -204,7 +204,8 @@ class Runner:
             on_done: Called in the calling thread after each rollout, as they finish.
 
         Raises:
-            BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows.
+            BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows; where it was
+                spent `amid` one that takes several calls, which ones were depends on the threads.
             ModelError: The model refuses every call (no key, wrong key, unknown model): stops at once.
         """
         done: list[Rollout] = []
@@ -212,7 +213,11 @@ class Runner:
             allowed = self.affordable(jobs[len(done) :])
             if not allowed:
                 raise self.calls.purse.spent() or BudgetSpent("the budget is spent")
-            done += self.map(self._one, allowed, on_done)
+            try:
+                done += self.map(self._one, allowed, on_done)
+            except BudgetSpent as e:
+                e.amid = True
+                raise
         return done
 
     def rollouts_left(self) -> int | None:

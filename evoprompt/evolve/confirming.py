@@ -126,6 +126,8 @@ class Confirming(Search):
             except BudgetSpent as e:
                 logger.info("confirmation: %s", e)
                 spent = True
+                if e.amid:  # which of them have come to their end depends on the threads: none counts
+                    pairs = []
             # An outage is no evidence against the prompt: that would stand in the journal for good.
             require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
             for pair in pairs:

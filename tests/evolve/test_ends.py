@@ -29,6 +29,7 @@ def _compiled(
     dev: list[dspy.Example],
     say: Reply = reply,
     temperature: float = 0.0,
+    student: dspy.Module | None = None,
     **options: Any,
 ) -> tuple[Results, list[str]]:
     lm, engine = scripted(say)
@@ -36,7 +37,7 @@ def _compiled(
     given = {"batch_size": 4, "num_threads": 2} | options
     with dspy.context(lm=lm):
         search = EvoPrompt(exact, run_dir=folder, **given)
-        evolved = search.compile(dspy.Predict("text -> label"), trainset=examples(train), valset=dev)
+        evolved = search.compile(student or dspy.Predict("text -> label"), trainset=examples(train), valset=dev)
     return evolved.detailed_results, engine.seen
 
 
@@ -79,6 +80,28 @@ def test_a_larger_budget_goes_on_with_a_comparison_that_was_cut_short(
     assert first == again and not found[1][1], "the same budget comes to the same end"
     assert more.confirmation is not None and more.confirmation.accepted
     assert more.confirmation.pairs > first.confirmation.pairs
+
+
+class Twice(dspy.Module):
+    """Takes two calls for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell, self.explain = dspy.Predict("text -> label"), dspy.Predict("text, label -> reasoning")
+
+    def forward(self, text: str) -> Any:
+        told = self.tell(text=text)
+        self.explain(text=text, label=told.label)
+        return told
+
+
+@pytest.mark.parametrize("calls", [40, 61, 89])
+def test_which_of_several_calls_was_the_last_one_decides_nothing(calls: int) -> None:
+    found = []
+    for threads in (1, 8):
+        options = {"batch_size": 6, "num_threads": threads, "budget": Budget(lm_calls=calls)}
+        found.append(_compiled(None, 24, examples(12, 201), student=Twice(), **options)[0])
+    assert found[0] == found[1]
 
 
 def test_where_valset_and_trainset_are_one_the_prompt_solves_them_anew(monkeypatch: pytest.MonkeyPatch) -> None:
