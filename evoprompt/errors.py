@@ -50,7 +50,13 @@ class ModelError(EvoPromptError):
 
 
 class BudgetSpent(ModelError):
-    """No further call is made: all that a search may cost is spent. `compile` ends with the best so far."""
+    """No further call is made: all that a search may cost is spent. `compile` ends with the best so far.
+
+    Attributes:
+        amid: Whether rollouts were under way then, so that it depends on the threads which of them came to an end.
+    """
+
+    amid = False
 
 
 class SandboxError(EvoPromptError):

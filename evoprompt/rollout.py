@@ -22,7 +22,7 @@ from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import code_text, extract_code, scrub
 from evoprompt.lm.identity import describe_bare
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.lm.step import step
+from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.journal import Journal
@@ -204,7 +204,8 @@ class Runner:
             on_done: Called in the calling thread after each rollout, as they finish.
 
         Raises:
-            BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows.
+            BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows; where it was
+                spent `amid` one that takes several calls, which ones were depends on the threads.
             ModelError: The model refuses every call (no key, wrong key, unknown model): stops at once.
         """
         done: list[Rollout] = []
@@ -212,7 +213,11 @@ class Runner:
             allowed = self.affordable(jobs[len(done) :])
             if not allowed:
                 raise self.calls.purse.spent() or BudgetSpent("the budget is spent")
-            done += self.map(self._one, allowed, on_done)
+            try:
+                done += self.map(self._one, allowed, on_done)
+            except BudgetSpent as e:
+                e.amid = True
+                raise
         return done
 
     def rollouts_left(self) -> int | None:
@@ -283,7 +288,7 @@ class Runner:
             "sample": job.sample,
         }
         try:
-            return self.judge.rollout(self._program(job.candidate), job.task, identity)
+            return self._judged(job, identity)
         except SandboxError as e:  # the student's own tests of its code
             logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
             return Rollout(**identity, status="sandbox_error", fault="sandbox", error=str(e))
@@ -293,6 +298,15 @@ class Runner:
                 raise fatal from e
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
             return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
+
+    def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
+        try:
+            return self.judge.rollout(self._program(job.candidate), job.task, identity)
+        finally:
+            # A student that catches what a call raises, and answers something, would be judged for an outage.
+            current = this_step()
+            if current is not None and current.lost is not None:
+                raise current.lost
 
     def _program(self, candidate: Candidate) -> dspy.Module:
         with self._lock:

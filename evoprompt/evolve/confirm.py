@@ -30,6 +30,7 @@ class Decision:
         losses: Pairs in which it scored lower.
         pairs: All pairs.
         planned: Pairs at which the test ends.
+        cut: Whether it ended without enough pairs to tell.
     """
 
     better: bool | None
@@ -37,6 +38,7 @@ class Decision:
     losses: int
     pairs: int
     planned: int
+    cut: bool = False
 
     def __str__(self) -> str:
         """`wins 9, loses 1 of 24 paired tasks`."""
@@ -48,13 +50,15 @@ def looks_at(planned: int, looks: int = LOOKS) -> list[int]:
     return sorted({ceil(planned * look / looks) for look in range(1, looks + 1)} - {0})
 
 
-def sign_test(differences: Sequence[float], planned: int, alpha: float = ALPHA) -> Decision:
+def sign_test(differences: Sequence[float], planned: int, alpha: float = ALPHA, *, over: bool = False) -> Decision:
     """Test whether the proposal is better, as far as the pairs go.
 
     Args:
         differences: Score of the proposal minus that of the start, pair by pair, in the order in which they came.
         planned: Pairs at which the test ends.
         alpha: Largest probability of calling a proposal better that is as good as the start.
+        over: Whether there will be no more pairs, for a reason that has nothing to do with the scores: then the last
+            look at the data is now.
 
     Returns:
         The decision: `better` once a boundary is crossed, even where later pairs would bring the walk back; not
@@ -64,18 +68,18 @@ def sign_test(differences: Sequence[float], planned: int, alpha: float = ALPHA) 
     wins, losses = signs.count(1), signs.count(-1)
     told = (wins, losses, len(signs), planned)
     walks, before, steps = {0: 1.0}, 0.0, 0
-    for look in looks_at(planned):
-        if look > len(signs):
-            break
+    looks = [look for look in looks_at(planned) if look <= len(signs)]
+    for look in sorted({*looks, len(signs)} - {0}) if over else looks:
         seen = signs[:look]
         while steps < look - seen.count(0):  # walks move at tasks with a difference only
             walks, steps = _step(walks), steps + 1
-        bound, spent = _boundary(walks, alpha * (look / planned) ** SPENDING - before)
+        share = 1.0 if over and look == len(signs) else look / planned
+        bound, spent = _boundary(walks, alpha * share**SPENDING - before)
         if sum(seen) >= bound:
             return Decision(True, *told)
         before += spent
         walks = {at: p for at, p in walks.items() if at < bound}
-    if len(signs) >= planned:
+    if over or len(signs) >= planned:
         return Decision(False, *told)
     return Decision(None if _within_reach(wins - losses, planned - len(signs), wins + losses) else False, *told)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,17 +53,15 @@ class Confirming(Search):
             self._cut_short()
             return
         key = f"{final.key}.{digest(tasks)}"
-        if self._journal.step(CONFIRM, key) is not None:
-            for one in (seed, final):
-                self._restored(DEV, f"confirm.{one.key}.{key}")
-            self._restored(CONFIRM, key)
+        # What a budget has cut short is no last word for a larger one.
+        cut = f"{key}.{hashlib.sha256(repr(self._options.budget).encode()).hexdigest()[:8]}"
+        if self._compared(key) or self._compared(cut):
             return
         self._catch_up()
         self._where = "confirmation: "
-        start, proposed, decision, spent = self._paired(seed, final, tasks)
-        if spent:  # a larger budget goes on from there
-            key += f".{decision.pairs}"
+        start, proposed, decision = self._paired(seed, final, tasks)
         record = self._judged(final, start, proposed, decision)
+        key = cut if decision.cut else key
         on_dev = self._on_dev(start)
         last = len(self.history.results().batches)
         for what, found in (((0, 0, seed), start), ((int(last > 0), last, final), proposed)):
@@ -71,6 +71,15 @@ class Confirming(Search):
         logger.info("confirmation: %s", record.reason)
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))
+
+    def _compared(self, key: str) -> bool:
+        """Go on from a comparison that an earlier process has made, if there is one."""
+        if self._journal.step(CONFIRM, key) is None:
+            return False
+        for one in (self.history.seed, self.history.current):
+            self._restored(DEV, f"confirm.{one.key}.{key}")
+        self._restored(CONFIRM, key)
+        return True
 
     def _order(self) -> list[Task]:
         """The tasks of the comparison: those of the train set, and between them those of the dev set.
@@ -94,12 +103,12 @@ class Confirming(Search):
 
     def _paired(
         self, seed: Candidate, final: Candidate, tasks: Sequence[Task]
-    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Decision, bool]:
-        """Both prompts on the same tasks, until it is decided; the last: whether the budget has ended it."""
+    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Decision]:
+        """Both prompts on the same tasks, until it is decided."""
         start: dict[str, Rollout] = {}
         proposed: dict[str, Rollout] = {}
         decision = Decision(None, 0, 0, 0, len(tasks))
-        learnt = set() if self._runner.repeats else {t.task_id for t in self._apart()}
+        learnt = set() if self._runner.repeats else {t.task_id for t in self._train}
         done, lost, spent = 0, 0, False
         rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
@@ -113,6 +122,8 @@ class Confirming(Search):
             except BudgetSpent as e:
                 logger.info("confirmation: %s", e)
                 spent = True
+                if e.amid:  # which of them have come to their end depends on the threads: none counts
+                    pairs = []
             # An outage is no evidence against the prompt: that would stand in the journal for good.
             require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
             for pair in pairs:
@@ -123,14 +134,14 @@ class Confirming(Search):
                     start[before.task_id], proposed[after.task_id] = before, after
             done = look
             differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
-            # What ends a budget is no outcome of a pair: the pairs that there are may as well be all that were planned.
-            planned = len(differences) if spent else max(len(tasks) - lost, len(differences))
-            decision = sign_test(differences, max(planned, 1), ERROR)
+            planned = max(len(tasks) - lost, len(differences), 1)
+            decision = sign_test(differences, planned, ERROR, over=spent)
             # Dev tasks may not speak against a better prompt; where some do, the rest of them is heard first.
             behind = decision.better and self._behind_on_dev(start, proposed)
             if spent or (decision.better is not None and not behind):
+                decision = replace(decision, cut=spent and (behind or not decision.better))
                 break
-        return start, proposed, decision, spent
+        return start, proposed, decision
 
     def _on_dev(self, paired: Collection[str]) -> list[str]:
         """The dev tasks that both prompts were tried on."""
@@ -154,6 +165,8 @@ class Confirming(Search):
                 False,
                 f"{decision}, but solves less of the dev tasks: {scores[0]:.1f} % to {scores[1]:.1f} %",
             )
+        if decision.cut:
+            why += "; the budget was spent before more pairs could tell"
         return Confirmation(
             candidate=final, accepted=accepted, reason=why, wins=decision.wins, losses=decision.losses,
             pairs=decision.pairs, planned=decision.planned, dev_scores=scores,

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ class TreeWriter:
     def restored(self, name: str, event: DevRestored) -> None:
         """Write an evaluation of an earlier process, which may have been killed before it did."""
         if self._lacks(name):
-            rollouts = self._rollouts(event.candidate, event.tasks)
+            rollouts = self._rollouts(event.candidate, event.tasks, event.samples)
             self.evaluation(name, event.candidate, event.evaluation.model_copy(update={"rollouts": rollouts}))
 
     def _batch(self, record: BatchRecord) -> None:
@@ -289,13 +289,16 @@ class TreeWriter:
         self._tree.text("training/final_prompt.txt", best.instruction)
         self._best = best  # only now: Ctrl-C may have come between the two files
 
-    def _rollouts(self, candidate: Candidate | None, task_ids: Iterable[str]) -> tuple[Rollout, ...]:
+    def _rollouts(
+        self, candidate: Candidate | None, task_ids: Iterable[str], samples: Mapping[str, int] | None = None
+    ) -> tuple[Rollout, ...]:  # fmt: skip
         if candidate is None:
             return ()
-        return tuple(r for i in task_ids for r in self._rollout(candidate.key, i))
+        samples = samples or {}
+        return tuple(r for i in task_ids for r in self._rollout(candidate.key, i, samples.get(i, 0)))
 
-    def _rollout(self, candidate: str, task_id: str) -> tuple[Rollout, ...]:
-        body = self._journal.rollout(candidate, self._tasks[task_id].key, 0, measured=False)
+    def _rollout(self, candidate: str, task_id: str, sample: int = 0) -> tuple[Rollout, ...]:
+        body = self._journal.rollout(candidate, self._tasks[task_id].key, sample, measured=False)
         return () if body is None else (Rollout.model_validate_json(body),)
 
     def _lacks(self, name: str) -> bool:

@@ -272,7 +272,8 @@ class Factorial(Confirming):
         )  # fmt: skip
 
     def _learning(self, batch: int) -> bool:
-        in_time = self._allowance.counted is not None or batch <= LEARNING * self._planned(len(self._train))
+        planned = max(1, LEARNING * self._planned(len(self._train)))
+        in_time = self._allowance.counted is not None or batch <= planned
         return in_time and self._allowance.learning()
 
     def _observe(self, tried: Sequence[Tried]) -> None:

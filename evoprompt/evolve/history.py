@@ -169,13 +169,16 @@ def dev_step(event: DevRestored, scores: dict[str, float]) -> dict[str, Any]:
         "tasks": event.tasks,
         "evaluation": event.evaluation.model_dump(mode="json", exclude={"rollouts"}),
         "scores": scores,
-    }
+    } | ({"samples": event.samples} if event.samples else {})
 
 
 def dev_event(body: dict[str, Any]) -> tuple[DevRestored, dict[str, float]]:
     """An evaluation on the valset from a step of the journal, and the score of each task."""
     candidate, evaluation = Candidate.model_validate(body["candidate"]), Evaluation.model_validate(body["evaluation"])
-    return DevRestored(body["epoch"], body["batch"], candidate, tuple(body["tasks"]), evaluation), body["scores"]
+    found = DevRestored(
+        body["epoch"], body["batch"], candidate, tuple(body["tasks"]), evaluation, body.get("samples", {})
+    )  # fmt: skip
+    return found, body["scores"]
 
 
 def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, Evaluation]) -> Results:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -267,13 +268,17 @@ class DevDone:
 
 @dataclass(frozen=True)
 class DevRestored:
-    """An earlier process evaluated this instruction. The evaluation is without its rollouts."""
+    """An earlier process evaluated this instruction. The evaluation is without its rollouts.
+
+    `samples` has the number of a task's rollout where that is not the first one.
+    """
 
     epoch: int
     batch: int
     candidate: Candidate
     tasks: tuple[str, ...]
     evaluation: Evaluation
+    samples: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,9 @@ class Search:
         """Keep an evaluation of `what`, its epoch, batch and candidate, and tell of it."""
         candidate, evaluation = what[2], summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
+        samples = {r.task_id: r.sample for r in rollouts if r.sample}
         where = (*what, tuple(tasks), evaluation)
-        self._keep(DEV, key, dev_step(DevRestored(*where), scores))
+        self._keep(DEV, key, dev_step(DevRestored(*where, samples), scores))
         self.history.dev(candidate, evaluation, scores)
         self._tell(DevDone(*where, self.history.results()))
         return evaluation

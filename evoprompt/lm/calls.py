@@ -30,15 +30,17 @@ import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.lm15 import Request, Response
 from dspy.utils.exceptions import (
+    LMConfigurationError,
     LMError,
     LMProviderError,
     LMRateLimitError,
     LMTimeoutError,
     LMUnexpectedError,
+    LMUnsupportedFeatureError,
     is_retryable_lm_error,
 )
 
-from evoprompt.errors import ModelError
+from evoprompt.errors import EvoPromptError, ModelError
 from evoprompt.lm.budget import Books, Budget, Purse
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, empty, usable
 from evoprompt.lm.identity import CLIENT, extensions_of, predictors_of
@@ -214,8 +216,12 @@ class _Careful:
         with self._flights.of(key):
             response = self._kept(key)
             if response is None:
-                with self._purse.open(self._role, lambda: len(content) // 4 + (request.config.max_tokens or 0)):
-                    response = self._ask(request, key)
+                try:
+                    with self._purse.open(self._role, lambda: len(content) // 4 + (request.config.max_tokens or 0)):
+                        response = self._ask(request, key)
+                except (LMError, EvoPromptError) as e:
+                    current.lost = e if _outage(e) else current.lost
+                    raise
         return usable(response, strict=current.judged)
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Careful:
@@ -306,13 +312,13 @@ class _Careful:
         with dspy.context(callbacks=[], usage_tracker=None, disable_history=False):
             response: Response = lm(request)
         seconds = time.monotonic() - began
-        if empty(response):
-            raise EmptyReply("the reply is empty", model=self._lm.model)
         cost = lm.history[-1].get("cost") if lm.history else None
         usage = response.usage
         tokens = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
-        body = json.dumps(response_to_dict(response))
         self._purse.took(self._role, sum(n or 0 for n in tokens), cost)
+        if empty(response):  # paid for all the same
+            raise EmptyReply("the reply is empty", model=self._lm.model)
+        body = json.dumps(response_to_dict(response))
         self._ledger.keep_answer(key, self._role, self._lm.model, body, tokens, cost, seconds, tries)
         self._pace.took(seconds)
         # One that was given up may have come in first.
@@ -350,6 +356,12 @@ def _backoff(error: LMError, before: int) -> float:
     unknown = isinstance(error, LMRateLimitError) and error.retry_after is None
     backoff = min((1.0 if unknown else 0.25) * 2.0**before, MAX_WAIT)
     return max(error.retry_after or 0.0, backoff * _jitter.uniform(0.5, 1.0))
+
+
+def _outage(error: Exception) -> bool:
+    """Whether there is no answer for a reason that neither the request nor what the model can do has to do with."""
+    about_the_model = isinstance(error, LMConfigurationError | LMUnsupportedFeatureError)
+    return not about_the_model and getattr(error, "code", None) not in ABOUT_THE_REQUEST
 
 
 def _worth_repeating(error: LMError, remote: bool) -> bool:

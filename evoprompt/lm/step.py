@@ -11,12 +11,18 @@ import dspy
 
 
 class Step:
-    """What tells the calls of one rollout from the same ones of another."""
+    """What tells the calls of one rollout from the same ones of another.
+
+    Attributes:
+        lost: Why a call in here got no answer, if that says nothing about the model. Whoever asked may go on without
+            the answer; what comes of it is no verdict on the program.
+    """
 
     def __init__(self, sample: int, *, judged: bool = True) -> None:
         self.sample, self.judged = sample, judged
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.lost: Exception | None = None
 
     def again(self, content: str) -> int:
         """How often this was asked before."""

@@ -230,7 +230,7 @@ def test_dev_tasks_speak_against_a_better_prompt_only_after_all_are_heard(later:
         lost = task.task_id == first
         scores |= {(seed.key, task.task_id): float(lost), (final.key, task.task_id): 0.0 if lost else later}
     search = Tried(train, dev, scores)
-    start, proposed, decision, _ = search._paired(seed, final, order)
+    start, proposed, decision = search._paired(seed, final, order)
     record = search._judged(final, start, proposed, decision)
     assert decision.better and record.accepted == bool(later)
     assert search.asked == 2 * len(order) if not later else search.asked < 2 * len(order)
