@@ -65,7 +65,7 @@ class Confirming(Search):
         for what, found in (((0, 0, seed), start), ((int(last > 0), last, final), proposed)):
             if on_dev:
                 self._kept_dev(what, on_dev, [found[t] for t in on_dev], f"confirm.{what[2].key}.{key}")
-        self._journal.keep_step(CONFIRM, key, record.model_dump(mode="json"))
+        self._keep(CONFIRM, key, record.model_dump(mode="json"))
         logger.info("confirmation: %s", record.reason)
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))
@@ -165,6 +165,6 @@ class Confirming(Search):
         told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
         reason = f"the budget was spent before the comparison with the start; {told}"
         record = Confirmation(candidate=final, accepted=self._sure(), reason=reason)
-        self._journal.keep_step(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
+        self._keep(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))

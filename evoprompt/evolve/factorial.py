@@ -73,7 +73,7 @@ class Factorial(Confirming):
     """A search over the subsets of a growing list of rules."""
 
     def _planned(self, tasks: int) -> int:
-        return self._options.epochs * math.ceil(2 * tasks / self._options.batch_size)
+        return self._options.epochs * math.ceil(2 * tasks / min(self._options.batch_size, tasks))
 
     def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
         self._begin(train, dev)
@@ -128,8 +128,9 @@ class Factorial(Confirming):
     def _spent(self) -> str:
         left = self._left()
         if left is None or left > self._kept:
-            return ""
-        return f"the budget of {self._all} {'calls' if self._of_calls else 'rollouts'} is spent"
+            return "there is nothing left to try"
+        rest = f" but for {left} that were kept to compare the result with the start" if left > 0 else ""
+        return f"the budget of {self._all} {'calls' if self._of_calls else 'rollouts'} is spent{rest}"
 
     @property
     def _advised(self) -> int:
@@ -184,7 +185,7 @@ class Factorial(Confirming):
         record = self._learn(record)
         keep_diagnoses(self._journal, record)
         record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
-        self._journal.keep_step(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
+        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
         logger.info("batch %d: %s; %s", number, record.evaluation, record.reason)
         self.history.batch(record)
         self._tell(BatchDone(record, self.history.results()))

@@ -72,7 +72,7 @@ class Refine(Search):
         keep_diagnoses(self._journal, record)
         lost = tuple(r for r in (*record.rollouts, *record.child_rollouts) if not r.measured)
         record = record.model_copy(update={"unmeasured": lost})
-        self._journal.keep_step(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
+        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
         logger.info(
             "epoch %d batch %d: batch %s; %s",
             epoch, batch, result, record.reason,

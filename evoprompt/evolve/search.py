@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
@@ -66,6 +67,7 @@ class Search:
         self._journal = runner.journal
         self._where = ""
         self._behind = False
+        self._walked: list[tuple[str, str]] = []
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> Results:
         """Search until the epochs are over, the budget, or there is nothing left to find.
@@ -97,6 +99,7 @@ class Search:
             logger.warning("%s: the search ends with the best prompt so far", e)
             ended = str(e)
             self._cut_short()
+        self._journal.put_last(self._walked)
         results = replace(self.history.results(), stopped=ended)
         self._tell(Finished(results, ended))
         return results
@@ -133,6 +136,7 @@ class Search:
         known = self._journal.step(kind, key)
         event = None if known is None else self.history.step(kind, known)
         if event is not None:
+            self._walked.append((kind, key))
             self._tell(event)
         return event
 
@@ -143,10 +147,16 @@ class Search:
         candidate, evaluation = what[2], summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
         where = (*what, tuple(tasks), evaluation)
-        self._journal.keep_step(DEV, key, dev_step(DevRestored(*where), scores))
+        self._keep(DEV, key, dev_step(DevRestored(*where), scores))
         self.history.dev(candidate, evaluation, scores)
         self._tell(DevDone(*where, self.history.results()))
         return evaluation
+
+    def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
+        """Keep a step, after those that led to it: earlier processes may have gone another way from one of them."""
+        self._journal.put_last(self._walked)
+        self._journal.keep_step(kind, key, body)
+        self._walked.append((kind, key))
 
     def _catch_up(self) -> None:
         """Tell how far earlier processes came, before this one may fail."""
