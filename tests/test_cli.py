@@ -313,3 +313,25 @@ def test_the_built_wheel_runs_the_demo_elsewhere(tmp_path: Path) -> None:
     out = subprocess.run(demo, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert (tmp_path / "results/demo/run_1/program.json").is_file()
+
+
+def test_a_run_that_was_stopped_before_it_began_is_told_as_that(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder / "results/e/r"
+    Journal(root / "journal.sqlite").close()
+    assert run(["resume", str(root)]) == 2
+    assert "was stopped before it began: give the command that began it again" in capsys.readouterr().err
+
+
+def test_an_address_without_a_scheme_is_refused_before_anything_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(_train(folder, "--api_base", "127.0.0.1:8000/v1", model="openai/x")) == 2
+    assert "--api_base '127.0.0.1:8000/v1' is no URL" in capsys.readouterr().err
+    assert not (folder / "results").exists()
+
+
+def test_train_says_why_it_ended_early(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(_train(folder, "--max_rollouts", "2")) == 0
+    assert "SIMULATED the search ended because the budget of 2 rollouts is spent" in capsys.readouterr().out

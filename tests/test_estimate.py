@@ -105,7 +105,7 @@ def test_dollars_where_the_price_is_known(harness: Harness, monkeypatch: pytest.
     optimizer = EvoPrompt(CodeMetric(train, harness=harness), budget=Budget(usd=2.5), **OPTIONS)
     told = optimizer.estimate(Program(generator_lm=lm, debugger_lm=lm, optimizer_lm=lm), train)
     assert isinstance(told, Estimate) and told.usd is not None and 0 < told.usd.low < told.usd.high < 1
-    assert "usd 2.5" in str(told)
+    assert "2.5 dollars" in str(told)
     assert optimizer.estimate(Program(generator_lm=lm), train).usd is None, "of the two others nothing is known"
 
 

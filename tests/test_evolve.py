@@ -183,7 +183,8 @@ def test_a_run_directory_is_never_written_over(harness: Harness, tmp_path: Path)
 @pytest.mark.parametrize(
     "bad",
     [{"batch_size": 0}, {"epochs": -1}, {"eval_interval": 1.5}, {"accept": "maybe"}, {"max_unmeasured": 2},
-     {"num_threads": True}, {"batchsize": 3}],
+     {"num_threads": True}, {"batchsize": 3}, {"seed": "a"}, {"seed": None}, {"target": "x"}, {"max_unmeasured": None},
+     {"patience": True}],
 )  # fmt: skip
 def test_bad_options_are_named_with_their_value(bad: dict[str, Any]) -> None:
     ((name, value),) = bad.items()
@@ -202,6 +203,12 @@ def test_compile_refuses_what_it_cannot_use(harness: Harness) -> None:
         optimizer.compile(Program(), trainset=list(data(1)))
     with pytest.raises(UsageError, match="has no predictor"):
         optimizer.compile(dspy.Module(), trainset=list(data(1)))
+    with pytest.raises(UsageError, match=r"must be a dspy\.Module, .* not its class"):
+        optimizer.compile(Program, trainset=list(data(1)))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"must be a dspy\.Module, not 'x'"):
+        optimizer.compile("x", trainset=list(data(1)))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="trainset is empty"):
+        optimizer.compile(Program(), trainset=None)  # type: ignore[arg-type]
 
 
 @given(tasks=st.integers(0, 40), size=st.integers(1, 15), epochs=st.integers(1, 3), seed=st.integers())

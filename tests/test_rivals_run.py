@@ -217,8 +217,8 @@ def test_quiet_leaves_no_trace() -> None:
 
     import tqdm
 
-    before = tqdm.tqdm.__init__, logging.getLogger("dspy").level
+    before = vars(tqdm.tqdm)["__init__"], logging.getLogger("dspy").level
     with rival_watch.quiet():
         assert tqdm.tqdm([1]).disable
-    assert (tqdm.tqdm.__init__, logging.getLogger("dspy").level) == before
+    assert (vars(tqdm.tqdm)["__init__"], logging.getLogger("dspy").level) == before
     assert "print" not in vars(dspy.teleprompt.utils)

@@ -50,6 +50,9 @@ def _options(run_dir: Path) -> dict[str, Any]:
 
     with open_finished(run_dir) as run:
         config: dict[str, Any] = json.loads(run.journal.meta("config") or "{}")
+        begun = run.journal.meta("seed") is not None
+    if not config and not begun:
+        raise UsageError(f"{str(run_dir)!r} was stopped before it began: give the command that began it again")
     if config.get("command") != "train":
         raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
     # A run that was begun before there was a choice refines.

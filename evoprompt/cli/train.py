@@ -77,7 +77,7 @@ def train(
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
-    target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage (`refine`: solves it of the dev tasks).")] = None,
+    target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
@@ -262,6 +262,8 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     else:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
         tell_rules(results, mark)
+    if results.stopped:
+        typer.echo(f"{mark}the search ended because {results.stopped}")
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")

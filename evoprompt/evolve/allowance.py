@@ -72,10 +72,11 @@ class Allowance:
         return left is None or limit is None or left > (1 - LEARNING) * (limit - self.kept)
 
     def spent(self) -> str:
-        """Why there is no further batch; empty where there may be one."""
+        """Why there is no further batch."""
         left = self.left()
         if left is None or left > 0:
-            return ""
+            return "there is nothing left to try"
         if self._limit != self.counted:
             return "the rest of the budget is kept for the comparison with the start"
-        return f"the budget of {self.counted} {'calls' if self._of_calls else 'rollouts'} is spent"
+        rest = f" but for {left + self.kept} that were kept to compare the result with the start" if self.kept else ""
+        return f"the budget of {self.counted} {'calls' if self._of_calls else 'rollouts'} is spent{rest}"

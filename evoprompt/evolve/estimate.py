@@ -83,7 +83,7 @@ def factorial_plan(case: Case) -> dict[str, float]:
     options, budget = case.options, case.options.budget
     size = min(options.batch_size, case.train)
     confirmation = case.train + 2 * case.dev
-    passes = options.epochs * math.ceil(2 * case.train / options.batch_size) * size
+    passes = options.epochs * math.ceil(2 * case.train / size) * size
     least = case.train
     limit = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
     if limit is not None:  # it goes on until that is spent
@@ -203,7 +203,10 @@ class Estimate:
             notes.append(f"The price is not known of: {', '.join(unknown)}.")
         limits = {k: v for k, v in self.options.as_dict()["budget"].items() if v is not None}
         if limits:
-            notes.append("The budget ends it at " + ", ".join(f"{k} {v:,}" for k, v in limits.items()) + ".")
+            names = {"lm_calls": "calls", "usd": "dollars"}
+            notes.append(
+                "The budget ends it at " + ", ".join(f"{v:,} {names.get(k, k)}" for k, v in limits.items()) + "."
+            )
         return notes
 
 

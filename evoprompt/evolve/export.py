@@ -260,6 +260,7 @@ class TreeWriter:
         self._tree.summary(
             batches_done=len(results.batches),
             improved=results.best.key != results.seed.key,
+            scored_dev_tasks=start.tasks if start else None,
             start_dev_score=start.score if start else None,
             best_dev_score=results.best_dev_score,
             best=results.best.key,

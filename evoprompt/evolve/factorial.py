@@ -70,7 +70,7 @@ class Factorial(Confirming):
     """A search over the subsets of a growing list of rules."""
 
     def _planned(self, tasks: int) -> int:
-        return self._options.epochs * math.ceil(2 * tasks / self._options.batch_size)
+        return self._options.epochs * math.ceil(2 * tasks / min(self._options.batch_size, tasks))
 
     def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
         self._begin(train, dev)
@@ -272,7 +272,7 @@ class Factorial(Confirming):
         )  # fmt: skip
 
     def _learning(self, batch: int) -> bool:
-        planned = max(1, LEARNING * self._planned(len(self._train)))
+        planned = LEARNING * self._planned(len(self._train))
         in_time = self._allowance.counted is not None or batch <= planned
         return in_time and self._allowance.learning()
 

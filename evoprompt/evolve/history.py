@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -151,13 +152,20 @@ def remembered(journal: Journal, seed: Candidate) -> History:
 def keep_diagnoses(journal: Journal, record: BatchRecord) -> None:
     """Keep the diagnoses of a batch as a step of their own."""
     found = record.model_dump(mode="json", include={"diagnosed"})
-    journal.keep_step(DIAGNOSES, f"{record.epoch}.{record.batch}.{record.parent.key}", found)
+    journal.keep_step(DIAGNOSES, _about(record), found)
 
 
 def diagnoses(journal: Journal, record: BatchRecord) -> tuple[Diagnosed, ...]:
     """The diagnoses of a batch that is in the journal."""
-    found = journal.step(DIAGNOSES, f"{record.epoch}.{record.batch}.{record.parent.key}") or {"diagnosed": ()}
+    before = f"{record.epoch}.{record.batch}.{record.parent.key}"  # as journals had it once
+    found = journal.step(DIAGNOSES, _about(record)) or journal.step(DIAGNOSES, before) or {"diagnosed": ()}
     return tuple(map(Diagnosed.model_validate, found["diagnosed"]))
+
+
+def _about(record: BatchRecord) -> str:
+    """What tells a batch from others of the same number and prompt: a budget cuts the last ones to its size."""
+    tried = hashlib.sha256(repr([(t.candidate, t.task_id) for t in record.tried]).encode()).hexdigest()[:12]
+    return f"{record.epoch}.{record.batch}.{record.parent.key}.{tried}"
 
 
 def dev_step(event: DevRestored, scores: dict[str, float]) -> dict[str, Any]:

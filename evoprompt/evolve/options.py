@@ -65,7 +65,13 @@ class Options:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
         if not isinstance(self.budget, Budget):
             raise UsageError(f"budget must be a Budget, such as Budget(lm_calls=500), not {self.budget!r}")
-        if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise UsageError(f"seed must be a whole number, not {self.seed!r}")
+        for name in ("target", "max_unmeasured"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise UsageError(f"{name} must be a number, not {value!r}")
+        if self.patience is not None and (type(self.patience) is not int or self.patience < 1):
             raise UsageError(f"patience must be a whole number of at least 1, or None, not {self.patience!r}")
         if self.target is not None and not 0 < self.target <= 100:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
@@ -73,7 +79,7 @@ class Options:
             raise UsageError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {self.strategy!r}")
         if self.accept not in get_args(Accept):
             raise UsageError(f"accept must be one of {', '.join(get_args(Accept))}, not {self.accept!r}")
-        if not 0 <= self.max_unmeasured <= 1:
+        if self.max_unmeasured is None or not 0 <= self.max_unmeasured <= 1:
             raise UsageError(f"max_unmeasured must be between 0 and 1, not {self.max_unmeasured!r}")
 
     def as_dict(self) -> dict[str, Any]:

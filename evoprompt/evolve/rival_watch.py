@@ -235,7 +235,7 @@ class Guarded:
 def quiet() -> Iterator[None]:
     """No prints, no progress bars, no log of theirs. The standard streams stay: a display of ours may be on them."""
     loud, tqdm = logging.getLogger("dspy"), importlib.import_module("tqdm")
-    level, bar = loud.level, tqdm.tqdm.__init__
+    level, bar, as_it_is = loud.level, tqdm.tqdm.__init__, vars(tqdm.tqdm)["__init__"]
     modules = [importlib.import_module(name) for name in _CHATTY]
     for module in modules:
         vars(module)["print"] = lambda *_, **__: None
@@ -247,6 +247,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         loud.setLevel(level)
-        tqdm.tqdm.__init__ = bar
+        tqdm.tqdm.__init__ = as_it_is  # what a look at the class gives may be made anew by each look
         for module in modules:
             del vars(module)["print"]

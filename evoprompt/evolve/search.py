@@ -67,7 +67,7 @@ class Search:
         self._journal = runner.journal
         self._where = ""
         self._behind = False
-        self._step: tuple[str, str] | None = None
+        self._walked: list[tuple[str, str]] = []
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> Results:
         """Search until the epochs are over, the budget, or there is nothing left to find.
@@ -99,6 +99,7 @@ class Search:
             logger.warning("%s: the search ends with the best prompt so far", e)
             ended = str(e)
             self._cut_short()
+        self._journal.put_last(self._walked)
         results = replace(self.history.results(), stopped=ended)
         self._tell(Finished(results, ended))
         return results
@@ -135,16 +136,9 @@ class Search:
         known = self._journal.step(kind, key)
         event = None if known is None else self.history.step(kind, known)
         if event is not None:
-            if self._step is not None:  # a larger budget has put others before it
-                self._journal.put_after((kind, key), self._step)
-            self._step = kind, key
+            self._walked.append((kind, key))
             self._tell(event)
         return event
-
-    def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
-        """Keep a step, the last one so far."""
-        self._journal.keep_step(kind, key, body)
-        self._step = kind, key
 
     def _kept_dev(
         self, what: tuple[int, int, Candidate], tasks: Sequence[str], rollouts: Sequence[Rollout], key: str
@@ -158,6 +152,12 @@ class Search:
         self.history.dev(candidate, evaluation, scores)
         self._tell(DevDone(*where, self.history.results()))
         return evaluation
+
+    def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
+        """Keep a step, after those that led to it: earlier processes may have gone another way from one of them."""
+        self._journal.put_last(self._walked)
+        self._journal.keep_step(kind, key, body)
+        self._walked.append((kind, key))
 
     def _catch_up(self) -> None:
         """Tell how far earlier processes came, before this one may fail."""

@@ -190,10 +190,13 @@ class EvoPrompt(Teleprompter):
         self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None
     ) -> tuple[Judge, list[Task], list[Task], Roles]:
         """Who judges, the tasks, and who serves as debugger and optimizer."""
+        if not isinstance(student, dspy.Module):
+            hint = "; call it: the program itself is wanted, not its class" if isinstance(student, type) else ""
+            raise UsageError(f"the student must be a dspy.Module, not {student!r}{hint}")
         if not student.predictors():
             raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
         judge = judge_of(self.metric)
-        train, dev = judge.tasks_of(trainset), judge.tasks_of(valset or ())
+        train, dev = judge.tasks_of(trainset or ()), judge.tasks_of(valset or ())
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
         return judge, train, dev, _roles(student, judge)

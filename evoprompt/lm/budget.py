@@ -143,6 +143,12 @@ class Purse:
         return None if limit is None else max(0, limit - self._calls - len(self._under_way))
 
     @property
+    def counts_calls(self) -> bool:
+        """Whether there is a limit that every call has to be counted for."""
+        budget = self._budget
+        return any(limit is not None for limit in (budget.lm_calls, budget.tokens, budget.usd))
+
+    @property
     def rollouts_left(self) -> int | None:
         """Rollouts that may still begin; None for any number."""
         limit = self._budget.rollouts

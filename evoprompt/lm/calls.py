@@ -40,7 +40,7 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
-from evoprompt.errors import EvoPromptError, ModelError
+from evoprompt.errors import EvoPromptError, ModelError, UsageError
 from evoprompt.lm.budget import Books, Budget, Purse
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, empty, usable
 from evoprompt.lm.identity import CLIENT, extensions_of, predictors_of
@@ -116,7 +116,9 @@ class Calls:
 
     def careful(self, lm: Any, role: str) -> Any:
         """The model, called through here; the same one for the same model and role."""
-        if not isinstance(lm, dspy.LM):
+        if lm is None:
+            return None
+        if not isinstance(lm, dspy.LM) or _goes_its_own_way(lm):
             self._warn(lm)
             return lm
         if isinstance(lm.engine, _Careful):
@@ -140,9 +142,15 @@ class Calls:
 
     def _warn(self, lm: Any) -> None:
         kind = type(lm).__name__
-        if lm is not None and kind not in self._strange:
+        what = f"{kind} has a `forward` of its own" if isinstance(lm, dspy.LM) else f"{kind} is no dspy.LM"
+        if self.purse.counts_calls:
+            raise UsageError(
+                f"{what}: its calls can't be counted, and so the budget can't be kept; use Budget(rollouts=…), or "
+                "dspy.LM(engine=…) for a model of your own"
+            )
+        if kind not in self._strange:
             self._strange.add(kind)
-            logger.warning("%s is no dspy.LM: its answers are not kept, and asked for again after a stop", kind)
+            logger.warning("%s: its answers are not kept, and asked for again after a stop", what)
 
     def _careful(self, lm: dspy.LM, role: str) -> dspy.LM:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
@@ -150,6 +158,12 @@ class Calls:
         engine = _Careful(lm, self._label + role, self._ledger, pace, self._flights, self.purse)
         bare: dict[str, Any] = {name: None for name in (*CLIENT, "extra_body", *engine.extra) if name in lm.kwargs}
         return lm.copy(engine=engine, cache=False, num_retries=0, **bare)
+
+
+def _goes_its_own_way(lm: dspy.LM) -> bool:
+    """Whether the engine is not what it asks: a subclass that answers itself."""
+    kind = type(lm)
+    return any(getattr(kind, name) is not getattr(dspy.LM, name) for name in ("forward", "aforward"))
 
 
 def _carefully(predictor: Any, lm: Any) -> Any:

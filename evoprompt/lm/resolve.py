@@ -241,6 +241,8 @@ def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
     # DSPy's cache takes two servers for one: neither api_base nor key is in its key.
     options: dict[str, Any] = {"num_retries": settings.num_retries, "timeout": settings.timeout, "cache": False}
     if settings.api_base:
+        if not settings.api_base.startswith(("http://", "https://")):
+            raise UsageError(f"--api_base {settings.api_base!r} is no URL: it begins with http:// or https://")
         options["api_base"] = settings.api_base.rstrip("/")
     if _reasons(model):
         if settings.max_tokens is not None and settings.max_tokens < REASONING_TOKENS:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -132,8 +132,8 @@ class Journal:
             where = repr(str(self.path)) if self.path else "the journal in memory"
             raise UsageError(
                 f"{where} belongs to another run: {changes}. Give the old values to resume it, "
-                "another --run_name (`evaluate`: --output) to begin anew, or --fork to begin anew with the answers of "
-                "the old run"
+                "another --run_name (`evaluate`: --output; Python: run_dir) to begin anew, or --fork (Python: "
+                "journal.fork) to begin anew with the answers of the old run"
             )
 
     def meta(self, name: str) -> str | None:
@@ -198,25 +198,35 @@ class Journal:
             kind, key, json.dumps(body),
         )  # fmt: skip
 
-    def put_after(self, step: tuple[str, str], before: tuple[str, str]) -> None:
-        """Let a step be the last one, if it stands before another that has come to precede it.
-
-        Args:
-            step: Kind and key.
-            before: Kind and key of the other.
-        """
-        self._write(
-            "UPDATE steps SET number = (SELECT max(number) + 1 FROM steps) WHERE kind = ? AND key = ? "
-            "AND number < (SELECT number FROM steps WHERE kind = ? AND key = ?)",
-            *step, *before,
-        )  # fmt: skip
-
     def steps(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Kind and body of every step, in the order in which they were done; one at a time in memory."""
         number = 0
         while row := self._row("SELECT number, kind, body FROM steps WHERE number > ? ORDER BY number", number):
             number, kind, body = row
             yield kind, json.loads(body)
+
+    def put_last(self, walked: Sequence[tuple[str, str]]) -> None:
+        """Make these steps, by kind and key, the last ones, in this order.
+
+        A journal may hold the steps of several walks, each to the end of another budget. `steps` tells them in the
+        order in which they were kept; the walk that was made last has the last word.
+        """
+        if not walked:
+            return
+        kinds = sorted({kind for kind, _ in walked})
+        of_these = f"SELECT kind, key FROM steps WHERE kind IN ({', '.join('?' * len(kinds))})"
+        with self._guard():
+            if self._db.execute(f"{of_these} ORDER BY number DESC LIMIT 1", kinds).fetchone() == walked[-1]:
+                return
+            self._db.execute("BEGIN")
+            try:
+                self._db.executemany(
+                    "UPDATE steps SET number = (SELECT max(number) FROM steps) + 1 WHERE kind = ? AND key = ?", walked
+                )
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def spent(self) -> dict[str, Spent]:
         """What was spent, by role."""

@@ -229,6 +229,26 @@ def test_a_larger_budget_goes_on(harness: Harness, tmp_path: Path, limit: str) -
     assert RULE in Candidate.of(evolved).instruction
 
 
+def test_what_ran_last_has_the_last_word(harness: Harness, tmp_path: Path) -> None:
+    """Also where it made no step that another budget had not made before."""
+    root, first = tmp_path / "run", {}
+    for number in (90, 6, 90, 30, 6, 90):
+        evolved, _, _ = compiled(harness, talks, root, budget=Budget(rollouts=number))
+        found, anew = tree(root), exported(root)
+        state = [name for name in anew if "epochs" not in name]  # of batches, files of another walk may still be there
+        assert {name: found[name] for name in state} == {name: anew[name] for name in state}
+        assert json.loads(anew["summary.json"])["best"] == evolved.detailed_results.best.key
+        first = first or without_bills(anew)
+        assert number < 90 or without_bills(anew) | first == without_bills(anew)
+        shutil.rmtree(tmp_path / "run anew")
+
+
+def test_few_tasks_in_one_large_batch_are_learnt_from(harness: Harness, tmp_path: Path) -> None:
+    evolved, seen, _ = compiled(harness, talks, batch_size=1000)
+    assert RULE in Candidate.of(evolved).instruction
+    assert any(asked_for(t) == "new_instruction" for t in seen)
+
+
 @pytest.mark.parametrize("calls", [20, 30, 40, 50, 60])
 def test_of_tokens_too_some_are_kept_for_the_comparison(harness: Harness, tmp_path: Path, calls: int) -> None:
     limits = Budget(tokens=calls * TOKENS)

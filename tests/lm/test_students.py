@@ -9,7 +9,8 @@ import pytest
 from dspy.utils.callback import BaseCallback
 from dspy.utils.dummies import DummyLM
 
-from evoprompt import Program
+from evoprompt import Budget, Program
+from evoprompt.errors import UsageError
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.runs import Journal
@@ -84,6 +85,22 @@ def test_a_model_whose_answers_cannot_be_kept_is_told(caplog: pytest.LogCaptureF
         for _ in range(2):
             ask(careful)
     assert caplog.messages == ["DummyLM is no dspy.LM: its answers are not kept, and asked for again after a stop"]
+
+
+class Own(dspy.LM):
+    """DSPy's old way to bring a model of one's own."""
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("not asked")
+
+
+@pytest.mark.parametrize("limit", ["lm_calls", "tokens", "usd"])
+@pytest.mark.parametrize("lm", [DummyLM([{"code": "x"}]), Own("own/model")])
+def test_a_budget_that_cannot_be_kept_is_refused(lm: Any, limit: str) -> None:
+    with Journal() as journal, pytest.raises(UsageError, match=r"budget can't be kept; use Budget\(rollouts=…\)"):
+        Calls(journal, budget=Budget(**{limit: 1})).applied(Program(generator_lm=lm))
+    with Journal() as journal:
+        Calls(journal, budget=Budget(rollouts=1, seconds=1)).applied(Program(generator_lm=lm))
 
 
 @pytest.mark.parametrize("adapter", [dspy.JSONAdapter(), dspy.ChatAdapter()])
