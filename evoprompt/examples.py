@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -25,7 +26,7 @@ from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import labelled, plain, text
-from evoprompt.rollout import CodeJudge, Judge, Rollout
+from evoprompt.rollout import CodeJudge, Judge, Rollout, answering
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -78,6 +79,7 @@ class ExampleJudge:
         self._name = str(getattr(named, "__qualname__", type(named).__qualname__))
         self._nones, self._takes = _parameters(metric, self._name)
         self._contents: dict[str, str] = {}
+        self._ids: dict[str, list[str]] = {}
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
         """The examples as tasks. An example is known by its `task_id` or `id`, else by place and content.
@@ -85,7 +87,19 @@ class ExampleJudge:
         Raises:
             UsageError: One is no `dspy.Example` with inputs.
         """
-        return [self._task(number, example) for number, example in enumerate(examples)]
+        before, again = {c: list(ids) for c, ids in self._ids.items()}, Counter[str]()
+        found = []
+        for number, example in enumerate(examples):
+            task = self._task(number, example)
+            content, task_id = task.content, task.task_id
+            known = before.get(content, [])
+            if again[content] < len(known):  # the same example has its name from another split, at whatever place
+                task = task.model_copy(update={"task_id": known[again[content]]})
+            else:
+                self._ids.setdefault(content, []).append(task_id)
+            again[content] += 1
+            found.append(task)
+        return list(found)
 
     def describe(self) -> dict[str, Any]:
         """The metric's code (not that of functions it calls), and what it tells of itself."""
@@ -113,7 +127,7 @@ class ExampleJudge:
         assert isinstance(task, ExampleTask)
         trace: list[Any] = []
         try:
-            with dspy.context(trace=trace, disable_history=True):  # DSPy would keep ten thousand of each in memory
+            with answering(task.task_id, trace):
                 prediction = program(**task.example.inputs())
         except AdapterParseError as e:  # the model did answer
             told = {"reply": text(e.lm_response or "")}
@@ -145,7 +159,7 @@ class ExampleJudge:
         score, feedback = self._judged(gold, pred, more)
         return Verdict(score=score, feedback=feedback or _said(score))
 
-    def _task(self, number: int, example: Any) -> Task:
+    def _task(self, number: int, example: Any) -> ExampleTask:
         if isinstance(example, ExampleTask):
             example = example.example
         elif isinstance(example, Task):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -14,7 +15,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import BudgetSpent, ModelError, SandboxError, UsageError
+from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
 from evoprompt.lm.budget import Budget
@@ -114,6 +115,27 @@ class Judge(Protocol):
         """The same judge, whose own calls to models go through `calls` as far as they can."""
 
 
+@contextlib.contextmanager
+def answering(task_id: str, trace: list[Any] | None = None) -> Iterator[None]:
+    """While a student answers: what it raises of its own is told with the task.
+
+    Raises:
+        UsageError: It raised. Whether the model or the student is to blame, nobody knows: that is no score.
+    """
+    try:
+        # DSPy would keep ten thousand traces and calls in memory.
+        with dspy.context(trace=[] if trace is None else trace, disable_history=True):
+            yield
+    except (AdapterParseError, LMError, EvoPromptError):
+        raise
+    except Exception as e:
+        told = f"{type(e).__name__}: {one_line(e)}"
+        raise UsageError(
+            f"task {task_id!r}: the student raised {told}; let it give an answer there, and go on with what was paid "
+            "for in a fork (`journal.fork`)"
+        ) from e
+
+
 class CodeJudge:
     """Judges code by the hidden tests of its task.
 
@@ -145,7 +167,7 @@ class CodeJudge:
 
     def _generate(self, program: dspy.Module, task: Task) -> str:
         try:
-            with dspy.context(trace=[], disable_history=True):  # DSPy would keep ten thousand of each in memory
+            with answering(task.task_id):
                 prediction = program(prompt=task.prompt, entry_point=task.interface)
         except AdapterParseError as e:
             # The model did answer: what it said is judged, even when it is no code at all.

@@ -60,6 +60,9 @@ class Advice:
         answers = self._runner.map(lambda r: self._one_diagnosis(r, by_id[r.task_id]), list(distinct.values()))
         known = dict(zip(distinct, answers, strict=True))
         found = [known[_answer(r)] for r in rollouts]
+        asked = [d for d in answers if not isinstance(d, Diagnosed) or d.by == "debugger"]
+        if asked and not any(asked):
+            logger.warning("none of %d failures was explained: the debugger does not keep the form", len(asked))
         lost = [d for d in found if isinstance(d, LMError)]
         if len(lost) > self._options.max_unmeasured * len(rollouts):
             raise ModelError(

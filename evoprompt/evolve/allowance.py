@@ -33,7 +33,7 @@ class Allowance:
         self.done = self.advised = 0
 
     def look(self, bill: Mapping[str, tuple[float, float]]) -> None:
-        """Find out how many rollouts the rest of the tokens, dollars and seconds seems to pay for.
+        """Find out how many rollouts the rest of the calls, tokens, dollars and seconds seems to pay for.
 
         Args:
             bill: What was spent so far (`Purse.bill`): in all, and on the rollouts alone.
@@ -41,7 +41,9 @@ class Allowance:
         left = [
             self.done * (getattr(self._budget, limit) - spent) / on_rollouts
             for limit, (spent, on_rollouts) in bill.items()
-            if getattr(self._budget, limit) is not None and on_rollouts > 0
+            if getattr(self._budget, limit) is not None
+            and on_rollouts > 0
+            and (limit != "lm_calls" or spent > self.done + self.advised)  # else they are counted one by one
         ]
         # Rounded: a sum of dollars may differ in its last digits by the order of the answers.
         self._affords = self.done + int(round(min(left), 6)) if left else None

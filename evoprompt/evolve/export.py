@@ -245,6 +245,7 @@ class TreeWriter:
             "training/prompt_evolution.json",
             {
                 "best": results.best.key,
+                "effect_unit": "points: percent of the training tasks that are solved with the sentence, minus without",
                 "rules": [rule.model_dump(exclude={"kept", "replaces"}) for rule in results.rules],
                 "prompts": [e.model_dump() for e in results.evolution],
             },

@@ -131,8 +131,8 @@ class BatchRecord(BaseModel):
         advised: Calls of the debugger and the optimizer so far.
         debugged: Those of the debugger.
         shortened: The last set of rules that the optimizer was asked to shorten.
-        bill: What was spent so far of the tokens, dollars and seconds, as far as they are limited: in all, and without
-            the debugger's and the optimizer's part.
+        bill: What was spent so far of the calls, tokens, dollars and seconds, as far as they are limited: in all, and
+            without the debugger's and the optimizer's part.
         sure: Of a factorial batch: whether the prompt after it is hardly in doubt to be better than the start.
     """
 

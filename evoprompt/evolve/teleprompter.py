@@ -199,6 +199,8 @@ class EvoPrompt(Teleprompter):
         train, dev = judge.tasks_of(trainset or ()), judge.tasks_of(valset or ())
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
+        if both := {t.task_id for t in train} & {t.task_id for t in dev}:
+            logger.warning("%d of %d dev tasks are training tasks as well: they judge too kindly", len(both), len(dev))
         return judge, train, dev, _roles(student, judge)
 
     def _open(self, stack: contextlib.ExitStack) -> Run | None:

@@ -105,6 +105,7 @@ class _Size:
 
     tokens: int
     usd: float
+    calls: int = 1
 
 
 class Purse:
@@ -123,7 +124,7 @@ class Purse:
         self._change = threading.Condition()
         before = {role: s for role, s in ledger.spent().items() if not role.startswith((APART, ON_DEV))}
         self._calls = sum(s.calls for s in before.values())
-        self._of = {role: _Size(s.input_tokens + s.output_tokens, s.cost) for role, s in before.items()}
+        self._of = {role: _Size(s.input_tokens + s.output_tokens, s.cost, s.calls) for role, s in before.items()}
         self._tokens, self._usd = sum(s.tokens for s in self._of.values()), sum(s.usd for s in self._of.values())
         self._unpriced = sum(s.unpriced for s in before.values())
         self._rolled = sum(n for label, n in ledger.rolled().items() if not label.startswith((APART, ON_DEV)))
@@ -191,8 +192,8 @@ class Purse:
             self._tokens += tokens
             self._usd += usd or 0.0
             self._unpriced += usd is None
-            sofar = self._of.get(role) or _Size(0, 0.0)
-            self._of[role] = _Size(sofar.tokens + tokens, sofar.usd + (usd or 0.0))
+            sofar = self._of.get(role) or _Size(0, 0.0, 0)
+            self._of[role] = _Size(sofar.tokens + tokens, sofar.usd + (usd or 0.0), sofar.calls + 1)
             seen = self._largest.get(role) or _Size(0, 0.0)
             self._largest[role] = _Size(max(seen.tokens, tokens), max(seen.usd, usd or 0.0))
 
@@ -226,7 +227,7 @@ class Purse:
         return self._no_calls() if self.calls_left == 0 else None
 
     def bill(self, advisors: Collection[str]) -> dict[str, tuple[float, float]]:
-        """What was spent of the tokens, dollars and seconds, as far as they are limited.
+        """What was spent of the calls, tokens, dollars and seconds, as far as they are limited.
 
         To be asked when nothing is under way: then it does not depend on which thread was faster.
 
@@ -239,6 +240,7 @@ class Purse:
         others = [s for role, s in self._of.items() if role not in advisors]
         seconds = self._seconds()
         spent = {
+            "lm_calls": (float(self._calls), float(sum(s.calls for s in others))),
             "tokens": (float(self._tokens), float(sum(s.tokens for s in others))),
             "usd": (self._usd, sum(s.usd for s in others)),
             "seconds": (seconds, seconds),

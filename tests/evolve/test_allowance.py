@@ -63,4 +63,4 @@ def test_a_bill_tells_roles_apart_also_after_a_stop() -> None:
     purse.took("generator", 100, 0.1)
     bill = purse.bill({"debugger", "optimizer"})
     assert bill == {"tokens": (250, 200), "usd": (pytest.approx(0.5), pytest.approx(0.2))}
-    assert Purse(journal, Budget(lm_calls=5)).bill(set()) == {}
+    assert Purse(journal, Budget(rollouts=5)).bill(set()) == {}

@@ -11,10 +11,12 @@ import pytest
 from dspy.lm15 import Usage
 
 from evoprompt import EvoPrompt
+from evoprompt.errors import UsageError
 from evoprompt.evolve.confirm import sign_test
 from evoprompt.evolve.export import export
 from evoprompt.evolve.history import remembered
 from evoprompt.evolve.record import Results
+from evoprompt.examples import ExampleJudge
 from evoprompt.lm.budget import Budget
 from evoprompt.rollout import Job, Rollout, Runner
 from evoprompt.runs import Run
@@ -152,3 +154,35 @@ def test_pairs_since_the_last_look_count_where_no_more_will_come() -> None:
     assert sign_test(won, 24, over=True).better
     assert sign_test(won[1:-1], 24, over=True).better is False
     assert sign_test([], 24, over=True).better is False
+
+
+def test_what_a_student_raises_is_told_with_its_task() -> None:
+    class Odd(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tell = dspy.Predict("text -> label")
+
+        def forward(self, text: str) -> dspy.Prediction:
+            return dspy.Prediction(label={"bright": "bright", "gloomy": "gloomy"}[self.tell(text=text).label])
+
+    def odd(text: str) -> str:
+        return reply(text).replace("bright", "odd") if "day 6 " in text else reply(text)
+
+    with pytest.raises(UsageError, match=r"task '0005-\w+': the student raised KeyError: 'odd'"):
+        _compiled(None, 16, [], odd, student=Odd())
+
+
+def test_examples_are_the_same_at_whatever_place(caplog: pytest.LogCaptureFixture) -> None:
+    shuffled = examples(12)[::-1]
+    results, _ = _compiled(None, 12, shuffled)
+    assert results.confirmation is not None and results.confirmation.planned == 12
+    assert "12 of 12 dev tasks are training tasks as well" in caplog.text
+    judge = ExampleJudge(exact)
+    twice = judge.tasks_of([*examples(3), *examples(3)])
+    assert len({t.task_id for t in twice}) == 6 and judge.tasks_of([t.example for t in twice]) == twice
+
+
+def test_calls_are_kept_for_the_comparison_of_a_student_that_takes_two() -> None:
+    results, seen = _compiled(None, 24, examples(12, 201), student=Twice(), budget=Budget(lm_calls=160))
+    assert len(seen) <= 160
+    assert results.confirmation is not None and results.confirmation.pairs >= 12
