@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from evoprompt.evolve.advise import Advice
 from evoprompt.evolve.effects import Effects
-from evoprompt.evolve.rules import Pool, screen_rule, split
+from evoprompt.evolve.markdown import is_heading, split
+from evoprompt.evolve.rules import Pool, screen_rule
 from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
@@ -103,6 +104,8 @@ class Growth:
         before, chosen, new = len(self._pool.rules), set[int](), list[int]()
         for sentence in split(proposal):
             rule = self._pool.find(sentence)
+            if rule is None and is_heading(sentence):
+                continue
             if rule is None and (problem := screen_rule(sentence, self._tasks)):
                 logger.info("rule rejected: %s: %r", problem, sentence)
                 rejected.append(problem)

@@ -76,6 +76,15 @@ def test_a_sentence_about_something_else_takes_no_ones_place() -> None:
     assert not any(pool.says(r) for r in current)
 
 
+def test_headings_are_no_rules_but_in_the_start_prompt() -> None:
+    pool, current = grown(f"## Task\n{START}\n\n**Rules:**\n1. {EMPTY}\n2. {CASE}")
+    assert [pool.rules[r].text for r in sorted(current)] == [START, EMPTY, CASE]
+    pool = Pool(f"## Task\n{START}")
+    advice: Any = SimpleNamespace(propose=lambda *_: f"## Task\n{START}\n{EMPTY}")
+    current, _ = Growth(pool, advice, [], 4_000, 8).grow({0, 1}, unknown(pool), [], 1)
+    assert [pool.rules[r].text for r in sorted(current)] == ["## Task", START, EMPTY]
+
+
 def test_a_merged_sentence_is_never_beside_its_own_parts() -> None:
     pool, growth_ = growth(f"{START}\n{MERGED}", f"{START}\n{MERGED}\n{EMPTY}", f"{START}\n{MERGED}\n{EMPTY}")
     parts = {pool.add(text, 1) for text in (EMPTY, CASE, TIES)}
