@@ -91,7 +91,11 @@ class Growth:
         self.asked += 1
         self.shortened = frozenset(current)
         shorter = self._advice.shorten(self._pool.text(current), self._told(current, effects), self._room)
+        before = len(rejected)
         rules = self._taken(shorter, current, effects, batch, rejected, 0.0)
+        if len(rejected) > before:
+            # What a rejected sentence said would be lost, and the others would be taken to say it.
+            return current
         return rules if rules and self._pool.words(rules) < words else current
 
     def _taken(

@@ -7,7 +7,7 @@ from typing import Any
 
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.growth import Growth
-from evoprompt.evolve.rules import Pool
+from evoprompt.evolve.rules import MAX_WORDS, Pool
 
 START = "Write the function."
 EMPTY, CASE, TIES = "Mind empty input.", "Compare words without their case.", "Break ties by position."
@@ -74,6 +74,12 @@ def test_a_sentence_about_something_else_takes_no_ones_place() -> None:
     current, _ = growth_.grow(current, measured(pool), [], 2)
     assert {pool.rules[r].text for r in current} == {START, EMPTY, CASE, other}, "what helps and was forgotten stays"
     assert not any(pool.says(r) for r in current)
+
+
+def test_a_shorter_prompt_that_lost_a_sentence_is_not_taken() -> None:
+    endless = " ".join(["word"] * (MAX_WORDS + 1)) + "."
+    pool, current = grown(f"{START}\n{EMPTY}\n{CASE}\n{TIES}", f"{START}\n{MERGED[:-1]}! {endless}")
+    assert {pool.rules[r].text for r in current} == {START, EMPTY, CASE, TIES}
 
 
 def test_headings_are_no_rules_but_in_the_start_prompt() -> None:
