@@ -43,6 +43,14 @@ def test_a_shorter_sentence_says_the_rules_that_it_was_made_from() -> None:
     assert pool.says(0) == frozenset() and all(not pool.says(r) for r in pool.says(merged))
 
 
+def test_what_was_left_out_is_said_by_no_sentence() -> None:
+    other = "Add type hints, docstrings and comments everywhere."
+    pool, current = grown(f"{START}\n{EMPTY}\n{CASE}\n{TIES}\n{other}", f"{START}\n{MERGED}")
+    merged = next(r for r, rule in enumerate(pool.rules) if rule.text == MERGED)
+    assert current == {0, merged}
+    assert {pool.rules[r].text for r in pool.says(merged)} == {EMPTY, CASE, TIES}
+
+
 def test_merged_again_it_still_says_the_first_ones() -> None:
     pool = Pool(START)
     first, second, third = (pool.add(text, 1) for text in (EMPTY, CASE, TIES))
