@@ -9,6 +9,7 @@ from dspy.utils.exceptions import LMError
 
 from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
+from evoprompt.evolve.markdown import unwrapped
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
 from evoprompt.evolve.triage import triage
@@ -115,7 +116,7 @@ class Advice:
             (reply,) = self._runner.map(lambda _: ask(call, "optimizer"), [None])
         except LMError as e:
             raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
-        return reply or ""
+        return unwrapped(reply or "")
 
     def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
         certain = triage(rollout)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from evoprompt.evolve.advise import Advice
 from evoprompt.evolve.effects import Effects
-from evoprompt.evolve.rules import Pool, screen_rule, split
+from evoprompt.evolve.markdown import is_heading, split
+from evoprompt.evolve.rules import Pool, screen_rule
 from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
@@ -20,6 +21,8 @@ TRUST = -1.0
 """Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
 ALIKE = 0.5
 """Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
+SAID = 0.2
+"""Share of a rule's words that a shorter sentence must have to say it: what no sentence has so much of was left out."""
 PROPOSALS = 4
 """How often the optimizer is asked in one batch otherwise, while it still has new rules."""
 MAX_TOLD = 12
@@ -90,7 +93,11 @@ class Growth:
         self.asked += 1
         self.shortened = frozenset(current)
         shorter = self._advice.shorten(self._pool.text(current), self._told(current, effects), self._room)
+        before = len(rejected)
         rules = self._taken(shorter, current, effects, batch, rejected, 0.0)
+        if len(rejected) > before:
+            # What a rejected sentence said would be lost, and the others would be taken to say it.
+            return current
         return rules if rules and self._pool.words(rules) < words else current
 
     def _taken(
@@ -103,6 +110,8 @@ class Growth:
         before, chosen, new = len(self._pool.rules), set[int](), list[int]()
         for sentence in split(proposal):
             rule = self._pool.find(sentence)
+            if rule is None and is_heading(sentence):
+                continue
             if rule is None and (problem := screen_rule(sentence, self._tasks)):
                 logger.info("rule rejected: %s: %r", problem, sentence)
                 rejected.append(problem)
@@ -134,7 +143,7 @@ class Growth:
         for rule in sorted(lost):
             shared = {n: shared_words(self._pool.rules[rule].text, self._pool.rules[n].text) for n in new}
             best = max(new, key=lambda n: (shared[n], n == longest))
-            if shared[best] >= alike:
+            if shared[best] >= max(alike, SAID):
                 found.setdefault(best, set()).add(rule)
         return found
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.growth import Growth
-from evoprompt.evolve.rules import Pool
+from evoprompt.evolve.rules import MAX_WORDS, Pool
 
 START = "Write the function."
 EMPTY, CASE, TIES = "Mind empty input.", "Compare words without their case.", "Break ties by position."
@@ -43,6 +43,14 @@ def test_a_shorter_sentence_says_the_rules_that_it_was_made_from() -> None:
     assert pool.says(0) == frozenset() and all(not pool.says(r) for r in pool.says(merged))
 
 
+def test_what_was_left_out_is_said_by_no_sentence() -> None:
+    other = "Add type hints, docstrings and comments everywhere."
+    pool, current = grown(f"{START}\n{EMPTY}\n{CASE}\n{TIES}\n{other}", f"{START}\n{MERGED}")
+    merged = next(r for r, rule in enumerate(pool.rules) if rule.text == MERGED)
+    assert current == {0, merged}
+    assert {pool.rules[r].text for r in pool.says(merged)} == {EMPTY, CASE, TIES}
+
+
 def test_merged_again_it_still_says_the_first_ones() -> None:
     pool = Pool(START)
     first, second, third = (pool.add(text, 1) for text in (EMPTY, CASE, TIES))
@@ -74,6 +82,21 @@ def test_a_sentence_about_something_else_takes_no_ones_place() -> None:
     current, _ = growth_.grow(current, measured(pool), [], 2)
     assert {pool.rules[r].text for r in current} == {START, EMPTY, CASE, other}, "what helps and was forgotten stays"
     assert not any(pool.says(r) for r in current)
+
+
+def test_a_shorter_prompt_that_lost_a_sentence_is_not_taken() -> None:
+    endless = " ".join(["word"] * (MAX_WORDS + 1)) + "."
+    pool, current = grown(f"{START}\n{EMPTY}\n{CASE}\n{TIES}", f"{START}\n{MERGED[:-1]}! {endless}")
+    assert {pool.rules[r].text for r in current} == {START, EMPTY, CASE, TIES}
+
+
+def test_headings_are_no_rules_but_in_the_start_prompt() -> None:
+    pool, current = grown(f"## Task\n{START}\n\n**Rules:**\n1. {EMPTY}\n2. {CASE}")
+    assert [pool.rules[r].text for r in sorted(current)] == [START, EMPTY, CASE]
+    pool = Pool(f"## Task\n{START}")
+    advice: Any = SimpleNamespace(propose=lambda *_: f"## Task\n{START}\n{EMPTY}")
+    current, _ = Growth(pool, advice, [], 4_000, 8).grow({0, 1}, unknown(pool), [], 1)
+    assert [pool.rules[r].text for r in sorted(current)] == ["## Task", START, EMPTY]
 
 
 def test_a_merged_sentence_is_never_beside_its_own_parts() -> None:

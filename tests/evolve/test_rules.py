@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
-from evoprompt.evolve.rules import COPIED, MAX_WORDS, Pool, Rule, leak, screen_rule, split
+from evoprompt.evolve.markdown import split
+from evoprompt.evolve.rules import COPIED, MAX_WORDS, Pool, Rule, leak, screen_rule
 from tests import world
 from tests.models import asked_for, scripted
 
@@ -89,7 +90,10 @@ def test_where_a_sentence_ends(text: str, parts: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["a", ". ", "\n", "\n ", "```", "x." + " " * 999, "Do this now. ", "- a b\n", "`", "\r\n", "1. ", ".\t", "码。"],
+    [
+        *["a", "a\n", "- a\n", "  - a:\n", "|", ". ", "\n", "\n ", "```", "x." + " " * 999, "Do this now. "],
+        *["- a b\n", "`", "\r\n", "1. ", ".\t", "码。"],
+    ],
 )
 def test_a_megabyte_is_no_trouble(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
