@@ -21,7 +21,7 @@ TRUST = -1.0
 """Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
 ALIKE = 0.5
 """Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
-SAID = 0.2
+SHARED = 0.2
 """Share of a rule's words that a shorter sentence must have to say it: what no sentence has so much of was left out."""
 PROPOSALS = 4
 """How often the optimizer is asked in one batch otherwise, while it still has new rules."""
@@ -143,7 +143,7 @@ class Growth:
         for rule in sorted(lost):
             shared = {n: shared_words(self._pool.rules[rule].text, self._pool.rules[n].text) for n in new}
             best = max(new, key=lambda n: (shared[n], n == longest))
-            if shared[best] >= max(alike, SAID):
+            if shared[best] >= max(alike, SHARED):
                 found.setdefault(best, set()).add(rule)
         return found
 
