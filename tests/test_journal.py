@@ -15,9 +15,10 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.exceptions import LMAuthError
 
 from evoprompt import CodeMetric, EvoPrompt, Program, cli
-from evoprompt.errors import ModelError, StorageError
+from evoprompt.errors import ModelError, StorageError, UsageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.record import DevDone, Event
 from evoprompt.harness import Harness
@@ -216,3 +217,17 @@ def test_an_export_tells_what_a_batch_knew_and_not_what_a_later_one_found(
     with open_finished(tmp_path / "run") as run:
         export(run)
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.json")} == before
+
+
+def test_a_run_that_never_got_an_answer_gives_way_to_another(harness: Harness, tmp_path: Path) -> None:
+    def nobody(text: str) -> str:
+        raise LMAuthError("no such key", model="m")
+
+    with pytest.raises(ModelError):
+        compiled(harness, scripted(nobody)[0], tmp_path, batch_size=3)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.meta("identity") and not journal.counts()["answers"]
+    evolved = compiled(harness, scripted(reply)[0], tmp_path, batch_size=2)
+    assert evolved.detailed_results == compiled(harness, scripted(reply)[0], None, batch_size=2).detailed_results
+    with pytest.raises(UsageError, match="belongs to another run"):
+        compiled(harness, scripted(reply)[0], tmp_path, batch_size=3)

@@ -352,12 +352,13 @@ def _begin(
     )
     warn_if_unknown(display.say, models, data.values())
     run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
-    if run.journal.meta("config") is None:
+    fresh = run.journal.meta("config") is None
+    if fresh:
         plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
         plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
-    if not (run.root / "config.json").exists():
+    if fresh or not (run.root / "config.json").exists():
         run.tree.json("config.json", json.loads(run.journal.meta("config") or "{}"))
 
 

@@ -114,7 +114,7 @@ class Journal:
                 raise
 
     def begin(self, identity: Mapping[str, Any], name: str = "identity") -> None:
-        """Begin a run, or go on with it.
+        """Begin a run, or go on with it. One that never got an answer gives way to another.
 
         Args:
             identity: Plain data that must be the same for the rows of an earlier process to count.
@@ -125,6 +125,10 @@ class Journal:
         """
         given = json.dumps(identity, sort_keys=True)
         known = self.meta(name)
+        if known not in (None, given) and self._got_nowhere():
+            self._write("DELETE FROM rollouts")  # those without a verdict
+            self._write("DELETE FROM meta")
+            known = None
         if known is None:
             self.keep_meta(name, given)
         elif known != given:
@@ -135,6 +139,10 @@ class Journal:
                 "another --run_name (`evaluate`: --output; Python: run_dir) to begin anew, or --fork (Python: "
                 "journal.fork) to begin anew with the answers of the old run"
             )
+
+    def _got_nowhere(self) -> bool:
+        counts = self.counts()
+        return not counts["answers"] and not counts["steps"] and not sum(self.rolled().values())
 
     def meta(self, name: str) -> str | None:
         """A fact about the whole run."""
