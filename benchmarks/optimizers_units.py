@@ -215,7 +215,7 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "merged rules never apart": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9}),
     "merged rules unlinked": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
-    "no confirmation": ({}, {(confirming, "sign_test"): lambda found, planned, alpha: Decision(True, 0, 0, 0, 0)}),
+    "no confirmation": ({}, {(confirming, "sign_test"): lambda *_, **__: Decision(True, 0, 0, 0, 0)}),
 }
 """`factorial` without one piece of it: the options, and the constants, that switch it off."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import optimizers_report as report
 from benchmarks.optimizers_numbers import area, bootstrap, first_reach, score_at, summarize
-from benchmarks.optimizers_units import Unit, run_unit
+from benchmarks.optimizers_units import ABLATIONS, Unit, run_unit
 
 CLOCKS = ("seconds", "cpu", "overhead_ms")
 TRACE = [(0, 40.0, 30), (50, 60.0, 40), (120, 50.0, 45), (200, 80.0, 50)]
@@ -76,3 +76,9 @@ def test_a_unit_says_the_same_twice() -> None:
     timeless = [{k: v for k, v in r.items() if k not in CLOCKS} for r in rows]
     again = [{k: v for k, v in r.items() if k not in CLOCKS} for r in run_unit(unit)]
     assert timeless == again
+
+
+@pytest.mark.parametrize("without", ABLATIONS)
+def test_each_piece_can_be_switched_off(without: str) -> None:
+    (row,) = run_unit(Unit("easy", 3, (without,), (70,)))
+    assert row["optimizer"] == without and row["calls"]["generator"] <= 70
