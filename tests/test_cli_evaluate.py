@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from evoprompt import Program
 from evoprompt.cli import run
 from tests.models import ScriptedEngine
 from tests.openai_server import OpenAIServer, Reply, engine_responder
@@ -134,3 +135,16 @@ def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.Cap
 def test_evaluate_needs_one_source_of_solutions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "--dataset", str(folder / "train.json")]) == 2
     assert "give either --samples" in capsys.readouterr().err
+
+
+def test_a_run_directory_stands_for_its_program(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Program().save(folder / "program.json")
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "simulated", "--program"]
+    found = []
+    for program in (folder, folder / "program.json"):
+        assert run([*words, str(program), "--output", str(folder / "out.json"), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["score"])
+    assert found[0] == found[1]
+    (folder / "empty").mkdir()
+    assert run([*words, str(folder / "empty")]) == 2
+    assert "empty/program.json' does not exist" in capsys.readouterr().err

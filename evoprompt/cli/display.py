@@ -91,7 +91,7 @@ class Display:
             how = f"tasks with DSPy's {self._rival}" if self._rival else how
             self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
             if event.answers:
-                self.say(f"going on where it was stopped: {event.answers} answers and {event.steps} steps are known")
+                self.say(f"{event.answers} answers and {event.steps} steps are known: it goes on from there")
         elif isinstance(event, record.Working):
             self.begin(event.what, event.total)
         elif isinstance(event, record.RolloutDone):

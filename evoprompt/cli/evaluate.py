@@ -33,7 +33,7 @@ def evaluate(
     dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`) or a JSON/JSONL file.")],
     samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSONL of `{task_id, solution}` or `{task_id, completion}`, or a folder (`Mbpp_2/0.py`).")] = None,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
-    program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="`program.json` of a run: its prompt and adapter.")] = None,
+    program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="A run directory, or its `program.json`: its prompt and adapter.")] = None,
     n_samples: Annotated[int, typer.Option("--n_samples", rich_help_panel=MODEL, min=1, help="Solutions per task.")] = 1,
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0)] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
@@ -67,6 +67,8 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     data = load_dataset(dataset)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
+    if program is not None and program.is_dir():
+        program /= "program.json"
     target = output or _default_output(dataset, samples, models, program)
     limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
     harness = Harness(input_limits=limits, processes=min(parallel, os.cpu_count() or 1), unsafe=allow_unsafe_exec)
