@@ -224,14 +224,17 @@ def test_ctrl_c_keeps_what_was_finished(folder: Path) -> None:
             folder, "--api_base", server.base, "--dev_file", "dev.json", "--batch_size", "2", model="openai/x"
         )
         child = subprocess.Popen(
-            [sys.executable, "-m", "evoprompt", *words], stderr=subprocess.PIPE, text=True, env=os.environ.copy()
-        )
+            [sys.executable, "-m", "evoprompt", *words], stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
+        )  # fmt: skip
         assert seen.wait(60)
         child.send_signal(signal.SIGINT)
         assert child.stderr is not None
         told = ""
         while "are waited for" not in told:
-            told += child.stderr.readline()
+            line = child.stderr.readline()
+            assert line, f"it has ended: {told}"
+            told += line
         child.send_signal(signal.SIGINT)
         told += child.communicate(timeout=20)[1]
         hold.set()
