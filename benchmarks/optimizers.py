@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import optimizers_report as report
+from benchmarks import shared
 from benchmarks.optimizers_numbers import Cell, summarize
 from benchmarks.optimizers_units import ABLATIONS, OPTIMIZERS, RIVALS, Unit, available, run_unit, unfit_programs
+from benchmarks.shared import in_processes, names, numbers
 from evoprompt.lm.simulated_worlds import WORLDS
 
 
@@ -45,11 +43,11 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=_names(tuple(WORLDS)), default=tuple(WORLDS))
-    parser.add_argument("--optimizers", type=_names(tuple(OPTIMIZERS)), default=tuple(available()))
+    parser.add_argument("--worlds", type=names(tuple(WORLDS)), default=tuple(WORLDS))
+    parser.add_argument("--optimizers", type=names(tuple(OPTIMIZERS)), default=tuple(available()))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first_seed", type=int, default=0, help="seeds that nobody looked at while developing")
-    parser.add_argument("--budgets", type=lambda text: tuple(map(int, text.split(","))), default=(100, 200, 400))
+    parser.add_argument("--budgets", type=numbers, default=(100, 200, 400))
     parser.add_argument("--tasks", choices=("starter", "mbppplus"), default="starter")
     parser.add_argument("--ablations", action="store_true", help="factorial with one piece after the other off")
     parser.add_argument("--quick", action="store_true", help="three seeds")
@@ -64,16 +62,6 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _names(known: Sequence[str]) -> Any:
-    def names(text: str) -> tuple[str, ...]:
-        given = tuple(text.split(","))
-        if unknown := [name for name in given if name not in known]:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
-        return given
-
-    return names
-
-
 def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The rows of all units, as they are done."""
     known = unfit_programs(arguments.tasks)
@@ -83,14 +71,7 @@ def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for seed in seeds
         for world in arguments.worlds
     ]
-    # Spawned: a worker starts its own sandbox, and must not inherit this one's.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
-        futures = [pool.submit(run_unit, unit) for unit in units]
-        for done, future in enumerate(as_completed(futures), 1):
-            yield from future.result()
-            if done % 5 == 0 or done == len(units):
-                print(f"{done} of {len(units)} units", file=sys.stderr, flush=True)
+    return in_processes(run_unit, units, arguments.workers)
 
 
 def _line(cell: Cell) -> str:
@@ -104,21 +85,14 @@ def _line(cell: Cell) -> str:
 
 
 def _write(arguments: argparse.Namespace, rows: list[dict[str, Any]], cells: list[Cell], seconds: float) -> None:
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    options = {name: str(value) for name, value in vars(arguments).items() if name != "out"}
-    head = {
-        "simulated": True, "options": options, "seconds": round(seconds), "cores": os.cpu_count(),
-        "python": platform.python_version(), "machine": platform.machine(),
-    }  # fmt: skip
+    head = shared.head(arguments, seconds)
     tables = report.markdown(rows, cells, arguments.ours, RIVALS, head)
     texts = {
         "optimizers.json": json.dumps({**head, "cells": [c.as_dict() for c in cells], "runs": rows}),
         "optimizers.md": tables,
         "optimizers.svg": report.figure(rows, arguments.worlds, arguments.optimizers),
     }
-    for name, text in texts.items():
-        (arguments.out / name).write_text(text, encoding="utf-8")
-    print(f"written to {arguments.out}: {', '.join(texts)}")
+    shared.write(arguments.out, texts)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from evoprompt.evolve import factorial as search
 from evoprompt.evolve.confirm import Decision
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
-from evoprompt.lm.simulated_text import read
+from evoprompt.lm.simulated_text import Reading, read
 from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
 from evoprompt.metric import feedback
 from evoprompt.rollout import Job, Runner
@@ -44,8 +44,8 @@ THREADS = 1
 """One: the simulated model does not wait for anything, and two units run side by side."""
 
 
-class Meter(SimulatedEngine):
-    """The simulated model, with its calls counted by role.
+class Counting:
+    """An engine whose calls are counted by role.
 
     Attributes:
         limit: Task-model calls after which it answers no more.
@@ -54,29 +54,49 @@ class Meter(SimulatedEngine):
         seconds: CPU time spent in here.
     """
 
-    def __init__(self, like: SimulatedEngine, limit: int | None = None) -> None:
-        super().__init__(like.seed, world=like.world)
-        self.coder = like.coder  # what it found out about the tasks
-        self.limit, self.seconds = limit, 0.0
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.limit: int | None = None
+        self.seconds = 0.0
         self.calls: Counter[str] = Counter()
         self.tokens: dict[str, list[int]] = {}
         self._counting = threading.Lock()
 
+    def answer(self, request: Request) -> Response:
+        """The answer to a request that has been counted."""
+        raise NotImplementedError
+
     def complete(self, request: Request) -> Response:
         began = time.thread_time()
-        outputs = read(request).outputs
-        role = "generator" if "code" in outputs else "debugger" if "diagnosis" in outputs else "optimizer"
+        role = role_of(read(request))
         with self._counting:
             if role == "generator" and self.limit is not None and self.calls[role] >= self.limit:
                 raise BudgetSpent(f"all {self.limit} calls of the task model are spent")
             self.calls[role] += 1
-        response = super().complete(request)
+        response = self.answer(request)
         with self._counting:
             usage = self.tokens.setdefault(role, [0, 0])
             usage[0] += response.usage.input_tokens or 0
             usage[1] += response.usage.output_tokens or 0
             self.seconds += time.thread_time() - began
         return response
+
+
+def role_of(reading: Reading) -> str:
+    """Whose answer is asked for."""
+    outputs = reading.outputs
+    return "generator" if "code" in outputs else "debugger" if "diagnosis" in outputs else "optimizer"
+
+
+class Meter(Counting, SimulatedEngine):
+    """The simulated model, with its calls counted."""
+
+    def __init__(self, like: SimulatedEngine) -> None:
+        super().__init__(like.seed, world=like.world)
+        self.coder = like.coder  # what it found out about the tasks
+
+    def answer(self, request: Request) -> Response:
+        return SimulatedEngine.complete(self, request)
 
 
 class Timed(CodeMetric):
@@ -102,7 +122,7 @@ class Setting:
         asked: Rollouts that it asked for, paid or not, where it counts them.
     """
 
-    meter: Meter
+    meter: Counting
     metric: Timed
     train: list[dspy.Example]
     val: list[dspy.Example]
@@ -256,7 +276,7 @@ class Unit:
 
 def run_unit(unit: Unit) -> list[dict[str, Any]]:
     """One row for each optimizer and budget."""
-    metric = _metric(unit.tasks)
+    metric = metric_of(unit.tasks)
     tasks = list(metric.tasks.values())
     random.Random(f"tasks:{unit.seed}").shuffle(tasks)
     engine = SimulatedEngine(unit.seed, tasks, WORLDS[unit.world], unit.unfit)
@@ -265,21 +285,31 @@ def run_unit(unit: Unit) -> list[dict[str, Any]]:
     score = functools.cache(lambda text: expected_score(engine, held_out, text))
     common = {"world": unit.world, "seed": unit.seed, "best": top.score, "best_words": top.words}
     return [
-        {**common, "optimizer": name, "budget": budget, **_run(name, budget, unit, engine, tasks, score)}
+        {**common, **run_one(name, setting_of(unit, Meter(engine), tasks, budget), score, unit.world)}
         for name in unit.optimizers
         for budget in unit.budgets
     ]
 
 
-def _run(
-    name: str, budget: int, unit: Unit, engine: SimulatedEngine, tasks: Sequence[Task], score: Callable[[str], float]
-) -> dict[str, Any]:
+def setting_of(unit: Unit, meter: Counting, tasks: Sequence[Task], budget: int) -> Setting:
+    """What an optimizer gets of the shuffled tasks."""
     examples = {e.task_id: e for e in _data(unit.tasks).examples()}
     train, val = ([examples[t.task_id] for t in part] for part in (tasks[:TRAIN], tasks[TRAIN : TRAIN + VAL]))
-    metric, meter = _metric(unit.tasks), Meter(engine)
-    setting = Setting(meter, metric, train, val, budget, unit.seed)
+    return Setting(meter, metric_of(unit.tasks), train, val, budget, unit.seed)
+
+
+def run_one(name: str, setting: Setting, score: Callable[[str], float], world: str) -> dict[str, Any]:
+    """What one optimizer makes of a setting.
+
+    Args:
+        name: Of `OPTIMIZERS` or `ABLATIONS`.
+        setting: What it gets.
+        score: Percent of the held-out tasks that a prompt solves.
+        world: Its name.
+    """
+    meter, metric = setting.meter, setting.metric
     optimize = OPTIMIZERS.get(name) or functools.partial(ablated, name=name)
-    lm = dspy.LM(f"simulated/{unit.world}-{unit.seed}", engine=meter, cache=False, temperature=0.0, num_retries=0)
+    lm = dspy.LM(f"simulated/{world}-{setting.seed}", engine=meter, cache=False, temperature=0.0, num_retries=0)
     seed_prompt = Candidate.of(Program()).instruction
     tests, began, cpu = metric.seconds, time.perf_counter(), time.process_time()
     with dspy.context(lm=lm):
@@ -294,6 +324,7 @@ def _run(
     if not setting.trace or setting.trace[-1][1] != final:
         trace.append((calls, score(final), len(final.split())))
     return {
+        "optimizer": name, "budget": setting.budget,
         "start": score(seed_prompt), "final": score(final), "words": len(final.split()), "instruction": final,
         "calls": dict(meter.calls), "tokens": meter.tokens, "trace": trace,
         "seconds": round(seconds, 3), "cpu": round(cpu, 3),
@@ -315,7 +346,7 @@ def _data(name: str) -> Any:
 
 
 @functools.cache
-def _metric(name: str) -> Timed:
+def metric_of(name: str) -> Timed:
     """One for all units of a process, ready: nobody's time is what the first one would have to wait for."""
     logging.getLogger("evoprompt").setLevel(logging.ERROR)  # a budget that is spent is no news here
     metric = Timed(_data(name))
@@ -334,7 +365,7 @@ def unfit_programs(name: str) -> frozenset[str]:
     code = hashlib.sha256(b"".join(p.read_bytes() for p in _sources())).hexdigest()[:12]
     path = cache / f"unfit-{data.hash}-{code}.json"
     if not path.exists():
-        metric = _metric(name)
+        metric = metric_of(name)
         found = unfit(data, lambda task, program: metric.judge(task, program).status)
         cache.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(sorted(found)))
