@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -78,11 +78,9 @@ def map_concurrently(
     try:
         for index, item in enumerate(items):
             # dspy.settings lives in context variables, which threads do not inherit.
-            future = pool.submit(contextvars.copy_context().run, guarded, item)
-            futures[future] = index
+            futures[future := pool.submit(contextvars.copy_context().run, guarded, item)] = index
             future.add_done_callback(done.put)
-        for _ in futures:
-            future = _next(done)
+        for future in _finished(done, len(items)):
             results[futures[future]] = future.result()
             if on_done:
                 on_done(results[futures[future]])
@@ -96,10 +94,12 @@ def map_concurrently(
     return [results[i] for i in range(len(items))]
 
 
-def _next(done: SimpleQueue[Future[Result]]) -> Future[Result]:
-    while True:
+def _finished(done: SimpleQueue[Future[Result]], count: int) -> Iterator[Future[Result]]:
+    while count:
         with contextlib.suppress(Empty):
-            return done.get(timeout=HEARD)
+            future = done.get(timeout=HEARD)
+            count -= 1
+            yield future
 
 
 def _stop(futures: Sequence[Future[Any]], on_stop: Callable[[], None] | None, why: BaseException) -> None:
