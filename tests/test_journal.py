@@ -231,3 +231,10 @@ def test_a_run_that_never_got_an_answer_gives_way_to_another(harness: Harness, t
     assert evolved.detailed_results == compiled(harness, scripted(reply)[0], None, batch_size=2).detailed_results
     with pytest.raises(UsageError, match="belongs to another run"):
         compiled(harness, scripted(reply)[0], tmp_path, batch_size=3)
+
+
+def test_what_has_begun_gives_way_to_nothing() -> None:
+    journal = Journal()
+    journal.begin({"program": 1}, "rollouts")
+    with pytest.raises(UsageError, match="belongs to another run"):
+        journal.begin({"program": 2}, "rollouts")

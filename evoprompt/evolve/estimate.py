@@ -12,7 +12,7 @@ import dspy
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.allowance import CONFIRMING
+from evoprompt.evolve.allowance import Allowance
 from evoprompt.evolve.growth import PROPOSALS
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
@@ -80,15 +80,14 @@ def refine_plan(case: Case) -> dict[str, float]:
 
 def factorial_plan(case: Case) -> dict[str, float]:
     """The calls of `Factorial`: at least the start prompt on each task, at most all passes and the confirmation."""
-    options, budget = case.options, case.options.budget
+    options = case.options
     size = min(options.batch_size, case.train)
     confirmation = case.train + 2 * case.dev
     passes = options.epochs * math.ceil(2 * case.train / size) * size
     least = case.train
-    limit = min((n for n in (budget.rollouts, budget.lm_calls) if n is not None), default=None)
-    if limit is not None:  # it goes on until that is spent
-        kept = min(confirmation, int(CONFIRMING * limit))
-        least, confirmation, passes = min(least, limit - kept), kept, limit - kept
+    allowance = Allowance(options.budget, confirmation)
+    if (left := allowance.left()) is not None:  # it goes on until that is spent
+        least, confirmation, passes = min(least, left), allowance.kept, left
     search = least + case.accepted * (passes - least)
     some = 1 - (1 - case.failing) ** size
     return {

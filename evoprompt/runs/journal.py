@@ -98,6 +98,7 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._lock = threading.RLock()
+        self._begun = False
         if path is not None:
             with storage(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,10 +126,12 @@ class Journal:
         """
         given = json.dumps(identity, sort_keys=True)
         known = self.meta(name)
-        if known not in (None, given) and self._got_nowhere():
+        # Only as the first thing after it was opened: two programs of one process are told apart before either asks.
+        if known not in (None, given) and not self._begun and self._got_nowhere():
             self._write("DELETE FROM rollouts")  # those without a verdict
             self._write("DELETE FROM meta")
             known = None
+        self._begun = True
         if known is None:
             self.keep_meta(name, given)
         elif known != given:
