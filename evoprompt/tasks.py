@@ -32,6 +32,7 @@ class Task(BaseModel):
         oracle: Name of a rule of `harness.oracles` by which an answer to an input may be right although it is
             not what `code` gives; empty for equality.
         setup: Source that runs before the solution (imports, helper classes).
+        test_setup: Source that runs after the solution and before the tests of each suite, in their namespace.
         atol: Absolute tolerance for floats in a compared value; 0 means exact.
         source: Where the task comes from, for people.
     """
@@ -48,6 +49,7 @@ class Task(BaseModel):
     plus_inputs: tuple[bytes, ...] = Field(default=(), repr=False)
     oracle: str = ""
     setup: str = Field(default="", repr=False)
+    test_setup: str = Field(default="", repr=False)
     atol: float = 0.0
     source: str = ""
 
@@ -55,6 +57,8 @@ class Task(BaseModel):
     def key(self) -> str:
         """Content hash (SHA-256, 16 hex digits): two tasks with one key are the same task."""
         content = self.model_dump(exclude={"source", "base_inputs", "plus_inputs", "oracle"})
+        if not self.test_setup:
+            del content["test_setup"]
         if self.base_inputs or self.plus_inputs:
             content["oracle"] = self.oracle
             for suite in SUITES:
