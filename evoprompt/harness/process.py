@@ -20,11 +20,12 @@ from evoprompt.errors import SandboxError
 from evoprompt.harness import codec, watch
 
 Ending = Literal["timeout", "crashed"]
-Kind = Literal["done", "value", "error", "refused", "missing"]
+Kind = Literal["done", "value", "digest", "error", "refused", "missing"]
 
 _KINDS: Final[dict[bytes, Kind]] = {
     codec.DONE: "done",
     codec.VALUE: "value",
+    codec.DIGEST: "digest",
     codec.ERROR: "error",
     codec.REFUSED: "refused",
     codec.MISSING: "missing",
@@ -46,13 +47,16 @@ class Limits:
         wall_seconds: Wall time of one call, a backstop against sleeping; None means 5 times the CPU limit + 10 s.
         memory_mb: Private memory of a process.
         output_mb: Encoded size of one answer.
+        packing_seconds: CPU time of a process in all for encoding large answers. It counts in no other limit, and
+            a solution that claims it for something else gains no more than it.
         total_cpu_seconds: CPU time of a suite; its wall time is this plus `wall_seconds`.
     """
 
     cpu_seconds: float = 4.0
     wall_seconds: float | None = None
     memory_mb: int = 1024
-    output_mb: int = 8
+    output_mb: int = 64
+    packing_seconds: float = 20.0
     total_cpu_seconds: float = 60.0
 
     @property
@@ -110,6 +114,8 @@ class Process:
         self._next_look = 0.0
         self._clock: int | None = None
         self._cpu = 0.0
+        self._called: float | None = None
+        self._packed = 0.0
         self._closed = self._up = False
         self._sequence = 0
         self._inbox = bytearray()
@@ -133,6 +139,11 @@ class Process:
             with contextlib.suppress(OSError):
                 self._cpu = max(self._cpu, time.clock_gettime(self._clock))
         return self._cpu
+
+    @property
+    def packing_seconds(self) -> float:
+        """CPU time used so far for encoding large answers."""
+        return self._packed + (0.0 if self._called is None else self.cpu_seconds - self._called)
 
     def ask(self, *request: Any) -> Reply:
         """Sends one request and returns its reply, or how the process ended instead of answering.
@@ -196,7 +207,8 @@ class Process:
         if not message and self._waiting():
             kind, payload = self._frame
             return Reply(_KINDS[kind], payload)
-        cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - self.cpu_seconds)
+        used = self.cpu_seconds - self.packing_seconds
+        cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - used)
         wall = min(self.limits.wall, self._until - time.monotonic())
         self._end, _ = self._exchange(message, cpu, wall)
         if self._end is not None:
@@ -213,13 +225,16 @@ class Process:
     def _exchange(self, rest: memoryview, cpu: float, wall: float) -> tuple[Reply | None, memoryview]:
         """Writes and reads until one frame is in `_frame`; returns how the process ended if it did, and the rest."""
         cpu_end, wall_end = self.cpu_seconds + cpu, time.monotonic() + wall
-        writing = False
+        writing = packing = False
         try:
             while not self._parse():
                 rest = self._send(rest)
                 if writing != bool(rest):
                     writing = not writing
                     self._poll.modify(self._channel, select.POLLIN | (select.POLLOUT if writing else 0))
+                if self._called is not None and not packing:
+                    packing, left = True, self.limits.packing_seconds - self._packed
+                    cpu_end, wall_end = self._called + left, wall_end + 5 * left
                 if (cpu_left := cpu_end - self.cpu_seconds) <= 0:
                     return self._finish("timeout", f"used more than {self._allowed(cpu)}"), rest
                 if (wall_left := wall_end - time.monotonic()) <= 0:
@@ -271,6 +286,8 @@ class Process:
         return watch.excess(self._pid, self.limits.memory_mb)
 
     def _allowed(self, cpu: float) -> str:
+        if self._called is not None:
+            return f"{self.limits.packing_seconds:.3g} s to hand over what it returned"
         if cpu < self.limits.cpu_seconds:
             return f"{self.limits.total_cpu_seconds:.3g} s in all"
         return f"{cpu:.3g} s"
@@ -282,6 +299,10 @@ class Process:
             return False
         kind, sequence, length = header.unpack_from(self._inbox)
         known = kind in _KINDS if self._up else kind == codec.READY
+        if kind == codec.PACKING and self._up and self._called is None and sequence == self._sequence and not length:
+            self._called = self.cpu_seconds
+            del self._inbox[: header.size]
+            return self._parse()
         if not known or sequence != self._sequence:
             raise _Malformed("sent a malformed answer")
         if length > (self.limits.output_mb << 20) + _SLACK:
@@ -290,6 +311,8 @@ class Process:
             return False
         self._frame = kind, bytes(self._inbox[header.size : header.size + length])
         del self._inbox[: header.size + length]
+        if self._called is not None:
+            self._packed, self._called = self.packing_seconds, None
         return True
 
     def _gone(self) -> Reply:

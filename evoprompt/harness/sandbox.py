@@ -211,7 +211,7 @@ class Sandbox:
         job = codec.JOB.pack(
             limits.memory_mb,
             limits.output_mb << 20,
-            math.ceil(limits.total_cpu_seconds) + 2,
+            math.ceil(limits.total_cpu_seconds + limits.packing_seconds) + 2,
             0 if _HAS_CLOCK else math.ceil(limits.cpu_seconds),
         )
         try:
