@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -21,6 +22,7 @@ from evoprompt.harness.process import Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, Outcome, run_suite
+from evoprompt.harness.telling import sanitised
 from evoprompt.tasks import SUITES, Suite, Task
 
 _REMEMBERED_CASES = 100_000
@@ -210,6 +212,7 @@ class Harness:
                 outcome = self._run(job, checks, suite)
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
+        outcome = replace(outcome, result=sanitised(outcome.result, solution))
         with self._lock:
             self._verdicts.put(key, outcome, 1 + len(outcome.result.cases))
         return outcome

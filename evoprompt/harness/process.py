@@ -143,8 +143,7 @@ class Process:
         """
         if self._end is not None:
             return self._end
-        data = marshal.dumps(request)
-        message = memoryview(len(data).to_bytes(4, "little") + data)
+        message = memoryview(_message(request))
         if not self._up:
             message = self._come_up(message)
         elif self._inbox:
@@ -323,3 +322,12 @@ class Process:
     def _finish(self, kind: Ending, detail: str) -> Reply:
         self.close()
         return Reply(kind, detail=detail)
+
+
+def _message(request: tuple[Any, ...]) -> bytes:
+    """A request as it is sent; the inputs of `apply` follow it, so that the process reads each when its turn comes."""
+    parts: tuple[bytes, ...] = ()
+    if request[0] == "apply":
+        kind, name, parts = request
+        request = (kind, name, len(parts))
+    return b"".join(len(part).to_bytes(4, "little") + part for part in (marshal.dumps(request), *parts))
