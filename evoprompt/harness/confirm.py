@@ -24,7 +24,7 @@ from evoprompt.tasks import Suite, Task
 RECENT: Final = 30.0
 """Seconds for which a timing counts as one of now."""
 _STARVED: Final = 0.25
-"""A process that waited so long for a processor, as a share of what it ran, ran beside others."""
+"""A process that waited so long for a processor, as a share of what it ran, ran beside others (or its own threads)."""
 _SHARED: Final = 2.0
 """By so much CPU time may grow there, where the canonical solution is too quick to tell."""
 _ENOUGH_SECONDS, _LEAST_SECONDS, _MOST_INPUTS = 0.1, 0.02, 50
@@ -107,7 +107,9 @@ class Confirmation:
 
 def alone(process: Process) -> float:
     """How CPU time may have grown, by whether the process had to wait for a processor."""
-    return _SHARED if process.run_delay > _STARVED * process.cpu_seconds else 1.0
+    used = process.cpu_seconds
+    kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
+    return _SHARED if kept_waiting else 1.0
 
 
 def beside(sandbox: Sandbox, process: Process) -> Sandbox:

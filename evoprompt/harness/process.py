@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import math
-import os
 import select
-import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import codec, watch
-
-Ending = Literal["timeout", "crashed"]
-Kind = Literal["done", "value", "error", "refused", "missing"]
+from evoprompt.harness.ending import MOST_STRETCHED, Ending, Kind, told
+from evoprompt.harness.ending import Interrupted as Interrupted
+from evoprompt.harness.ending import Limits as Limits
+from evoprompt.harness.ending import Reply as Reply
+from evoprompt.harness.ending import ZygoteDied as ZygoteDied
 
 _KINDS: Final[dict[bytes, Kind]] = {
     codec.DONE: "done",
@@ -33,74 +31,18 @@ _KINDS: Final[dict[bytes, Kind]] = {
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
 _REPORT_SECONDS = 60.0
-_STILL_SECONDS = 10.0
 _STILL_CALLS = 2
 """All calls of a process together may stand still for so many times what one may."""
 _HELD = 3
 """What others keep from running may stand still for so many times as long, before it is given up."""
 _PATIENCE_SECONDS, _PATIENCE_FACTOR = 60.0, 20.0
 """Wall time of a call, as a multiple of the CPU time that it may use: the machine does not run it at all."""
-MOST_STRETCHED: Final = 4
-"""Most times that the CPU time of a suite is allowed."""
 _LATE_SECONDS = 0.1
 """A host that wakes up later than this stood still itself."""
 _CHUNK = 1 << 18
 _SLACK = 4096
 _LOCAL_PEERPID = 2
 _CREDENTIALS = struct.Struct("iII")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a candidate may use.
-
-    Attributes:
-        cpu_seconds: CPU time of one call. This is the limit that decides verdicts.
-        wall_seconds: Time that one call may sleep or wait of its own accord, and two together; None means 10 s. Time
-            in which the machine does not let it run is none of that.
-        memory_mb: Private memory of a process.
-        output_mb: Encoded size of one answer.
-        total_cpu_seconds: CPU time of a suite.
-    """
-
-    cpu_seconds: float = 4.0
-    wall_seconds: float | None = None
-    memory_mb: int = 1024
-    output_mb: int = 8
-    total_cpu_seconds: float = 60.0
-
-    @property
-    def wall(self) -> float:
-        """Time that one call may stand still, in seconds."""
-        return _STILL_SECONDS if self.wall_seconds is None else self.wall_seconds
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a process answered, or how it ended: then it is dead.
-
-    Attributes:
-        kind: The kind of frame, or the ending.
-        payload: Content of the frame: bytes from an untrusted process.
-        detail: For an ending: what happened, as the rest of a sentence about the candidate.
-    """
-
-    kind: Kind | Ending
-    payload: bytes = b""
-    detail: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process is gone."""
-        return self.kind in ("timeout", "crashed")
-
-
-class Interrupted(SandboxError):
-    """The machine ended or held up a process: nothing is known. It may be tried again, best with nothing beside."""
-
-
-class ZygoteDied(Interrupted):
-    """What the process was forked from is gone, and so is the process."""
 
 
 class _Malformed(Exception):
@@ -115,6 +57,7 @@ class Process:
     Attributes:
         limits: What it may use.
         peak_mb: Its peak memory, where it ended by itself; else 0.
+        waited: Wall time that its answers took so far, without any in which the host stood still itself.
         place: Position of the reply that is awaited, in those to one request.
         confirm: Called once, when a limit of CPU time is reached: how many times as much is to be allowed now.
         beside: A process that goes on while this one works, and is looked at meanwhile.
@@ -139,7 +82,7 @@ class Process:
             sealed: Whether it can't send SIGKILL to itself.
         """
         self.limits = limits
-        self.peak_mb = 0.0
+        self.peak_mb = self.waited = 0.0
         self.place = self._sequence = 0
         self.confirm: Callable[[Process], float] | None = None
         self.beside: Process | None = None
@@ -289,6 +232,7 @@ class Process:
                     self._inbox += part
                     continue  # what has been said is heard before a limit is looked at
                 waited += spent
+                self.waited += spent
                 self._unseen += spent
                 self.look()
                 if self._end is None and left <= 0 and self._up:
@@ -326,7 +270,8 @@ class Process:
         allowed = self._allowed(began)
         if self._end is None and self.cpu_seconds - began >= allowed:
             in_all = allowed < self.limits.cpu_seconds * self._stretch
-            told = f"{self._in_all():.3g} s in all" if in_all else f"{allowed:.3g} s"
+            # The limit as it was given: a verdict reads the same whatever ran beside.
+            told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
             self._end = self._finish("timeout", f"used more than {told}")
 
     def _at_rest(self, slept: float) -> None:
@@ -402,24 +347,8 @@ class Process:
             poll.poll(1000 * _REPORT_SECONDS)
         report = self._told()
         self.close()
-        if len(report) != codec.ENDED.size:
-            raise ZygoteDied("the sandbox died while it ran a solution")
-        status, cpu, peak = codec.ENDED.unpack(report)
-        self._cpu, self.peak_mb = cpu / 1e6, peak / 1024
-        code = os.waitstatus_to_exitcode(status)
-        if code >= 0:
-            return Reply("crashed", detail=f"ended its own process (exit status {code})")
-        if code == -signal.SIGKILL and not exited:
-            return Reply("crashed", detail="closed its connection")
-        if code == -signal.SIGXCPU or (code == -signal.SIGKILL and self._cpu >= cpu_backstop(self.limits)):
-            return Reply("timeout", detail=f"used more than {self.limits.cpu_seconds:.3g} s")
-        if code == -signal.SIGKILL and self._sealed and self.peak_mb < self.limits.memory_mb:
-            raise Interrupted(f"the machine killed the sandbox process, which had used {self.peak_mb:.0f} MB of memory")
-        if code == -signal.SIGSYS:
-            return Reply("crashed", detail="was killed by SIGKILL of its own or a foreign system call (SIGSYS)")
-        with contextlib.suppress(ValueError):
-            return Reply("crashed", detail=f"was killed by {signal.Signals(-code).name}")
-        return Reply("crashed", detail=f"was killed by signal {-code}")
+        reply, self._cpu, self.peak_mb = told(report, self.limits, killed=not exited, sealed=self._sealed)
+        return reply
 
     def _told(self) -> bytes:
         self._guard.setblocking(False)
@@ -430,11 +359,6 @@ class Process:
     def _finish(self, kind: Ending, detail: str) -> Reply:
         self.close()
         return Reply(kind, detail=detail)
-
-
-def cpu_backstop(limits: Limits) -> int:
-    """CPU seconds after which the kernel ends a process that the host, for whatever reason, has not ended."""
-    return MOST_STRETCHED * math.ceil(limits.total_cpu_seconds) + 30
 
 
 def _message(request: tuple[Any, ...]) -> bytes:

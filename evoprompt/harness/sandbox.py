@@ -29,7 +29,8 @@ from typing import Final
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import codec, starters
-from evoprompt.harness.process import Limits, Process, cpu_backstop
+from evoprompt.harness.ending import Limits, cpu_backstop
+from evoprompt.harness.process import Process
 
 TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "seccomp")
 MAC_TIERS: Final = ("seatbelt (untested)",)
