@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,14 +131,14 @@ def _solution(task: Task, given: Given, *, extract: bool) -> str:
     if given.program and not extract:
         return text
     if not extract or _FENCE not in text:
-        # A prompt in English is no part of a program, though a word of it may parse.
-        code_before = _CODE.search(task.prompt) is not None
+        # A prompt in English is no part of a program, though a word of it may parse. Such an import stands first.
+        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text
         for source in (together, text) if code_before else (text, together):
             if task.entry_point in defined_names(source):
                 return source
     if extract:
         code = extract_code(text, task.entry_point)
-        together = f"{task.prompt.rstrip()}\n{code}"
+        together = f"{task.prompt.rstrip()}\n{textwrap.indent(code, '    ')}"  # the body of the function alone
         if task.entry_point not in defined_names(code) and task.entry_point in defined_names(together):
             return together
         return code
