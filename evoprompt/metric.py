@@ -9,11 +9,13 @@ from typing import Any
 import dspy
 
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import DataError, SandboxError, UsageError
 from evoprompt.harness import Harness
 from evoprompt.harness.hints import hints
+from evoprompt.harness.nonsense import find_untested
 from evoprompt.harness.report import Case, Report, SuiteResult
 from evoprompt.lm.extract import code_text, extract_code
+from evoprompt.pool import map_concurrently
 from evoprompt.tasks import Suite, Task
 from signatures import Failure
 
@@ -138,6 +140,38 @@ class CodeMetric:
             DataError: The canonical solution fails.
         """
         return self.harness.prepare(task, base=self.base, plus=self.plus)
+
+    def vet(self, tasks: Iterable[Task], *, num_threads: int = 8) -> dict[str, str]:
+        """Looks at the tests of tasks before anything is spent on them; of those that were looked at, it is quick.
+
+        Args:
+            tasks: The tasks.
+            num_threads: Tasks under way at once.
+
+        Returns:
+            Of each task whose tests are broken, so that nothing can be judged by them: why.
+
+        Raises:
+            DataError: The tests of some tasks pass a function that returns nonsense.
+            SandboxError: No process can be started at all.
+        """
+        tasks = list(tasks)
+        untested, broken = find_untested(tasks, self.harness, base=self.base, plus=self.plus, num_threads=num_threads)
+        if untested:
+            raise DataError(*untested)
+
+        def prepared(task: Task) -> str:
+            try:
+                self.prepare(task)
+            except DataError as e:
+                return str(e)
+            except SandboxError:  # nothing is known; whoever runs the task will be told
+                return ""
+            return ""
+
+        rest = [t for t in tasks if t.task_id not in broken]
+        found = map_concurrently(prepared, rest, num_threads=num_threads)
+        return broken | {t.task_id: told for t, told in zip(rest, found, strict=True) if told}
 
     def score(self, report: Report) -> float:
         """The score of a verdict, in [0, 1]."""

@@ -63,9 +63,7 @@ def encode(
 
 
 class _Encoder:
-    def __init__(
-        self, reduce: Reduce, max_bytes: int, max_depth: int, on_long: Callable[[], object] | None
-    ) -> None:
+    def __init__(self, reduce: Reduce, max_bytes: int, max_depth: int, on_long: Callable[[], object] | None) -> None:
         self.out: list[bytes] = []
         self.reduce = reduce
         self.room = max_bytes

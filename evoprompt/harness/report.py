@@ -11,8 +11,8 @@ from evoprompt.tasks import Suite
 Status = Literal["passed", "failed", "error", "timeout", "crashed", "invalid"]
 """`failed` wrong answer · `error` exception · `timeout` · `crashed` signal or memory · `invalid` no parseable code."""
 
-Unmeasured = Literal["lm_error", "sandbox_error"]
-"""What happened when nothing was measured. Never a score."""
+Unmeasured = Literal["lm_error", "sandbox_error", "data_error"]
+"""What happened when nothing was measured: no answer, no process, or broken tests. Never a score."""
 
 
 class Case(BaseModel):
