@@ -15,6 +15,7 @@ import contextlib
 import contextvars
 import copy
 import logging
+import os
 import random
 import threading
 import time
@@ -27,7 +28,7 @@ from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy.clients.call_result import CallResult, combine
-from dspy.clients.errors import error_boundary
+from dspy.clients.errors import error_boundary, wrap_error
 from dspy.clients.execution import PreparedCall
 from dspy.utils.exceptions import (
     LMConfigurationError,
@@ -106,6 +107,7 @@ class Calls:
         self._flights = Flights()
         self._lock = threading.Lock()
         self._strange: set[str] = set()
+        self._process = os.getpid()
 
     def applied(self, program: Module) -> Module:
         """A copy of the program whose calls go through here, those of each predictor in its role."""
@@ -127,21 +129,31 @@ class Calls:
                 error's cause.
         """
         single = replace(call, n=1, legacy={k: v for k, v in call.legacy.items() if k != "n"}) if call.n > 1 else call
-        found = [self._one(lm, single, role) for _ in range(call.n)]
+        current = this_step() or Step(call.legacy.get("rollout_id") or 0, judged=False)
+        found = [self._one(lm, single, role, current) for _ in range(call.n)]
         return found[0] if len(found) == 1 else combine(found, model_type=lm.model_type)
 
     def keeps(self, lm: Any, call: PreparedCall) -> bool:
-        """Whether answers of this model can be kept: those of an engine. Others answer themselves, in unknown ways."""
+        """True for a model whose answers can be kept, as an engine gives them. Others answer themselves, in unknown ways.
+
+        Raises:
+            UsageError: None can be kept from here.
+        """
+        if os.getpid() != self._process:
+            raise UsageError(
+                "the program asks a model in a process of its own, where the call can't be kept or counted: let it "
+                "ask in this one (`dspy.Parallel`, threads, async)"
+            )
         return isinstance(lm, dspy.LM) and call.managed
 
     @contextlib.contextmanager
     def passing(self, lm: Any) -> Iterator[None]:
         """A call of a model that answers itself. That it failed is known, at least."""
-        self._warn(lm)
         try:
+            self._warn(lm)
             yield
         except Exception as e:
-            _note(e)
+            _note(e, this_step(), lm.model)
             raise
 
     def stop(self) -> None:
@@ -154,8 +166,7 @@ class Calls:
     def __deepcopy__(self, memo: dict[int, object]) -> Calls:
         return self
 
-    def _one(self, lm: dspy.LM, call: PreparedCall, role: str) -> CallResult:
-        current = this_step() or Step(call.legacy.get("rollout_id") or 0, judged=False)
+    def _one(self, lm: dspy.LM, call: PreparedCall, role: str, current: Step) -> CallResult:
         content = answers.content_of(call)
         key = answers.key_of(content, current.sample, current.again(content))
         if getattr(lm.engine, "takes_seed", False):
@@ -169,7 +180,7 @@ class Calls:
                         result = asked.ask()
                 check(said(result), lm.model, strict=current.judged)
         except Exception as e:
-            _note(e, current)
+            _note(e, current, lm.model)
             raise
         return result
 
@@ -192,17 +203,16 @@ class Calls:
 
 
 def _asks_its_engine(lm: dspy.LM) -> bool:
-    """Whether it is the engine that answers: no subclass that does so itself."""
+    """True where the engine answers, and no subclass does so itself."""
     kind = type(lm)
     return all(getattr(kind, name) is getattr(dspy.LM, name) for name in ("forward", "aforward"))
 
 
-def _note(error: Exception, current: Step | None = None) -> None:
+def _note(error: Exception, current: Step | None, model: str) -> None:
     """Tell the step that there is no answer, if that says nothing about the model."""
-    current = current or this_step()
     if current is not None and _outage(error):
         ours = isinstance(error, LMError | EvoPromptError)
-        current.lost = error if ours else explain_lm_error(error) or ModelError(f"no answer: {one_line(error)}")
+        current.lost = error if ours else explain_lm_error(error) or wrap_error(error, model=model)
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,7 @@ class _Asked:
 
     @property
     def remote(self) -> bool:
-        """Whether it leaves this process."""
+        """True for a call that leaves this process."""
         return isinstance(self.lm.engine, str)
 
     def kept(self) -> CallResult | None:

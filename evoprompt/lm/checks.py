@@ -1,4 +1,4 @@
-"""What a model's response must be to count as an answer, and the failures of those that are none."""
+"""The replies that count as answers, and the failures of those that are none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FilteredReply(LMProviderError):
 
 @dataclass(frozen=True)
 class Said:
-    """What a reply holds, whichever way it came.
+    """The contents of a reply, whichever way it came.
 
     Attributes:
         text: Its text.
@@ -49,7 +49,7 @@ class Said:
 
 
 def said(result: CallResult) -> Said:
-    """What the one reply of a call holds."""
+    """The contents of the one reply of a call."""
     if result.responses:
         response = result.responses[0]
         return Said(response.text or "", response.finish_reason, bool(response.tool_calls))
@@ -62,7 +62,7 @@ def said(result: CallResult) -> Said:
 
 
 def empty(reply: Said) -> bool:
-    """Whether the reply says nothing, and nobody took it away."""
+    """True for a reply that says nothing, though nobody took it away."""
     return not (reply.text.strip() or reply.tools or reply.ended in ("length", "content_filter"))
 
 

@@ -1,4 +1,4 @@
-"""What decides about a program's answers, so that those of another one are not taken for them."""
+"""All that decides about a program's answers, so that those of another one are not taken for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(program: dspy.Module) -> dict[str, Any]:
-    """What decides about a program's answers, as plain data: no connection, no key."""
+    """All that decides about a program's answers, as plain data: no connection, no key."""
     bare = program.deepcopy()
     adapter = getattr(program, "adapter", None) or dspy.settings.adapter
     models = {name: _described(p.lm or dspy.settings.lm) for name, p in predictors_of(bare)}

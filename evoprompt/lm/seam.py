@@ -18,6 +18,8 @@ from dspy.clients import execution
 from dspy.clients.call_result import CallResult
 from dspy.clients.execution import PreparedCall
 
+from evoprompt.lm.threads import hand_on
+
 OTHERS = "other"
 """Role of calls that no predictor of the program makes under its own name."""
 _MARK = "_evoprompt"
@@ -35,7 +37,7 @@ class Listener(Protocol):
         """The answer to a call."""
 
     def keeps(self, lm: Any, call: PreparedCall) -> bool:
-        """Whether answers of this model can be kept."""
+        """True for a model whose answers can be kept."""
 
     def passing(self, lm: Any) -> contextlib.AbstractContextManager[None]:
         """A call whose answer can't be kept."""
@@ -60,6 +62,10 @@ def ask(lm: Any, call: PreparedCall) -> CallResult:
         return _execute(lm, call)
     finally:
         _asking.reset(token)
+
+
+def _listened() -> bool:
+    return _LISTENER in dspy.settings
 
 
 def _listener() -> tuple[Listener, str] | None:
@@ -96,3 +102,4 @@ async def _aheard(lm: Any, call: PreparedCall) -> CallResult:
 
 
 execution.execute, execution.aexecute = _heard, _aheard
+hand_on(_listened)
