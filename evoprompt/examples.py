@@ -26,7 +26,7 @@ from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import plain, text
 from evoprompt.rollout import CodeJudge, Judge, Rollout
-from evoprompt.students import AskedTask, answer, content_of, digest, listed, require_fit, shown, split
+from evoprompt.students import answer, content_of, digest, listed, require_fit, shown, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -219,11 +219,6 @@ def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any] | None) -
     if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
         require_fit(student, itertools.chain(*tasks))
     return tasks
-
-
-def examples_of(tasks: Iterable[Task]) -> list[dspy.Example]:
-    """The examples of a judge's tasks, as DSPy's optimizers take them; those of code without tests and solution."""
-    return [t.example if isinstance(t, ExampleTask | AskedTask) else Dataset([t]).examples()[0] for t in tasks]
 
 
 def _said(score: float) -> str:

@@ -14,8 +14,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
-from evoprompt.datasets import Dataset
-from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, SandboxError, UsageError
+from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
 from evoprompt.lm.budget import Budget
@@ -27,7 +26,7 @@ from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.journal import Journal
-from evoprompt.students import AskedTask, answer, content_of, inputs_of, listed, split
+from evoprompt.students import Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -56,7 +55,8 @@ class Rollout(BaseModel):
         candidate: Key of the candidate.
         task_id: The task.
         sample: Number of the sample, from 0.
-        status: Status of the solution, or why there is none: `lm_error` and `sandbox_error` are not measured.
+        status: Status of the solution, or why there is none: `lm_error`, `sandbox_error` and `data_error` (the tests
+            of the task are broken) are not measured.
         score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
         code: The extracted source; empty when the reply held none.
         report: The verdict of the tests; None when not measured, or judged by another metric.
@@ -131,7 +131,7 @@ class CodeJudge:
 
     def __init__(self, metric: CodeMetric) -> None:
         self.metric = metric
-        self._asked: dict[str, str] = {}
+        self._wordings = Wordings()
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
         """See `Judge`. One task that is asked in several ways is as many tasks, each with an id of its own."""
@@ -150,22 +150,20 @@ class CodeJudge:
         rollout = judged(self.metric, task, self._generate(program, task), identity)
         if rollout.status == "sandbox_error":
             logger.warning("task %s: the sandbox failed: %s", task.task_id, rollout.error)
+        elif rollout.status == "data_error":
+            logger.warning("its tests are broken: %s", rollout.error)
         return rollout
 
+    def vet(self, tasks: Sequence[Task], *, num_threads: int = 8) -> dict[str, str]:
+        """Of each task whose tests are broken, why; see `CodeMetric.vet`."""
+        found = self.metric.vet({original(t).key: original(t) for t in tasks}.values(), num_threads=num_threads)
+        return {t.task_id: found[original(t).task_id] for t in tasks if original(t).task_id in found}
+
     def _task(self, number: int, example: Any) -> Task:
-        example = example.example if isinstance(example, AskedTask) else example
         if isinstance(example, Task):
-            task, (example,) = example, Dataset([example]).examples()
-        else:
-            split(number, example)
-            task = self.metric.task(task_id_of(example, f"example {number}"))
-        inputs = dict(example.inputs().items())
-        content = "" if _same(inputs, inputs_of(task)) else content_of(number, inputs)
-        if self._asked.setdefault(task.task_id, content) == content == "":
-            return task
-        first = self._asked[task.task_id] == content
-        task_id = task.task_id if first else f"{task.task_id}-{(content or task.key)[:6]}"
-        return AskedTask.of(task, example, task_id, content)
+            return self._wordings.task(original(example), examples_of([example])[0], number)
+        split(number, example)
+        return self._wordings.task(self.metric.task(task_id_of(example, f"example {number}")), example, number)
 
     def _generate(self, program: dspy.Module, task: Task) -> str:
         try:
@@ -174,10 +172,6 @@ class CodeJudge:
             # The model did answer: what it said is judged, even when it is no code at all.
             return scrub(extract_code(e.lm_response or "", task.entry_point))
         return scrub(extract_code(code_of(prediction, task.task_id), task.entry_point))
-
-
-def _same(inputs: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    return inputs.keys() == own.keys() and all(isinstance(v, str) and v == own[n] for n, v in inputs.items())
 
 
 class Runner:
@@ -358,7 +352,7 @@ def _key(job: Job) -> tuple[str, str, int]:
 
 
 def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any]) -> Rollout:
-    """The rollout of a solution that exists: its verdict, or the failure of the sandbox, which is no verdict.
+    """The rollout of a solution that exists: its verdict, or a failure of the sandbox or the tests, which is none.
 
     Args:
         metric: Judges the code.
@@ -367,10 +361,17 @@ def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any
         identity: The rollout's `candidate`, `task_id` and `sample`.
     """
     try:
-        report = metric.judge(task.task if isinstance(task, AskedTask) else task, code)
+        report = metric.judge(original(task), code)
     except SandboxError as e:
         return Rollout(**identity, status="sandbox_error", code=code, fault="sandbox", error=str(e))
+    except DataError as e:
+        return broken(identity, str(e), code)
     return Rollout(**identity, status=report.status, score=metric.score(report), code=code, report=report)
+
+
+def broken(identity: Mapping[str, Any], why: str, code: str = "") -> Rollout:
+    """The rollout of a task whose tests are broken: nothing was measured."""
+    return Rollout(**identity, status="data_error", code=code, fault="broken_tests", error=why)
 
 
 def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UNMEASURED) -> None:
@@ -382,6 +383,7 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
 
     Raises:
         ModelError: More than that share got no answer from the model.
+        DataError: The tests of more than that share are broken.
         SandboxError: More than that share could not be run.
     """
     missing = [r for r in rollouts if not r.measured]
@@ -390,4 +392,6 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
     last = missing[-1]
     message = f"{len(missing)} of {len(rollouts)} rollouts could not be measured; the last: {last.error}"
     silent = sum(r.status == "lm_error" for r in missing)
+    if sum(r.status == "data_error" for r in missing) > len(missing) / 2:
+        raise DataError(message)
     raise ModelError(message) if silent >= len(missing) / 2 else SandboxError(message)

@@ -18,6 +18,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import Field
 from pydantic_core import PydanticUndefined
 
+from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.lm.resolve import one_line
 from evoprompt.plain import labelled, plain, text
@@ -53,6 +54,41 @@ class AskedTask(Task):
         fields = {name: getattr(task, name) for name in Task.model_fields}
         prompt = _asked(dict(example.inputs().items()))
         return cls(**fields | {"task_id": task_id, "prompt": prompt}, example=example, task=task, content=content)
+
+
+class Wordings:
+    """The tasks of examples: as they are where an example asks just that, else with the example's inputs.
+
+    The first wording of a task keeps its id, each other one gets an id of its own.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def task(self, task: Task, example: dspy.Example, number: int) -> Task:
+        """The task as an example asks it.
+
+        Raises:
+            UsageError: The example's inputs can't be told as text.
+        """
+        inputs, own = dict(example.inputs().items()), inputs_of(task)
+        same = inputs.keys() == own.keys() and all(isinstance(v, str) and v == own[n] for n, v in inputs.items())
+        content = "" if same else content_of(number, inputs)
+        first = self._first.setdefault(task.task_id, content) == content
+        if first and not content:
+            return task
+        task_id = task.task_id if first else f"{task.task_id}-{(content or task.key)[:6]}"
+        return AskedTask.of(task, example, task_id, content)
+
+
+def original(task: Task) -> Task:
+    """The task whose tests judge the answer."""
+    return task.task if isinstance(task, AskedTask) else task
+
+
+def examples_of(tasks: Iterable[Task]) -> list[dspy.Example]:
+    """The examples of tasks, as DSPy's optimizers take them; those of code without tests and solution."""
+    return [getattr(t, "example", None) or Dataset([t]).examples()[0] for t in tasks]
 
 
 def _asked(inputs: Mapping[str, Any]) -> str:
