@@ -203,8 +203,9 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
     """Tell a model what went wrong without telling it the answer.
 
     A base test is shown by its call and what the code did. A plus test stays hidden: only its status, the
-    exception's type and what is special about its input are told. An expected value is shown only where the
-    problem's own text shows it.
+    exception's type (see `evoprompt.harness.telling`) and what is special about its input are told. Of a test that
+    ran whole, which a solution could read, only the status. An expected value is shown only where the problem's own
+    text shows it.
 
     Args:
         report: The verdict.
@@ -221,18 +222,21 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
 
 def _failure(case: Case, prompt: str) -> Failure:
     status: Any = case.status
+    told = case.suite == "base" and not case.whole
     where = f" at line {case.line}" if case.line else ""
-    if case.suite == "base" and case.test and _plain(case.test) in prompt:
-        return Failure(status=status, call=case.call, observed=case.observed, hint=f"the problem says: {case.test}")
-    if case.suite == "base" and not case.whole:
-        return Failure(status=status, call=case.call, observed=case.observed, hint="; ".join(hints(case.call)))
+    raised = "raised an exception" if case.whole else f"raised {case.exception or 'an exception'}{where}"
     observed = {
         "failed": "returned a wrong value",
-        "error": f"raised {case.exception or 'an exception'}{where}",
+        "error": raised,
         "timeout": "did not finish in time",
         "crashed": "was killed (memory or a crash)",
-    }[status]
-    return Failure(status=status, observed=observed, hint="; ".join(("hidden test", *hints(case.call))))
+    }
+    seen = case.observed if told else observed[status]
+    if case.suite == "base" and case.test and _plain(case.test) in prompt:
+        return Failure(status=status, call=case.call, observed=seen, hint=f"the problem says: {case.test}")
+    if told:
+        return Failure(status=status, call=case.call, observed=seen, hint="; ".join(hints(case.call)))
+    return Failure(status=status, observed=seen, hint="; ".join(("hidden test", *hints(case.call))))
 
 
 def _plain(text: str) -> str:

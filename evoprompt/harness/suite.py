@@ -163,7 +163,8 @@ class Run:
         pending = [(i, c) for i, c in pending if i in self.found and self.found[i].status == "passed"]
         if not pending:
             return
-        with self.sandbox.open(self.limits) as process:
+        sources = (self.job.setup, *self.job.imports, *(c.residual or "" for _, c in pending))
+        with self.sandbox.open(self.limits, numpy=needs_numpy(*sources)) as process:
             self._prepare(process)
             for index, check in pending:
                 if index < self.end:
