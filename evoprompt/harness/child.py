@@ -1,6 +1,6 @@
 """What a sandboxed process does once it is locked in: the candidate's, and the judge's.
 
-Uses the standard library and the sibling `codec` only: the zygote loads this module by its location. The host asks
+Uses the standard library and its siblings only: the zygote loads this module by its location. The host asks
 one thing at a time over a socket and waits for the one frame that answers it. Nothing in here is trusted by
 the host once a candidate's source has run; the judge never runs one.
 
@@ -10,7 +10,10 @@ the host once a candidate's source has run; the judge never runs one.
     call      evaluate a call of a test                         value, error, refused
     test      run a whole test                                  done, error
     apply     call a function with each of many inputs          for each: value, error, refused
-    judge     evaluate the rest of a test over plain values     value, error, refused
+    judge     be the side of the tests, see `judging`           done
+    unit      run one test; in between, messages are sent       value
+    join      be the side of the solution, see `remote`         done
+    message   do what the tests ask for                         value
     batch     several of these, up to one that is not done      for each the above
 """
 
@@ -23,8 +26,10 @@ import math
 import os
 import resource
 import sys
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
+
+from . import judging, remote
 
 MESSAGE = 200
 
@@ -39,8 +44,10 @@ class Server:
         self.cpu_call = cpu_call
         self.sequence = 0
         self.code: CodeType | None = None
+        self.setup: dict[str, Any] = {}
         self.module: dict[str, Any] = {"__name__": "builtins", "__builtins__": builtins}
         self.common: dict[str, Any] = {"math": math}
+        self.peer: Any = None
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -79,8 +86,16 @@ class Server:
             case "test":
                 exec(compile(arguments[0], "<test>", "exec", dont_inherit=True), self.names())
             case "judge":
-                values = {f"_{i}": self.build(self.codec.decode(v)) for i, v in enumerate(arguments[1])}
-                return self.value(eval(_expression(arguments[0], "<test>"), {**self.names(), **values}))
+                self.peer = judging.Judge(self, *arguments)
+                self.peer.knows(self.setup)
+            case "unit":
+                return self.codec.VALUE, self.peer.unit(*arguments)
+            case "join":
+                self.peer = remote.Candidate(self, *arguments)
+                self.peer.knows(self.setup)
+                self.peer.knows({n: self.module[n] for n, v in self.setup.items() if isinstance(v, type)})
+            case "message":
+                return self.codec.VALUE, self.peer.serve(arguments[0])
         return self.codec.DONE, b""
 
     def apply(self, name: str, inputs: tuple[bytes, ...]) -> None:
@@ -101,6 +116,13 @@ class Server:
             with contextlib.suppress(ImportError):  # a test that needs it says so itself
                 exec(statement, self.common)
         exec(compile(setup, "<setup>", "exec", dont_inherit=True), self.module)
+        self.setup = {
+            name: value
+            for name, value in self.module.items()
+            if isinstance(value, type | FunctionType)
+            and value.__module__ == self.module["__name__"]
+            and getattr(builtins, name, None) is not value
+        }
 
     def names(self) -> dict[str, Any]:
         """What a test can name: the common imports, and over them all that the module holds now."""
@@ -114,6 +136,17 @@ class Server:
             if truth:
                 return self.codec.VALUE, self.codec.encode(bool(value))
             return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+
+    def take(self, value: Any, kind: type) -> bytes | None:
+        """An object of a type of the standard library's, or numpy's, as bytes; None for another."""
+        if kind is not range and kind.__module__ not in ("decimal", "fractions", "numpy"):
+            return None
+        data: bytes = self.codec.encode(value, max_bytes=self.output_bytes)
+        return data
+
+    def give(self, data: bytes) -> Any:
+        """The object again."""
+        return self.build(self.codec.decode(data))
 
     def build(self, value: Any) -> Any:
         """Real Python data from decoded data, for the residuals."""
@@ -159,6 +192,17 @@ class Server:
         if not data:
             return None
         request: tuple[Any, ...] = marshal.loads(data)  # the host is to be believed; nothing goes this way back
+        return request
+
+    def turn(self, data: bytes) -> tuple[Any, ...]:
+        """Sends what is no answer yet, and returns what the host says to it."""
+        self.send(self.codec.VALUE, data)
+        request = self.receive()
+        if request is None:
+            os._exit(0)
+        self.sequence += 1
+        if self.cpu_call:
+            _limit_cpu(self.cpu_call)
         return request
 
     def read(self, count: int) -> bytes | None:

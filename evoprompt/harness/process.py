@@ -170,6 +170,10 @@ class Process:
             if reply.kind != "done":
                 return
 
+    def rest(self, seconds: float) -> None:
+        """Does not count time in which it had nothing to do."""
+        self._until += seconds
+
     def close(self) -> None:
         """Has the process killed, unless it has ended."""
         if self._closed:
