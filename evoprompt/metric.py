@@ -9,11 +9,13 @@ from typing import Any
 import dspy
 
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import DataError, SandboxError, UsageError
 from evoprompt.harness import Harness
 from evoprompt.harness.hints import hints
+from evoprompt.harness.nonsense import find_untested
 from evoprompt.harness.report import Case, Report, SuiteResult
 from evoprompt.lm.extract import code_text, extract_code
+from evoprompt.pool import map_concurrently
 from evoprompt.tasks import Suite, Task
 from signatures import Failure
 
@@ -139,6 +141,38 @@ class CodeMetric:
         """
         return self.harness.prepare(task, base=self.base, plus=self.plus)
 
+    def vet(self, tasks: Iterable[Task], *, num_threads: int = 8) -> dict[str, str]:
+        """Looks at the tests of tasks before anything is spent on them; of those that were looked at, it is quick.
+
+        Args:
+            tasks: The tasks.
+            num_threads: Tasks under way at once.
+
+        Returns:
+            Of each task whose tests are broken, so that nothing can be judged by them: why.
+
+        Raises:
+            DataError: The tests of some tasks pass a function that returns nonsense.
+            SandboxError: No process can be started at all.
+        """
+        tasks = list(tasks)
+        untested, broken = find_untested(tasks, self.harness, base=self.base, plus=self.plus, num_threads=num_threads)
+        if untested:
+            raise DataError(*untested)
+
+        def prepared(task: Task) -> str:
+            try:
+                self.prepare(task)
+            except DataError as e:
+                return str(e)
+            except SandboxError:  # nothing is known; whoever runs the task will be told
+                return ""
+            return ""
+
+        rest = [t for t in tasks if t.task_id not in broken]
+        found = map_concurrently(prepared, rest, num_threads=num_threads)
+        return broken | {t.task_id: told for t, told in zip(rest, found, strict=True) if told}
+
     def score(self, report: Report) -> float:
         """The score of a verdict, in [0, 1]."""
         suites = list(_suites(report).values())
@@ -169,8 +203,9 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
     """Tell a model what went wrong without telling it the answer.
 
     A base test is shown by its call and what the code did. A plus test stays hidden: only its status, the
-    exception's type and what is special about its input are told. An expected value is shown only where the
-    problem's own text shows it.
+    exception's type (see `evoprompt.harness.telling`) and what is special about its input are told. Of a test that
+    ran whole, which a solution could read, only the status. An expected value is shown only where the problem's own
+    text shows it.
 
     Args:
         report: The verdict.
@@ -187,18 +222,21 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
 
 def _failure(case: Case, prompt: str) -> Failure:
     status: Any = case.status
+    told = case.suite == "base" and not case.whole
     where = f" at line {case.line}" if case.line else ""
-    if case.suite == "base" and case.test and _plain(case.test) in prompt:
-        return Failure(status=status, call=case.call, observed=case.observed, hint=f"the problem says: {case.test}")
-    if case.suite == "base" and not case.whole:
-        return Failure(status=status, call=case.call, observed=case.observed, hint="; ".join(hints(case.call)))
+    raised = "raised an exception" if case.whole else f"raised {case.exception or 'an exception'}{where}"
     observed = {
         "failed": "returned a wrong value",
-        "error": f"raised {case.exception or 'an exception'}{where}",
+        "error": raised,
         "timeout": "did not finish in time",
         "crashed": "was killed (memory or a crash)",
-    }[status]
-    return Failure(status=status, observed=observed, hint="; ".join(("hidden test", *hints(case.call))))
+    }
+    seen = case.observed if told else observed[status]
+    if case.suite == "base" and case.test and _plain(case.test) in prompt:
+        return Failure(status=status, call=case.call, observed=seen, hint=f"the problem says: {case.test}")
+    if told:
+        return Failure(status=status, call=case.call, observed=seen, hint="; ".join(hints(case.call)))
+    return Failure(status=status, observed=seen, hint="; ".join(("hidden test", *hints(case.call))))
 
 
 def _plain(text: str) -> str:

@@ -15,7 +15,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
-from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, SandboxError, UsageError
+from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
 from evoprompt.lm.budget import Budget
@@ -55,7 +55,8 @@ class Rollout(BaseModel):
         candidate: Key of the candidate.
         task_id: The task.
         sample: Number of the sample, from 0.
-        status: Status of the solution, or why there is none: `lm_error` and `sandbox_error` are not measured.
+        status: Status of the solution, or why there is none: `lm_error`, `sandbox_error` and `data_error` (the tests
+            of the task are broken) are not measured.
         score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
         code: The extracted source; empty when the reply held none.
         report: The verdict of the tests; None when not measured, or judged by another metric.
@@ -163,6 +164,8 @@ class CodeJudge:
         rollout = judged(self.metric, task, self._generate(program, task), identity)
         if rollout.status == "sandbox_error":
             logger.warning("task %s: the sandbox failed: %s", task.task_id, rollout.error)
+        elif rollout.status == "data_error":
+            logger.warning("its tests are broken: %s", rollout.error)
         return rollout
 
     def _generate(self, program: dspy.Module, task: Task) -> str:
@@ -344,7 +347,7 @@ def _key(job: Job) -> tuple[str, str, int]:
 
 
 def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any]) -> Rollout:
-    """The rollout of a solution that exists: its verdict, or the failure of the sandbox, which is no verdict.
+    """The rollout of a solution that exists: its verdict, or a failure of the sandbox or the tests, which is none.
 
     Args:
         metric: Judges the code.
@@ -356,7 +359,14 @@ def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any
         report = metric.judge(task, code)
     except SandboxError as e:
         return Rollout(**identity, status="sandbox_error", code=code, fault="sandbox", error=str(e))
+    except DataError as e:
+        return broken(identity, str(e), code)
     return Rollout(**identity, status=report.status, score=metric.score(report), code=code, report=report)
+
+
+def broken(identity: Mapping[str, Any], why: str, code: str = "") -> Rollout:
+    """The rollout of a task whose tests are broken: nothing was measured."""
+    return Rollout(**identity, status="data_error", code=code, fault="broken_tests", error=why)
 
 
 def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UNMEASURED) -> None:
@@ -368,6 +378,7 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
 
     Raises:
         ModelError: More than that share got no answer from the model.
+        DataError: The tests of more than that share are broken.
         SandboxError: More than that share could not be run.
     """
     missing = [r for r in rollouts if not r.measured]
@@ -376,4 +387,6 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
     last = missing[-1]
     message = f"{len(missing)} of {len(rollouts)} rollouts could not be measured; the last: {last.error}"
     silent = sum(r.status == "lm_error" for r in missing)
+    if sum(r.status == "data_error" for r in missing) > len(missing) / 2:
+        raise DataError(message)
     raise ModelError(message) if silent >= len(missing) / 2 else SandboxError(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -14,7 +14,7 @@ from evoprompt.datasets import Dataset
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
 from evoprompt.examples import judge_of
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import MAX_UNMEASURED, Job, Judge, Rollout, Runner, require_measured
+from evoprompt.rollout import MAX_UNMEASURED, CodeJudge, Job, Judge, Rollout, Runner, broken, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
 
@@ -55,7 +55,7 @@ class Evaluation(BaseModel):
     def __str__(self) -> str:
         """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
         if self.score is None:
-            return f"nothing measured ({self.unmeasured} failures of the model or the sandbox)"
+            return f"nothing measured ({self.unmeasured} failures of the model, the sandbox or the tests)"
         text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {self.tasks} tasks"
         return text + (f", {self.unmeasured} rollouts not measured{self.why}" if self.unmeasured else "")
 
@@ -126,7 +126,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a program on tasks.
 
-    Unlike `dspy.Evaluate`, a call that fails is not a wrong answer: it is counted apart.
+    Unlike `dspy.Evaluate`, a call that fails is not a wrong answer: it is counted apart, and so is a task whose tests
+    are broken, for which nobody is asked.
 
     Args:
         program: For a `CodeMetric` any module whose `forward(prompt, entry_point)` gives a prediction with `code`;
@@ -140,15 +141,26 @@ def evaluate(
         on_done: Called after each rollout.
 
     Raises:
+        DataError: Tests pass a function that returns nonsense, or those of too many tasks are broken.
         ModelError: The model refuses us, or too much of the evaluation got no answer.
         SandboxError: The sandbox failed for too much of it.
         UsageError: The metric fails, or gives no score.
     """
     judge = judge_of(metric)
+    tasks = judge.tasks_of(data)
+    lost = judge.metric.vet(tasks, num_threads=num_threads) if isinstance(judge, CodeJudge) else {}
     runner = Runner(program, judge, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
-    jobs = [Job(candidate, t, s) for t in judge.tasks_of(data) for s in range(samples)]
-    return evaluate_jobs(runner, jobs, max_unmeasured=max_unmeasured, on_done=on_done)
+    jobs = [Job(candidate, t, s) for t in tasks for s in range(samples)]
+    run = iter(runner.run([j for j in jobs if j.task.task_id not in lost], on_done))
+    rollouts = [_lost(j, lost) if j.task.task_id in lost else next(run) for j in jobs]
+    require_measured(rollouts, max_unmeasured)
+    return summarize(rollouts)
+
+
+def _lost(job: Job, lost: Mapping[str, str]) -> Rollout:
+    identity = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
+    return broken(identity, lost[job.task.task_id])
 
 
 def evaluate_jobs(

@@ -14,7 +14,7 @@ from dspy.teleprompt import Teleprompter
 
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
-from evoprompt.errors import UsageError
+from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
@@ -113,7 +113,8 @@ class EvoPrompt(Teleprompter):
         Raises:
             UsageError: The trainset is empty, the student has no predictor, the metric fails or gives no score, or
                 `run_dir` is in use or another run's.
-            DataError: An example's task is unknown to the metric.
+            DataError: An example's task is unknown to the metric, its tests are broken, or they pass a function that
+                returns nonsense.
             ModelError: The model refuses us or stays silent. `run_dir` holds the best so far and all answers.
             SandboxError: The sandbox failed for too much of a batch.
             StorageError: `run_dir` can't be written.
@@ -125,6 +126,10 @@ class EvoPrompt(Teleprompter):
         judge, train, dev, roles = self._ready(student, trainset, valset)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
+        if isinstance(judge, CodeJudge):
+            lost = judge.metric.vet([*train, *dev], num_threads=self.options.num_threads)
+            if lost:
+                raise DataError(*lost.values())
         try:
             results = self._search(student, judge, roles, train, dev)
         except SearchInterrupted as e:

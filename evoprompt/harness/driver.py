@@ -8,7 +8,6 @@ words, where a test executes an answer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -61,6 +60,7 @@ class Session:
         numpy = needs_numpy(run.job.setup, run.job.test_setup, *run.job.imports, *(c.script for _, c in run.checks))
         with run.candidate() as candidate, run.sandbox.open(limits, numpy=numpy) as judge:
             self.candidate, self.judge = candidate, judge
+            judge.confirm, judge.beside = None, candidate
             run.prepare(judge)
             reply = candidate.ask("join", plan.names, (*plan.functions, *plan.classes), plan.console)
             if reply.kind != "done":
@@ -104,21 +104,14 @@ class Session:
                     if answer.final:
                         return answer
                     refused = answer
-                    reply = self.asked("end", "refused")
+                    reply = self.judge.ask("end", "refused")
                 else:
-                    reply = self.asked("message", answer)
+                    reply = self.judge.ask("message", answer)
             elif kind == b"#" and not self.believed:
                 refused = Finding("failed", "returned an object that cannot be compared")
-                reply = self.asked("end", "refused")
+                reply = self.judge.ask("end", "refused")
             else:
-                reply = self.asked("message", self.decide(kind, body))
-
-    def asked(self, *request: object) -> Reply:
-        """Gives the judge the turn; the candidate's time stands still."""
-        start = time.monotonic()
-        reply = self.judge.ask(*request)
-        self.candidate.rest(time.monotonic() - start)
-        return reply
+                reply = self.judge.ask("message", self.decide(kind, body))
 
     def forward(self, message: bytes) -> bytes | Finding:
         """Passes a message on to the candidate; returns the one that comes back, or what to say of it."""

@@ -11,8 +11,8 @@ from evoprompt.tasks import Suite
 Status = Literal["passed", "failed", "error", "timeout", "crashed", "invalid"]
 """`failed` wrong answer · `error` exception · `timeout` · `crashed` signal or memory · `invalid` no parseable code."""
 
-Unmeasured = Literal["lm_error", "sandbox_error"]
-"""What happened when nothing was measured. Never a score."""
+Unmeasured = Literal["lm_error", "sandbox_error", "data_error"]
+"""What happened when nothing was measured: no answer, no process, or broken tests. Never a score."""
 
 
 class Case(BaseModel):
@@ -25,8 +25,8 @@ class Case(BaseModel):
         call: Source of the call or calls that the candidate's process evaluated.
         test: Source of the whole test, expected value included. For files and people, never for a model.
         observed: What the candidate did: `returned 3`, `raised KeyError: 'a' (line 4)`, `used more than 4 s`.
-        exception: Name of the exception type, else empty.
-        line: Line of the solution that raised, from 1; 0 when unknown.
+        exception: Name of the exception type if it is built in or stands in the solution, else empty.
+        line: Line of the solution where the statement that raised begins, from 1; 0 when unknown.
         whole: The assert could not be split, so it ran whole beside the candidate: a forger could pass it.
     """
 
