@@ -16,7 +16,7 @@ from typing import Any
 from . import proxies
 from .proxies import ProxyType, fill, inside, proxy_class
 from .remote import Peer
-from .showing import arguments_of, shown
+from .texts import arguments_of, shown
 from .wire import Malformed
 
 TO_CANDIDATE, COMPARE, CLOSE, LITERAL, DONE = b">", b"=", b"~", b"#", b"."

@@ -67,7 +67,7 @@ class Reader:
         elif kind == "object":
             value = shell(self.named(about[0]), about[1])
         elif kind == "ndarray":
-            value = table.standard.give(next(n for n in self.data if n[0] == number)[3][0])
+            value = table.standard.real(next(n for n in self.data if n[0] == number)[3][0])
         else:
             value = deque(maxlen=about) if kind == "deque" else BASES[kind]()
         table.objects[number] = value
@@ -90,7 +90,7 @@ class Reader:
             set_fields(value, dict(zip(held[: 2 * count : 2], held[1 : 2 * count : 2], strict=True)))
             held = held[2 * count :]
         elif kind == "ndarray":
-            value[...] = self.table.standard.give(held[0])
+            value[...] = self.table.standard.real(held[0])
             held = []
         if kind in BASES:
             if not isinstance(value, BASES[kind]):
@@ -123,7 +123,7 @@ class Reader:
                     raise Malformed("it is of another class")
                 return base.__new__(self.named(about[0]), held[0])
             case "standard":
-                return self.table.standard.give(held[0])
+                return self.table.standard.real(held[0])
             case "exception":
                 return self.exception(about, held)
         return self.table.at(kind, about)

@@ -18,11 +18,12 @@ from evoprompt.harness.plan import Plan
 from evoprompt.harness.process import Limits, Process, Reply
 from evoprompt.harness.report import Case, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox, needs_numpy
+from evoprompt.harness.showing import show
 from evoprompt.harness.verdicts import Finding as Finding
 from evoprompt.harness.verdicts import Job as Job
 from evoprompt.harness.verdicts import Outcome as Outcome
 from evoprompt.harness.verdicts import Unloadable as Unloadable
-from evoprompt.harness.verdicts import printable
+from evoprompt.harness.verdicts import printable as printable
 from evoprompt.tasks import Suite
 
 _MAX_LINE = 10_000_000
@@ -125,7 +126,7 @@ class Run:
                 if truth is None:
                     return None
                 held = truth is (check.form == "true")
-        return Finding("passed" if held else "failed", f"returned {compare.show(value)}")
+        return Finding("passed" if held else "failed", f"returned {show(value)}")
 
     def _run_whole(self) -> None:
         """Runs beside the candidate what needs that; also what stands before it, as it may set names for it."""

@@ -100,7 +100,7 @@ class Table:
 
     def encode(self, value: Any) -> bytes:
         """Plain data as bytes."""
-        data: bytes = self.codec.encode(value, max_bytes=self.room, max_nodes=1 << 62)
+        data: bytes = self.standard.encode(value, self.room)
         return data
 
     def number(self, value: Any, exported: bool) -> int:
@@ -141,7 +141,7 @@ class Table:
             Malformed: It is none.
         """
         try:
-            message = self.codec.decode(data, max_bytes=1 << 62, max_nodes=1 << 62)
+            message = self.codec.decode(data, max_bytes=1 << 62, max_cost=1 << 30)
             match message:
                 case (tuple(header), list(items), list(references), list(nodes), list(forgotten)):
                     for number in forgotten:
