@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
@@ -45,6 +46,19 @@ _LOCAL_PEERPID = 2
 _CREDENTIALS = struct.Struct("iII")
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """How many times its limits of CPU time a process may use that has just reached one. Less than 1 counts as 1.
+
+    Attributes:
+        call: For the limit of a call.
+        suite: For that of a suite.
+    """
+
+    call: float = 1.0
+    suite: float = 1.0
+
+
 class _Malformed(Exception):
     """The process does not keep to the protocol."""
 
@@ -59,7 +73,7 @@ class Process:
         peak_mb: Its peak memory, where it ended by itself; else 0.
         waited: Wall time that its answers took so far, without any in which the host stood still itself.
         place: Position of the reply that is awaited, in those to one request.
-        confirm: Called once, when a limit of CPU time is reached: how many times as much is to be allowed now.
+        confirm: Called once, when a limit of CPU time is reached: what is to be allowed now.
         beside: A process that goes on while this one works, and is looked at meanwhile.
     """
 
@@ -84,7 +98,7 @@ class Process:
         self.limits = limits
         self.peak_mb = self.waited = 0.0
         self.place = self._sequence = 0
-        self.confirm: Callable[[Process], float] | None = None
+        self.confirm: Confirm | None = None
         self.beside: Process | None = None
         self._channel, self._guard, self._release = channel, guard, release
         self._sealed = sealed
@@ -97,7 +111,7 @@ class Process:
         self._inbox = bytearray()
         self._rest = watch.Rest()
         self._unseen = 0.0
-        self._stretch = 1.0
+        self._stretch = Stretch()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         channel.setblocking(False)
@@ -257,19 +271,19 @@ class Process:
         """CPU seconds that a call may use which began when so many had been used."""
         if not self._up:
             return _START_SECONDS
-        return min(self.limits.cpu_seconds * self._stretch, self._in_all() - began)
+        return min(self.limits.cpu_seconds * max(1.0, self._stretch.call), self._in_all() - began)
 
     def _in_all(self) -> float:
-        return self.limits.total_cpu_seconds * min(self._stretch, MOST_STRETCHED)
+        return self.limits.total_cpu_seconds * min(max(1.0, self._stretch.suite), MOST_STRETCHED)
 
     def _out_of_time(self, began: float) -> None:
         """Ends a call that has used all its CPU time, unless it may have more."""
         if self.confirm is not None:
             confirm, self.confirm = self.confirm, None
-            self._stretch = max(1.0, confirm(self))
+            self._stretch = confirm(self)
         allowed = self._allowed(began)
         if self._end is None and self.cpu_seconds - began >= allowed:
-            in_all = allowed < self.limits.cpu_seconds * self._stretch
+            in_all = allowed < self.limits.cpu_seconds * max(1.0, self._stretch.call)
             # The limit as it was given: a verdict reads the same whatever ran beside.
             told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
             self._end = self._finish("timeout", f"used more than {told}")
@@ -359,6 +373,10 @@ class Process:
     def _finish(self, kind: Ending, detail: str) -> Reply:
         self.close()
         return Reply(kind, detail=detail)
+
+
+Confirm = Callable[[Process], Stretch]
+"""Says what a process may use that has just reached a limit of CPU time."""
 
 
 def _message(request: tuple[Any, ...]) -> bytes:
