@@ -10,7 +10,6 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from evoprompt.harness.ending import MOST_STRETCHED, Ending, Kind, told
 from evoprompt.harness.ending import Interrupted as Interrupted
 from evoprompt.harness.ending import Limits as Limits
 from evoprompt.harness.ending import Reply as Reply
+from evoprompt.harness.ending import Stretch as Stretch
 from evoprompt.harness.ending import ZygoteDied as ZygoteDied
 
 _KINDS: Final[dict[bytes, Kind]] = {
@@ -45,19 +45,6 @@ _CHUNK = 1 << 18
 _SLACK = 4096
 _LOCAL_PEERPID = 2
 _CREDENTIALS = struct.Struct("iII")
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """How many times its limits of CPU time a process may use that has just reached one. Less than 1 counts as 1.
-
-    Attributes:
-        call: For the limit of a call.
-        suite: For that of a suite.
-    """
-
-    call: float = 1.0
-    suite: float = 1.0
 
 
 class _Malformed(Exception):
@@ -244,7 +231,8 @@ class Process:
                 asked = min(max(left, 0.0), watch.SECONDS, self.limits.wall / 4)
                 now = time.monotonic()
                 events = self._poll.poll(1 + 1000 * asked if left > 0 else 0)
-                spent = min(time.monotonic() - now, asked + _LATE_SECONDS)
+                spent = time.monotonic() - now
+                spent = spent if spent < asked + _LATE_SECONDS else asked
                 if events and events[0][1] & ~select.POLLOUT:
                     part = self._receive()
                     if not part:
@@ -293,7 +281,7 @@ class Process:
             self._stretch = confirm(self)
         allowed = self._allowed(began)
         if self._end is None and self.cpu_seconds - began >= allowed:
-            in_all = allowed < self.limits.cpu_seconds * max(1.0, self._stretch.call)
+            in_all = self.cpu_seconds - began < self.limits.cpu_seconds
             # The limit as it was given: a verdict reads the same whatever ran beside.
             told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
             if self._called is not None:
