@@ -33,7 +33,7 @@ from .encoding import TooLarge as TooLarge
 from .encoding import Unencodable as Unencodable
 from .encoding import encode as encode
 
-MAX_COST = 128 << 20
+MAX_COST = 64 << 20
 """Bytes of memory that the decoded form may take, as estimated while decoding."""
 UNBOUNDED = 1 << 62
 
