@@ -229,7 +229,9 @@ class _Decoder:
             case 66:
                 return bytearray(self.content())
             case 117:
-                return "".join(map(chr, _numbers("I", self.content())))
+                codes = self.content()
+                self.pay(7 * len(codes))  # takes longer than other text
+                return "".join(map(chr, _numbers("I", codes)))
             case 99:
                 return complex(*struct.unpack("<dd", self.take(16)))
             case 76 | 80:
