@@ -171,7 +171,11 @@ def _unwrapped(value: Any, place: str, depth: int) -> Iterator[Row]:
         return
     if not isinstance(value, dict) or depth >= _MAX_NESTING or not value:
         return
-    columns = _columns(value)
+    splits = all(
+        isinstance(v, list) and v and all(isinstance(r, dict) and ROW_FIELDS & set(r) for r in v)
+        for v in value.values()
+    )
+    columns = None if splits else _columns(value)
     if columns is not None:
         yield from ((f"{place}item {n}", row) for n, row in enumerate(columns, 1))
         return

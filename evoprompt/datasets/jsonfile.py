@@ -51,7 +51,7 @@ def from_rows(rows: Iterable[Row], name: str, *, source: str = "", skip_bad: boo
         task, wrong, ignored = _read(row, source)
         if task is not None and task.task_id in seen:
             wrong, task = [f"field 'task_id': the same id as {seen[task.task_id]}"], None
-        problems.add(place, row.get("task_id") if isinstance(row, dict) else None, wrong)
+        problems.add(place, _id(row), wrong)
         if task is not None:
             unread.update(ignored)
             seen[task.task_id] = place
@@ -61,6 +61,14 @@ def from_rows(rows: Iterable[Row], name: str, *, source: str = "", skip_bad: boo
         fields = ", ".join(repr(field) for field, _ in unread.most_common(12))
         notices.append(f"{name}: not read: {fields}" + (" and more" if len(unread) > 12 else ""))
     return Dataset(tasks, name, notices)
+
+
+def _id(row: Any) -> Any:
+    return (
+        next((row[a] for a in shapes.ALIASES["task_id"] if row.get(a) is not None), None)
+        if isinstance(row, dict)
+        else None
+    )
 
 
 def _read(row: Any, source: str) -> tuple[Task | None, list[str], tuple[str, ...]]:
@@ -117,6 +125,9 @@ class _Reader:
         parsed = [(f, i, _parse(t, f, i, self.wrong)) for f, s in (("test", base), ("plus_test", plus)) for i, t in s]
         call = self._call(given, program, [t for _, _, t in parsed if t is not None])
         entry_point = call.partition("(")[0].partition(".")[0]
+        if not call:  # a test that tests nothing calls nothing: that is the thing to tell
+            untested = [why for f, i, t in parsed if t is not None and (why := _untested(t, f, i))]
+            self.wrong = untested or self.wrong
         if self.wrong:
             return None
         tests: dict[str, list[str]] = {"test": [], "plus_test": []}
@@ -143,9 +154,11 @@ class _Reader:
     def _checked(self) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
         """Checks the types of all fields; returns the numbered tests of both suites."""
         values, wrong = self.values, self.wrong
-        wrong += [f"field {f!r} is missing" for f in ("task_id", "prompt") if f not in values]
-        if self.fields.base is None:
-            wrong.append("field 'test' is missing")
+        missing = [f"field {f!r} is missing" for f in ("task_id", "prompt") if f not in values]
+        missing += ["field 'test' is missing"] if self.fields.base is None else []
+        if missing:
+            has = ", ".join(repr(str(k))[:40] for k in list(self.row)[:8])
+            wrong.append(", ".join(missing) + (f"; it has {has}" if len(missing) > 1 else ""))
         for key in self.fields.unknown:
             close = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.8)
             if close and close[0] not in self.row:
@@ -198,7 +211,7 @@ class _Reader:
                 return _most_called(names, called) or given
             if waits and not any(_mentions(t) for t in tests) and called.keys() & set(names) - {root, "check"}:
                 return _most_called(names, called)  # its check leaves its argument unused
-            if program.code and root not in names:
+            if program.code and root not in names and not self.wrong:
                 self.wrong.append(f"field 'entry_point': 'code' does not define {root!r}")
             return given
         asked = next((t.checks for t in tests if t.checks), "")
@@ -219,6 +232,14 @@ def _parse(test: str, field: str, number: int, wrong: list[str]) -> TestSource |
     except ValueError as e:
         wrong.append(f"field {field!r}, assert {number}: {e}")
         return None
+
+
+def _untested(test: TestSource, field: str, number: int) -> str:
+    try:
+        test.sources("", frozenset())
+    except ValueError as e:
+        return f"field {field!r}, assert {number}: {e}"
+    return ""
 
 
 def _mentions(test: TestSource) -> bool:

@@ -122,11 +122,11 @@ def refusal(row: dict[str, Any]) -> str:
     has = {k for k, v in row.items() if _holds(v)}
     language = row.get("language", row.get("lang"))
     if isinstance(language, str) and language.strip().lower() not in _PYTHON:
-        return f"written in {language.strip()}: only Python can be run; give the Python version of the set"
+        return f"written in {language.strip()!r:.40}: only Python can be run; give the Python version of the set"
     task_id = row.get("task_id")
     prefix = task_id.partition("/")[0] if isinstance(task_id, str) and "/" in task_id else ""
     if prefix.lower() in _LANGUAGES:
-        return f"written in {prefix}: only Python can be run; give the Python version of the set"
+        return f"written in {prefix!r}: only Python can be run; give the Python version of the set"
     tests = has & {*TESTS, *MORE_TESTS}
     if {"skeleton", "test"} <= has or "methods_info" in has:
         return "a class to complete (ClassEval): only functions can be tested; give a set such as HumanEval or MBPP"

@@ -251,6 +251,8 @@ class TestSource:
             for inner in (s.body if reached and _name(s) in reached else [s])  # type: ignore[attr-defined]
         ]
         why = _why_untested(statements, self.functions)
+        if why == "defines" and reached:
+            raise ValueError(f"tests nothing: {', '.join(map(repr, reached))} holds no assert")
         if why == "defines":
             names = [s.name for s in self.body if isinstance(s, Definition)]
             if names:
