@@ -129,7 +129,7 @@ def _tells(task: Task, suite: Suite, harness: Harness) -> bool:
 
 
 def _run(task: Task, suite: Suite, harness: Harness, nonsense: str) -> SuiteResult:
-    names = sorted({task.entry_point, *defined_names(task.code)})
+    names = sorted({task.entry_point, *defined_names(task.code) - defined_names(task.setup)})
     source = "\n".join([_CLASS if nonsense in _ANYTHING else "", *(nonsense.format(name=name) for name in names)])
     report = harness.check(task, source, base=suite == "base", plus=suite == "plus")
     result = report.base if suite == "base" else report.plus
