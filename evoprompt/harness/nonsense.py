@@ -109,12 +109,25 @@ def _try(task: Task, suite: Suite, harness: Harness) -> bool | DataError:
     try:
         tested = _tells(task, suite, harness)
     except DataError as e:
-        return e
+        return e if _is_broken(task, suite, harness) else True
     except SandboxError:
         return True  # nothing is known; whoever runs the task will be told
     if tested:
         _remember(_mark(task, suite))
     return tested
+
+
+def _is_broken(task: Task, suite: Suite, harness: Harness) -> bool:
+    """Whether it is the tests that fail: what runs before them may have failed for want of a true solution."""
+    if not task.code:
+        return True
+    try:
+        harness.check(task, task.code, base=suite == "base", plus=suite == "plus")
+    except DataError:
+        return True
+    except SandboxError:
+        return False
+    return False
 
 
 def _tells(task: Task, suite: Suite, harness: Harness) -> bool:
