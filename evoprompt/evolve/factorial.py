@@ -35,8 +35,7 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.triage import cluster
-from evoprompt.lm.calls import ABOUT_THE_REQUEST
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.rollout import Job, Rollout
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -153,8 +152,7 @@ class Factorial(Confirming):
         self._catch_up()
         self._where = f"batch {number}: "
         rollouts = self._roll("solutions", [job for job, _ in jobs])
-        measured = [r for r in rollouts if r.fault not in ABOUT_THE_REQUEST]
-        require_measured(measured, self._options.max_unmeasured)
+        self._require_measured(rollouts, known=bool(self._place))
         record = BatchRecord(
             epoch=1 + (number - 1) // max(1, self._planned(len(self._train)) // self._options.epochs), batch=number,
             parent=parent, tasks=tuple(j.task.task_id for j, _ in jobs),
