@@ -22,6 +22,7 @@ from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.lm.identity import describe_bare
 from evoprompt.lm.resolve import explain_lm_error, one_line
+from evoprompt.lm.seam import listening
 from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
@@ -286,10 +287,11 @@ class Runner:
         on_done: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """`function` of every item, with this runner's executor; see `map_concurrently`."""
-        return map_concurrently(
-            function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done,
-            on_stop=self.calls.stop,
-        )  # fmt: skip
+        with listening(self.calls):
+            return map_concurrently(
+                function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done,
+                on_stop=self.calls.stop,
+            )  # fmt: skip
 
     def _one(self, job: Job) -> Rollout:
         known = self.known(job)

@@ -18,12 +18,22 @@ PROGRAMS: Final = ("solution", "source_codes", "source_code")
 """Fields that hold whole programs."""
 TEXTS: Final = (
     "completion", "generation", "generations", "code", "filtered_resps", "resps", "completions", "solutions", "samples",
-    "code_list", "raw_generation", "output", "outputs", "response", "responses", "raw_solution",
+    "code_list", "raw_generation", "output", "outputs", "model_output", "response", "responses", "raw_solution",
 )  # fmt: skip
 """Fields that hold what a model wrote: a whole program, or what goes after the prompt."""
 IDS: Final = ("task_id", "name", "question_id", "problem_id", "id")
 TESTS: Final = ("test", "test_list", "test_case_list", "tests", "base_input", "canonical_solution")
-VERDICTS: Final = ("passed", "result", "results", "base_status", "plus_status", "pass@1", "pass_at_k", "correct")
+VERDICTS: Final = (
+    "passed",
+    "result",
+    "results",
+    "base_status",
+    "plus_status",
+    "pass@1",
+    "pass_at_k",
+    "correct",
+    "is_solved",
+)
 WANTED: Final = "give JSON lines of `task_id` and `solution`, or a folder of `.py` files"
 PYTHON: Final = frozenset({"python", "python3", "py", "py3"})
 

@@ -26,6 +26,7 @@ from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
+from evoprompt.lm.seam import listening
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge
@@ -141,13 +142,14 @@ def compile_with(
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
     journal.begin(_identity(options, student, metric, trainset, valset))
     watch = Watch(journal, int(options.overspend * options.calls))
-    calls = Calls(watch, most=options.num_threads, budget=options.budget)
+    calls = Calls(watch, most=options.num_threads, budget=options.budget, around=watch.call)
     own = student.optimizer.lm if isinstance(student, Program) else None
-    proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
+    proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, judged=False)
     guarded = Guarded(_callable(metric, calls), watch)
-    run = _Run(options, settings, watched(student, calls, watch), guarded, proposer, watch)
+    run = _Run(options, settings, watched(student, calls), guarded, proposer, watch)
     run.tell, run.stop = on_best, calls.stop
-    found = run(list(trainset), list(valset))
+    with listening(calls):
+        found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
     if options.demos:
         for (_, mine), (_, its) in zip(evolved.named_predictors(), found.named_predictors(), strict=True):

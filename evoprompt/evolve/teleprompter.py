@@ -128,10 +128,6 @@ class EvoPrompt(Teleprompter):
         judge, train, dev, roles = self._ready(student, trainset, valset)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
-        if isinstance(judge, CodeJudge):
-            lost = judge.vet([*train, *dev], num_threads=self.options.num_threads)
-            if lost:
-                raise DataError(*lost.values())
         try:
             results = self._search(student, judge, roles, train, dev)
         except SearchInterrupted as e:
@@ -149,6 +145,10 @@ class EvoPrompt(Teleprompter):
     ) -> Results:  # fmt: skip
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
+            if isinstance(judge, CodeJudge):
+                lost = judge.vet([*train, *dev], num_threads=self.options.num_threads)
+                if lost:
+                    raise DataError(*lost.values())
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
             if run is not None and journal.meta("seed") is None:

@@ -13,7 +13,7 @@ from evoprompt.errors import SandboxError
 from evoprompt.harness import codec
 
 Ending = Literal["timeout", "crashed"]
-Kind = Literal["done", "value", "error", "refused", "missing"]
+Kind = Literal["done", "value", "digest", "error", "refused", "missing"]
 
 _STILL_SECONDS = 10.0
 MOST_STRETCHED: Final = 4
@@ -30,13 +30,16 @@ class Limits:
             in which the machine does not let it run is none of that.
         memory_mb: Private memory of a process.
         output_mb: Encoded size of one answer.
+        packing_seconds: CPU time of a process in all for encoding large answers. It counts in no other limit, and
+            a solution that claims it for something else gains no more than it.
         total_cpu_seconds: CPU time of a suite.
     """
 
     cpu_seconds: float = 4.0
     wall_seconds: float | None = None
     memory_mb: int = 1024
-    output_mb: int = 8
+    output_mb: int = 64
+    packing_seconds: float = 20.0
     total_cpu_seconds: float = 60.0
 
     @property
@@ -114,4 +117,4 @@ def _crash(code: int) -> str:
 
 def cpu_backstop(limits: Limits) -> int:
     """CPU seconds after which the kernel ends a process that the host, for whatever reason, has not ended."""
-    return MOST_STRETCHED * math.ceil(limits.total_cpu_seconds) + 30
+    return MOST_STRETCHED * math.ceil(limits.total_cpu_seconds + limits.packing_seconds) + 30

@@ -24,6 +24,7 @@ from evoprompt.harness.ending import ZygoteDied as ZygoteDied
 _KINDS: Final[dict[bytes, Kind]] = {
     codec.DONE: "done",
     codec.VALUE: "value",
+    codec.DIGEST: "digest",
     codec.ERROR: "error",
     codec.REFUSED: "refused",
     codec.MISSING: "missing",
@@ -92,7 +93,8 @@ class Process:
         self._pid = 0
         self._next_look = 0.0
         self._clock: int | None = None
-        self._cpu = 0.0
+        self._cpu = self._packed = 0.0
+        self._called: float | None = None
         self._closed = self._up = False
         self._inbox = bytearray()
         self._rest = watch.Rest()
@@ -117,6 +119,11 @@ class Process:
             with contextlib.suppress(OSError):
                 self._cpu = max(self._cpu, time.clock_gettime(self._clock))
         return self._cpu
+
+    @property
+    def packing_seconds(self) -> float:
+        """CPU time used so far for encoding large answers."""
+        return self._packed + (0.0 if self._called is None else self.cpu_seconds - self._called)
 
     @property
     def run_delay(self) -> float:
@@ -257,7 +264,9 @@ class Process:
         """CPU seconds that a call may use which began when so many had been used."""
         if not self._up:
             return _START_SECONDS
-        return min(self.limits.cpu_seconds * self._stretch, self._in_all() - began)
+        if self._called is not None:
+            return self._called - began + self.limits.packing_seconds * self._stretch - self._packed
+        return min(self.limits.cpu_seconds * self._stretch, self._in_all() + self._packed - began)
 
     def _in_all(self) -> float:
         return self.limits.total_cpu_seconds * min(self._stretch, MOST_STRETCHED)
@@ -272,6 +281,8 @@ class Process:
             in_all = allowed < self.limits.cpu_seconds * self._stretch
             # The limit as it was given: a verdict reads the same whatever ran beside.
             told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
+            if self._called is not None:
+                told = f"{self.limits.packing_seconds:.3g} s to hand over what it returned"
             self._end = self._finish("timeout", f"used more than {told}")
 
     def _at_rest(self, slept: float) -> None:
@@ -322,6 +333,10 @@ class Process:
             return False
         kind, sequence, length = header.unpack_from(self._inbox)
         known = kind in _KINDS if self._up else kind == codec.READY
+        if kind == codec.PACKING and self._up and self._called is None and sequence == self._sequence and not length:
+            self._called = self.cpu_seconds
+            del self._inbox[: header.size]
+            return self._parse()
         if not known or sequence != self._sequence:
             raise _Malformed("sent a malformed answer")
         if length > (self.limits.output_mb << 20) + _SLACK:
@@ -330,6 +345,8 @@ class Process:
             return False
         self._frame = kind, bytes(self._inbox[header.size : header.size + length])
         del self._inbox[: header.size + length]
+        if self._called is not None:
+            self._packed, self._called = self.packing_seconds, None
         return True
 
     def _gone(self) -> Reply:

@@ -52,7 +52,6 @@ class SuiteResult(BaseModel):
         total: Number of cases in the suite; those that never ran count as not passed.
         cases: Every case that ran, in order; a crash or a time-out ends the suite. Of a suite of inputs, only those
             that did not pass: the first, or all where that was asked for.
-        unjudged: Inputs left out, and not in `total`: what they should give is larger than an answer may be.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,7 +60,6 @@ class SuiteResult(BaseModel):
     passed: int
     total: int
     cases: tuple[Case, ...] = ()
-    unjudged: int = 0
 
 
 class Report(BaseModel):

@@ -277,6 +277,12 @@ TOGETHER: dict[str, list[str]] = {
     "helper beside a stub after": ["ONE = 1", MAIN, "def g(x):\n    return x\n\ndef f(x):\n    ..."],
     "helper corrected": ["def g(x):\n    return 9", MAIN, "def g(x):\n    return x", "ONE = 1"],
     "helper, then its stub": ["def g(x):\n    return x", "ONE = 1", MAIN, "def g(x):\n    pass"],
+    "helper corrected in a block of its own": [
+        "ONE = 1\n\ndef g(x):\n    return 0\n\n" + MAIN,
+        "def g(x):\n    return x",
+    ],
+    "helper not replaced by a stub": ["ONE = 1\n\ndef g(x):\n    return x\n\n" + MAIN, "def g(x):\n    ..."],
+    "annotated constant": ["ONE: int = 1", "def f(x):\n    return x + ONE"],
     "helpers of each other": [
         "def g(x):\n    return x and h(x)",
         "def h(x):\n    return g(x - 1) or 1",
@@ -330,6 +336,7 @@ SEEN: dict[str, str] = {
     "zero width at the end of lines": CODE.replace(":", ":\u200b"),
     "byte order mark within": CODE.replace("return", "\ufeffreturn"),
     "soft hyphen": CODE.replace("return", "re\u00adturn"),
+    "separators of lines": CODE.replace("\n", "\u2028"),
     "direction marks": f"\u202a{CODE}\u202c",
 }
 
@@ -352,6 +359,7 @@ def test_strings_keep_their_characters() -> None:
 def test_tabs_amid_spaces() -> None:
     assert run("```python\ndef f(x):\n\tif x:\n        return 2\n\treturn 0\n```") in (0, 2)
     assert run("```python\ndef f(x):\n    if x:\n\t return 2\n    return 0\n```") == 2
+    assert run("So:\n\ndef f(x):\n    if x:\n\t return 2\n    return 0\n") == 2
     fine = 'def f(x):\n\treturn "\t"'
     assert extract_code(f"```python\n{fine}\n```", "f") == fine
 
