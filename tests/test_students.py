@@ -17,7 +17,7 @@ from evoprompt.errors import UsageError
 from evoprompt.evaluate import evaluate
 from evoprompt.evaluate.evaluation import Evaluation
 from evoprompt.evolve.record import BatchDone
-from evoprompt.rollout import Rollout, Runner
+from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 from tests import world
@@ -368,14 +368,12 @@ class Called(Unused):
         return self.used(text=text)
 
 
-def test_a_predictor_that_is_never_called_is_seen_whoever_calls() -> None:
-    for way in ("idle", "copy"):
-        with dspy.context(lm=scripted(mood)[0]):
-            runner = Runner(Unused(way), OwnJudge())
-            with dspy.context(callbacks=[runner.called]):
-                runner.program(text=moods(1)[0].text)
-        runner.called.answers = 1
-        runner.called.require()
+@pytest.mark.parametrize("way", ["idle", "copy"])
+def test_a_predictor_that_is_called_in_a_thread_or_as_a_copy_evolves(way: str) -> None:
+    with dspy.context(lm=scripted(mood)[0]):
+        search = EvoPrompt(exact, batch_size=3, num_threads=2, strategy="refine")
+        evolved = search.compile(Unused(way), trainset=moods(6), valset=moods(4, 11))
+    assert evolved.detailed_results.best_dev_score == 100.0
 
 
 @pytest.mark.parametrize("make", [Async, lambda: dspy.syncify(Locked()), Gathering])
