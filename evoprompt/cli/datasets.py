@@ -57,6 +57,7 @@ def _write(folder: Path) -> None:
 
 def _check(data: Dataset) -> None:
     from evoprompt.harness import Harness
+    from evoprompt.harness.nonsense import find_untested
 
     whole, wrong = 0, []
     with Harness() as harness:
@@ -70,9 +71,11 @@ def _check(data: Dataset) -> None:
             wrong += [f"{data.name}: task {task.task_id!r}: {c.test} {c.observed}" for c in report.failures]
             if not report.passed and not report.failures:
                 wrong.append(f"{data.name}: task {task.task_id!r}: {report.status} {report.detail}")
+        untested, _ = find_untested(data, harness)
+        wrong += [f"{data.name}: {line}" for line in untested]
     if wrong:
         raise DataError(*wrong)
     tests = sum(t.count("base") + t.count("plus") for t in data)
-    typer.echo(f"{data.name}: {len(data)} tasks, {tests} tests; every canonical solution passes")
+    typer.echo(f"{data.name}: {len(data)} tasks, {tests} tests; every canonical solution passes, and nonsense none")
     if whole:
         typer.echo(f"{whole} asserts can't be split into call and expected value: they run beside the candidate")

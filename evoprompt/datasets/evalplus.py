@@ -23,7 +23,6 @@ from evoprompt.tasks import Task
 MAX_PROBLEMS = 20
 _TEXTS = ("task_id", "prompt", "entry_point", "canonical_solution")
 _INPUTS = ("base_input", "plus_input")
-_UNBOUNDED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _inputs(value: Any, field: str, number: int) -> tuple[bytes, ...]:
             if not isinstance(arguments, list):
                 raise TypeError
             typed = list(typed_arguments(number, arguments)) if number else arguments
-            encoded.append(codec.encode(typed, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED))
+            encoded.append(codec.encode(typed, max_bytes=codec.UNBOUNDED))
         except (TypeError, ValueError, IndexError, AttributeError, codec.Unencodable) as e:
             raise ValueError(f"field {field!r}: input {position} does not fit the task") from e
     return tuple(encoded)

@@ -318,13 +318,13 @@ class Factorial(Confirming):
 
     def _explain(self, failed: Sequence[Rollout]) -> tuple[Diagnosed, ...]:
         """The diagnoses; the same failure of an earlier batch is not asked about again."""
-        new = [r for r in failed if _failure(r) not in self._explained]
+        new = [r for r in failed if r.said not in self._explained]
         found = {d.task_id: d for d in self._advice.diagnose(new, self._train)} if new else {}
         self._debugged += sum(d.by == "debugger" for d in found.values())
         for rollout in new:
             if rollout.task_id in found:
-                self._explained[_failure(rollout)] = found[rollout.task_id]
-        return tuple(self._explained[_failure(r)] for r in failed if _failure(r) in self._explained)
+                self._explained[rollout.said] = found[rollout.task_id]
+        return tuple(self._explained[r.said] for r in failed if r.said in self._explained)
 
     def _weeded(self, learning: bool) -> set[int]:
         """The current rules without what does harm; a sentence that says such a rule among others is undone.
@@ -391,8 +391,4 @@ class Factorial(Confirming):
         for diagnosed in diagnoses(self._journal, record):
             body = self._journal.rollout(*keys[diagnosed.task_id])
             if body is not None:
-                self._explained[_failure(Rollout.model_validate_json(body))] = diagnosed
-
-
-def _failure(rollout: Rollout) -> tuple[str, ...]:
-    return (rollout.task_id, rollout.code, *rollout.output.values())
+                self._explained[Rollout.model_validate_json(body).said] = diagnosed

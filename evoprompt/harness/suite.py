@@ -163,7 +163,8 @@ class Run:
         pending = [(i, c) for i, c in pending if i in self.found and self.found[i].status == "passed"]
         if not pending:
             return
-        with self.sandbox.open(self.limits) as process:
+        sources = (self.job.setup, *self.job.imports, *(c.residual or "" for _, c in pending))
+        with self.sandbox.open(self.limits, numpy=needs_numpy(*sources)) as process:
             self._prepare(process)
             for index, check in pending:
                 if index < self.end:
@@ -268,7 +269,7 @@ class Run:
         if reply.kind == "timeout" or reply.kind == "crashed":
             return Finding(reply.kind, reply.detail)
         if reply.kind == "refused":
-            reason = _printable(reply.payload.decode("utf-8", "replace"))
+            reason = printable(reply.payload.decode("utf-8", "replace"))
             return Finding("failed", f"returned an object that cannot be compared: {reason}")
         if reply.kind != "error":
             return Finding("failed", "sent a malformed answer")
@@ -278,7 +279,7 @@ class Run:
             return Finding("failed", f"sent a malformed answer: {e}")
         match described:
             case tuple((str() as name, str() as message, int() as line)):  # a range has a length that may raise
-                return self._raised(_printable(name), _printable(message), line)
+                return self._raised(printable(name), printable(message), line)
         return Finding("failed", "sent a malformed answer")
 
     def _raised(self, name: str, message: str, line: int) -> Finding:
@@ -289,7 +290,7 @@ class Run:
         return Finding("error", observed, name, line)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line that can be stored and shown anywhere, a terminal too: no character that steers one."""
     line = " ".join(text[:_MAX_TEXT].encode("utf-8", "replace").decode().split())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -16,7 +16,6 @@ import builtins
 import contextlib
 import gc
 import importlib
-import importlib.util
 import os
 import random
 import select
@@ -61,10 +60,7 @@ class Zygote:
 
     def __init__(self, control: socket.socket, tier: str, numpy: bool, paths: list[str]) -> None:
         self.control = control
-        self.lockdown = _sibling("lockdown")
-        self.codec: Any = _sibling("codec")
-        self.child: Any = _sibling("child")
-        self.seccomp: Any = _sibling("seccomp")
+        self.lockdown, self.codec, self.child, self.seccomp = _siblings("lockdown", "codec", "child", "seccomp")
         self.ruleset: int | None = None
         self.filter: Any = None
         self.guards: dict[int, int] = {}
@@ -214,14 +210,15 @@ def _preload(names: str, numpy: bool) -> None:
             importlib.import_module("numpy.random").seed(0)
 
 
-def _sibling(name: str) -> ModuleType:
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _siblings(*names: str) -> list[Any]:
+    """Modules of this folder, and those that they import, as a package that nobody can name afterwards."""
+    package = ModuleType("_beside")
+    package.__path__ = [os.path.dirname(os.path.abspath(__file__))]
+    sys.modules[package.__name__] = package
+    found = [importlib.import_module(f"_beside.{name}") for name in names]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "_beside"]:
+        del sys.modules[name]
+    return found
 
 
 if __name__ == "__main__":

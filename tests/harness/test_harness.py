@@ -12,7 +12,7 @@ import pytest
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import Harness, Limits, starters
 from evoprompt.harness import sandbox as sandbox_module
-from evoprompt.harness.codec import encode
+from evoprompt.harness.codec import AS_VALUE, encode
 from evoprompt.harness.process import Process
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.tasks import Task
@@ -386,7 +386,7 @@ def test_expected_values_never_enter():
 
 def test_a_stream_of_replies(small):
     source = "def f(x, y):\n    if x == 3:\n        raise ValueError(x)\n    return {x: [y]}"
-    inputs = tuple(encode([x, (x,)]) for x in range(5))
+    inputs = tuple(AS_VALUE + encode([x, (x,)]) for x in range(5))
     with small.sandbox.open(small.limits) as process:
         assert process.ask("prepare", "", (), ()).kind == "done"
         assert process.ask("compile", source).kind == "done"
@@ -396,5 +396,7 @@ def test_a_stream_of_replies(small):
         assert process.ask("call", "f(0, 0)").kind == "value"
         hang = "def g(x):\n    while x: pass"
         assert process.ask("compile", hang).kind == process.ask("load", "g").kind == "done"
-        kinds = [reply.kind for reply in process.stream(3, "apply", "g", (encode([0]), encode([1]), encode([0])))]
+        kinds = [
+            reply.kind for reply in process.stream(3, "apply", "g", tuple(AS_VALUE + encode([x]) for x in (0, 1, 0)))
+        ]
         assert kinds == ["value", "timeout"]
