@@ -15,6 +15,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import ValidationError
 
+from evoprompt.atomic import home
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness, Report
 from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
@@ -190,7 +191,7 @@ class Program(Proposing):
             DataError: The file can't be read or holds something else.
         """
         try:
-            super().load(path, allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
+            super().load(home(path), allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
         except FileNotFoundError as e:
             raise DataError(f"program file {str(path)!r} does not exist") from e
         except (OSError, ValueError, KeyError, TypeError, DataError) as e:

@@ -6,6 +6,7 @@ import difflib
 from importlib import resources
 from pathlib import Path
 
+from evoprompt.atomic import home
 from evoprompt.datasets import evalplus, mbpp
 from evoprompt.datasets.base import Dataset
 from evoprompt.datasets.jsonfile import read_tasks
@@ -44,7 +45,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
         return evalplus.load(str(name_or_path))
     if name_or_path in mbpp.CONFIGURATIONS:
         return mbpp.load(str(name_or_path))
-    path = Path(name_or_path).expanduser()
+    path = home(name_or_path)
     if path.is_file():
         if path.suffix == ".parquet":
             return Dataset(mbpp.read_parquet(path), str(path))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from evoprompt.evolve.advise import Advice
 from evoprompt.evolve.effects import Effects
 from evoprompt.evolve.markdown import is_heading, split
-from evoprompt.evolve.rules import Pool, screen_rule
+from evoprompt.evolve.rules import LONGER, MAX_WORDS, Pool, screen_rule
 from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
@@ -46,6 +46,7 @@ class Growth:
 
     def __init__(self, pool: Pool, advice: Advice, tasks: Sequence[Task], max_chars: int, room: int) -> None:
         self._pool, self._advice, self._tasks, self._most, self._room = pool, advice, tasks, max_chars, room
+        self._longest = max([MAX_WORDS, *(int(LONGER * rule.words) for rule in pool.rules if rule.start)])
         self.asked = 0
         self.shortened = frozenset[int]()
 
@@ -112,7 +113,7 @@ class Growth:
             rule = self._pool.find(sentence)
             if rule is None and is_heading(sentence):
                 continue
-            if rule is None and (problem := screen_rule(sentence, self._tasks)):
+            if rule is None and (problem := screen_rule(sentence, self._tasks, self._longest)):
                 logger.info("rule rejected: %s: %r", problem, sentence)
                 rejected.append(problem)
                 continue

@@ -93,7 +93,7 @@ class Refine(Search):
         self._tell(Working(f"{self._where}rewriting the prompt"))
         proposal = self._advice.propose(record.parent.instruction, groups, self._attempts())
         known = [e.instruction for e in self.history.entries]
-        problem = screen(proposal, known, tasks, self._options.max_instruction_chars)
+        problem = screen(proposal, known, tasks, self._options.longest(self.history.seed.instruction))
         if problem is not None:
             reason = f"proposal rejected: {problem}"
             entry = self._entry(record, record.parent.child(proposal), False, reason, None) if proposal else None
