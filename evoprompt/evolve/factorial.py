@@ -225,6 +225,7 @@ class Factorial(Confirming):
         for _ in range(_TRIES):
             drawn = (self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added).tolist()
             rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
+            rules |= self._pool.fixed
             rules = self._taken_apart(rules, drawn, random)
             if rules and (rules, task.task_id) not in self._known:
                 return rules
@@ -340,7 +341,7 @@ class Factorial(Confirming):
                 kept |= fine
             elif mean[r] > -WEED * deviation[r] * self._added[r] or not (self._added[r] or self._proven(r)):
                 kept.add(r)
-        return kept - {p for r in kept for p in self._pool.says(r)} or {int(np.argmax(mean))}
+        return kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed or {int(np.argmax(mean))}
 
     def _order(self) -> list[Task]:
         order = super()._order()
