@@ -75,10 +75,9 @@ def evaluate(
     if program is not None and program.is_dir():
         program /= "program.json"
     target = output or _default_output(dataset, samples, models, program)
-    limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
     harness = Harness(
         limits=assert_limits(time_limit),
-        input_limits=limits,
+        input_limits=InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details),
         processes=min(parallel, os.cpu_count() or 1),
         unsafe=allow_unsafe_exec,
     )
