@@ -175,7 +175,7 @@ def test_a_task_with_broken_tests_is_not_measured(harness: Harness) -> None:
 @pytest.mark.parametrize("command", ["train", "evaluate", "samples"])
 def test_the_commands_refuse_it(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads((folder / "test.json").read_text())
-    rows[1]["test"] = ["def test_it():\n    assert top_22([1]) == 23"]
+    rows[1]["test"] = ["top_22([1])"]
     rows[1]["plus_test"] = []
     (folder / "test.json").write_text(json.dumps(rows))
     (folder / "s.jsonl").write_text(json.dumps({"task_id": "t22", "solution": "top_22 = max"}))
