@@ -9,11 +9,14 @@ from typing import Any
 import dspy
 
 from evoprompt.datasets import Dataset
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import DataError, SandboxError, UsageError
 from evoprompt.harness import Harness
 from evoprompt.harness.hints import hints
+from evoprompt.harness.nonsense import find_untested
 from evoprompt.harness.report import Case, Report, SuiteResult
 from evoprompt.lm.extract import code_text, extract_code
+from evoprompt.plain import text
+from evoprompt.pool import map_concurrently
 from evoprompt.tasks import Suite, Task
 from signatures import Failure
 
@@ -91,10 +94,11 @@ class CodeMetric:
 
         Raises:
             DataError: The metric knows no such task.
+            UsageError: The example has no `task_id`, or the prediction no code.
             SandboxError: The sandbox failed: nothing is known about the code.
         """
-        task = self.task(str(gold.task_id))
-        report = self.judge(task, extract_code(code_text(pred), task.entry_point))
+        task = self.task(task_id_of(gold, "the example"))
+        report = self.judge(task, extract_code(code_of(pred, task.task_id), task.entry_point))
         return Verdict(
             score=self.score(report),
             feedback=feedback(report, task.prompt),
@@ -139,6 +143,38 @@ class CodeMetric:
         """
         return self.harness.prepare(task, base=self.base, plus=self.plus)
 
+    def vet(self, tasks: Iterable[Task], *, num_threads: int = 8) -> dict[str, str]:
+        """Looks at the tests of tasks before anything is spent on them; of those that were looked at, it is quick.
+
+        Args:
+            tasks: The tasks.
+            num_threads: Tasks under way at once.
+
+        Returns:
+            Of each task whose tests are broken, so that nothing can be judged by them: why.
+
+        Raises:
+            DataError: The tests of some tasks pass a function that returns nonsense.
+            SandboxError: No process can be started at all.
+        """
+        tasks = list(tasks)
+        untested, broken = find_untested(tasks, self.harness, base=self.base, plus=self.plus, num_threads=num_threads)
+        if untested:
+            raise DataError.of(untested)
+
+        def prepared(task: Task) -> str:
+            try:
+                self.prepare(task)
+            except DataError as e:
+                return str(e)
+            except SandboxError:  # nothing is known; whoever runs the task will be told
+                return ""
+            return ""
+
+        rest = [t for t in tasks if t.task_id not in broken]
+        found = map_concurrently(prepared, rest, num_threads=num_threads)
+        return broken | {t.task_id: told for t, told in zip(rest, found, strict=True) if told}
+
     def score(self, report: Report) -> float:
         """The score of a verdict, in [0, 1]."""
         suites = list(_suites(report).values())
@@ -148,6 +184,42 @@ class CodeMetric:
         if self.partial:
             return sum(r.passed for r in deciding) / max(1, sum(r.total for r in deciding))
         return float(all(r.status == "passed" for r in deciding))
+
+
+def task_id_of(example: Any, where: str) -> str:
+    """The task that an example belongs to.
+
+    Raises:
+        UsageError: It does not say.
+    """
+    found = getattr(example, "task_id", None)
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise UsageError(
+            f"{where} has no field 'task_id' that is a text or a number, by which CodeMetric finds its tests: "
+            f"{text(example)[:100]}"
+        )
+    return str(found)
+
+
+def code_of(prediction: Any, task_id: str) -> str:
+    """The code that a student gave.
+
+    Raises:
+        UsageError: It gave something else.
+    """
+    missing = object()
+    found = getattr(prediction, "code", missing)
+    if found is missing:
+        fields = ", ".join(map(repr, prediction.keys())) if isinstance(prediction, dspy.Example) else ""
+        told = f"a prediction with the fields {fields or 'none'}" if isinstance(prediction, dspy.Example) else ""
+        raise UsageError(
+            f"task {task_id!r}: the student must give a dspy.Prediction with the field 'code', not "
+            f"{told or f'{type(prediction).__name__}: {text(prediction)[:100]}'}"
+        )
+    if not isinstance(getattr(found, "code", found), str):
+        told = f"{type(found).__name__}: {text(found)[:100]}"
+        raise UsageError(f"task {task_id!r}: the student's field 'code' must be text, not {told}")
+    return code_text(prediction)
 
 
 def _has_plus(task: Task, base: bool) -> bool:
@@ -169,8 +241,9 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
     """Tell a model what went wrong without telling it the answer.
 
     A base test is shown by its call and what the code did. A plus test stays hidden: only its status, the
-    exception's type and what is special about its input are told. An expected value is shown only where the
-    problem's own text shows it.
+    exception's type (see `evoprompt.harness.telling`) and what is special about its input are told. Of a test that
+    ran whole, which a solution could read, only the status. An expected value is shown only where the problem's own
+    text shows it.
 
     Args:
         report: The verdict.
@@ -187,18 +260,21 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
 
 def _failure(case: Case, prompt: str) -> Failure:
     status: Any = case.status
+    told = case.suite == "base" and not case.whole
     where = f" at line {case.line}" if case.line else ""
-    if case.suite == "base" and case.test and _plain(case.test) in prompt:
-        return Failure(status=status, call=case.call, observed=case.observed, hint=f"the problem says: {case.test}")
-    if case.suite == "base" and not case.whole:
-        return Failure(status=status, call=case.call, observed=case.observed, hint="; ".join(hints(case.call)))
+    raised = "raised an exception" if case.whole else f"raised {case.exception or 'an exception'}{where}"
     observed = {
         "failed": "returned a wrong value",
-        "error": f"raised {case.exception or 'an exception'}{where}",
+        "error": raised,
         "timeout": "did not finish in time",
         "crashed": "was killed (memory or a crash)",
-    }[status]
-    return Failure(status=status, observed=observed, hint="; ".join(("hidden test", *hints(case.call))))
+    }
+    seen = case.observed if told else observed[status]
+    if case.suite == "base" and case.test and _plain(case.test) in prompt:
+        return Failure(status=status, call=case.call, observed=seen, hint=f"the problem says: {case.test}")
+    if told:
+        return Failure(status=status, call=case.call, observed=seen, hint="; ".join(hints(case.call)))
+    return Failure(status=status, observed=seen, hint="; ".join(("hidden test", *hints(case.call))))
 
 
 def _plain(text: str) -> str:

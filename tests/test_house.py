@@ -20,7 +20,14 @@ FLOORS = {
     "evoprompt.pool": 1,
     "evoprompt.harness.child": 0,
     "evoprompt.harness.codec": 0,
+    "evoprompt.harness.digest": 0,
+    "evoprompt.harness.encoding": 0,
+    "evoprompt.harness.kinds": 0,
+    **dict.fromkeys(
+        (f"evoprompt.harness.{n}" for n in ["judging", "proxies", "reading", "remote", "shapes", "texts", "wire"]), 0
+    ),
     "evoprompt.harness.lockdown": 0,
+    "evoprompt.harness.rebuild": 0,
     "evoprompt.harness.seccomp": 0,
     "evoprompt.harness.zygote": 0,
     "evoprompt.tasks": 1,
@@ -31,6 +38,7 @@ FLOORS = {
     "evoprompt.metric": 3,
     "evoprompt.program": 3,
     "evoprompt.plain": 3,
+    "evoprompt.students": 3,
     "evoprompt.advisor": 3,
     "evoprompt.runs": 4,
     "evoprompt.rollout": 4,
@@ -59,8 +67,11 @@ def _imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {node.module or ""} | {f"{node.module}.{a.name}" for a in node.names}
+            base = node.module or ""
+            if node.level:  # a zygote loads these under another name
+                assert _floor(_module(path)) == 0 and node.level == 1, f"{path}: relative import"
+                base = ".".join(filter(None, (_module(path).rpartition(".")[0], base)))
+            found |= {f"{base}.{a.name}" for a in node.names} | ({base} if node.module else set())
     return {m for m in found if _floor(m) is not None}
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
 SKIPPED = 2
+SHOWN = 20
 
 
 class BelowThreshold(EvoPromptError):
@@ -31,7 +32,8 @@ class BelowThreshold(EvoPromptError):
 
 def evaluate(
     dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`) or a JSON/JSONL file.")],
-    samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSONL of `{task_id, solution}` or `{task_id, completion}`, or a folder (`Mbpp_2/0.py`).")] = None,
+    samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSON or JSONL of `{task_id, solution}` or `{task_id, completion}`, a folder (`Mbpp_2/0.py`), or what other tools write (docs/data.md).")] = None,
+    extract: Annotated[bool, typer.Option("--extract", rich_help_panel=WHAT, help="Take the code out of each sample, as from a reply with fences and prose.")] = False,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
     program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="A run directory, or its `program.json`: its prompt and adapter.")] = None,
     n_samples: Annotated[int, typer.Option("--n_samples", rich_help_panel=MODEL, min=1, help="Solutions per task.")] = 1,
@@ -46,6 +48,8 @@ def evaluate(
     test_details: Annotated[bool, typer.Option("--test_details", rich_help_panel=TESTS, help="Run every input, also after one that fails or ends its process.")] = False,
     min_time_limit: Annotated[float, typer.Option("--min_time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that any input may take.")] = 1.0,
     gt_time_limit_factor: Annotated[float, typer.Option("--gt_time_limit_factor", rich_help_panel=TESTS, min=1.0, help="CPU time of an input, as a multiple of the canonical solution's.")] = 4.0,
+    time_limit: Annotated[float | None, typer.Option("--time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that one assert may take; not for tasks with inputs.")] = None,
+    prelude: Annotated[str | None, typer.Option("--prelude", rich_help_panel=TESTS, help="Python file that runs before each solution, or `humaneval`: the imports that many tools put there.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
     parallel: Annotated[int, typer.Option("--parallel", "--num_threads", rich_help_panel=TESTS, min=1, help="Calls and tests under way at once.")] = 8,
     output: Annotated[Path | None, typer.Option("--output", rich_help_panel=OUT, help="Result file. Default: beside the samples, or below `results/evaluations`.")] = None,
@@ -56,8 +60,9 @@ def evaluate(
 
     A killed evaluation goes on where it was when the same command is given again.
     """
-    from evoprompt.cli.setup import Models
+    from evoprompt.cli.setup import Models, assert_limits
     from evoprompt.datasets import load_dataset
+    from evoprompt.evaluate.prelude import read_prelude, with_prelude
     from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
 
@@ -65,23 +70,34 @@ def evaluate(
         raise UsageError("give either --samples FILE (judge solutions) or --model NAME (write and judge them)")
     if samples is not None and program is not None:
         raise UsageError("--program needs --model: solutions in --samples are written already")
+    if extract and samples is None:
+        raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
     data = load_dataset(dataset)
+    if prelude is not None:
+        data = with_prelude(data, read_prelude(prelude))
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
     if program is not None and program.is_dir():
         program /= "program.json"
     target = output or _default_output(dataset, samples, models, program)
     limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
-    harness = Harness(input_limits=limits, processes=min(parallel, os.cpu_count() or 1), unsafe=allow_unsafe_exec)
+    harness = Harness(
+        limits=assert_limits(time_limit),
+        input_limits=limits,
+        processes=min(parallel, os.cpu_count() or 1),
+        unsafe=allow_unsafe_exec,
+    )
     metric = CodeMetric(data, plus=False if base_only else None, harness=harness)
     with metric.harness:
         if samples is not None:
-            found, skipped = _given(data, samples, metric, parallel, target)
+            found, skipped = _given(data, samples, metric, parallel, target, extract)
         else:
             skipped = []
             found = _written(data, models, program, max_repairs, metric, n_samples, parallel, target)
     _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
     for line in skipped:
         typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
+    for line in list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]:
+        typer.secho(f"evoprompt: not measured: {line}", fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):
         score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
         raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
@@ -89,18 +105,24 @@ def evaluate(
         raise typer.Exit(SKIPPED)
 
 
-def _given(data: Dataset, path: Path, metric: CodeMetric, parallel: int, target: Path) -> tuple[Evaluation, list[str]]:
+def _given(
+    data: Dataset, path: Path, metric: CodeMetric, parallel: int, target: Path, extract: bool
+) -> tuple[Evaluation, list[str]]:  # fmt: skip
     from evoprompt.cli.display import Display
-    from evoprompt.evaluate import judge, read_samples, summarize
+    from evoprompt.evaluate import chatty, judge, read_samples, summarize
     from evoprompt.rollout import require_measured
     from evoprompt.runs import Journal
 
-    samples, skipped = read_samples(path, data)
-    setup = {"samples": str(path), **_identity(data, metric)}
+    samples, skipped = read_samples(path, data, extract=extract)
+    setup = {"samples": str(path), "extract": extract, **_identity(data, metric)}
+    metric.vet({s.task_id: data.by_id(s.task_id) for s in samples}.values(), num_threads=parallel)
     kept = _journal(target)
     with Display() as display, Journal(kept) as journal:
         journal.begin(_identity(data, metric))
         _resumed(display, journal, len(samples))
+        told = None if extract else chatty(samples, data)
+        if told:
+            display.say(told, "yellow")
         count = display.counter(f"judging {path.name}", len(samples))
         rollouts = judge(samples, data, metric, num_threads=parallel, journal=journal, on_done=count)
         require_measured(rollouts)
@@ -130,6 +152,7 @@ def _written(
     kept = _journal(target)
     if target.exists() and not kept.exists():
         raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
+    metric.vet(data, num_threads=parallel)
     candidate = Candidate.of(student)
     # Where the server stands may change between two runs; what it is asked may not.
     asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
@@ -168,7 +191,11 @@ def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]
 
 def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
     if samples is not None:
-        stem = samples.name if samples.is_dir() else samples.name.removesuffix(".jsonl")
+        stem = (
+            samples.name
+            if samples.is_dir()
+            else samples.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+        )
         return samples.parent / f"{stem}_eval_results.json"
     prompt = hashlib.sha256(program.read_bytes()).hexdigest()[:8] if program and program.is_file() else "start"
     name = f"{models.model}_{prompt}_temp_{models.temperature:g}_seed_{models.seed}"

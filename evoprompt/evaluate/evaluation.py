@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
+from evoprompt.errors import UsageError
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
-from evoprompt.examples import judge_of
+from evoprompt.examples import judge_of, tasks_for
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import MAX_UNMEASURED, Job, Judge, Rollout, Runner, require_measured
+from evoprompt.rollout import MAX_UNMEASURED, CodeJudge, Job, Judge, Rollout, Runner, broken, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
 
@@ -55,7 +56,7 @@ class Evaluation(BaseModel):
     def __str__(self) -> str:
         """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
         if self.score is None:
-            return f"nothing measured ({self.unmeasured} failures of the model or the sandbox)"
+            return f"nothing measured ({self.unmeasured} failures of the model, the sandbox or the tests)"
         text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {self.tasks} tasks"
         return text + (f", {self.unmeasured} rollouts not measured{self.why}" if self.unmeasured else "")
 
@@ -126,11 +127,12 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a program on tasks.
 
-    Unlike `dspy.Evaluate`, a call that fails is not a wrong answer: it is counted apart.
+    Unlike `dspy.Evaluate`, a call that fails is not a wrong answer: it is counted apart, and so is a task whose tests
+    are broken, for which nobody is asked.
 
     Args:
-        program: For a `CodeMetric` any module whose `forward(prompt, entry_point)` gives a prediction with `code`;
-            for another metric any module at all.
+        program: Any module that takes the examples' inputs (`prompt` and `entry_point` of a task); for a
+            `CodeMetric` it gives a prediction with `code`.
         data: The tasks, or examples.
         metric: A `CodeMetric` whose tasks include those of `data`, or any other metric (`ExampleJudge`).
         samples: Solutions per task. More than one needs a temperature above 0.
@@ -140,15 +142,30 @@ def evaluate(
         on_done: Called after each rollout.
 
     Raises:
+        DataError: Tests pass a function that returns nonsense, or those of too many tasks are broken.
         ModelError: The model refuses us, or too much of the evaluation got no answer.
         SandboxError: The sandbox failed for too much of it.
-        UsageError: The metric fails, or gives no score.
+        UsageError: The program can't take an example's inputs or gives no answer, or the metric fails or gives no
+            score.
     """
+    if not isinstance(program, dspy.Module):
+        hint = "; call it: the program itself is wanted, not its class" if isinstance(program, type) else ""
+        raise UsageError(f"the program must be a dspy.Module, not {program!r}{hint}")
     judge = judge_of(metric)
+    (tasks,) = tasks_for(program, judge, data)
+    lost = judge.vet(tasks, num_threads=num_threads) if isinstance(judge, CodeJudge) else {}
     runner = Runner(program, judge, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
-    jobs = [Job(candidate, t, s) for t in judge.tasks_of(data) for s in range(samples)]
-    return evaluate_jobs(runner, jobs, max_unmeasured=max_unmeasured, on_done=on_done)
+    jobs = [Job(candidate, t, s) for t in tasks for s in range(samples)]
+    run = iter(runner.run([j for j in jobs if j.task.task_id not in lost], on_done))
+    rollouts = [_lost(j, lost) if j.task.task_id in lost else next(run) for j in jobs]
+    require_measured(rollouts, max_unmeasured)
+    return summarize(rollouts)
+
+
+def _lost(job: Job, lost: Mapping[str, str]) -> Rollout:
+    identity = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
+    return broken(identity, lost[job.task.task_id])
 
 
 def evaluate_jobs(

@@ -1,6 +1,6 @@
 """What a sandboxed process does once it is locked in: the candidate's, and the judge's.
 
-Uses the standard library and the sibling `codec` only: the zygote loads this module by its location. The host asks
+Uses the standard library and its siblings only: the zygote loads this module by its location. The host asks
 one thing at a time over a socket and waits for the one frame that answers it. Nothing in here is trusted by
 the host once a candidate's source has run; the judge never runs one.
 
@@ -9,8 +9,12 @@ the host once a candidate's source has run; the judge never runs one.
     load      run the solution once                             done, error, missing
     call      evaluate a call of a test                         value, error, refused
     test      run a whole test                                  done, error
-    apply     call a function with each of many inputs          for each: value, error, refused
-    judge     evaluate the rest of a test over plain values     value, error, refused
+    apply     call a function with each of the inputs that      for each: value, digest, error, refused
+              follow as messages of their own
+    judge     be the side of the tests, see `judging`           done
+    unit      run one test; in between, messages are sent       value
+    join      be the side of the solution, see `remote`         done
+    message   do what the tests ask for                         value
     batch     several of these, up to one that is not done      for each the above
 """
 
@@ -23,9 +27,13 @@ import math
 import os
 import resource
 import sys
-from types import CodeType, ModuleType, TracebackType
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
+from . import digest, judging, kinds, rebuild, remote
+
+COMPACT_BYTES = 1 << 17
 MESSAGE = 200
 
 
@@ -37,10 +45,13 @@ class Server:
         self.codec: Any = codec
         self.output_bytes = output_bytes
         self.cpu_call = cpu_call
-        self.sequence = 0
+        self.sequence = self.packed = 0
         self.code: CodeType | None = None
+        self.setup: dict[str, Any] = {}
+        self.own: set[int] = set()
         self.module: dict[str, Any] = {"__name__": "builtins", "__builtins__": builtins}
         self.common: dict[str, Any] = {"math": math}
+        self.peer: Any = None
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -70,6 +81,7 @@ class Server:
                 self.prepare(*arguments)
             case "compile":
                 self.code = compile(arguments[0], "<solution>", "exec", dont_inherit=True)
+                self.own = set(_ids(self.code))
             case "load":
                 exec(self.code or "", self.module)
                 if arguments[0] not in self.module:
@@ -79,17 +91,31 @@ class Server:
             case "test":
                 exec(compile(arguments[0], "<test>", "exec", dont_inherit=True), self.names())
             case "judge":
-                values = {f"_{i}": self.build(self.codec.decode(v)) for i, v in enumerate(arguments[1])}
-                return self.value(eval(_expression(arguments[0], "<test>"), {**self.names(), **values}))
+                self.peer = judging.Judge(self, *arguments)
+                self.peer.knows(self.setup)
+            case "unit":
+                return self.codec.VALUE, self.peer.unit(*arguments)
+            case "join":
+                self.peer = remote.Candidate(self, *arguments)
+                self.peer.knows(self.setup)
+                self.peer.knows({n: self.module[n] for n, v in self.setup.items() if isinstance(v, type)})
+            case "message":
+                return self.codec.VALUE, self.peer.serve(arguments[0])
         return self.codec.DONE, b""
 
-    def apply(self, name: str, inputs: tuple[bytes, ...]) -> None:
-        """Calls a function with each input, an encoded list of arguments, and answers each before the next."""
-        for encoded in inputs:
+    def apply(self, name: str, count: int) -> None:
+        """Calls a function with each of `count` inputs, encoded lists of arguments, and answers each before the next.
+
+        An input is read when its turn comes: no frame and no object holds one that is still to come.
+        """
+        for _ in range(count):
+            encoded = self.message()
+            if encoded is None:
+                os._exit(0)
             self.sequence += 1
             try:
-                arguments = self.codec.decode(encoded, max_bytes=1 << 62, max_nodes=1 << 62)
-                kind, payload = self.value(self.module[name](*self.build(arguments)))
+                arguments = self.real(encoded[1:])
+                kind, payload = self.given(self.module[name](*arguments), encoded[:1])
             except BaseException as e:
                 kind, payload = self.codec.ERROR, self.describe(e)
             self.send(kind, payload)
@@ -101,6 +127,13 @@ class Server:
             with contextlib.suppress(ImportError):  # a test that needs it says so itself
                 exec(statement, self.common)
         exec(compile(setup, "<setup>", "exec", dont_inherit=True), self.module)
+        self.setup = {
+            name: value
+            for name, value in self.module.items()
+            if isinstance(value, type | FunctionType)
+            and value.__module__ == self.module["__name__"]
+            and getattr(builtins, name, None) is not value
+        }
 
     def names(self) -> dict[str, Any]:
         """What a test can name: the common imports, and over them all that the module holds now."""
@@ -109,30 +142,60 @@ class Server:
     def value(self, value: object, truth: bool = False) -> tuple[bytes, bytes]:
         """Encodes an answer; where only its truth matters, any object has an encoding."""
         try:
-            return self.codec.VALUE, self.codec.encode(value, max_bytes=self.output_bytes)
-        except (self.codec.Unencodable, RecursionError) as e:
+            return self.codec.VALUE, self.encode(value, self.output_bytes)
+        except self.codec.Unencodable as e:
             if truth:
                 return self.codec.VALUE, self.codec.encode(bool(value))
             return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
 
-    def build(self, value: Any) -> Any:
-        """Real Python data from decoded data, for the residuals."""
-        codec = self.codec
-        if isinstance(value, codec.Pairs):
-            pairs = [(self.build(k), self.build(v)) for k, v in value.items]
-            kinds = {"dict": dict, "OrderedDict": codec.OrderedDict}
-            return codec.Counter(dict(pairs)) if value.kind == "Counter" else kinds[value.kind](pairs)
-        if isinstance(value, codec.Elements):
-            items = [self.build(v) for v in value.items]
-            return set(items) if value.kind == "set" else frozenset(items)
-        if isinstance(value, list | tuple | codec.deque):
-            return type(value)(self.build(v) for v in value)
-        if isinstance(value, codec.Numpy):
-            import numpy
+    def take(self, value: Any, kind: type) -> bytes | None:
+        """An object of a type of the standard library's, or numpy's, as bytes; None for another."""
+        if kind is not range and kind.__module__ not in ("decimal", "fractions") and kinds.reduce(value, kind) is None:
+            return None
+        return self.encode(value, self.output_bytes)
 
-            array = numpy.array(self.build(value.value))
-            return array[()] if value.scalar else array
-        return value
+    def given(self, value: Any, form: bytes) -> tuple[bytes, bytes]:
+        """Encodes what a function gave for an input in the form that the host asks for."""
+        codec = self.codec
+        try:
+            if form == codec.AS_DIGEST:
+                return self.digest(value)
+            if form == codec.COMPACT and not (type(value) in (list, tuple) and set(map(type, value)) == {float}):
+                with contextlib.suppress(codec.TooLarge):
+                    return codec.VALUE, self.encode(value, COMPACT_BYTES)
+                with contextlib.suppress(digest.Uncertain):
+                    return self.digest(value, certain=True)
+        except codec.Unencodable as e:
+            return codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+        if form == codec.AS_LIST and hasattr(type(value), "__iter__"):
+            try:
+                return codec.VALUE, self.encode(value, self.output_bytes)
+            except codec.Unencodable:
+                return self.value(list(value))
+        return self.value(value)
+
+    def digest(self, value: Any, certain: bool = False) -> tuple[bytes, bytes]:
+        """The digest of an answer, and a few words about it."""
+        self.packing()
+        found = digest.digest(value, certain=certain)
+        name = type.__dict__["__name__"].__get__(type(value))
+        words = f"a {name} of {len(value)} elements" if hasattr(type(value), "__len__") else f"a large {name}"
+        return self.codec.DIGEST, found + words.encode("utf-8", "replace")[:MESSAGE]
+
+    def encode(self, value: object, most: int) -> bytes:
+        """Encodes a value, and says so first if that takes a while."""
+        encoded: bytes = self.codec.encode(value, max_bytes=most, on_long=self.packing)
+        return encoded
+
+    def packing(self) -> None:
+        """Tells the host, once for each answer, that from now on the clock runs for the encoding."""
+        if self.packed != self.sequence:
+            self.packed = self.sequence
+            self.send(self.codec.PACKING, b"")
+
+    def real(self, encoded: bytes) -> Any:
+        """Real Python values from encoded ones."""
+        return self.codec.decode(encoded, rebuild.real, max_bytes=1 << 62, max_cost=1 << 62)
 
     def describe(self, error: BaseException) -> bytes:
         """Type, message and line of an exception whose class may be hostile."""
@@ -142,11 +205,11 @@ class Server:
         except BaseException:
             message = ""
         line = 0
-        if isinstance(error, SyntaxError) and error.filename == "<solution>":
+        if self.code is None and isinstance(error, SyntaxError) and error.filename == "<solution>":
             message, line = str(error.msg), error.lineno or 0
         trace: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
         while trace is not None:
-            if trace.tb_frame.f_code.co_filename == "<solution>":
+            if id(trace.tb_frame.f_code) in self.own:  # a name of a file is anybody's to choose
                 line = trace.tb_lineno
             trace = trace.tb_next
         described: bytes = self.codec.encode((name[:MESSAGE], message[:MESSAGE], int(line)))
@@ -154,12 +217,27 @@ class Server:
 
     def receive(self) -> tuple[Any, ...] | None:
         """The next request, or None when the host has hung up."""
-        header = self.read(4)
-        data = self.read(int.from_bytes(header, "little")) if header else None
+        data = self.message()
         if not data:
             return None
         request: tuple[Any, ...] = marshal.loads(data)  # the host is to be believed; nothing goes this way back
         return request
+
+    def turn(self, data: bytes) -> tuple[Any, ...]:
+        """Sends what is no answer yet, and returns what the host says to it."""
+        self.send(self.codec.VALUE, data)
+        request = self.receive()
+        if request is None:
+            os._exit(0)
+        self.sequence += 1
+        if self.cpu_call:
+            _limit_cpu(self.cpu_call)
+        return request
+
+    def message(self) -> bytes | None:
+        """The next bytes that the host sent as one, and none of those behind them."""
+        header = self.read(4)
+        return self.read(int.from_bytes(header, "little")) if header else None
 
     def read(self, count: int) -> bytes | None:
         """Exactly `count` bytes."""
@@ -178,6 +256,14 @@ class Server:
             rest = rest[os.write(self.fd, rest) :]
 
 
+def _ids(code: CodeType) -> Iterator[int]:
+    """The numbers of a code object and of all that it holds."""
+    yield id(code)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _ids(constant)
+
+
 def _expression(source: str, filename: str) -> CodeType:
     return compile(source, filename, "eval", dont_inherit=True)
 
@@ -187,4 +273,5 @@ def _limit_cpu(seconds: int) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     soft = math.ceil(usage.ru_utime + usage.ru_stime) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))
+    with contextlib.suppress(OSError, ValueError):  # a filter of system calls denies it
+        resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))

@@ -1,8 +1,9 @@
 """Comparison of what a candidate returned with what was expected: in the host, on decoded data.
 
 Equality is Python's own `==` for the types that the codec knows, decided without hashing an untrusted object
-and without arithmetic whose cost a candidate could choose. One deliberate limit: a Decimal with more than
-1,200 digits or a larger exponent equals other Decimals only.
+and without arithmetic whose cost a candidate could choose. Nothing recurses but what goes into a key. Two
+deliberate limits: a Decimal with more than 120 decimal places or 450 zeros equals floats and other Decimals only,
+and a key that is nested more than 64 deep equals none.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections import deque
-from collections.abc import Iterator
+import struct
+from array import array
 from decimal import Decimal
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from evoprompt.harness import codec
-from evoprompt.harness.codec import Elements, Numpy, Pairs
+from evoprompt.harness import codec, kinds
+from evoprompt.harness.codec import UNBOUNDED, Elements, Other, Pairs
+from evoprompt.harness.showing import show as show
 
 Number: TypeAlias = int | float | complex | Decimal | Fraction
 
 RTOL = 1e-7
 EVALPLUS_ATOL = 1e-6
-_MAX_DIGITS = 1_200
-_UNBOUNDED = 1 << 62
+_MOST_PLACES, _MOST_ZEROS = 120, 450
+_MAX_KEY_DEPTH = 64
+_FLAT = frozenset({int, float, bool, str, bytes, type(None)})
+_PIECE = 1 << 14
 
 
 def to_host(value: object) -> object:
@@ -33,8 +37,8 @@ def to_host(value: object) -> object:
     Raises:
         codec.Unencodable: The value is no plain data.
     """
-    data = codec.encode(value, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED)
-    return codec.decode(data, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED)
+    data = codec.encode(value, max_bytes=UNBOUNDED)
+    return codec.decode(data, max_bytes=UNBOUNDED, max_cost=UNBOUNDED)
 
 
 def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bool = False) -> bool:
@@ -50,24 +54,23 @@ def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bo
         True when `observed == expected` in Python, or when both have one type and shape and every number
         agrees within `atol + 1e-7 * abs(expected)`; where a tolerance applies, nan agrees with nan.
     """
-    try:
-        if _same(observed, expected):
-            return True
-    except _NeverEqual:
-        pass
+    if same(observed, expected):
+        return True
     if evalplus and atol == 0 and is_floats(expected):
         atol = EVALPLUS_ATOL
     return atol > 0 and _close(observed, expected, atol)
 
 
-def show(value: object, limit: int = 200) -> str:
-    """The `repr` of a decoded value, cut to `limit` characters. Never raises for its size."""
-    text = ""
-    for piece in _pieces(value, limit):
-        text += piece
-        if len(text) > limit:
-            return text[: max(limit - 1, 0)] + "…"
-    return text
+def same(a: object, b: object) -> bool:
+    """Whether `a == b` in Python."""
+    todo: list[tuple[object, object]] = [(a, b)]
+    try:
+        while todo:
+            if not _step(*todo.pop(), todo):
+                return False
+    except _NeverEqual:
+        return False
+    return True
 
 
 def canonical(value: object) -> bytes:
@@ -82,39 +85,86 @@ def canonical(value: object) -> bytes:
 def is_floats(value: object) -> bool:
     """Whether EvalPlus allows a tolerance where this is expected: a float, a flat list or tuple of floats."""
     if isinstance(value, list | tuple):
-        return bool(value) and all(type(v) is float for v in value)
+        return bool(value) and all(_is_float(v) for v in value)
+    return _is_float(value) or (isinstance(value, Other) and value.kind == "ndarray" and _dtype(value) in ("f4", "f8"))
+
+
+def _is_float(value: object) -> bool:
+    if isinstance(value, Other):
+        return value.kind == "npscalar" and _dtype(value) == "f8"
     return type(value) is float
+
+
+def _dtype(value: Other) -> str:
+    match value.content:
+        case (str() as dtype, *_):
+            return dtype[1:]
+    return ""
 
 
 class _NeverEqual(ValueError):
     """The value holds a nan, which equals nothing."""
 
 
-def _plain(value: object) -> object:
-    while isinstance(value, Numpy) and value.scalar:
-        value = value.value
+def form(value: object) -> object:
+    """What stands for an `Other`: the plain data that it is equal to, or its group and what decides there.
+
+    Raises:
+        ValueError: There is nothing that it is equal to.
+    """
+    while isinstance(value, Other):
+        try:
+            group, content = kinds.alike(value.kind, value.content)
+        except (TypeError, ValueError, ArithmeticError, struct.error) as e:
+            raise _NeverEqual from e
+        match group, content:
+            case ("list", list()) | ("str", str()) | ("bytes", bytes()) | ("dict", Pairs()):
+                return content
+            case "set", list():
+                return Elements(tuple(content))
+            case kinds.PLAIN, _:
+                value = content
+            case (("list" | "str" | "bytes" | "dict" | "set" | kinds.NEVER), _):
+                raise _NeverEqual
+            case _:
+                return Other(group, content)
     return value
 
 
-def _same(a: object, b: object) -> bool:
-    a, b = _plain(a), _plain(b)
+def _step(a: object, b: object, todo: list[tuple[object, object]]) -> bool:
+    """Whether two values can be equal; pairs that have to be equal too are added to `todo`."""
+    if type(a) is Other or type(b) is Other:
+        if type(a) is Other and type(b) is Other and a.kind == b.kind in ("datetime", "time"):
+            return _same_time(a.kind, a.content, b.content)
+        a, b = form(a), form(b)
+    match a, b:
+        case (list(), list()) | (tuple(), tuple()):
+            return _same_items(a, b, todo)  # type: ignore[arg-type]
+        case Pairs(), Pairs():
+            return _same_pairs(a, b, todo)
+        case Elements(), Elements():
+            return _same_elements(a, b)
+        case Other(), Other():
+            todo.append((a.content, b.content))
+            return a.kind == b.kind
+        case array(), array():
+            return a == b
+        case ((bytes() | bytearray()), (bytes() | bytearray())):
+            return a == b
+        case range(), range():
+            return _range_key(a) == _range_key(b)
     if isinstance(a, Number) and isinstance(b, Number):
         return _same_number(a, b)
-    if isinstance(a, Pairs) and isinstance(b, Pairs):
-        return _same_pairs(a, b)
-    if isinstance(a, Elements) and isinstance(b, Elements):
-        return _same_elements(a, b)
-    if isinstance(a, Numpy) and isinstance(b, Numpy):
-        return _same(a.value, b.value)
-    if isinstance(a, bytes | bytearray) and isinstance(b, bytes | bytearray):
-        return a == b
-    if isinstance(a, range) and isinstance(b, range):
-        return _range_key(a) == _range_key(b)
-    if type(a) is not type(b):
+    return type(a) is type(b) and (a is b or (isinstance(a, str) and a == b))
+
+
+def _same_items(a: list[object], b: list[object], todo: list[tuple[object, object]]) -> bool:
+    if len(a) != len(b):
         return False
-    if isinstance(a, list | tuple | deque) and isinstance(b, list | tuple | deque):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    return a is b or (isinstance(a, str) and a == b)
+    if _FLAT.issuperset(map(type, a)) and _FLAT.issuperset(map(type, b)):
+        return a == b
+    todo.extend(zip(reversed(a), reversed(b), strict=True))
+    return True
 
 
 def _same_number(a: Number, b: Number) -> bool:
@@ -123,53 +173,83 @@ def _same_number(a: Number, b: Number) -> bool:
     return a == b
 
 
-def _same_pairs(a: Pairs, b: Pairs) -> bool:
-    if a.kind == b.kind == "OrderedDict":
-        keys = ([_canonical(k) for k, _ in m.items] for m in (a, b))
-        return next(keys) == next(keys) and all(_same(x, y) for (_, x), (_, y) in zip(a.items, b.items, strict=True))
-    tally = a.kind == b.kind == "Counter"
-    if not tally and len(a.items) != len(b.items):
-        return False
-    left, right = _sorted(a, tally), _sorted(b, tally)
-    if [k for k, _ in left] != [k for k, _ in right]:
-        return False
-    return all(_same(x, y) for (_, x), (_, y) in zip(left, right, strict=True))
+def _same_time(kind: str, a: Any, b: Any) -> bool:
+    """As Python has it: in one zone by the clock, else by the instant, unless one zone's clock shows that twice."""
+    match a, b:
+        case (int(), _, None), (int(), _, None):
+            return bool(a[0] == b[0])
+        case (int(), _, (int(), str(), str(), bool()) as x), (int(), _, (int(), str(), str(), bool()) as y):
+            if x[1:3] == y[1:3] and x[1] == "ZoneInfo":
+                return bool(a[0] == b[0])
+            if kind == "datetime" and (x[3] or y[3]):
+                return False
+            return bool(a[0] - x[0] == b[0] - y[0])
+    return False
 
 
-def _sorted(pairs: Pairs, tally: bool) -> list[tuple[bytes, object]]:
-    """Items by canonical key; as between two Counters, without the zeros."""
-    items = [(_canonical(k), v) for k, v in pairs.items if not (tally and _same(v, 0))]
-    return sorted(items, key=lambda item: item[0])
+def _same_pairs(a: Pairs, b: Pairs, todo: list[tuple[object, object]]) -> bool:
+    kinds_ = {a.kind, b.kind}
+    if kinds_ == {"OrderedDict"}:
+        if [_canonical(k) for k in a.flat[::2]] != [_canonical(k) for k in b.flat[::2]]:
+            return False
+        todo.extend(zip(a.flat[1::2], b.flat[1::2], strict=True))
+        return True
+    tally = kinds_ == {"Counter"}
+    if not tally and len(a.flat) != len(b.flat):
+        return False
+    left, right = _by_key(a, tally), _by_key(b, tally)
+    if left.keys() != right.keys():
+        return False
+    todo.extend((value, right[key]) for key, value in left.items())
+    return True
+
+
+def _by_key(pairs: Pairs, tally: bool) -> dict[Any, object]:
+    """Values by canonical key, or by the key itself where all are text; as between two Counters, without the zeros."""
+    keys = pairs.flat[::2]
+    named: Any = keys if all(type(k) is str for k in keys) else [_canonical(k) for k in keys]
+    found = {k: v for k, v in zip(named, pairs.flat[1::2], strict=True) if not (tally and same(v, 0))}
+    if not tally and len(found) != len(keys):
+        raise _NeverEqual  # no dict has one key twice
+    return found
 
 
 def _same_elements(a: Elements, b: Elements) -> bool:
     if len(a.items) != len(b.items):
         return False
+    types = set(map(type, a.items)) | set(map(type, b.items))
+    if types == {str} or types == {int}:
+        return sorted(a.items) == sorted(b.items)  # type: ignore[type-var]
     return sorted(map(_canonical, a.items)) == sorted(map(_canonical, b.items))
 
 
-def _canonical(value: object) -> bytes:
+def _canonical(value: object, depth: int = 0) -> bytes:
     """Bytes that are the same for equal keys; those of a container are a digest of its parts."""
-    value = _plain(value)
+    if depth > _MAX_KEY_DEPTH:
+        raise _NeverEqual
+    value = form(value)
     match value:
         case None:
             return b"N"
         case str():
-            return b"s" + value.encode("utf-8", "surrogatepass")
+            return b"s" + value.encode("unicode_escape")
         case bytes() | bytearray():
             return b"b" + value
         case int() | float() | complex() | Decimal() | Fraction():
-            return b"n" + codec.encode(_number_key(value), max_bytes=_UNBOUNDED)
+            return b"n" + codec.encode(_number_key(value), max_bytes=UNBOUNDED)
         case range():
-            return b"r" + codec.encode(_range_key(value), max_bytes=_UNBOUNDED)
-        case tuple() | list() | deque():
-            return _digest(type(value).__name__, [_canonical(v) for v in value])
+            return b"r" + codec.encode(_range_key(value), max_bytes=UNBOUNDED)
+        case tuple() | list():
+            return _digest(type(value).__name__, [_canonical(v, depth + 1) for v in value])
         case Elements():
-            return _digest("set", sorted(map(_canonical, value.items)))
+            return _digest("set", sorted(_canonical(v, depth + 1) for v in value.items))
         case Pairs():
-            return _digest("dict", sorted(_digest("", [_canonical(k), _canonical(v)]) for k, v in value.items))
-        case Numpy():
-            return _digest("array", [_canonical(value.value)])
+            parts = [_canonical(v, depth + 1) for v in value.flat]
+            return _digest("dict", sorted(_digest("", [k, v]) for k, v in zip(parts[::2], parts[1::2], strict=True)))
+        case Other():
+            return _digest(value.kind, [_canonical(value.content, depth + 1)])
+        case array():
+            return _digest("array", [_canonical(value.tolist(), depth + 1)])
     raise TypeError(f"no decoded value: {type(value).__name__}")
 
 
@@ -212,40 +292,80 @@ def _decimal_key(number: Decimal) -> tuple[int | str, ...]:
     mantissa, _, exponent = format(number.copy_abs(), "E").partition("E")
     digits = mantissa.replace(".", "").rstrip("0")
     power = int(exponent) - len(digits) + 1
-    if len(digits) > _MAX_DIGITS or abs(power) > _MAX_DIGITS:
-        return ("decimal", int(number.is_signed()), digits, power)
-    top, bottom = number.as_integer_ratio()
-    return (top,) if bottom == 1 else (top, bottom)
+    if len(digits) <= _FLOAT_DIGITS and -_MOST_PLACES <= power <= _MOST_ZEROS:
+        top, bottom = number.as_integer_ratio()
+        return (top,) if bottom == 1 else (top, bottom)
+    if len(digits) <= _FLOAT_DIGITS and abs(power) <= _FLOAT_DIGITS:
+        near = float(number)
+        if math.isfinite(near) and near and Decimal(near) == number:
+            return _number_key(near)
+    return ("decimal", int(number.is_signed()), digits, power)
+
+
+_FLOAT_DIGITS = 1_100
+"""No float has more."""
 
 
 def _close(a: object, b: object, atol: float) -> bool:
-    a, b = _plain(a), _plain(b)
-    if isinstance(a, Numpy) and isinstance(b, Numpy):
-        return _close(a.value, b.value, atol)
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, Number) and isinstance(b, Number):
-        return _close_number(a, b, atol)
-    if isinstance(a, list | tuple | deque) and isinstance(b, list | tuple | deque):
-        return len(a) == len(b) and all(_near(x, y, atol) for x, y in zip(a, b, strict=True))
-    if isinstance(a, Pairs) and isinstance(b, Pairs) and len(a.items) == len(b.items):
-        try:
-            left, right = _sorted(a, False), _sorted(b, False)
-        except _NeverEqual:
-            return False
-        return all(j == k and _near(x, y, atol) for (j, x), (k, y) in zip(left, right, strict=True))
-    return False
-
-
-def _near(a: object, b: object, atol: float) -> bool:
-    """As `_close`, inside a container: numbers of different types may agree."""
-    a, b = _plain(a), _plain(b)
-    if isinstance(a, Number) and isinstance(b, Number):
-        return _close_number(a, b, atol)
     try:
-        return _same(a, b) or _close(a, b, atol)
+        a, b = form(a), form(b)
+        if type(a) is not type(b):
+            return False
+        todo = [(a, b)]
+        while todo:
+            if not _close_step(*todo.pop(), atol, todo):
+                return False
     except _NeverEqual:
-        return _close(a, b, atol)
+        return False
+    return True
+
+
+def _close_step(a: object, b: object, atol: float, todo: list[tuple[object, object]]) -> bool:
+    """As `_step`, with a tolerance: numbers of different types may agree."""
+    a, b = form(a), form(b)
+    match a, b:
+        case (list(), list()) | (tuple(), tuple()):
+            return len(a) == len(b) and _close_items(a, b, atol, todo)  # type: ignore[arg-type]
+        case Pairs(), Pairs():
+            if len(a.flat) != len(b.flat):
+                return False
+            left, right = _by_key(a, False), _by_key(b, False)
+            todo.extend((value, right.get(key, Ellipsis)) for key, value in left.items())
+            return True
+        case Other(), Other() if a.kind == b.kind:
+            todo.append((a.content, b.content))
+            return True
+        case array(), array():
+            return len(a) == len(b) and _close_items(a.tolist(), b.tolist(), atol, todo)
+    if isinstance(a, Number) and isinstance(b, Number):
+        return _close_number(a, b, atol)
+    return same(a, b)
+
+
+def _close_items(a: list[Any], b: list[Any], atol: float, todo: list[tuple[object, object]]) -> bool:
+    if {float} == set(map(type, a)) == set(map(type, b)):
+        return all(
+            x == y or abs(x - y) <= atol + RTOL * abs(y) < math.inf or _close_number(x, y, atol)
+            for x, y in zip(a, b, strict=True)
+        )
+    todo.extend(zip(reversed(a), reversed(b), strict=True))
+    return True
+
+
+def close_floats(a: bytes, b: bytes, start: int, atol: float) -> bool:
+    """Whether two packed sequences of floats agree, compared a piece at a time.
+
+    Args:
+        a: The bytes of one, as observed.
+        b: Those of the other, as expected.
+        start: Where the floats begin.
+        atol: Absolute tolerance.
+    """
+    if len(a) != len(b) or (len(a) - start) % 8:
+        return False
+    left, right = (memoryview(data)[start:].cast("d") for data in (a, b))
+    ends = range(0, len(left), _PIECE)
+    return all(_close_items(left[i : i + _PIECE].tolist(), right[i : i + _PIECE].tolist(), atol, []) for i in ends)
 
 
 def _close_number(a: Number, b: Number, atol: float) -> bool:
@@ -266,68 +386,3 @@ def _inexact(number: Number) -> float | complex:
 
 def _finite(number: float | complex) -> bool:
     return math.isfinite(number.real) and math.isfinite(number.imag)
-
-
-def _pieces(value: object, limit: int) -> Iterator[str]:
-    match value:
-        case bool() | None | float() | complex() | Decimal():
-            yield repr(value)
-        case int():
-            yield _int(value)
-        case Fraction():
-            yield f"Fraction({_int(value.numerator)}, {_int(value.denominator)})"
-        case range():
-            step = "" if value.step == 1 else f", {_int(value.step)}"
-            yield f"range({_int(value.start)}, {_int(value.stop)}{step})"
-        case str() | bytes() | bytearray():
-            yield repr(value[: limit + 1]).encode("utf-8", "backslashreplace").decode()
-        case list():
-            yield from _listed("[", value, "]", limit)
-        case tuple():
-            yield from _listed("(", value, ",)" if len(value) == 1 else ")", limit)
-        case deque():
-            yield from _listed("deque([", value, "])", limit)
-        case Elements():
-            yield from _set_pieces(value, limit)
-        case Pairs():
-            yield from _dict_pieces(value, limit)
-        case Numpy():
-            yield from (_pieces(value.value, limit) if value.scalar else _listed("array(", (value.value,), ")", limit))
-        case _:
-            yield f"<{type(value).__name__}>"
-
-
-def _listed(opening: str, items: object, closing: str, limit: int) -> Iterator[str]:
-    yield opening
-    if isinstance(items, list | tuple | deque):
-        for index, item in enumerate(items):
-            if index:
-                yield ", "
-            yield from _pieces(item, limit)
-    yield closing
-
-
-def _set_pieces(value: Elements, limit: int) -> Iterator[str]:
-    if not value.items:
-        yield f"{value.kind}()"
-    elif value.kind == "set":
-        yield from _listed("{", value.items, "}", limit)
-    else:
-        yield from _listed("frozenset({", value.items, "})", limit)
-
-
-def _dict_pieces(value: Pairs, limit: int) -> Iterator[str]:
-    opening, closing = ("{", "}") if value.kind == "dict" else (f"{value.kind}({{", "})")
-    yield opening
-    for index, (key, item) in enumerate(value.items):
-        yield ", " if index else ""
-        yield from _pieces(key, limit)
-        yield ": "
-        yield from _pieces(item, limit)
-    yield closing
-
-
-def _int(number: int) -> str:
-    if number.bit_length() > 10_000:
-        return f"<int of about {int(number.bit_length() * math.log10(2)) + 1} digits>"
-    return str(number)

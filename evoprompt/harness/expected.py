@@ -18,21 +18,25 @@ from typing import Final, Literal
 
 from evoprompt.atomic import write_bytes
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness import codec, compare, oracles
+from evoprompt.harness import codec, compare, digest, encoding, kinds, oracles
 from evoprompt.harness.process import Limits, Reply
 from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.suite import Job, Run, Unloadable
+from evoprompt.harness.suite import Job, Run, Unloadable, printable
 from evoprompt.tasks import Suite, Task
 
-Kind = Literal["value", "packed", "digest", "unjudged"]
+Kind = Literal["value", "packed", "digest"]
 
-FORMAT: Final = b"evoprompt expected outputs 2\n"
+FORMAT: Final = b"evoprompt expected outputs 3\n"
 MAX_KEPT: Final = 64 << 10
-"""Size up to which an output is kept, as it is or else compressed; a larger one by digests where those suffice."""
-LIMITS: Final = Limits(cpu_seconds=120.0, memory_mb=4096, total_cpu_seconds=600.0)
-"""For canonical solutions. The size of an answer is limited as for a candidate: what does not fit is not judged."""
+"""Size up to which an output is kept as it is; a larger one is compressed."""
+LIMITS: Final = Limits(
+    cpu_seconds=120.0, memory_mb=4096, output_mb=1024, packing_seconds=300.0, total_cpu_seconds=600.0
+)
+"""For canonical solutions."""
 
-_UNBOUNDED = 1 << 62
+_COST_PER_BYTE = 16
+_SHOWN_BYTES = 1 << 20
+_CODE = (codec, encoding, kinds, digest)
 _log = logging.getLogger(__name__)
 
 
@@ -41,41 +45,73 @@ class Expected:
     """What one input should give.
 
     Attributes:
-        kind: `value`: the output. `packed`: its SHA-256 and the output, compressed. `digest`: its SHA-256 and the
-            digest of what is equal to it.
-            `unjudged`: it is larger than an answer or the memory may be, or no plain data; the input is left out.
+        kind: `value`: the output. `packed`: its SHA-256 and the output, compressed. `digest`: the digest of whatever
+            is equal to it, see `harness.digest`.
         data: What the kind says; outputs are encoded.
         seconds: CPU time that the canonical solution took.
+        packing: CPU time that encoding its output took, where that was long.
+        size: Bytes of the encoded output; 0 where its digest is kept.
     """
 
     kind: Kind
     data: bytes
     seconds: float
+    packing: float = 0.0
+    size: int = 0
 
-    def matches(self, payload: bytes, arguments: bytes, oracle: str, atol: float, max_bytes: int) -> bool:
-        """Whether an encoded answer to the encoded arguments is right.
+    def form(self, oracle: str) -> bytes:
+        """The form of answer that can be compared with this one."""
+        if self.kind == "digest":
+            return codec.AS_DIGEST
+        return codec.AS_LIST if oracle == oracles.SET_EQUALITY else codec.AS_VALUE
+
+    def matches(self, payload: bytes, arguments: bytes, oracle: str, atol: float) -> bool:
+        """Whether an answer in the right form to the encoded arguments is right.
 
         Raises:
-            codec.CodecError: The answer is malformed.
+            codec.CodecError: The answer is malformed, or takes far more than a right one could.
         """
+        if self.kind == "digest":
+            return payload[: digest.SIZE] == self.data
         # The same bytes are the same value.
         if payload == self.data if self.kind == "value" else hashlib.sha256(payload).digest() == self.data[:32]:
             return True
-        observed = codec.decode(payload, max_bytes=max_bytes)
-        if self.kind == "digest":
-            return self.data[32:] == _digest(observed)
+        wanted = self.encoded
+        if not oracle and payload[:6] == wanted[:6] and payload[:2] in (b"Ld", b"Pd"):
+            return compare.close_floats(payload, wanted, 6, atol or compare.EVALPLUS_ATOL)
+        most = codec.MAX_COST + _COST_PER_BYTE * len(wanted)
+        observed = codec.decode(payload, max_bytes=len(payload), max_cost=most)
         given = unbounded(arguments)
-        return oracles.agrees(observed, self.value, list(given), oracle, atol)  # type: ignore[call-overload]
+        return oracles.agrees(observed, unbounded(wanted), list(given), oracle, atol)  # type: ignore[call-overload]
+
+    @property
+    def encoded(self) -> bytes:
+        """The output, encoded, where the kind has it."""
+        return self.data if self.kind == "value" else zlib.decompress(self.data[32:])
 
     @property
     def value(self) -> object:
         """The output, decoded, where the kind has it."""
-        return unbounded(self.data if self.kind == "value" else zlib.decompress(self.data[32:]))
+        return unbounded(self.encoded)
 
 
 def unbounded(data: bytes) -> object:
     """Decodes trusted bytes of any size."""
-    return codec.decode(data, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED, max_depth=_UNBOUNDED)
+    most = codec.UNBOUNDED
+    return codec.decode(data, max_bytes=most, max_cost=most, max_depth=most)
+
+
+def shown(reply: Reply) -> str:
+    """An answer as text: of a large one only a few words.
+
+    Raises:
+        codec.CodecError: The answer is malformed.
+    """
+    if reply.kind == "digest":
+        return printable(reply.payload[digest.SIZE :].decode("utf-8", "replace"))
+    if len(reply.payload) > _SHOWN_BYTES:
+        return f"a value of {len(reply.payload) / 1e6:.1f} MB"
+    return compare.show(codec.decode(reply.payload))
 
 
 def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> tuple[Expected, ...]:
@@ -115,49 +151,43 @@ def _run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> 
     run = Run(job, (), LIMITS, sandbox)
     try:
         with run.candidate() as process:
+            form = codec.COMPACT if not task.oracle and not task.atol else Expected("value", b"", 0.0).form(task.oracle)
             for index, arguments in enumerate(task.inputs(suite)):
-                before = process.cpu_seconds
-                reply = process.ask("apply", task.entry_point, (arguments,))
-                seconds = process.cpu_seconds - before
-                yield _expected(task, reply, seconds, f"{suite} input {index}", run)
+                before, packed = process.cpu_seconds, process.packing_seconds
+                reply = process.ask("apply", task.entry_point, (form + arguments,))
+                packing = process.packing_seconds - packed
+                seconds = process.cpu_seconds - before - packing
+                kind, data, size = _expected(task, reply, f"{suite} input {index}", run)
+                yield Expected(kind, data, seconds, packing, size)
     except Unloadable as e:
         raise DataError(f"the canonical solution can't be loaded: it {e.finding.observed}") from e
 
 
-def _expected(task: Task, reply: Reply, seconds: float, where: str, run: Run) -> Expected:
+def _expected(task: Task, reply: Reply, where: str, run: Run) -> tuple[Kind, bytes, int]:
+    """Kind and data of an output, and its size."""
     if task.oracle == oracles.NOT_NONE and reply.kind in ("value", "refused"):
-        return Expected("value", codec.encode(reply.payload != codec.encode(None)), seconds)
+        return "value", codec.encode(reply.payload != codec.encode(None)), 1
     if reply.kind == "refused":
-        return Expected("unjudged", b"", seconds)
+        reason = printable(reply.payload.decode("utf-8", "replace"))
+        raise DataError(f"its own solution returns on {where} what can't be compared: {reason}")
     if reply.kind == "crashed":
         raise SandboxError(f"the canonical solution of {task.task_id} {reply.detail} on {where}")
+    if reply.kind == "digest":
+        return "digest", reply.payload[: digest.SIZE], 0
     if reply.kind != "value":
         found = run.unanswered(reply)
-        if found.exception == "MemoryError":
-            return Expected("unjudged", b"", seconds)
+        if found.exception == "MemoryError":  # it needs too much, or the machine has too little: nothing is known
+            raise SandboxError(f"the canonical solution of {task.task_id} {found.observed} on {where}")
         raise DataError(f"the canonical solution fails on {where}: it {found.observed}")
-    if len(reply.payload) <= MAX_KEPT:
-        return Expected("value", reply.payload, seconds)
-    exact = hashlib.sha256(reply.payload).digest()
-    packed = zlib.compress(reply.payload, 1)
-    if len(packed) > MAX_KEPT and not task.oracle and not task.atol:
-        value = codec.decode(reply.payload)
-        digest = b"" if compare.is_floats(value) else _digest(value)
-        if digest:
-            return Expected("digest", exact + digest, seconds)
-    return Expected("packed", exact + packed, seconds)
-
-
-def _digest(value: object) -> bytes:
-    """Equal for equal values; empty for one that equals nothing."""
-    try:
-        return hashlib.sha256(compare.canonical(value)).digest()
-    except ValueError:
-        return b""
+    size = len(reply.payload)
+    if size <= MAX_KEPT:
+        return "value", reply.payload, size
+    return "packed", hashlib.sha256(reply.payload).digest() + zlib.compress(reply.payload, 1), size
 
 
 def _name(task: Task, suite: Suite) -> str:
-    parts = (FORMAT, Path(codec.__file__).read_bytes(), sys.version.encode(), task.key.encode(), suite.encode())
+    code = (Path(str(module.__file__)).read_bytes() for module in _CODE)
+    parts = (FORMAT, *code, sys.version.encode(), task.key.encode(), suite.encode())
     whole = hashlib.sha256()
     for part in parts:
         whole.update(hashlib.sha256(part).digest())
@@ -177,8 +207,8 @@ def _read(path: Path) -> tuple[Expected, ...] | None:
 
 
 def _write(path: Path, found: tuple[Expected, ...]) -> None:
-    rows = tuple((e.kind, e.data, e.seconds) for e in found)
-    body = zlib.compress(codec.encode(rows, max_bytes=_UNBOUNDED, max_nodes=_UNBOUNDED), 6)
+    rows = tuple((e.kind, e.data, e.seconds, e.packing, e.size) for e in found)
+    body = zlib.compress(codec.encode(rows, max_bytes=codec.UNBOUNDED), 6)
     try:
         write_bytes(path, hashlib.sha256(body).digest() + body)
     except OSError as e:

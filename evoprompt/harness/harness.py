@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import asserts
+from evoprompt.harness import plan as planning
 from evoprompt.harness.asserts import Check
+from evoprompt.harness.confirm import Confirmation, confirming, guess
 from evoprompt.harness.expected import Expected, load_or_run
 from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
-from evoprompt.harness.process import Limits
+from evoprompt.harness.plan import Plan
+from evoprompt.harness.process import Confirm, Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
+from evoprompt.harness.slots import Slots
 from evoprompt.harness.suite import Job, Outcome, run_suite
+from evoprompt.harness.telling import sanitised
 from evoprompt.tasks import SUITES, Suite, Task
 
 _REMEMBERED_CASES = 100_000
 _REMEMBERED_TASKS = 1_024
 _REMEMBERED_OUTPUT_BYTES = 64 << 20
+_SCARCE = re.compile(r"can't start new thread|Resource temporarily unavailable|Cannot allocate memory")
 
 
 class Harness:
@@ -58,13 +66,14 @@ class Harness:
         self.limits: Final = limits or Limits()
         self.input_limits: Final = input_limits or InputLimits()
         self._processes = processes
-        self._slots = threading.BoundedSemaphore(processes or os.cpu_count() or 1)
+        self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
         self._verdicts = Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
-        self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...]]](_REMEMBERED_TASKS)
+        self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...], Plan]](_REMEMBERED_TASKS)
         self._expected = Memory[tuple[str, ...], tuple[Expected, ...]](_REMEMBERED_OUTPUT_BYTES)
         self._building: dict[tuple[str, ...], threading.Lock] = {}
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
+        self._confirmation = Confirmation(self.input_limits, self._paths)
         self._unsafe = unsafe
         self.sandbox: Final = Sandbox(zygotes=processes, paths=self._paths, unsafe=unsafe)
 
@@ -159,7 +168,8 @@ class Harness:
         """
         checks = _split(tests, frozenset(names), entry_point, "the example")
         imports = tuple(line for test in tests for line in asserts.imports_of(test))
-        job = Job(solution, entry_point, setup, imports, atol, self._paths)
+        plan = planning.plan("", entry_point, names, setup, "", checks, imports)
+        job = Job(solution, entry_point, setup, imports, atol, self._paths, plan=plan)
         return self._run(job, checks, "base").result
 
     def probe(self) -> str | None:
@@ -205,17 +215,16 @@ class Harness:
             if task.inputs(suite):
                 outcome = self._run_inputs(task, solution, suite)
             else:
-                checks, imports = self._split(task, suite)
-                job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths)
-                outcome = self._run(job, checks, suite)
+                outcome = self._run_asserts(task, solution, suite)
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
+        outcome = replace(outcome, result=sanitised(outcome.result, solution))
         with self._lock:
             self._verdicts.put(key, outcome, 1 + len(outcome.result.cases))
         return outcome
 
-    def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...]]:
-        """The checks of a suite, and the imports of the canonical solution and the tests."""
+    def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...], Plan]:
+        """The checks of a suite, the imports of the canonical solution and the tests, and what the tests need."""
         key = (task.key, suite)
         with self._lock:
             known = self._checks.get(key)
@@ -223,7 +232,10 @@ class Harness:
             names = asserts.defined_names(task.code)
             tests = task.tests(suite)
             imports = [line for source in (task.code, *tests) for line in asserts.imports_of(source)]
-            known = _split(tests, names, task.entry_point, f"{suite} test"), tuple(dict.fromkeys(imports))
+            checks = _split(tests, names, task.entry_point, f"{suite} test")
+            imports = list(dict.fromkeys(imports))
+            plan = planning.plan(task.code, task.entry_point, names, task.setup, task.test_setup, checks, imports)
+            known = checks, tuple(imports), plan
             with self._lock:
                 self._checks.put(key, known, 1)
         return known
@@ -237,8 +249,7 @@ class Harness:
             with self._lock:
                 known = self._expected.get(key)
             if known is None:
-                with self._slots:
-                    known = self.sandbox.retrying(lambda: load_or_run(task, suite, self._paths, self.sandbox))
+                known = self._slots.measured(lambda: load_or_run(task, suite, self._paths, self.sandbox))
                 with self._lock:
                     self._expected.put(key, known, sum(len(e.data) + 200 for e in known))
         return known
@@ -249,18 +260,29 @@ class Harness:
         if not solution.strip():
             case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
             return Outcome(trial.result("invalid", cases=(case,)), case.observed)
-        with self._slots:
-            return self.sandbox.retrying(lambda: run_inputs(job, trial, self.limits, self.sandbox))
+        sandbox = confirming(self.sandbox, self._confirmation.of_inputs(task, trial, self.sandbox))
+        return self._slots.measured(lambda: run_inputs(job, trial, self.limits, sandbox), _doubtful)
 
-    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite) -> Outcome:
+    def _run_asserts(self, task: Task, solution: str, suite: Suite) -> Outcome:
+        checks, imports, plan = self._split(task, suite)
+        job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths, task.test_setup, plan)
+        confirm = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
+        return self._run(job, checks, suite, confirm)
+
+    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():
             case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
             result = SuiteResult(status="invalid", passed=0, total=len(checks), cases=(case,))
             return Outcome(result, case.observed)
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
-        with self._slots:
-            return self.sandbox.retrying(lambda: run_suite(job, checks, suite, self.limits, self.sandbox))
+        sandbox = confirming(self.sandbox, confirm)
+        return self._slots.measured(lambda: run_suite(job, checks, suite, self.limits, sandbox), _doubtful)
+
+
+def _doubtful(outcome: Outcome) -> bool:
+    """Whether a solution failed for want of what others may have held."""
+    return any(case.status == "error" and _SCARCE.search(case.observed) for case in outcome.result.cases)
 
 
 def _rebuild(limits: Limits, processes: int | None, input_limits: InputLimits, unsafe: bool) -> Harness:

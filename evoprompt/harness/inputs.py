@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from evoprompt.harness import codec, compare, oracles
-from evoprompt.harness.expected import Expected, unbounded
+from evoprompt.harness.expected import Expected, shown, unbounded
 from evoprompt.harness.process import Limits, Process, Reply
 from evoprompt.harness.report import Case, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
@@ -15,8 +15,8 @@ from evoprompt.harness.suite import Finding, Job, Outcome, Run, Unloadable
 from evoprompt.tasks import Suite
 
 _SHOWN = 1000
-_LEAST_OUTPUT_MB: Final = 8
-"""An expected output may be as large, so an answer may."""
+_MOST_LONGER: Final = 24
+"""How many times the bytes of a value an equal one may take: the most are those of a Fraction for a bool."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,9 @@ class Trial:
     oracle: str
     limits: InputLimits
 
-    @property
-    def judged(self) -> list[int]:
-        """Positions of the inputs that have a known output."""
-        return [i for i, e in enumerate(self.expected) if e.kind != "unjudged"]
-
     def result(self, status: Status, passed: int = 0, cases: tuple[Case, ...] = ()) -> SuiteResult:
         """A result with the counts of this suite."""
-        total = len(self.judged)
-        return SuiteResult(status=status, passed=passed, total=total, cases=cases, unjudged=len(self.expected) - total)
+        return SuiteResult(status=status, passed=passed, total=len(self.inputs), cases=cases)
 
 
 def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outcome:
@@ -79,7 +73,7 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
             if not trial.limits.every:
                 break
     except Unloadable as e:
-        found = {next(iter(trial.judged), 0): e.finding}
+        found = {0: e.finding}
     cases = tuple(_case(job, trial, i, finding) for i, finding in found.items())
     status: Status = cases[0].status if cases else "passed"
     detail = cases[0].observed if status == "invalid" else ""
@@ -97,13 +91,14 @@ class _InputRun(Run):
             cpu_seconds=max(self.seconds, default=allowed.min_seconds),
             total_cpu_seconds=max(min(allowed.total_seconds, sum(self.seconds)), 2 * canonical, allowed.min_seconds),
             memory_mb=max(limits.memory_mb, allowed.memory_mb),
-            output_mb=max(limits.output_mb, _LEAST_OUTPUT_MB),
+            output_mb=limits.output_mb + _MOST_LONGER * max((e.size for e in trial.expected), default=0) // (1 << 20),
+            packing_seconds=limits.packing_seconds + 2 * allowed.factor * sum(e.packing for e in trial.expected),
         )
         super().__init__(job, (), limits, sandbox)
 
     def answers(self) -> Iterator[tuple[int, Finding]]:
         """Position and finding of each input, as its answer comes in; after one that ends it in a new process."""
-        left = self.trial.judged
+        left = list(range(len(self.trial.inputs)))
         while left:
             answered = 0
             for found in self._answers(left):
@@ -113,11 +108,12 @@ class _InputRun(Run):
             if not self.trial.limits.every or self.cpu_seconds >= self.limits.total_cpu_seconds:
                 return
 
-    def _answers(self, judged: list[int]) -> Iterator[tuple[int, Finding]]:
+    def _answers(self, asked: list[int]) -> Iterator[tuple[int, Finding]]:
+        trial = self.trial
         with self.candidate() as process:
-            inputs = tuple(self.trial.inputs[i] for i in judged)
-            replies = process.stream(len(judged), "apply", self.job.entry_point, inputs)
-            for index in judged:
+            inputs = tuple(trial.expected[i].form(trial.oracle) + trial.inputs[i] for i in asked)
+            replies = process.stream(len(asked), "apply", self.job.entry_point, inputs)
+            for index in asked:
                 reply = self._next(process, replies, self.seconds[index])
                 finding = self._finding(index, reply)
                 yield index, finding
@@ -133,22 +129,20 @@ class _InputRun(Run):
         trial, expected = self.trial, self.trial.expected[index]
         if reply.kind == "refused" and trial.oracle == oracles.NOT_NONE:  # an object of any kind is not None
             reply = Reply("value", codec.encode("an object"))
-        if reply.kind != "value":
+        if reply.kind != ("digest" if expected.kind == "digest" else "value"):
             return self.unanswered(reply)
-        room = self.limits.output_mb << 20
         try:
-            if expected.matches(reply.payload, trial.inputs[index], trial.oracle, self.job.atol, room):
+            if expected.matches(reply.payload, trial.inputs[index], trial.oracle, self.job.atol):
                 return Finding("passed")
-            observed = compare.show(codec.decode(reply.payload, max_bytes=room))
+            return Finding("failed", f"returned {shown(reply)}")
         except codec.CodecError as e:
             return Finding("failed", f"sent a malformed answer: {e}")
-        return Finding("failed", f"returned {observed}")
 
 
 def _case(job: Job, trial: Trial, index: int, finding: Finding) -> Case:
     arguments = unbounded(trial.inputs[index])
-    shown = ", ".join(compare.show(a, _SHOWN) for a in arguments) if isinstance(arguments, list | tuple) else ""
-    call = f"{job.entry_point}({shown})"
+    listed = ", ".join(compare.show(a, _SHOWN) for a in arguments) if isinstance(arguments, list | tuple) else ""
+    call = f"{job.entry_point}({listed})"
     return Case(
         suite=trial.suite,
         index=index,
@@ -162,7 +156,7 @@ def _case(job: Job, trial: Trial, index: int, finding: Finding) -> Case:
 
 
 def _wanted(expected: Expected, oracle: str) -> str:
-    if expected.kind not in ("value", "packed"):
+    if expected.kind == "digest":
         return "a value known by its digest only"
     value = expected.value
     if oracle == oracles.NOT_NONE:

@@ -6,18 +6,20 @@ All of it runs in the host, on decoded data, and on the arguments as they are in
 from __future__ import annotations
 
 import math
-from collections import deque
+from array import array
 from fractions import Fraction
 from typing import Final
 
 from evoprompt.harness import compare
-from evoprompt.harness.codec import Elements, Numpy, Pairs
+from evoprompt.harness.codec import Elements, Other, Pairs
 
 SET_EQUALITY: Final = "set_equality"
 NOT_NONE: Final = "not_none"
 SURFACE_AREA: Final = "surface_area"
 DIGIT_DISTANCE: Final = "digit_distance"
 ROOT: Final = "root"
+_MOST: Final = 1_000_000
+"""Elements of a range that is taken as a set."""
 
 MBPP: Final[dict[str, str]] = {
     "surface_Area": SURFACE_AREA,
@@ -59,15 +61,14 @@ def agrees(observed: object, expected: object, arguments: list[object], oracle: 
                 return True
             case "digit_distance" if compare.equal(observed, _digit_distance(arguments)):
                 return True
-    except (ArithmeticError, TypeError, ValueError):  # the rule does not apply to such data
+    except (ArithmeticError, RecursionError, TypeError, ValueError):  # the rule does not apply to such data
         pass
     return oracle != ROOT and compare.equal(observed, expected, atol, evalplus=True)
 
 
 def _real(value: object) -> int | float | Fraction:
     """The number itself. Of the types that a candidate can send, only these compute at a bounded cost."""
-    if isinstance(value, Numpy) and value.scalar:
-        value = value.value
+    value = compare.form(value)
     if isinstance(value, int | float | Fraction):
         return value
     raise TypeError(type(value).__name__)
@@ -103,13 +104,19 @@ def _same_set(a: object, b: object) -> bool:
 def _items(value: object) -> list[object]:
     """What `set(value)` would hold, unhashed by anything of the candidate's choice: digests are."""
     match value:
+        case Other(kind="deque" | "values", content=list() as content):
+            value = content
+        case Other(kind="array" | "ndarray"):
+            value = _elements(value)
+    value = compare.form(value)
+    match value:
         case Pairs():
-            return [key for key, _ in value.items]
+            return list(value.flat[::2])
         case Elements():
             return list(value.items)
-        case Numpy(scalar=False):
-            return _items(value.value)
-        case list() | tuple() | deque() | str() | bytes() | bytearray():
+        case list() | tuple() | str() | bytes() | bytearray():
+            items = list(value)
+        case range() if value.start - value.stop < _MOST > value.stop - value.start:
             items = list(value)
         case _:
             raise TypeError("not iterable")
@@ -118,14 +125,19 @@ def _items(value: object) -> list[object]:
     return items
 
 
+def _elements(value: object) -> object:
+    match compare.form(value):
+        case Other(content=array() as numbers) | Other(content=((_,), "", array() as numbers)):
+            return numbers.tolist()
+    return value
+
+
 def _hashable(value: object) -> bool:
-    match value:
-        case tuple():
-            return all(map(_hashable, value))
-        case list() | deque() | bytearray() | Pairs():
+    match compare.form(value):
+        case tuple() as items:
+            return all(map(_hashable, items))
+        case list() | bytearray() | Pairs() | Other(kind="deque" | "array" | "ndarray"):
             return False
-        case Elements():
-            return value.kind == "frozenset"
-        case Numpy():
-            return value.scalar
+        case Elements() as elements:
+            return elements.kind == "frozenset"
     return True

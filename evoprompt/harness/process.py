@@ -4,85 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import os
 import select
-import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import codec, watch
-
-Ending = Literal["timeout", "crashed"]
-Kind = Literal["done", "value", "error", "refused", "missing"]
+from evoprompt.harness.ending import MOST_STRETCHED, Ending, Kind, told
+from evoprompt.harness.ending import Interrupted as Interrupted
+from evoprompt.harness.ending import Limits as Limits
+from evoprompt.harness.ending import Reply as Reply
+from evoprompt.harness.ending import Stretch as Stretch
+from evoprompt.harness.ending import ZygoteDied as ZygoteDied
 
 _KINDS: Final[dict[bytes, Kind]] = {
     codec.DONE: "done",
     codec.VALUE: "value",
+    codec.DIGEST: "digest",
     codec.ERROR: "error",
     codec.REFUSED: "refused",
     codec.MISSING: "missing",
 }
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
+_REPORT_SECONDS = 60.0
+_STILL_CALLS = 2
+"""All calls of a process together may stand still for so many times what one may."""
+_HELD = 3
+"""What others keep from running may stand still for so many times as long, before it is given up."""
+_PATIENCE_SECONDS, _PATIENCE_FACTOR = 60.0, 20.0
+"""Wall time of a call, as a multiple of the CPU time that it may use: the machine does not run it at all."""
+_LATE_SECONDS = 0.1
+"""A host that wakes up later than this stood still itself."""
 _CHUNK = 1 << 18
 _SLACK = 4096
 _LOCAL_PEERPID = 2
 _CREDENTIALS = struct.Struct("iII")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a candidate may use.
-
-    Attributes:
-        cpu_seconds: CPU time of one call. This is the limit that decides verdicts.
-        wall_seconds: Wall time of one call, a backstop against sleeping; None means 5 times the CPU limit + 10 s.
-        memory_mb: Private memory of a process.
-        output_mb: Encoded size of one answer.
-        total_cpu_seconds: CPU time of a suite; its wall time is this plus `wall_seconds`.
-    """
-
-    cpu_seconds: float = 4.0
-    wall_seconds: float | None = None
-    memory_mb: int = 1024
-    output_mb: int = 8
-    total_cpu_seconds: float = 60.0
-
-    @property
-    def wall(self) -> float:
-        """Wall time of one call, in seconds."""
-        return 5 * self.cpu_seconds + 10 if self.wall_seconds is None else self.wall_seconds
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a process answered, or how it ended: then it is dead.
-
-    Attributes:
-        kind: The kind of frame, or the ending.
-        payload: Content of the frame: bytes from an untrusted process.
-        detail: For an ending: what happened, as the rest of a sentence about the candidate.
-    """
-
-    kind: Kind | Ending
-    payload: bytes = b""
-    detail: str = ""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process is gone."""
-        return self.kind in ("timeout", "crashed")
-
-
-class ZygoteDied(SandboxError):
-    """What the process was forked from is gone, and so is the process: nothing is known. It may be tried again."""
 
 
 class _Malformed(Exception):
@@ -97,23 +59,48 @@ class Process:
     Attributes:
         limits: What it may use.
         peak_mb: Its peak memory, where it ended by itself; else 0.
+        waited: Wall time that its answers took so far, without any in which the host stood still itself.
+        place: Position of the reply that is awaited, in those to one request.
+        confirm: Called once, when a limit of CPU time is reached: what is to be allowed now.
+        beside: A process that goes on while this one works, and is looked at meanwhile.
     """
 
     def __init__(
-        self, limits: Limits, channel: socket.socket, guard: socket.socket, release: Callable[[socket.socket], None]
+        self,
+        limits: Limits,
+        channel: socket.socket,
+        guard: socket.socket,
+        release: Callable[[socket.socket], None],
+        *,
+        sealed: bool = False,
     ) -> None:
+        """Waits for nothing.
+
+        Args:
+            limits: What it may use.
+            channel: Where it is asked and answers.
+            guard: Where its end is told, and ordered.
+            release: Takes the channel when it is no longer used.
+            sealed: Whether it can't send SIGKILL to itself.
+        """
         self.limits = limits
-        self.peak_mb = 0.0
+        self.peak_mb = self.waited = 0.0
+        self.place = self._sequence = 0
+        self.confirm: Confirm | None = None
+        self.beside: Process | None = None
         self._channel, self._guard, self._release = channel, guard, release
+        self._sealed = sealed
         self._end: Reply | None = None
         self._pid = 0
         self._next_look = 0.0
         self._clock: int | None = None
-        self._cpu = 0.0
+        self._cpu = self._packed = 0.0
+        self._called: float | None = None
         self._closed = self._up = False
-        self._sequence = 0
         self._inbox = bytearray()
-        self._until = 0.0
+        self._rest = watch.Rest()
+        self._unseen = 0.0
+        self._stretch = Stretch()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         channel.setblocking(False)
@@ -134,6 +121,16 @@ class Process:
                 self._cpu = max(self._cpu, time.clock_gettime(self._clock))
         return self._cpu
 
+    @property
+    def packing_seconds(self) -> float:
+        """CPU time used so far for encoding large answers."""
+        return self._packed + (0.0 if self._called is None else self.cpu_seconds - self._called)
+
+    @property
+    def run_delay(self) -> float:
+        """Seconds that it could have run so far and was not let."""
+        return watch.delayed(self._pid) if self._pid else 0.0
+
     def ask(self, *request: Any) -> Reply:
         """Sends one request and returns its reply, or how the process ended instead of answering.
 
@@ -143,8 +140,8 @@ class Process:
         """
         if self._end is not None:
             return self._end
-        data = marshal.dumps(request)
-        message = memoryview(len(data).to_bytes(4, "little") + data)
+        self.place = 0
+        message = memoryview(_message(request))
         if not self._up:
             message = self._come_up(message)
         elif self._inbox:
@@ -160,6 +157,7 @@ class Process:
         for _ in range(count - 1):
             if self._end is not None:
                 return
+            self.place += 1
             self._sequence += 1
             yield self._reply(memoryview(b""))
 
@@ -180,26 +178,30 @@ class Process:
         self._guard.close()  # this is the order to kill
         self._release(self._channel)  # to be closed when the process is dead: it needs not wake up to see that
 
+    def look(self) -> None:
+        """Ends it if it uses too much. Costs nothing in a job that is over soon."""
+        if self._pid and self._up and self._end is None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + watch.SECONDS
+            if excess := watch.excess(self._pid, self.limits.memory_mb):
+                self._end = self._finish("crashed", excess)
+        if self.beside is not None:
+            self.beside.look()
+
     def _come_up(self, message: memoryview) -> memoryview:
         """Waits until the process is locked in, with the first request on its way; returns what is left of that."""
-        end, message = self._exchange(message, _START_SECONDS, _START_SECONDS)
-        if end is not None:
-            raise SandboxError(f"the sandbox process does not come up: it {end.detail}")
+        message = self._exchange(message, _START_SECONDS)
+        if self._end is not None:
+            raise SandboxError(f"the sandbox process does not come up: it {self._end.detail}")
         if problem := self._frame[1]:
             self.close()
             raise SandboxError(f"the sandbox process can't be locked in: {problem.decode('utf-8', 'replace')}")
-        self._up = True
+        self._up, self._unseen = True, 0.0
         self._next_look = time.monotonic() + watch.SECONDS
-        self._until = time.monotonic() + self.limits.total_cpu_seconds + self.limits.wall
         return message
 
     def _reply(self, message: memoryview) -> Reply:
-        if not message and self._waiting():
-            kind, payload = self._frame
-            return Reply(_KINDS[kind], payload)
-        cpu = min(self.limits.cpu_seconds, self.limits.total_cpu_seconds - self.cpu_seconds)
-        wall = min(self.limits.wall, self._until - time.monotonic())
-        self._end, _ = self._exchange(message, cpu, wall)
+        if message or not self._waiting():
+            self._exchange(message)
         if self._end is not None:
             return self._end
         kind, payload = self._frame
@@ -211,9 +213,13 @@ class Process:
             return self._parse()
         return False
 
-    def _exchange(self, rest: memoryview, cpu: float, wall: float) -> tuple[Reply | None, memoryview]:
-        """Writes and reads until one frame is in `_frame`; returns how the process ended if it did, and the rest."""
-        cpu_end, wall_end = self.cpu_seconds + cpu, time.monotonic() + wall
+    def _exchange(self, rest: memoryview, patience: float = 0.0) -> memoryview:
+        """Writes and reads until one frame is in `_frame`, or the process has ended; returns what is not yet written.
+
+        Raises:
+            Interrupted: The machine did not let it run.
+        """
+        began, slept, waited = self.cpu_seconds, self._rest.slept, 0.0
         writing = False
         try:
             while not self._parse():
@@ -221,25 +227,84 @@ class Process:
                 if writing != bool(rest):
                     writing = not writing
                     self._poll.modify(self._channel, select.POLLIN | (select.POLLOUT if writing else 0))
-                if (cpu_left := cpu_end - self.cpu_seconds) <= 0:
-                    return self._finish("timeout", f"used more than {self._allowed(cpu)}"), rest
-                if (wall_left := wall_end - time.monotonic()) <= 0:
-                    return self._finish("timeout", f"did not answer within {max(wall, 0):.3g} s"), rest
-                if excess := self._look():
-                    return self._finish("crashed", excess), rest
-                events = self._poll.poll(1 + 1000 * min(cpu_left, wall_left, watch.SECONDS))
+                left = self._allowed(began) + began - self.cpu_seconds
+                asked = min(max(left, 0.0), watch.SECONDS, self.limits.wall / 4)
+                now = time.monotonic()
+                events = self._poll.poll(1 + 1000 * asked if left > 0 else 0)
+                spent = time.monotonic() - now
+                spent = spent if spent < asked + _LATE_SECONDS else asked
                 if events and events[0][1] & ~select.POLLOUT:
                     part = self._receive()
                     if not part:
-                        return self._gone(), rest
+                        self._end = self._gone()
+                        return rest
                     self._inbox += part
+                    continue  # what has been said is heard before a limit is looked at
+                waited += spent
+                self.waited += spent
+                self._unseen += spent
+                self.look()
+                if self._end is None and left <= 0 and self._up:
+                    self._out_of_time(began)
+                if self._end is None and self._up and self._unseen >= min(watch.REST, self.limits.wall / 4):
+                    self._at_rest(slept)
+                if self._end is not None:
+                    return rest
+                if waited > (patience or _PATIENCE_SECONDS + _PATIENCE_FACTOR * self._allowed(began)):
+                    raise self._interrupted(f"used {self.cpu_seconds - began:.3g} s of CPU time in {waited:.0f} s")
         except _Malformed as e:
-            return self._finish("crashed", str(e)), rest
+            self._end = self._finish("crashed", str(e))
+            return rest
         except ConnectionError:
-            return self._gone(), rest
+            self._end = self._gone()
+            return rest
         if writing:
             self._poll.modify(self._channel, select.POLLIN)
-        return None, rest
+        return rest
+
+    def _allowed(self, began: float) -> float:
+        """CPU seconds that a call may use which began when so many had been used."""
+        if not self._up:
+            return _START_SECONDS
+        times = max(1.0, self._stretch.call)
+        if self._called is not None:
+            return self._called - began + self.limits.packing_seconds * times - self._packed
+        return min(self.limits.cpu_seconds * times, self._in_all() + self._packed - began)
+
+    def _in_all(self) -> float:
+        return self.limits.total_cpu_seconds * min(max(1.0, self._stretch.suite), MOST_STRETCHED)
+
+    def _out_of_time(self, began: float) -> None:
+        """Ends a call that has used all its CPU time, unless it may have more."""
+        if self.confirm is not None:
+            confirm, self.confirm = self.confirm, None
+            self._stretch = confirm(self)
+        allowed = self._allowed(began)
+        if self._end is None and self.cpu_seconds - began >= allowed:
+            in_all = self.cpu_seconds - began < self.limits.cpu_seconds
+            # The limit as it was given: a verdict reads the same whatever ran beside.
+            told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
+            if self._called is not None:
+                told = f"{self.limits.packing_seconds:.3g} s to hand over what it returned"
+            self._end = self._finish("timeout", f"used more than {told}")
+
+    def _at_rest(self, slept: float) -> None:
+        """Ends a process that sleeps, and gives up one that others hold up; `slept` is from when the call began."""
+        rest, wall = self._rest, self.limits.wall
+        if self._clock is None:  # the system limits CPU time itself, and does not tell what was used
+            wall += 5 * self.limits.cpu_seconds
+        rest.add(self._pid, self._unseen, self.cpu_seconds)
+        self._unseen = 0.0
+        if rest.held >= _HELD * wall:
+            raise self._interrupted(f"was stopped by others for {rest.held:.3g} s")
+        if rest.slept - slept >= wall or rest.slept >= _STILL_CALLS * wall:
+            if watch.frozen(self._pid):
+                raise self._interrupted("was frozen")
+            self._end = self._finish("timeout", f"did not answer within {wall:.3g} s")
+
+    def _interrupted(self, what: str) -> Interrupted:
+        self.close()
+        return Interrupted(f"the machine did not let the sandbox process run: it {what}")
 
     def _send(self, rest: memoryview) -> memoryview:
         if rest:
@@ -264,18 +329,6 @@ class Process:
                 self._clock = (~self._pid << 3) | 2
         return part
 
-    def _look(self) -> str:
-        """What it uses too much of. Costs nothing in a job that is over soon."""
-        if not self._pid or not self._up or time.monotonic() < self._next_look:
-            return ""
-        self._next_look = time.monotonic() + watch.SECONDS
-        return watch.excess(self._pid, self.limits.memory_mb)
-
-    def _allowed(self, cpu: float) -> str:
-        if cpu < self.limits.cpu_seconds:
-            return f"{self.limits.total_cpu_seconds:.3g} s in all"
-        return f"{cpu:.3g} s"
-
     def _parse(self) -> bool:
         """Takes the frame out of the inbox once it is complete."""
         header = codec.FRAME
@@ -283,6 +336,10 @@ class Process:
             return False
         kind, sequence, length = header.unpack_from(self._inbox)
         known = kind in _KINDS if self._up else kind == codec.READY
+        if kind == codec.PACKING and self._up and self._called is None and sequence == self._sequence and not length:
+            self._called = self.cpu_seconds
+            del self._inbox[: header.size]
+            return self._parse()
         if not known or sequence != self._sequence:
             raise _Malformed("sent a malformed answer")
         if length > (self.limits.output_mb << 20) + _SLACK:
@@ -291,35 +348,47 @@ class Process:
             return False
         self._frame = kind, bytes(self._inbox[header.size : header.size + length])
         del self._inbox[: header.size + length]
+        if self._called is not None:
+            self._packed, self._called = self.packing_seconds, None
         return True
 
     def _gone(self) -> Reply:
-        """The connection is closed: waits a moment for the process to end, and says how it did."""
+        """The connection is closed: waits for the process to end, kills it if it does not, and says how it ended.
+
+        Raises:
+            Interrupted: The machine ended it.
+        """
         poll = select.poll()
         poll.register(self._guard, select.POLLIN)
         exited = bool(poll.poll(1000 * _GRACE_SECONDS))
-        report = self._told() if exited else b""
-        self.close()
         if not exited:
-            return Reply("crashed", detail="closed its connection")
-        if len(report) != codec.ENDED.size:
-            raise ZygoteDied("the sandbox died while it ran a solution")
-        status, cpu, peak = codec.ENDED.unpack(report)
-        self._cpu, self.peak_mb = cpu / 1e6, peak / 1024
-        code = os.waitstatus_to_exitcode(status)
-        if code >= 0:
-            return Reply("crashed", detail=f"ended its own process (exit status {code})")
-        if -code == signal.SIGXCPU:
-            return Reply("timeout", detail=f"used more than {self.limits.cpu_seconds:.3g} s")
-        with contextlib.suppress(ValueError):
-            return Reply("crashed", detail=f"was killed by {signal.Signals(-code).name}")
-        return Reply("crashed", detail=f"was killed by signal {-code}")
+            with contextlib.suppress(OSError):
+                self._guard.shutdown(socket.SHUT_WR)  # the order to kill, with an ear for how it ended
+            poll.poll(1000 * _REPORT_SECONDS)
+        report = self._told()
+        self.close()
+        reply, self._cpu, self.peak_mb = told(report, self.limits, killed=not exited, sealed=self._sealed)
+        return reply
 
     def _told(self) -> bytes:
-        with contextlib.suppress(ConnectionError):
+        self._guard.setblocking(False)
+        with contextlib.suppress(ConnectionError, BlockingIOError):
             return self._guard.recv(codec.ENDED.size)
         return b""
 
     def _finish(self, kind: Ending, detail: str) -> Reply:
         self.close()
         return Reply(kind, detail=detail)
+
+
+Confirm = Callable[[Process], Stretch]
+"""Says what a process may use that has just reached a limit of CPU time."""
+
+
+def _message(request: tuple[Any, ...]) -> bytes:
+    """A request as it is sent; the inputs of `apply` follow it, so that the process reads each when its turn comes."""
+    parts: tuple[bytes, ...] = ()
+    if request[0] == "apply":
+        kind, name, parts = request
+        request = (kind, name, len(parts))
+    return b"".join(len(part).to_bytes(4, "little") + part for part in (marshal.dumps(request), *parts))

@@ -11,8 +11,8 @@ from evoprompt.tasks import Suite
 Status = Literal["passed", "failed", "error", "timeout", "crashed", "invalid"]
 """`failed` wrong answer · `error` exception · `timeout` · `crashed` signal or memory · `invalid` no parseable code."""
 
-Unmeasured = Literal["lm_error", "sandbox_error"]
-"""What happened when nothing was measured. Never a score."""
+Unmeasured = Literal["lm_error", "sandbox_error", "data_error"]
+"""What happened when nothing was measured: no answer, no process, or broken tests. Never a score."""
 
 
 class Case(BaseModel):
@@ -25,8 +25,8 @@ class Case(BaseModel):
         call: Source of the call or calls that the candidate's process evaluated.
         test: Source of the whole test, expected value included. For files and people, never for a model.
         observed: What the candidate did: `returned 3`, `raised KeyError: 'a' (line 4)`, `used more than 4 s`.
-        exception: Name of the exception type, else empty.
-        line: Line of the solution that raised, from 1; 0 when unknown.
+        exception: Name of the exception type if it is built in or stands in the solution, else empty.
+        line: Line of the solution where the statement that raised begins, from 1; 0 when unknown.
         whole: The assert could not be split, so it ran whole beside the candidate: a forger could pass it.
     """
 
@@ -52,7 +52,6 @@ class SuiteResult(BaseModel):
         total: Number of cases in the suite; those that never ran count as not passed.
         cases: Every case that ran, in order; a crash or a time-out ends the suite. Of a suite of inputs, only those
             that did not pass: the first, or all where that was asked for.
-        unjudged: Inputs left out, and not in `total`: what they should give is larger than an answer may be.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,7 +60,6 @@ class SuiteResult(BaseModel):
     passed: int
     total: int
     cases: tuple[Case, ...] = ()
-    unjudged: int = 0
 
 
 class Report(BaseModel):

@@ -12,6 +12,7 @@ Tiers, the best that works is taken:
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import math
 import os
@@ -24,13 +25,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import codec, starters
-from evoprompt.harness.process import Limits, Process, ZygoteDied
-
-T = TypeVar("T")
+from evoprompt.harness.ending import Limits, cpu_backstop
+from evoprompt.harness.process import Process
 
 TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "seccomp")
 MAC_TIERS: Final = ("seatbelt (untested)",)
@@ -103,6 +103,7 @@ class Sandbox:
         self.refused: list[str] = []
         self._tier = ""
         self._running: dict[bool, list[_Zygote]] = {False: [], True: []}
+        self._on_open: Callable[[Process], None] = lambda process: None
         self._finalizer = weakref.finalize(self, _stop, self._running)
 
     @property
@@ -139,20 +140,18 @@ class Sandbox:
                 zygote = self._pick(numpy)
                 zygote.enter()
             with contextlib.suppress(ConnectionError):
-                return self._fork(zygote, limits)
+                process = self._fork(zygote, limits)
+                self._on_open(process)
+                return process
             zygote.leave()
         raise SandboxError("no sandbox process can be started: its zygote dies at once")
 
-    def retrying(self, work: Callable[[], T]) -> T:
-        """Does something with processes; once more, from the start, when a zygote died under them.
-
-        Raises:
-            ZygoteDied: It died the second time too.
-        """
-        try:
-            return work()
-        except ZygoteDied:
-            return work()
+    def view(self, opened: Callable[[Process], None]) -> Sandbox:
+        """The same sandbox, which calls `opened` with each process that it opens."""
+        _ = self.tier
+        view = copy.copy(self)
+        view._on_open = opened
+        return view
 
     def close(self) -> None:
         """Ends every process. The next `open` starts anew."""
@@ -211,7 +210,7 @@ class Sandbox:
         job = codec.JOB.pack(
             limits.memory_mb,
             limits.output_mb << 20,
-            math.ceil(limits.total_cpu_seconds) + 2,
+            cpu_backstop(limits),
             0 if _HAS_CLOCK else math.ceil(limits.cpu_seconds),
         )
         try:
@@ -223,7 +222,7 @@ class Sandbox:
                     ends[0].setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
                 socket.send_fds(zygote.control, [job], [ends[1].fileno(), ends[3].fileno()])
                 undo.pop_all()
-                return Process(limits, ends[0], ends[2], zygote.leave)
+                return Process(limits, ends[0], ends[2], zygote.leave, sealed="seccomp" in self._tier)
         except ConnectionError:
             raise
         except OSError as e:

@@ -1,7 +1,8 @@
 """Takes the Python code out of a model's reply, whatever shape the reply has. Standard library only.
 
 Candidates are collected from fenced blocks, from `{"code": …}` objects and from plain lines; the best one
-wins (see `_rank`), the later one among equals, because models correct themselves downwards. Code that does
+wins (see `_rank`), the later one among equals, because models correct themselves downwards. A stub is no equal of
+a full definition, and what the best block needs of other blocks comes with it (`blocks.join`). Code that does
 not parse is still returned when it was clearly meant as the code: a syntax error is a verdict, not "no code".
 Everything that could be quadratic draws on one budget per reply.
 """
@@ -9,16 +10,17 @@ Everything that could be quadratic draws on one budget per reply.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from evoprompt.lm.reply import HEADER, code_sections, strip_thinking
+from evoprompt.lm.blocks import Block, fullness, is_code, is_prose, join, names_of
+from evoprompt.lm.reply import HEADER, code_sections, mended, strip_thinking
 from evoprompt.tasks import parse_python
 
 __all__ = ["code_text", "extract_code", "scrub"]
@@ -43,6 +45,7 @@ _CODE_LINE = re.compile(
 )
 _GOES_ON = re.compile(r"[\s)\]}]|(?:else|elif|except|finally|case)\b")
 _DEFINITION = re.compile(r"^[ \t]*(?:async +)?(?:def|class) +(\w+)", re.MULTILINE)
+_SPAN = re.compile(r"(?<!`)`([^`\n]++)`(?!`)")
 _JSON_CODE = re.compile(r'[{,]\s*+"(?:code|fixed_code)"\s*+:\s*+"')
 
 # Python warns about odd escapes in the *models'* strings while it parses them; that is no news for the user.
@@ -97,20 +100,59 @@ class _Finder:
 
     def best(self, lines: list[str]) -> str:
         found = self._search(lines)
+        text = "\n".join(lines)
+        for variant in mended(text):
+            if found is None or found.rank < self._enough:
+                found = _better(found, self._search(variant.split("\n")))
+        if found is None or found.rank < self._enough:
+            found = _better(found, self._quoted(text))
         return found.code.rstrip() if found is not None else ""
+
+    @property
+    def _enough(self) -> int:
+        """The rank that nothing exceeds: defines the wanted name, or any where none is wanted."""
+        return 5 if self.name else 3
 
     def _search(self, lines: list[str], depth: int = 0) -> _Candidate | None:
         whole = "\n".join(lines)
         tree = self.parse(whole)
-        if tree is not None and any(map(_is_code, tree.body)) and not any(map(_is_prose, tree.body)):
+        if tree is not None and any(map(is_code, tree.body)) and not any(map(is_prose, tree.body)):
             return _Candidate(whole.strip("\n"), self._rank(whole))
-        best = max(reversed(self._blocks(lines)), key=lambda c: c.rank, default=None)
+        best = self._joined(self._blocks(lines))
         if depth == 0 and (best is None or best.rank < 3):
             best = _better(best, self._from_json(whole))
-        if best is None or best.rank < (5 if self.name else 3):
+        if best is None or best.rank < self._enough:
             # What looked like blocks may have been the docstrings of code that has no fence around it.
             best = _better(best, self._plain(lines))
         return best
+
+    def _joined(self, blocks: list[_Candidate]) -> _Candidate | None:
+        """The best block, with what it needs of the others."""
+        if not blocks:
+            return None
+        best = max(range(len(blocks)), key=lambda i: (blocks[i].rank, self._fullness(blocks[i]), i))
+        parsed = [(i, tree) for i, c in enumerate(blocks) if (tree := self.parse(c.code)) is not None]
+        main = next((k for k, (i, _) in enumerate(parsed) if i == best), None)
+        if main is None or len(parsed) == 1 or blocks[best].rank < 3:
+            return blocks[best]
+        code = join([Block(blocks[i].code, tree) for i, tree in parsed], main, self.name)
+        return _Candidate(code, blocks[best].rank) if self.parse(code) is not None else blocks[best]
+
+    def _fullness(self, candidate: _Candidate) -> int:
+        tree = self.parse(candidate.code) if candidate.rank == 5 else None
+        return 0 if tree is None else fullness(tree)[self.name]
+
+    def _quoted(self, text: str) -> _Candidate | None:
+        """Code between `[BEGIN]` and `[DONE]` in quotes, or between single backticks."""
+        found: _Candidate | None = None
+        quoted = text.rpartition("[BEGIN]")[2].partition("[DONE]")[0].strip() if "[BEGIN]" in text else ""
+        spans = [m.group(1) for m in itertools.islice(_SPAN.finditer(text), _CLOSERS)]
+        for code in (quoted[1:-1] if quoted[:1] in ("'", '"') else "", *spans):
+            code = code.strip()
+            rank = self._rank(code)
+            if rank >= 3 and _DEFINITION.search(code):
+                found = _better(found, _Candidate(code, rank))
+        return found
 
     def parse(self, code: str) -> ast.Module | None:
         if code in self.trees:
@@ -183,12 +225,14 @@ class _Finder:
             kept = "\n".join(lines[:k])
             tree = self.parse(kept)
             if tree is not None:
-                names = _names(tree)
+                names = names_of(tree)
                 return kept if names and (not self.name or self.name in names) else code
         header = next((k for k, line in enumerate(lines) if HEADER.match(line)), len(lines))
         return "\n".join(lines[:header])
 
     def _add(self, found: list[_Candidate], code: str, tag: str) -> None:
+        if self.parse(code) is None:
+            code = next((c for c in mended(code) if self.parse(c) is not None), code)
         rank = self._rank(code)
         if tag in _PYTHON_TAGS or rank == 5 or (rank == 3 and _DEFINITION.search(code)):
             found.append(_Candidate(code, rank if code.strip() else -1))
@@ -197,7 +241,7 @@ class _Finder:
         """5 defines the name, 4 would if it parsed, 3 defines something, 2 would, 1 parses, 0 the rest."""
         tree = self.parse(code)
         if tree is not None:
-            names = _names(tree)
+            names = names_of(tree)
             return 5 if self.name in names else 3 if names else 1
         names = set(_DEFINITION.findall(code))
         return 4 if self.name in names else 2 if names else 0
@@ -244,7 +288,7 @@ class _Finder:
                 runs.append((starts[k], starts[end]))
             k = end
         texts = ["\n".join(lines[a:b]).strip("\n") for a, b in runs]
-        return [t for t in texts if (tree := self.parse(t)) is not None and any(map(_is_code, tree.body))]
+        return [t for t in texts if (tree := self.parse(t)) is not None and any(map(is_code, tree.body))]
 
     def _statement(self, lines: list[str], starts: list[int], k: int) -> int | None:
         """Index of the start after the statement that begins at starts[k], or None if it is no statement."""
@@ -274,7 +318,7 @@ def _better(one: _Candidate | None, other: _Candidate | None) -> _Candidate | No
 
 def _tag(info: str) -> str:
     words = info.strip().strip("{}").lstrip(".").split()
-    return words[0].lower().rstrip(":,}") if words else ""
+    return re.split("[:,}]", words[0].lower())[0] if words else ""
 
 
 def _attached(line: str, mark: str) -> list[str]:
@@ -313,36 +357,6 @@ def _parsed(code: str) -> ast.Module:
     return parse_python(code, "<reply>")
 
 
-def _names(tree: ast.Module) -> set[str]:
-    """Names that the module binds at top level, also inside its `if`, `try` and `with` statements."""
-    names: set[str] = set()
-    pending: list[ast.stmt] = list(tree.body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names.update(n.id for t in node.targets for n in _targets(t))
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            names.add(node.target.id)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.If):
-            pending += node.body + node.orelse
-        elif isinstance(node, ast.Try):
-            pending += node.body + node.orelse + node.finalbody + [s for h in node.handlers for s in h.body]
-        elif isinstance(node, ast.With):
-            pending += node.body
-    return names
-
-
-def _targets(target: ast.expr) -> Iterator[ast.Name]:
-    if isinstance(target, ast.Name):
-        yield target
-    elif isinstance(target, ast.Tuple | ast.List):
-        yield from (n for n in target.elts if isinstance(n, ast.Name))
-
-
 def _open(text: str) -> str:
     """What a statement that does not parse may be waiting for: a closing quote, a bracket, a definition."""
     for quotes in ('"""', "'''"):
@@ -352,21 +366,6 @@ def _open(text: str) -> str:
         if text.count(left) > text.count(right):
             return right
     return "@" if text.startswith("@") else ""
-
-
-def _is_prose(node: ast.stmt) -> bool:
-    """Whether a statement that parses is rather text: `- first`, `Output: 42`, `Sorry`."""
-    if isinstance(node, ast.Expr):
-        return not isinstance(node.value, ast.Call | ast.Await | ast.Constant | ast.JoinedStr)
-    return isinstance(node, ast.AnnAssign) and node.value is None
-
-
-def _is_code(node: ast.stmt) -> bool:
-    """Whether a statement is surely code: not one that a word or two of prose could be."""
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Call | ast.Await)
-    maybe = ast.Pass | ast.Return | ast.Break | ast.Continue | ast.Raise | ast.Delete
-    return not _is_prose(node) and not isinstance(node, maybe)
 
 
 def _json_string(text: str, start: int) -> str:

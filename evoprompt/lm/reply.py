@@ -4,11 +4,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
-__all__ = ["HEADER", "code_sections", "strip_thinking"]
+__all__ = ["HEADER", "code_sections", "mended", "strip_thinking", "without_invisible"]
 
 HEADER = re.compile(r"\s*\[\[ *## *(\w+) *## *\]\](.*)")
 """A field header of ChatAdapter, and what follows it on its line."""
+
+
+_INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
+_SESSION = re.compile(r"^ *(?:>>>|\.\.\.)(?: (.*))?$", re.MULTILINE)
+_SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+_BREAKS = re.compile("[\u2028\u2029\x85]")
+_NOTHING = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_LITERAL = re.compile(
+    r"""(?:'{3}(?:\\.|(?!'{3})[^\\])*+'{3}|"{3}(?:\\.|(?!"{3})[^\\])*+"{3}"""
+    r"""|'(?:\\.|[^'\\\n])*+'|"(?:\\.|[^"\\\n])*+"|\#[^\n]*+)""",
+    re.DOTALL,
+)
+"""A string or a comment of Python."""
+
+
+def without_invisible(text: str, *, strings: bool = True) -> str:
+    """The text with plain spaces and line ends for odd ones, and without characters of no width.
+
+    Args:
+        text: A reply, or code.
+        strings: Whether to clean strings and comments of Python as well.
+    """
+    if strings:
+        return _BREAKS.sub("\n", _NOTHING.sub("", _SPACES.sub(" ", text)))
+    parts, at = [], 0
+    for literal in _LITERAL.finditer(text):
+        parts += [without_invisible(text[at : literal.start()]), literal.group()]
+        at = literal.end()
+    return "".join([*parts, without_invisible(text[at:])])
+
+
+def mended(code: str) -> Iterator[str]:
+    """What code that is no Python may have been before a chat page or a session of Python showed it."""
+    if _SPACES.search(code) or _NOTHING.search(code) or _BREAKS.search(code):
+        yield without_invisible(code, strings=False)
+        yield without_invisible(code)
+    if "\t" in code:
+        yield from (_INDENTATION.sub(partial(_expanded, size), code) for size in (4, 8))
+    if code.lstrip().startswith(">>>"):
+        yield "\n".join(m.group(1) or "" for m in _SESSION.finditer(code))
+
+
+def _expanded(size: int, tabs: re.Match[str]) -> str:
+    return tabs.group().expandtabs(size)
 
 
 def strip_thinking(reply: str) -> str:

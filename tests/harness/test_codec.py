@@ -1,7 +1,7 @@
 import math
 import struct
 import time
-from collections import Counter, OrderedDict, UserList, defaultdict, deque, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
@@ -11,22 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.harness import codec
-from evoprompt.harness.codec import CodecError, Elements, Numpy, Pairs, Unencodable, decode, encode
+from evoprompt.harness.codec import CodecError, Elements, Pairs, TooLarge, Unencodable, decode, encode
+from evoprompt.harness.rebuild import real
 from tests.harness.values import plain
 
 quick = settings(deadline=None, derandomize=True, max_examples=150)
 
 
 def rebuilt(value):
-    """Real Python data from decoded data."""
-    if isinstance(value, Pairs):
-        kind = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}[value.kind]
-        return kind({rebuilt(k): rebuilt(v) for k, v in value.items})
-    if isinstance(value, Elements):
-        return {"set": set, "frozenset": frozenset}[value.kind](map(rebuilt, value.items))
-    if isinstance(value, list | tuple | deque):
-        return type(value)(map(rebuilt, value))
-    return value
+    """Real Python data from decoded data, as a judge makes it."""
+    return decode(encode(value), real)
 
 
 def exact(value):
@@ -47,7 +41,7 @@ def exact(value):
 @quick
 @given(plain)
 def test_what_is_encoded_comes_back(value):
-    assert exact(rebuilt(decode(encode(value)))) == exact(value)
+    assert exact(rebuilt(value)) == exact(value)
 
 
 @quick
@@ -69,7 +63,7 @@ def test_mutated_encodings_give_a_value_or_a_codec_error(value, data):
             case 0:
                 good[at] = data.draw(st.integers(0, 255))
             case 1:
-                good.insert(at, data.draw(st.sampled_from(b"NTFiIfcsbBltqLPSZdoCrQMga\xff")))
+                good.insert(at, data.draw(st.sampled_from(b"NTFiIfcsubBltLPSZdoCrQMx\xff")))
             case 2 if len(good) > 1:
                 del good[at]
     try:
@@ -113,7 +107,7 @@ def test_subclasses_are_flattened_without_asking_them():
     assert decode(encode(forged(bytes, b"x"))) == b"x"
     assert decode(encode(forged(float, 1.5))) == 1.5
     assert decode(encode(forged(complex, 2j))) == 2j
-    assert decode(encode(forged(deque, [1]))) == deque([1])
+    assert decode(encode(forged(deque, [1]))).content == [1]
     assert decode(encode(forged(Decimal, "1.50"))).as_tuple() == Decimal("1.50").as_tuple()
     assert decode(encode(forged(dict, {"a": 1}))).items == (("a", 1),)
     assert decode(encode(forged(OrderedDict, {"a": 1}))).kind == "OrderedDict"
@@ -132,28 +126,13 @@ def test_ordinary_subclasses():
     assert decode(encode(Counter("aab"))).kind == "Counter"
 
 
-def test_numpy_values_lose_their_dtype_only():
-    numpy = pytest.importorskip("numpy")
-    scalars = [numpy.float32(0.5), numpy.int8(-3), numpy.bool_(True), numpy.complex64(1j), numpy.str_("a")]
-    for scalar, value in zip(scalars, [0.5, -3, True, 1j, "a"], strict=True):
-        decoded = decode(encode(scalar))
-        assert isinstance(decoded, Numpy) and decoded.scalar
-        assert decoded.value == value and type(decoded.value) is type(value)
-    array = decode(encode(numpy.arange(4).reshape(2, 2)))
-    assert isinstance(array, Numpy) and not array.scalar and array.value == [[0, 1], [2, 3]]
-    with pytest.raises(Unencodable):
-        encode(numpy.datetime64("2020-01-01"))
-    with pytest.raises(Unencodable):
-        encode(numpy.zeros(300_000))
-
-
 class Plain:
     pass
 
 
 @pytest.mark.parametrize(
     "value",
-    [object(), Plain(), len, iter([]), (i for i in ()), lambda: 0, Plain, Enum("E", "A").A, UserList([1]), ...],
+    [object(), Plain(), iter([]), (i for i in ()), lambda: 0, Plain, Enum("E", "A").A, (1).__add__, eval],
 )
 def test_what_is_no_plain_data_is_refused(value):
     with pytest.raises(Unencodable, match="no plain data"):
@@ -178,13 +157,13 @@ def test_bounds_of_the_encoder():
     doubled: object = "x"
     for _ in range(40):
         doubled = [doubled, doubled]
-    with pytest.raises(Unencodable, match="too many"):
-        encode(doubled)
-    with pytest.raises(Unencodable, match="too large"):
+    with pytest.raises(TooLarge, match="too large"):
+        encode(doubled, max_bytes=1 << 20)
+    with pytest.raises(TooLarge, match="too large"):
         encode("x" * 100, max_bytes=99)
-    with pytest.raises(Unencodable, match="too large"):
+    with pytest.raises(TooLarge, match="too large"):
         encode(Fraction(1, 3**20_000))
-    with pytest.raises(Unencodable, match="too large"):
+    with pytest.raises(TooLarge, match="too large"):
         encode(range(10**10_000))
 
 
@@ -192,9 +171,9 @@ def test_bounds_of_the_decoder():
     deep = b"l\x01\0\0\0" * 100_000 + b"N"
     with pytest.raises(CodecError, match="deeply"):
         decode(deep)
-    assert decode(deep[5 * 99_000 :], max_depth=1_000) is not None
-    with pytest.raises(CodecError, match="too many"):
-        decode(b"l" + struct.pack("<I", 300_000) + b"N" * 300_000)
+    assert decode(deep[5 * 95_000 :], max_depth=10_000) is not None
+    with pytest.raises(CodecError, match="too much data"):
+        decode(b"l" + struct.pack("<I", 300_000) + b"N" * 300_000, max_cost=10 << 20)
     with pytest.raises(CodecError, match="bytes"):
         decode(b"N" * 11, max_bytes=10)
     with pytest.raises(CodecError, match="short"):
@@ -218,6 +197,10 @@ def test_bounds_of_the_decoder():
         b"r" + encode(True) + encode(2) + encode(1),
         b"Lx\0\0\0\0",
         b"NN",
+        b"u\x04\0\0\0\xff\xff\xff\xff",
+        b"u\x01\0\0\0a",
+        b"x\x01\xffN",
+        b"x\x05ab",
     ],
 )
 def test_malformed_content_is_refused(data):

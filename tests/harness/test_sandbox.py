@@ -17,7 +17,7 @@ import pytest
 from evoprompt.errors import SandboxError
 from evoprompt.harness import Harness, Limits
 from evoprompt.harness import sandbox as sandbox_module
-from evoprompt.harness.codec import encode
+from evoprompt.harness.codec import AS_VALUE, encode
 from evoprompt.harness.process import ZygoteDied
 from evoprompt.harness.sandbox import Sandbox
 from tests.harness.attacks import ATTACKS, solution
@@ -364,7 +364,7 @@ def test_everything_ends_with_a_killed_host():
 def test_soak(harness):
     """2,000 jobs from several threads: nothing stays, nothing grows."""
     source = "def f(x):\n    return x * x\n"
-    inputs = tuple(encode([x]) for x in range(10))
+    inputs = tuple(AS_VALUE + encode([x]) for x in range(10))
     sandbox = harness.sandbox
     descriptors, page = Path("/dev/fd"), os.sysconf("SC_PAGE_SIZE")
 

@@ -242,3 +242,158 @@ def test_real_modules_come_back(index: int) -> None:
     source = _source_files()[index]
     assert extract_code(f"Sure:\n```python\n{source}\n```\nDone.") == source.rstrip()
     assert extract_code(source) == source.rstrip()
+
+
+def fenced(*blocks: str) -> str:
+    return "Then:\n".join(f"```python\n{block}\n```\n" for block in blocks)
+
+
+def run(reply: str) -> object:
+    """`f(1)` of the code in the reply."""
+    names: dict[str, object] = {}
+    exec(extract_code(reply, "f"), names)
+    function = names["f"]
+    assert callable(function)
+    return function(1)
+
+
+MAIN = "def f(x):\n    return g(x) + ONE"
+TOGETHER: dict[str, list[str]] = {
+    "helper before": ["def g(x):\n    return x", "def f(x):\n    return g(x) + 1"],
+    "helper after": ["def f(x):\n    return g(x) + 1", "def g(x):\n    return x"],
+    "import": ["import operator as op", "def f(x):\n    return op.add(x, 1)"],
+    "star import": ["from operator import *", "def f(x):\n    return add(x, 1)"],
+    "import for an annotation": ["from typing import List", "def f(x: int | List[int]) -> int:\n    return x + 1"],
+    "constant": ["ONE = 1", "def f(x, by=ONE):\n    return x + by"],
+    "constant after, needed at once": ["def f(x, by=ONE):\n    return x + by", "ONE = 1"],
+    "decorator after": ["@twice\ndef f(x):\n    return x", "def twice(g):\n    return lambda x: g(x) + 1"],
+    "class": ["class A:\n    one = 1", "def f(x):\n    return x + A.one"],
+    "base class after": ["class f(A):\n    pass", "class A(int):\n    def __new__(cls, x):\n        return 2"],
+    "chain": ["import math", "def h(x):\n    return math.floor(x)", "def g(x):\n    return h(x)", "ONE = 1", MAIN],
+    "two in one": ["ONE = 1\n\ndef g(x):\n    return x", MAIN],
+    "helper with its example": ["def g(x):\n    return x\n\nprint(g(3))", "ONE = 1", MAIN],
+    "helper with an example of what comes": ["def g(x):\n    return x\n\nassert f(1) == 2", "ONE = 1", MAIN],
+    "helper beside a draft": ["def g(x):\n    return x\n\ndef f(x):\n    return g(x)", "ONE = 1", MAIN],
+    "helper beside a stub after": ["ONE = 1", MAIN, "def g(x):\n    return x\n\ndef f(x):\n    ..."],
+    "helper corrected": ["def g(x):\n    return 9", MAIN, "def g(x):\n    return x", "ONE = 1"],
+    "helper, then its stub": ["def g(x):\n    return x", "ONE = 1", MAIN, "def g(x):\n    pass"],
+    "helper corrected in a block of its own": [
+        "ONE = 1\n\ndef g(x):\n    return 0\n\n" + MAIN,
+        "def g(x):\n    return x",
+    ],
+    "helper not replaced by a stub": ["ONE = 1\n\ndef g(x):\n    return x\n\n" + MAIN, "def g(x):\n    ..."],
+    "annotated constant": ["ONE: int = 1", "def f(x):\n    return x + ONE"],
+    "helpers of each other": [
+        "def g(x):\n    return x and h(x)",
+        "def h(x):\n    return g(x - 1) or 1",
+        "ONE = 1",
+        MAIN,
+    ],
+    "table filled beside it": ["T = {}\nfor i in range(5):\n    T[i] = i + 1", "def f(x):\n    return T[x]"],
+    "future import": ["import math", "from __future__ import annotations\n\ndef f(x: Y) -> Y:\n    return x + 1"],
+}
+
+
+@pytest.mark.parametrize("blocks", TOGETHER.values(), ids=TOGETHER)
+def test_blocks_that_need_each_other_come_together(blocks: list[str]) -> None:
+    assert run(fenced(*blocks)) == 2
+
+
+@pytest.mark.parametrize(
+    "stub",
+    [
+        "def f(x):\n    pass",
+        "def f(x):\n    ...",
+        'def f(x):\n    """Adds one."""',
+        'def f(x: int) -> int:\n    """Adds one."""\n    raise NotImplementedError',
+        "def f(x):\n    raise NotImplementedError('here')",
+        "def f(x):\n    # your code\n    return None",
+        "def f(x):\n    y = x\n    ...\n    return y",
+        "class f:\n    def __init__(self, x): ...",
+    ],
+)
+def test_a_stub_replaces_nothing(stub: str) -> None:
+    assert extract_code(fenced(CODE, stub), "f") == CODE
+    assert extract_code(fenced(stub, CODE), "f") == CODE
+    assert extract_code(fenced(stub), "f") == stub
+
+
+def test_a_class_with_an_empty_method_is_no_stub() -> None:
+    full = "class f(int):\n    def close(self):\n        pass\n\n    def more(self):\n        return self + 1"
+    stub = "class f(int):\n    def close(self): ...\n\n    def more(self): ..."
+    assert extract_code(fenced(full, stub), "f") == full
+    assert extract_code(fenced(stub, full), "f") == full
+
+
+def test_blocks_with_the_name_of_a_file() -> None:
+    reply = "```python:constants.py\nONE = 1\n```\n```python:main.py\ndef f(x):\n    return x + ONE\n```"
+    assert run(reply) == 2
+
+
+def test_the_last_full_version_wins() -> None:
+    wrong, empty = "def f(x):\n    return 0", "def f(x):\n    return"
+    assert extract_code(fenced(wrong, CODE), "f") == CODE
+    assert extract_code(fenced(wrong, empty, CODE, "print(f(1))", empty), "f") == CODE
+
+
+def test_a_block_that_is_not_needed_stays_away() -> None:
+    assert extract_code(fenced("def g(x):\n    return 1", CODE, "x = 3\nprint(f(x))"), "f") == CODE
+
+
+SEEN: dict[str, str] = {
+    "no-break spaces": CODE.replace("    ", "\u00a0" * 4),
+    "mixed spaces": CODE.replace("    ", " \u00a0 \u2003"),
+    "narrow spaces between": CODE.replace(" + ", "\u202f+\u2009"),
+    "zero width before": "\u200b" + CODE,
+    "zero width at the end of lines": CODE.replace(":", ":\u200b"),
+    "byte order mark within": CODE.replace("return", "\ufeffreturn"),
+    "soft hyphen": CODE.replace("return", "re\u00adturn"),
+    "separators of lines": CODE.replace("\n", "\u2028"),
+    "direction marks": f"\u202a{CODE}\u202c",
+}
+
+
+@pytest.mark.parametrize("code", SEEN.values(), ids=SEEN)
+@pytest.mark.parametrize(
+    "wrap", ["{}", "```python\n{}\n```", "It's so:\n\n{}\n\nIsn't it?", '{{"code": "```\n{}\n```"}}']
+)
+def test_what_chat_pages_put_in_unseen_is_cleaned(code: str, wrap: str) -> None:
+    assert run(wrap.format(code)) == 2
+
+
+def test_strings_keep_their_characters() -> None:
+    fine = "def f(x):\n    return 'a\u00a0b\u200b', '''\ufeff'''"
+    assert extract_code(f"```python\n{fine}\n```", "f") == fine
+    mixed = "def f(x):\n\u00a0   # it's\u00a0so\n\u00a0   return 'a\u00a0b' + \"\u200b\""
+    assert run(f"```python\n{mixed}\n```") == "a\u00a0b\u200b"
+
+
+def test_tabs_amid_spaces() -> None:
+    assert run("```python\ndef f(x):\n\tif x:\n        return 2\n\treturn 0\n```") in (0, 2)
+    assert run("```python\ndef f(x):\n    if x:\n\t return 2\n    return 0\n```") == 2
+    assert run("So:\n\ndef f(x):\n    if x:\n\t return 2\n    return 0\n") == 2
+    fine = 'def f(x):\n\treturn "\t"'
+    assert extract_code(f"```python\n{fine}\n```", "f") == fine
+
+
+def test_sessions_quotes_and_spans() -> None:
+    session = ">>> def f(x):\n...     return x + 1\n...\n>>> f(1)\n2"
+    assert run(f"```python\n{session}\n```") == 2
+    quoted = CODE.replace("\n", "\n ")
+    assert run(f"[BEGIN]\n '{quoted}\n '\n[DONE]") == 2
+    assert run("It is `def f(x): return x + 1`, see `f`.") == 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_order_of_definitions_in_blocks_of_their_own_runs(data: st.DataObject) -> None:
+    """What one module would hold, cut into blocks in any order, still defines all that `f` needs."""
+    parts = ["def f(x):\n    return g(x) + h(0)"]
+    parts += ["def g(x):\n    return x * ONE", "def h(x):\n    return T[x] + op.neg(x)"]
+    parts += ["ONE = 1", "T = {0: 1}", "import operator as op"]
+    order = data.draw(st.permutations(parts))
+    noise = data.draw(
+        st.lists(st.sampled_from(["print(f(2))", "def f(x):\n    pass", "x = 1", "f(1) == 2"]), max_size=3)
+    )
+    at = data.draw(st.integers(0, len(order)))
+    assert run(fenced(*order[:at], *noise, *order[at:])) == 2

@@ -1,0 +1,51 @@
+"""What some tools put before every solution: imports that models leave out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from evoprompt.datasets import Dataset
+from evoprompt.errors import DataError
+from evoprompt.tasks import parse_python
+
+HUMANEVAL: Final = """\
+import math, re, sys, copy, datetime, itertools, collections, heapq, statistics, functools, hashlib, string
+try:
+    import numpy
+    import numpy as np
+except ImportError:
+    pass
+from typing import *
+from collections import *
+"""
+"""The imports of the evaluators that followed human-eval (CodeGeeX, DeepSeek-Coder, WizardCoder)."""
+
+
+def with_prelude(data: Dataset, source: str) -> Dataset:
+    """The data set with `source` before each solution, the canonical ones too.
+
+    Raises:
+        DataError: It is no Python.
+    """
+    try:
+        parse_python(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        raise DataError(f"the prelude is no Python: {getattr(e, 'msg', None) or e}") from e
+    tasks = [t.model_copy(update={"setup": f"{t.setup.rstrip()}\n{source}".lstrip("\n")}) for t in data]
+    return Dataset(tasks, data.name)
+
+
+def read_prelude(name_or_path: str) -> str:
+    """The source that `--prelude` names: `humaneval`, or that of a file.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    if name_or_path == "humaneval":
+        return HUMANEVAL
+    try:
+        return Path(name_or_path).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        why = getattr(e, "strerror", None) or "not text"
+        raise DataError(f"--prelude {name_or_path!r}: {why}; give a Python file, or `humaneval`") from e
