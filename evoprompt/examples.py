@@ -111,7 +111,7 @@ class ExampleJudge:
         return found
 
     def through(self, calls: Calls) -> ExampleJudge:
-        """See `Judge`. Of a metric that is a `dspy.Module` the calls are kept and counted; of others nobody knows."""
+        """See `Judge`. Calls of a metric that is a `dspy.Module` have the roles of its predictors."""
         if not isinstance(self._metric, dspy.Module):
             return self
         judge = copy.copy(self)

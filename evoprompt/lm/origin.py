@@ -25,7 +25,7 @@ from evoprompt.lm.bytecode import Uses, told, uses
 
 _LIBRARIES = {*sys.stdlib_module_names, "dspy", "evoprompt", "signatures"} - {"__main__"}
 _ENTRIES = {"forward", "aforward", "__call__", "acall"}
-_APART = {"history", "callbacks", "_compiled", "_evoprompt", "stage", "traces", "train", "detailed_results"}
+_APART = {"history", "callbacks", "_compiled", "stage", "traces", "train", "detailed_results"}
 """Attributes of DSPy's modules that decide about nothing."""
 _DEEPEST = 20
 _PASSES = 3
@@ -145,7 +145,7 @@ class _Walk:
 
     def _attributes(self, value: Any, name: str, depth: int) -> None:
         for key, attribute in sorted(vars(value).items()):
-            if key not in _APART and key not in self.before.changes_own:
+            if key not in _APART and not key.startswith("_evoprompt") and key not in self.before.changes_own:
                 self._named(f"{name}.{key}", attribute, depth + 1)
 
     def _value(self, value: Any, name: str, depth: int) -> Any:
@@ -169,7 +169,7 @@ class _Walk:
             self._class(kind, depth)
             if id(value) in self._apart:
                 return self._types(value.signature, depth) or ["see", kind.__qualname__]
-            state = {k: v for k, v in vars(value).items() if k not in (*_APART, "lm")}
+            state = {k: v for k, v in vars(value).items() if k not in _APART and k != "lm" and k[:10] != "_evoprompt"}
             return [kind.__qualname__, self._value(state, name, depth + 1), self._described(value.lm)]
         return self._data(value, name, depth)
 
