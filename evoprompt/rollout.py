@@ -26,6 +26,7 @@ from evoprompt.lm.seam import listening
 from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
+from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
 from evoprompt.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
@@ -263,7 +264,7 @@ class Runner:
         if body is None:
             return None
         # A task that is asked in several ways may have had another of its names then.
-        return Rollout.model_validate_json(body).model_copy(update={"task_id": job.task.task_id})
+        return as_written(Rollout, body, self.journal.path).model_copy(update={"task_id": job.task.task_id})
 
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
         """The first of these jobs, as many as the budget allows; those that the journal knows are free."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoprompt.cli.shown import visible
 from evoprompt.errors import EvoPromptError, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) 
         Exit: Something was skipped.
     """
     for line in skipped:
-        typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
+        typer.secho(visible(f"evoprompt: skipped {line}"), fg="yellow", err=True)
     for line in list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]:
         typer.secho(f"evoprompt: not measured: {line}", fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):

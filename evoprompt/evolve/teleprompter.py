@@ -24,7 +24,8 @@ from evoprompt.evolve.record import Event, Listener, Results
 from evoprompt.evolve.refine import Refine
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.examples import judge_of, tasks_for
-from evoprompt.lm.identity import describe
+from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
@@ -136,6 +137,7 @@ class EvoPrompt(Teleprompter):
             results = e.results
             logger.warning("interrupted: the best prompt so far is returned; %s", self._how_to_go_on())
         evolved = results.best.apply(student)
+        discreet(predictor for _, predictor in predictors_of(evolved))
         evolved.detailed_results = results
         evolved._compiled = True
         return evolved
