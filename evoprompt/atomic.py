@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, never half of one."""
+"""Paths as people write them, and files that are either the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evoprompt.errors import StorageError
+from evoprompt.errors import StorageError, UsageError
+
+
+def home(path: str | Path) -> Path:
+    """The path, with a `~` at its beginning replaced by the home directory, as a shell does.
+
+    Raises:
+        UsageError: There is no such home directory.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as e:
+        raise UsageError(f"{str(path)!r}: there is no such home directory; './{path}' is a folder of that name") from e
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import inspect
-import json
+import itertools
 import logging
 import math
 import types
@@ -25,8 +24,9 @@ from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
-from evoprompt.plain import labelled, plain, text
-from evoprompt.rollout import CodeJudge, Judge, Rollout, answering
+from evoprompt.plain import plain, text
+from evoprompt.rollout import CodeJudge, Judge, Rollout
+from evoprompt.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -54,7 +54,7 @@ class ExampleTask(Task):
     @cached_property
     def key(self) -> str:
         """See `Task`."""
-        return _digest([self.task_id, self.content])[:16]
+        return digest([self.task_id, self.content])[:16]
 
 
 class ExampleJudge:
@@ -89,7 +89,7 @@ class ExampleJudge:
         """
         before, again = {c: list(ids) for c, ids in self._ids.items()}, Counter[str]()
         found = []
-        for number, example in enumerate(examples):
+        for number, example in enumerate(listed(examples)):
             task = self._task(number, example)
             content, task_id = task.content, task.task_id
             known = before.get(content, [])
@@ -103,7 +103,7 @@ class ExampleJudge:
 
     def describe(self) -> dict[str, Any]:
         """The metric's code (not that of functions it calls), and what it tells of itself."""
-        found: dict[str, Any] = {"metric": self._name, "code": _digest(_code(self._metric))[:12]}
+        found: dict[str, Any] = {"metric": self._name, "code": digest(_code(self._metric))[:12]}
         if isinstance(self._metric, dspy.Module):
             found["program"] = describe(self._metric)
         elif callable(told := getattr(self._metric, "describe", None)):
@@ -127,8 +127,7 @@ class ExampleJudge:
         assert isinstance(task, ExampleTask)
         trace: list[Any] = []
         try:
-            with answering(task.task_id, trace):
-                prediction = program(**task.example.inputs())
+            prediction = answer(program, task, trace)
         except AdapterParseError as e:  # the model did answer
             told = {"reply": text(e.lm_response or "")}
             return Rollout(**identity, status="invalid", score=0.0, output=told, feedback=UNREADABLE)
@@ -164,20 +163,14 @@ class ExampleJudge:
             example = example.example
         elif isinstance(example, Task):
             (example,) = Dataset([example]).examples()
-        inputs, labels = _split(example)
-        if not inputs:
-            fix = "give dspy.Example(…).with_inputs('…')"
-            raise UsageError(f"example {number} has no inputs, {fix}: {text(example)[:100]}")
-        try:
-            content = _digest([plain(inputs), plain(labels)])
-        except (RecursionError, ValueError) as e:  # it holds itself, or an integer too long to print
-            raise UsageError(f"example {number} holds what can't be told as text: {type(e).__name__}: {e}") from e
+        inputs, labels = split(number, example)
+        content = content_of(number, inputs, labels)
         both = inputs | labels
         own = next((both[n] for n in ("task_id", "id") if isinstance(both.get(n), str | int)), None)
         task_id = f"{number:04d}-{content[:6]}" if own is None else text(str(own))
         if self._contents.setdefault(task_id, content) != content:  # numbered from 0 in every split, maybe
             task_id = f"{task_id}-{content[:6]}"
-        return ExampleTask(task_id=task_id, prompt=_shown(inputs), example=example, content=content)
+        return ExampleTask(task_id=task_id, prompt=shown(inputs), example=example, content=content)
 
     def _judged(self, example: Any, prediction: Any, more: list[Any], task_id: str = "") -> tuple[float, str]:
         try:
@@ -202,7 +195,7 @@ class ExampleJudge:
 
     def _where(self, example: Any, task_id: str) -> str:
         name = f" {task_id!r}" if task_id else ""
-        return f"metric {self._name}, example{name} ({' '.join(_shown(_split(example)[0]).split())[:80]})"
+        return f"metric {self._name}, example{name} ({' '.join(shown(split(0, example)[0]).split())[:80]})"
 
 
 def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
@@ -213,28 +206,25 @@ def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
     """
     if isinstance(metric, CodeMetric):
         return CodeJudge(metric)
-    return metric if isinstance(metric, Judge) else ExampleJudge(metric)
+    return metric if isinstance(metric, Judge) and not isinstance(metric, type) else ExampleJudge(metric)
 
 
-def examples_of(tasks: Iterable[Task]) -> list[dspy.Example]:
-    """The examples of a judge's tasks, as DSPy's optimizers take them; those of code without tests and solution."""
-    return [t.example if isinstance(t, ExampleTask) else Dataset([t]).examples()[0] for t in tasks]
+def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any] | None) -> list[list[Task]]:
+    """The tasks of sets of examples, which the student can take as far as that is known; none for a set that is None.
 
-
-def _shown(inputs: Mapping[str, Any]) -> str:
-    return labelled({name: text(value) for name, value in inputs.items()})
+    Raises:
+        UsageError, DataError: One can't be judged, or has other inputs than the student takes.
+    """
+    tasks = [judge.tasks_of(() if examples is None else examples) for examples in sets]
+    if (odd := next((t for t in itertools.chain(*tasks) if not isinstance(t, Task)), None)) is not None:
+        raise UsageError(f"judge {type(judge).__name__}: `tasks_of` must give Tasks, not {kind_of(odd)}")
+    if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
+        require_fit(student, itertools.chain(*tasks))
+    return tasks
 
 
 def _said(score: float) -> str:
     return f"The metric gives it {score:.3g}; 1 is the best, 0 the worst."
-
-
-def _split(example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Inputs and labels; no inputs where none were said to be any."""
-    try:
-        return dict(example.inputs().items()), dict(example.labels().items())
-    except (AttributeError, ValueError):
-        return {}, {}
 
 
 def _fields(prediction: Any) -> dict[str, str]:
@@ -248,8 +238,17 @@ def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, int]:
     Raises:
         UsageError: It does not take two, or needs more than five.
     """
+    function: Any = metric
+    if isinstance(metric, dspy.Module):
+        forward = getattr(type(metric), "forward", None)
+        if forward is None:
+            raise UsageError(f"metric {name} has no `forward(example, prediction)`, by which a metric module judges")
+        function = types.MethodType(forward, metric)
+    if isinstance(metric, type):
+        raise UsageError(f"metric {name} is a class; call it: {name}(…)")
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(metric).__call__):
+        raise UsageError(f"metric {name} is a coroutine function; a metric gives its score at once: write `def`")
     try:
-        function = types.MethodType(type(metric).forward, metric) if isinstance(metric, dspy.Module) else metric
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # written in C
         return 0, 0
@@ -286,7 +285,3 @@ def _code(function: Any) -> Any:
 def _bytes(code: types.CodeType) -> Any:
     constants = [_bytes(c) if isinstance(c, types.CodeType) else plain(c) for c in code.co_consts]
     return [code.co_code.hex(), list(code.co_names), constants]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

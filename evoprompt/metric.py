@@ -15,6 +15,7 @@ from evoprompt.harness.hints import hints
 from evoprompt.harness.nonsense import find_untested
 from evoprompt.harness.report import Case, Report, SuiteResult
 from evoprompt.lm.extract import code_text, extract_code
+from evoprompt.plain import text
 from evoprompt.pool import map_concurrently
 from evoprompt.tasks import Suite, Task
 from signatures import Failure
@@ -93,10 +94,11 @@ class CodeMetric:
 
         Raises:
             DataError: The metric knows no such task.
+            UsageError: The example has no `task_id`, or the prediction no code.
             SandboxError: The sandbox failed: nothing is known about the code.
         """
-        task = self.task(str(gold.task_id))
-        report = self.judge(task, extract_code(code_text(pred), task.entry_point))
+        task = self.task(task_id_of(gold, "the example"))
+        report = self.judge(task, extract_code(code_of(pred, task.task_id), task.entry_point))
         return Verdict(
             score=self.score(report),
             feedback=feedback(report, task.prompt),
@@ -158,7 +160,7 @@ class CodeMetric:
         tasks = list(tasks)
         untested, broken = find_untested(tasks, self.harness, base=self.base, plus=self.plus, num_threads=num_threads)
         if untested:
-            raise DataError(*untested)
+            raise DataError.of(untested)
 
         def prepared(task: Task) -> str:
             try:
@@ -182,6 +184,42 @@ class CodeMetric:
         if self.partial:
             return sum(r.passed for r in deciding) / max(1, sum(r.total for r in deciding))
         return float(all(r.status == "passed" for r in deciding))
+
+
+def task_id_of(example: Any, where: str) -> str:
+    """The task that an example belongs to.
+
+    Raises:
+        UsageError: It does not say.
+    """
+    found = getattr(example, "task_id", None)
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        raise UsageError(
+            f"{where} has no field 'task_id' that is a text or a number, by which CodeMetric finds its tests: "
+            f"{text(example)[:100]}"
+        )
+    return str(found)
+
+
+def code_of(prediction: Any, task_id: str) -> str:
+    """The code that a student gave.
+
+    Raises:
+        UsageError: It gave something else.
+    """
+    missing = object()
+    found = getattr(prediction, "code", missing)
+    if found is missing:
+        fields = ", ".join(map(repr, prediction.keys())) if isinstance(prediction, dspy.Example) else ""
+        told = f"a prediction with the fields {fields or 'none'}" if isinstance(prediction, dspy.Example) else ""
+        raise UsageError(
+            f"task {task_id!r}: the student must give a dspy.Prediction with the field 'code', not "
+            f"{told or f'{type(prediction).__name__}: {text(prediction)[:100]}'}"
+        )
+    if not isinstance(getattr(found, "code", found), str):
+        told = f"{type(found).__name__}: {text(found)[:100]}"
+        raise UsageError(f"task {task_id!r}: the student's field 'code' must be text, not {told}")
+    return code_text(prediction)
 
 
 def _has_plus(task: Task, base: bool) -> bool:

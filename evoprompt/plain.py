@@ -15,6 +15,14 @@ from evoprompt.lm.extract import scrub
 MAX_TEXT = 10_000
 """Characters of one value that are kept for people and shown to a debugger."""
 
+_LEAST = 200
+"""Characters below which nothing is taken for binary data."""
+_DATA_URI = re.compile(
+    r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,\s\"']*)*"
+    r"(?:;base64,(?P<base64>[\w+/=-]{100,})|,(?P<text>[^\s\"'()<>]{200,}))"
+)
+_ENCODED = re.compile(r"(?:[A-Za-z0-9+/_-]{60,}\s{1,2})*[A-Za-z0-9+/_-]{60,}={0,2}")
+
 
 def plain(value: Any) -> Any:
     """As JSON has it; the same for equal values, in every process. What is no data is told by its repr."""
@@ -37,12 +45,60 @@ def plain(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """As text that a file and a request can hold: a text as it is, anything else as JSON; not longer than allowed."""
+    """As text that a file and a request can hold: a text as it is, anything else as JSON; not longer than allowed.
+
+    What is no text in it, as images are, is told by its kind and size.
+    """
     try:
-        told = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+        told = _without_binary(value) if isinstance(value, str) else json.dumps(_shown(value), ensure_ascii=False)
     except (RecursionError, ValueError):  # it holds itself, or an integer too long to print
         told = f"<{type(value).__name__}>"
     return scrub(told if len(told) <= MAX_TEXT else f"{told[:MAX_TEXT]}… ({len(told)} characters)")
+
+
+def _without_binary(value: str) -> str:
+    """A text without what no reader makes anything of: `<image, image/png, 12 kB>` for an image's data."""
+    if len(value) < _LEAST:
+        return value
+    return _ENCODED.sub(_encoded, _DATA_URI.sub(_data_uri, value))
+
+
+def _data_uri(match: re.Match[str]) -> str:
+    kind = match["mime"] or "text/plain"
+    size = len(match["base64"]) * 3 // 4 if match["base64"] else len(match["text"])
+    return _stand_in(kind, size)
+
+
+def _encoded(match: re.Match[str]) -> str:
+    found = "".join(match[0].split())
+    # Letters of both cases and digits come in any order: no word, number, name or run of one character does so.
+    mixed = all(re.search(kind, found[at : at + 200]) for kind in ("[a-z]", "[A-Z]", "[0-9]") for at in (0, _LEAST))
+    if re.fullmatch(r"(?=.{,20}[a-fA-F])(?=.{,20}[0-9])[0-9a-fA-F]{1000,}", found):
+        return _stand_in("hex", len(found) // 2)
+    return _stand_in("base64", len(found) * 3 // 4) if mixed else match[0]
+
+
+def _stand_in(kind: str, size: int) -> str:
+    what = kind.partition("/")[0] if kind.startswith(("image/", "audio/", "video/")) else "binary data"
+    return f"<{what}, {kind}, {size / 1000:.0f} kB>" if size >= 1000 else f"<{what}, {kind}, {size} bytes>"
+
+
+def _shown(value: Any) -> Any:
+    """As `plain`, without what is no text."""
+    if isinstance(value, bytes | bytearray | memoryview) and len(value) >= _LEAST:
+        return _stand_in("bytes", len(value))
+    if isinstance(value, dspy.Audio) and isinstance(value.data, str) and len(value.data) >= _LEAST:
+        return _stand_in(f"audio/{value.audio_format}", len(value.data) * 3 // 4)
+    if isinstance(value, dspy.Example):
+        value = dict(value.items())
+    elif isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(k): _shown(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(v) for v in value]
+    found = plain(value)
+    return _without_binary(found) if isinstance(found, str) else found
 
 
 def labelled(fields: Mapping[str, str]) -> str:

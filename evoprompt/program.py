@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import logging
 import re
@@ -14,6 +15,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import ValidationError
 
+from evoprompt.atomic import home
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness, Report
 from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
@@ -30,6 +32,8 @@ logger = logging.getLogger("evoprompt")
 Answer = TypeVar("Answer")
 
 ADAPTER_KEY = "evoprompt_adapter"
+ROLES = ("generator", "debugger", "optimizer")
+"""Names of a program's predictors."""
 
 
 class Proposing(dspy.Module):
@@ -107,6 +111,10 @@ class Program(Proposing):
         prediction.code = code
         return prediction
 
+    async def aforward(self, prompt: str, entry_point: str = "") -> dspy.Prediction:
+        """The same for `acall`, in another thread: code may run in a sandbox there."""
+        return await asyncio.to_thread(self.forward, prompt, entry_point)
+
     def debug(self, *, prompt: str, code: str, failures: list[Failure], fix: bool = False) -> Diagnosis:
         """Ask the debugger why `code` fails, and with `fix` for a corrected program."""
         with dspy.context(adapter=self.adapter):
@@ -143,14 +151,19 @@ class Program(Proposing):
             return ""
         return extract_code(diagnosis.fixed_code, entry_point) if diagnosis is not None else ""
 
-    def named_predictors(self) -> list[tuple[str, dspy.Predict]]:
-        """The predictors that `forward` uses: what an optimizer may change."""
+    def named_parameters(self) -> list[tuple[str, dspy.Predict]]:
+        """The predictors that `forward` uses: what an optimizer may change, also where another module holds this."""
         names = ("generator", "debugger") if self.max_repairs > 0 else ("generator",)
         return [(n, getattr(self, n)) for n in names]
 
+    def set_lm(self, lm: Any) -> None:
+        """Give all three predictors this model."""
+        for _, predictor in super().named_parameters():
+            predictor.lm = lm
+
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
         """DSPy's state of all three predictors, with the adapter's name: a prompt is tuned for its adapter."""
-        state: dict[str, Any] = super().dump_state(json_mode=json_mode)
+        state: dict[str, Any] = {n: p.dump_state(json_mode=json_mode) for n, p in super().named_parameters()}
         state[ADAPTER_KEY] = getattr(self.adapter, "name", type(self.adapter).__name__)
         return state
 
@@ -160,15 +173,14 @@ class Program(Proposing):
         Raises:
             DataError: It is not the state of a `Program`.
         """
-        known = ("generator", "debugger", "optimizer")
-        missing = [n for n in known if n not in state]
-        if missing:
+        if missing := [n for n in ROLES if n not in state]:
             raise DataError(f"{missing[0]!r} is missing from the state")
-        models = [getattr(self, n).lm for n in known]
-        super().load_state({n: state[n] for n in known}, allow_unsafe_lm_state=allow_unsafe_lm_state)
-        for name, lm in zip(known, models, strict=True):
-            role = getattr(self, name)
-            role.lm = lm or role.lm
+        for trial in (True, False):  # a state that can't be loaded leaves no half of it behind
+            for name in ROLES:
+                role = getattr(self, name)
+                role, lm = (role.deepcopy() if trial else role), role.lm
+                role.load_state(state[name], allow_unsafe_lm_state=allow_unsafe_lm_state)
+                role.lm = lm or role.lm
         if ADAPTER_KEY in state and getattr(self.adapter, "name", "") != state[ADAPTER_KEY]:
             self.adapter = adapter_by_name(state[ADAPTER_KEY], default=self.adapter)
 
@@ -179,7 +191,7 @@ class Program(Proposing):
             DataError: The file can't be read or holds something else.
         """
         try:
-            super().load(path, allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
+            super().load(home(path), allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
         except FileNotFoundError as e:
             raise DataError(f"program file {str(path)!r} does not exist") from e
         except (OSError, ValueError, KeyError, TypeError, DataError) as e:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -20,13 +19,15 @@ from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.extract import code_text, extract_code, scrub
+from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.lm.identity import describe_bare
 from evoprompt.lm.resolve import explain_lm_error, one_line
+from evoprompt.lm.seam import listening
 from evoprompt.lm.step import step, this_step
-from evoprompt.metric import CodeMetric
+from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.journal import Journal
+from evoprompt.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -72,7 +73,7 @@ class Rollout(BaseModel):
     task_id: str
     sample: int = 0
     status: Status | Unmeasured
-    score: float | None = None
+    score: float | None = Field(default=None, ge=0, le=1)
     code: str = ""
     report: Report | None = None
     output: dict[str, str] = Field(default_factory=dict)
@@ -84,6 +85,12 @@ class Rollout(BaseModel):
     def measured(self) -> bool:
         """Whether there is a verdict."""
         return self.score is not None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What tells it from others: rollouts of which this is the same failed in the same way."""
+        answer = (self.code, *self.output.values())
+        return (self.task_id, *(answer if any(answer) else (self.feedback,)))
 
 
 @runtime_checkable
@@ -116,27 +123,6 @@ class Judge(Protocol):
         """The same judge, whose own calls to models go through `calls` as far as they can."""
 
 
-@contextlib.contextmanager
-def answering(task_id: str, trace: list[Any] | None = None) -> Iterator[None]:
-    """While a student answers: what it raises of its own is told with the task.
-
-    Raises:
-        UsageError: It raised. Whether the model or the student is to blame, nobody knows: that is no score.
-    """
-    try:
-        # DSPy would keep ten thousand traces and calls in memory.
-        with dspy.context(trace=[] if trace is None else trace, disable_history=True):
-            yield
-    except (AdapterParseError, LMError, EvoPromptError):
-        raise
-    except Exception as e:
-        told = f"{type(e).__name__}: {one_line(e)}"
-        raise UsageError(
-            f"task {task_id!r}: the student raised {told}; let it give an answer there, and go on with what was paid "
-            "for in a fork (`journal.fork`)"
-        ) from e
-
-
 class CodeJudge:
     """Judges code by the hidden tests of its task.
 
@@ -146,10 +132,11 @@ class CodeJudge:
 
     def __init__(self, metric: CodeMetric) -> None:
         self.metric = metric
+        self._wordings = Wordings()
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
-        """See `Judge`."""
-        return [e if isinstance(e, Task) else self.metric.task(str(e.task_id)) for e in examples]
+        """See `Judge`. One task that is asked in several ways is as many tasks, each with an id of its own."""
+        return [self._task(number, example) for number, example in enumerate(listed(examples))]
 
     def describe(self) -> dict[str, Any]:
         """See `Judge`."""
@@ -168,17 +155,24 @@ class CodeJudge:
             logger.warning("its tests are broken: %s", rollout.error)
         return rollout
 
+    def vet(self, tasks: Sequence[Task], *, num_threads: int = 8) -> dict[str, str]:
+        """Of each task whose tests are broken, why; see `CodeMetric.vet`."""
+        found = self.metric.vet({original(t).key: original(t) for t in tasks}.values(), num_threads=num_threads)
+        return {t.task_id: found[original(t).task_id] for t in tasks if original(t).task_id in found}
+
+    def _task(self, number: int, example: Any) -> Task:
+        if isinstance(example, Task):
+            return self._wordings.task(original(example), examples_of([example])[0], number)
+        split(number, example)
+        return self._wordings.task(self.metric.task(task_id_of(example, f"example {number}")), example, number)
+
     def _generate(self, program: dspy.Module, task: Task) -> str:
         try:
-            with answering(task.task_id):
-                prediction = program(prompt=task.prompt, entry_point=task.interface)
+            prediction = answer(program, task)
         except AdapterParseError as e:
             # The model did answer: what it said is judged, even when it is no code at all.
             return scrub(extract_code(e.lm_response or "", task.entry_point))
-        if "code" not in prediction:
-            fields = ", ".join(map(repr, prediction.keys())) or "none"
-            raise UsageError(f"the student gives no output field 'code'; its fields: {fields}")
-        return scrub(extract_code(code_text(prediction), task.entry_point))
+        return scrub(extract_code(code_of(prediction, task.task_id), task.entry_point))
 
 
 class Runner:
@@ -196,6 +190,7 @@ class Runner:
     Attributes:
         journal: The one given, or that in memory.
         calls: Through which every model is asked; other programs of the same run may share it.
+        called: Knows which predictors were called.
     """
 
     def __init__(
@@ -217,6 +212,7 @@ class Runner:
         self._label = label
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
+        self.called = Called(self.program)
         self._executor = executor
         self._lock = threading.Lock()
         self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
@@ -264,7 +260,10 @@ class Runner:
     def known(self, job: Job) -> Rollout | None:
         """The measured rollout of a job that was run before."""
         body = self.journal.rollout(*_key(job))
-        return None if body is None else Rollout.model_validate_json(body)
+        if body is None:
+            return None
+        # A task that is asked in several ways may have had another of its names then.
+        return Rollout.model_validate_json(body).model_copy(update={"task_id": job.task.task_id})
 
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
         """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
@@ -288,21 +287,22 @@ class Runner:
         on_done: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """`function` of every item, with this runner's executor; see `map_concurrently`."""
-        return map_concurrently(
-            function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done,
-            on_stop=self.calls.stop,
-        )  # fmt: skip
+        with listening(self.calls):
+            return map_concurrently(
+                function, items, num_threads=self.num_threads, executor=self._executor, on_done=on_done,
+                on_stop=self.calls.stop,
+            )  # fmt: skip
 
     def _one(self, job: Job) -> Rollout:
-        key = _key(job)
-        known = self.journal.rollout(*key)
+        known = self.known(job)
         if known is not None:
-            return Rollout.model_validate_json(known)
+            return known
         with self.calls.purse.rollout() as measured, step(job.sample):
             rollout = self._measure(job)
             body = rollout.model_dump_json()
-            self.journal.keep_rollout(*key, body, measured=rollout.measured, label=self._label)
+            self.journal.keep_rollout(*_key(job), body, measured=rollout.measured, label=self._label)
             if rollout.measured:
+                self.called.answers += 1
                 measured()
         return rollout
 
@@ -325,8 +325,17 @@ class Runner:
             return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
 
     def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
+        where = f"judge {type(self.judge).__name__}, task {job.task.task_id!r}"
         try:
-            return self.judge.rollout(self._program(job.candidate), job.task, identity)
+            with dspy.context(callbacks=[*dspy.settings.callbacks, self.called]):
+                found = self.judge.rollout(self._program(job.candidate), job.task, identity)
+            if not isinstance(found, Rollout) or found.task_id != job.task.task_id:
+                raise UsageError(f"{where}: `rollout` must give a Rollout of this task, not {found!r:.100}")
+            return found
+        except (AdapterParseError, LMError, EvoPromptError):
+            raise
+        except Exception as e:  # of a judge of somebody's own
+            raise UsageError(f"{where}: it raised {type(e).__name__}: {one_line(e)}") from e
         finally:
             # A student that catches what a call raises, and answers something, would be judged for an outage.
             current = this_step()
@@ -356,7 +365,7 @@ def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any
         identity: The rollout's `candidate`, `task_id` and `sample`.
     """
     try:
-        report = metric.judge(task, code)
+        report = metric.judge(original(task), code)
     except SandboxError as e:
         return Rollout(**identity, status="sandbox_error", code=code, fault="sandbox", error=str(e))
     except DataError as e:

@@ -38,6 +38,7 @@ FLOORS = {
     "evoprompt.metric": 3,
     "evoprompt.program": 3,
     "evoprompt.plain": 3,
+    "evoprompt.students": 3,
     "evoprompt.advisor": 3,
     "evoprompt.runs": 4,
     "evoprompt.rollout": 4,

@@ -134,3 +134,27 @@ def test_optimizers_see_what_forward_uses() -> None:
     program.set_lm(lm)
     assert [p.lm is lm for p in (program.generator, program.debugger, program.optimizer)] == [True] * 3
     assert set(Program().dump_state()) >= {"generator", "debugger", "optimizer"}
+
+
+def test_a_module_that_holds_a_program_shows_optimizers_what_forward_uses() -> None:
+    class Around(dspy.Module):
+        def __init__(self, program: Program) -> None:
+            super().__init__()
+            self.before = dspy.Predict("prompt -> plan")
+            self.inner = [program]
+
+    assert [n for n, _ in Around(Program()).named_predictors()] == ["before", "inner[0].generator"]
+    repairing = Around(Program(max_repairs=1))
+    assert [n for n, _ in repairing.named_predictors()] == ["before", "inner[0].generator", "inner[0].debugger"]
+    other = Around(Program())
+    other.load_state(Around(Candidate.of(Program()).child("Write it well.").apply(Program())).dump_state())
+    assert other.inner[0].generator.signature.instructions == "Write it well."
+
+
+def test_a_state_that_cannot_be_loaded_changes_nothing() -> None:
+    state = Candidate.of(Program()).child("Write it well.").apply(Program()).dump_state()
+    state["optimizer"] = {}
+    program = Program()
+    with pytest.raises(KeyError):
+        program.load_state(state)
+    assert Candidate.of(program) == Candidate.of(Program())

@@ -66,7 +66,7 @@ def test_rows(row: dict[str, Any], form: str, tmp_path: Path) -> None:
     assert not skipped
 
 
-@pytest.mark.parametrize("given", ["Mbpp/2", "mbpp/2", "MBPP/2", "Mbpp_2", "2", 2, 2.0])
+@pytest.mark.parametrize("given", ["Mbpp/2", "mbpp/2", "MBPP/2", "Mbpp_2", "mbpp_2_is_not_prime", "2", 2, 2.0])
 @pytest.mark.parametrize("data", [MBPP, BARE], ids=["full", "bare"])
 def test_ids_of_one_task(given: object, data: Dataset, tmp_path: Path) -> None:
     samples, _ = read_samples(write(tmp_path / "s.jsonl", lines({"task_id": given, "solution": "x"})), data)
@@ -75,7 +75,15 @@ def test_ids_of_one_task(given: object, data: Dataset, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "data"),
-    [("HumanEval/2", BARE), ("HumanEval/2", MBPP), ("Mbpp/0", HUMAN), ("4", MBPP), ("Mbpp/2/1", MBPP), (True, MBPP)],
+    [
+        ("HumanEval/2", BARE),
+        ("HumanEval/2", MBPP),
+        ("Mbpp/0", HUMAN),
+        ("4", MBPP),
+        ("mbpp_4_is_not_prime", MBPP),
+        ("Mbpp/2/1", MBPP),
+        (True, MBPP),
+    ],
 )
 def test_ids_of_another_set_are_not_taken_for_ours(given: object, data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
@@ -95,6 +103,11 @@ def test_a_bare_number_of_two_sets_is_nobodys(tmp_path: Path) -> None:
 COMPLETIONS: dict[str, tuple[Dataset, str, str]] = {
     "body after a stub": (HUMAN, BODY, PROMPT + BODY),
     "whole after a stub": (HUMAN, WHOLE, PROMPT + WHOLE),
+    "whole after a stub that ends in its line": (
+        Dataset([made("HumanEval/0", PROMPT.rstrip())]),
+        WHOLE,
+        f"{PROMPT.rstrip()}\n{WHOLE}",
+    ),
     "whole after English": (MBPP, WHOLE, WHOLE),
     "whole after one word": (Dataset([made("Mbpp/2", "Square\n")]), WHOLE, WHOLE),
     "future import": (
@@ -117,7 +130,7 @@ def test_lists_by_position(tmp_path: Path) -> None:
     path = write(tmp_path / "generations.json", [[PROMPT + BODY, "x = 1"], [WHOLE]])
     samples, _ = read_samples(path, HUMAN)
     assert [(s.task_id, s.number) for s in samples] == [("HumanEval/0", 0), ("HumanEval/0", 1), ("HumanEval/1", 0)]
-    assert samples[0].solution == PROMPT + PROMPT + BODY  # it defines the function all the same
+    assert samples[0].solution == PROMPT + BODY
     with pytest.raises(DataError, match=r"3 lists of solutions without a task_id.* the data set has 2 tasks"):
         read_samples(write(path, [[WHOLE]] * 3), HUMAN)
 
@@ -136,6 +149,8 @@ def test_logs_of_lm_eval(tmp_path: Path) -> None:
             {**base, "filtered_resps": [[PROMPT + BODY]], "filter": "create_test"}]  # fmt: skip
     samples, skipped = read_samples(write(tmp_path / "samples_humaneval_x.jsonl", lines(*rows)), HUMAN)
     assert len(samples) == 1 and "return x * x" in samples[0].solution and not skipped
+    others = [{"task_id": 0, "solution": WHOLE, "filter": name} for name in "ab"]
+    assert len(read_samples(write(tmp_path / "o.jsonl", lines(*others)), HUMAN)[0]) == 2
     mbpp = {"doc_id": 0, "doc": {"task_id": 2, "text": "…"}, "resps": [[WHOLE]], "filtered_resps": [WHOLE]}
     assert read_samples(write(tmp_path / "m.jsonl", lines(mbpp)), MBPP)[0][0].solution == WHOLE
 
@@ -244,6 +259,8 @@ def test_extract(field: str, data: Dataset, tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": data[0].task_id, field: REPLY}))
     as_they_are = read_samples(path, data)[0]
     assert chatty(as_they_are, data) == "of 1 samples, 1 hold a fenced block: give `--extract`"
+    write(tmp_path / "whole.jsonl", lines({"task_id": data[0].task_id, "solution": WHOLE}))
+    assert read_samples(tmp_path / "whole.jsonl", data, extract=True)[0][0].solution == WHOLE
     taken = read_samples(path, data, extract=True)[0]
     assert taken[0].solution.endswith(WHOLE) and chatty(taken, data) is None
 
@@ -259,6 +276,21 @@ def test_extract_where_the_fence_holds_the_body_alone(tmp_path: Path) -> None:
 def test_text_around_code_is_told_too(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": 2, "solution": f"Here it is:\n\n{WHOLE}\n\nIt squares x."}))
     assert chatty(read_samples(path, MBPP)[0], MBPP) == "of 1 samples, 1 hold code amid text: give `--extract`"
+
+
+def test_bodies_that_call_themselves_solutions_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.jsonl", lines({"task_id": 0, "solution": BODY}, {"task_id": 1, "solution": WHOLE}))
+    samples = read_samples(path, HUMAN)[0]
+    assert samples[0].solution == BODY
+    told = "of 2 samples, 1 hold the body of a function alone: name their field `completion`"
+    assert chatty(samples, HUMAN) == told
+
+
+def test_a_text_that_begins_with_the_prompt_is_whole(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "s.json", [{"task_id": 0, "prompt": PROMPT, "model_output": PROMPT + BODY, "result": "passed"}]
+    )
+    assert read_samples(path, HUMAN)[0][0].solution == PROMPT + BODY
 
 
 def test_the_prelude_runs_before_each_solution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,4 +201,4 @@ def prompt_diff(before: str, after: str) -> Text:
 
 def _sentences(text: str) -> list[str]:
     paragraphs = (" ".join(p.split()) for p in text.split("\n\n"))
-    return [s for p in paragraphs for s in re.split(r"(?<=[.!?]) ", p) if s]
+    return [s for p in paragraphs for s in re.split(r"(?<=[.!?]) |(?<=[\u3002\uff01\uff1f])", p) if s]

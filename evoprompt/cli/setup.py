@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evoprompt.atomic import home
 from evoprompt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def read_config(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = home(path).read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or str(e)

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
+from evoprompt.errors import UsageError
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
-from evoprompt.examples import judge_of
+from evoprompt.examples import judge_of, tasks_for
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import MAX_UNMEASURED, CodeJudge, Job, Judge, Rollout, Runner, broken, require_measured
 from evoprompt.runs import Journal
@@ -130,8 +131,8 @@ def evaluate(
     are broken, for which nobody is asked.
 
     Args:
-        program: For a `CodeMetric` any module whose `forward(prompt, entry_point)` gives a prediction with `code`;
-            for another metric any module at all.
+        program: Any module that takes the examples' inputs (`prompt` and `entry_point` of a task); for a
+            `CodeMetric` it gives a prediction with `code`.
         data: The tasks, or examples.
         metric: A `CodeMetric` whose tasks include those of `data`, or any other metric (`ExampleJudge`).
         samples: Solutions per task. More than one needs a temperature above 0.
@@ -144,11 +145,15 @@ def evaluate(
         DataError: Tests pass a function that returns nonsense, or those of too many tasks are broken.
         ModelError: The model refuses us, or too much of the evaluation got no answer.
         SandboxError: The sandbox failed for too much of it.
-        UsageError: The metric fails, or gives no score.
+        UsageError: The program can't take an example's inputs or gives no answer, or the metric fails or gives no
+            score.
     """
+    if not isinstance(program, dspy.Module):
+        hint = "; call it: the program itself is wanted, not its class" if isinstance(program, type) else ""
+        raise UsageError(f"the program must be a dspy.Module, not {program!r}{hint}")
     judge = judge_of(metric)
-    tasks = judge.tasks_of(data)
-    lost = judge.metric.vet(tasks, num_threads=num_threads) if isinstance(judge, CodeJudge) else {}
+    (tasks,) = tasks_for(program, judge, data)
+    lost = judge.vet(tasks, num_threads=num_threads) if isinstance(judge, CodeJudge) else {}
     runner = Runner(program, judge, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
     jobs = [Job(candidate, t, s) for t in tasks for s in range(samples)]

@@ -18,12 +18,22 @@ PROGRAMS: Final = ("solution", "source_codes", "source_code")
 """Fields that hold whole programs."""
 TEXTS: Final = (
     "completion", "generation", "generations", "code", "filtered_resps", "resps", "completions", "solutions", "samples",
-    "code_list", "raw_generation", "output", "outputs", "response", "responses", "raw_solution",
+    "code_list", "raw_generation", "output", "outputs", "model_output", "response", "responses", "raw_solution",
 )  # fmt: skip
 """Fields that hold what a model wrote: a whole program, or what goes after the prompt."""
 IDS: Final = ("task_id", "name", "question_id", "problem_id", "id")
 TESTS: Final = ("test", "test_list", "test_case_list", "tests", "base_input", "canonical_solution")
-VERDICTS: Final = ("passed", "result", "results", "base_status", "plus_status", "pass@1", "pass_at_k", "correct")
+VERDICTS: Final = (
+    "passed",
+    "result",
+    "results",
+    "base_status",
+    "plus_status",
+    "pass@1",
+    "pass_at_k",
+    "correct",
+    "is_solved",
+)
 WANTED: Final = "give JSON lines of `task_id` and `solution`, or a folder of `.py` files"
 PYTHON: Final = frozenset({"python", "python3", "py", "py3"})
 
@@ -65,12 +75,15 @@ def read_given(path: Path, ids: Sequence[str]) -> Iterator[Given]:
         return
     content = _content(path)
     rows = list(_rows(content, path, ids))
-    filters = {row["filter"]: None for _, row in rows if isinstance(row, dict) and isinstance(row.get("filter"), str)}
-    last = list(filters)[-1] if filters else None
+    filters = [row["filter"] for _, row in rows if _is_logged(row)]
     for where, row in rows:
         # lm-eval writes every reply once for each of its filters; the last one is what it judged.
-        if last is None or not isinstance(row, dict) or row.get("filter") == last:
+        if not _is_logged(row) or row["filter"] == filters[-1]:
             yield from _row(where, row)
+
+
+def _is_logged(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("filter"), str) and "resps" in row
 
 
 def _content(path: Path) -> bytes:

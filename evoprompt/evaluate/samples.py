@@ -128,12 +128,14 @@ def _solution(task: Task, given: Given, *, extract: bool) -> str:
     """The program that a text stands for."""
     text = given.text or ""
     together = task.prompt + text
-    if given.program and not extract:
+    prompt = task.prompt.strip()
+    if not extract and (given.program or (prompt and text.lstrip().startswith(prompt))):
         return text
     if not extract or _FENCE not in text:
         # A prompt in English is no part of a program, though a word of it may parse. Such an import stands first.
-        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text
-        for source in (together, text) if code_before else (text, together):
+        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text and not given.program
+        after = (together, f"{task.prompt}\n{text}")
+        for source in (*after, text) if code_before else (text, *after):
             if task.entry_point in defined_names(source):
                 return source
     if extract:
@@ -149,14 +151,23 @@ def chatty(samples: Sequence[Sample], data: Dataset) -> str | None:
     """A line where samples hold what only `extract` would take out of them; None where there are none."""
     fenced = [s for s in samples if _FENCE in s.solution and not _parses(s.solution)]
     prose = [s for s in samples if _FENCE not in s.solution and not _parses(s.solution) and _holds(s, data)]
+    bodies = [s for s in samples if not _parses(s.solution) and _is_body(s, data)]
     told = [f"{len(fenced)} hold a fenced block"] if fenced else []
     told += [f"{len(prose)} hold code amid text"] if prose else []
-    return f"of {len(samples)} samples, {' and '.join(told)}: give `--extract`" if told else None
+    lines = [f"{' and '.join(told)}: give `--extract`"] if told else []
+    lines += [f"{len(bodies)} hold the body of a function alone: name their field `completion`"] if bodies else []
+    return f"of {len(samples)} samples, {'; '.join(lines)}" if lines else None
 
 
 def _holds(sample: Sample, data: Dataset) -> bool:
     name = data.by_id(sample.task_id).entry_point
     return name in defined_names(extract_code(sample.solution, name))
+
+
+def _is_body(sample: Sample, data: Dataset) -> bool:
+    task = data.by_id(sample.task_id)
+    indented = sample.solution.lstrip("\n")[:1] in (" ", "\t")
+    return indented and task.entry_point in defined_names(task.prompt + sample.solution)
 
 
 def _parses(source: str) -> bool:

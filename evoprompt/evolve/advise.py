@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from dspy.utils.exceptions import LMError
 
 from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
-from evoprompt.evolve.markdown import unwrapped
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
 from evoprompt.evolve.triage import triage
+from evoprompt.evolve.wrapped import unwrapped
 from evoprompt.lm.resolve import one_line
-from evoprompt.metric import failures_of
+from evoprompt.metric import failures_of, feedback
 from evoprompt.plain import labelled
 from evoprompt.program import Program, ask
 from evoprompt.rollout import Rollout, Runner
 from evoprompt.tasks import Task
-from signatures import Attempt, Diagnosis, FailureGroup
+from signatures import Attempt, Diagnosis, Failure, FailureGroup
 
 logger = logging.getLogger("evoprompt")
 
@@ -57,10 +58,10 @@ class Advice:
         by_id = {t.task_id: t for t in tasks}
         distinct: dict[tuple[str, ...], Rollout] = {}
         for r in rollouts:
-            distinct.setdefault(_answer(r), r)
+            distinct.setdefault(r.said, r)
         answers = self._runner.map(lambda r: self._one_diagnosis(r, by_id[r.task_id]), list(distinct.values()))
         known = dict(zip(distinct, answers, strict=True))
-        found = [known[_answer(r)] for r in rollouts]
+        found = [known[r.said] for r in rollouts]
         asked = [d for d in answers if not isinstance(d, Diagnosed) or d.by == "debugger"]
         if asked and not any(asked):
             logger.warning("none of %d failures was explained: the debugger does not keep the form", len(asked))
@@ -89,7 +90,8 @@ class Advice:
         return self._optimizer(
             lambda: self._roles.propose(
                 current_instruction=current_instruction, failures=list(groups), attempts=list(attempts)
-            )
+            ),
+            current_instruction,
         )
 
     def shorten(self, current_instruction: str, attempts: Sequence[Attempt], words: int) -> str:
@@ -107,16 +109,17 @@ class Advice:
         return self._optimizer(
             lambda: self._roles.shorten(
                 current_instruction=current_instruction, attempts=list(attempts), length_limit=limit
-            )
+            ),
+            current_instruction,
         )
 
-    def _optimizer(self, call: Callable[[], str]) -> str:
+    def _optimizer(self, call: Callable[[], str], before: str) -> str:
         try:
             # Not in this thread: Ctrl-C would lose what it pays for.
             (reply,) = self._runner.map(lambda _: ask(call, "optimizer"), [None])
         except LMError as e:
             raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
-        return unwrapped(reply or "")
+        return unwrapped(reply or "", before)
 
     def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
         certain = triage(rollout)
@@ -132,14 +135,17 @@ class Advice:
         return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
 
     def _asked(self, rollout: Rollout, task: Task) -> Diagnosis | None:
-        roles = self._roles
-        if isinstance(roles, Advisor):
-            return roles.explain(inputs=task.prompt, output=labelled(rollout.output), feedback=rollout.feedback)
-        if rollout.report is None:
-            return None
-        failures = failures_of(rollout.report, task.prompt)
-        return roles.debug(prompt=task.prompt, code=rollout.code, failures=failures)
-
-
-def _answer(rollout: Rollout) -> tuple[str, ...]:
-    return (rollout.task_id, rollout.code, *rollout.output.values())
+        roles, report = self._roles, rollout.report
+        if isinstance(roles, Program):
+            told: Any = rollout.status
+            failures = failures_of(report, task.prompt) if report else [Failure(status=told, observed=rollout.feedback)]
+            return roles.debug(prompt=task.prompt, code=rollout.code, failures=failures)
+        # A judge of somebody's own tells in a form of its own: all of it is shown.
+        output = rollout.output if rollout.code in ("", *rollout.output.values()) else {
+            **rollout.output, "code": rollout.code
+        }  # fmt: skip
+        said = [rollout.feedback, feedback(report, task.prompt) if report else ""]
+        known = (
+            "\n".join(filter(None, said)) or f"It was judged as {rollout.status}, with the score {rollout.score:.3g}."
+        )
+        return roles.explain(inputs=task.prompt, output=labelled(output), feedback=known)

@@ -15,7 +15,7 @@ from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve.export import TEST, Shown, TreeWriter, test_file
 from evoprompt.evolve.history import dev_step
 from evoprompt.evolve.record import DevRestored
-from evoprompt.examples import judge_of
+from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.budget import APART
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Judge, Rollout, Runner
@@ -43,7 +43,7 @@ def evaluate_test(
         UsageError: A task has the id of another task of the run.
     """
     candidate, judge = Candidate.of(program), judge_of(metric)
-    tasks = judge.tasks_of(data)
+    (tasks,) = tasks_for(program, judge, data)
     _show(run.journal, tasks)
     runner = Runner(program, judge, journal=run.journal, num_threads=num_threads, label=APART)
     evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in tasks], on_done=on_done)

@@ -18,11 +18,12 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import DevDone, DevRestored, Event, Finished, Listener, RolloutDone, Started, Working
 from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_with
 from evoprompt.evolve.search import digest
-from evoprompt.examples import examples_of, judge_of
+from evoprompt.examples import judge_of
 from evoprompt.lm.budget import ON_DEV
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import CodeJudge, Job, Judge, Rollout, Runner
 from evoprompt.runs import Journal, Run
+from evoprompt.students import examples_of
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

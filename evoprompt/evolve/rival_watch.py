@@ -19,6 +19,7 @@ from evoprompt.lm.budget import Spending
 from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.resolve import explain_lm_error, one_line
+from evoprompt.lm.seam import listening
 from evoprompt.lm.step import measuring, step
 from evoprompt.pool import AT_ONCE, HEARD
 from evoprompt.runs.journal import Journal
@@ -97,11 +98,11 @@ class Watch:
                 self._keys.add(key)
 
     @contextlib.contextmanager
-    def call(self, times: int, *, judged: bool) -> Iterator[None]:
+    def call(self, judged: bool) -> Iterator[None]:
         """One call. After a failure that concerns all of them there is none: whatever came of it would be no score."""
         if judged:
             with self._lock:
-                self.asked += times
+                self.asked += 1
             if self.paid >= self._limit:
                 self.stop(BudgetSpent(f"{self.paid} calls are spent, far more than it was given"))
         self.check()
@@ -157,28 +158,37 @@ class Metered(dspy.LM):
     That is what DSPy's cache gives. The id itself never reaches an engine, so it is told from here.
     """
 
-    _watch: Watch
+    _calls: Calls
+    _role: str
     _judged: bool
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As any model's."""
-        rollout = kwargs.get("rollout_id") or self.kwargs.get("rollout_id") or 0
-        times = kwargs.get("n") or self.kwargs.get("n") or 1
-        with self._watch.call(times, judged=self._judged), step(rollout, judged=self._judged):
+        with self._metered(kwargs):
             return super().__call__(*args, **kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """The same."""
+        with self._metered(kwargs):
+            return await super().acall(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _metered(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
+        rollout = kwargs.get("rollout_id") or self.kwargs.get("rollout_id") or 0
+        with listening(self._calls, self._role), step(rollout, judged=self._judged):
+            yield
 
     def inspect_history(self, n: int = 1, file: Any = None) -> None:
         """Nothing: COPRO prints it in a line that only looks like logging."""
 
 
-def metered(calls: Calls, lm: Any, role: str, watch: Watch, *, judged: bool) -> Metered:
+def metered(calls: Calls, lm: Any, role: str, *, judged: bool) -> Metered:
     """The model, watched.
 
     Args:
         calls: Put between it and the provider.
         lm: The model.
         role: In which it is asked.
-        watch: Is told of its calls.
         judged: Whether its answers are; those of a proposer are not.
 
     Raises:
@@ -186,13 +196,13 @@ def metered(calls: Calls, lm: Any, role: str, watch: Watch, *, judged: bool) -> 
     """
     if not isinstance(lm, dspy.LM):
         raise UsageError(f"no model for the role {role!r}: dspy.configure(lm=dspy.LM(...)) first")
-    copy = calls.careful(lm, role).copy()
+    copy = lm.copy(cache=False)
     copy.__class__ = Metered
-    copy._watch, copy._judged = watch, judged
+    copy._calls, copy._role, copy._judged = calls, role, judged
     return copy  # type: ignore[no-any-return]
 
 
-def watched(student: dspy.Module, calls: Calls, watch: Watch) -> dspy.Module:
+def watched(student: dspy.Module, calls: Calls) -> dspy.Module:
     """A copy whose models are watched: one for all predictors that had the same, since SIMBA takes no second one."""
     copy: dspy.Module = student.deepcopy()
     shown = {id(p) for _, p in copy.named_predictors()}
@@ -203,7 +213,7 @@ def watched(student: dspy.Module, calls: Calls, watch: Watch) -> dspy.Module:
             predictor.lm = next(iter(known.values()))
             continue
         if id(lm) not in known:
-            known[id(lm)] = metered(calls, lm, role, watch, judged=True)
+            known[id(lm)] = metered(calls, lm, role, judged=True)
         predictor.lm = known[id(lm)]
     return copy
 

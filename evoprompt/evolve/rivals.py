@@ -21,15 +21,18 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.evolve.rival_sizes import Rival, sizes
 from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet, watched
-from evoprompt.examples import ExampleJudge, judge_of
+from evoprompt.examples import ExampleJudge, judge_of, tasks_for
 from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe
 from evoprompt.lm.resolve import one_line
+from evoprompt.lm.seam import listening
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge
 from evoprompt.runs.journal import Journal
+from evoprompt.students import AskedTask
+from evoprompt.tasks import Task
 
 PROPOSER = "optimizer"
 """The role in which a rival's own model is asked, as in a `Program`."""
@@ -134,17 +137,19 @@ def compile_with(
         StorageError: The journal can't be written.
     """
     _check(options, student, trainset)
+    tasks_for(student, judge_of(metric), trainset, valset)
     journal = journal or Journal()
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
     journal.begin(_identity(options, student, metric, trainset, valset))
     watch = Watch(journal, int(options.overspend * options.calls))
-    calls = Calls(watch, most=options.num_threads, budget=options.budget)
+    calls = Calls(watch, most=options.num_threads, budget=options.budget, around=watch.call)
     own = student.optimizer.lm if isinstance(student, Program) else None
-    proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, watch, judged=False)
+    proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, judged=False)
     guarded = Guarded(_callable(metric, calls), watch)
-    run = _Run(options, settings, watched(student, calls, watch), guarded, proposer, watch)
+    run = _Run(options, settings, watched(student, calls), guarded, proposer, watch)
     run.tell, run.stop = on_best, calls.stop
-    found = run(list(trainset), list(valset))
+    with listening(calls):
+        found = run(list(trainset), list(valset))
     evolved = Candidate.of(found).apply(student)
     if options.demos:
         for (_, mine), (_, its) in zip(evolved.named_predictors(), found.named_predictors(), strict=True):
@@ -174,7 +179,7 @@ def _identity(
 ) -> dict[str, Any]:  # fmt: skip
     """What must be the same for an earlier process' answers to lead to the same result."""
     judge = judge_of(metric)
-    train, dev = ([t.task_id for t in judge.tasks_of(examples)] for examples in sets)
+    train, dev = ([_name(t) for t in judge.tasks_of(examples)] for examples in sets)
     return {
         "rival": [options.rival, options.calls, options.seed, options.demos],
         "student": describe(student),
@@ -182,6 +187,10 @@ def _identity(
         "train": train,
         "dev": dev,
     }
+
+
+def _name(task: Task) -> str:
+    return f"{task.task_id} {task.key}" if isinstance(task, AskedTask) else task.task_id
 
 
 def _callable(metric: CodeMetric | Judge | Callable[..., Any], calls: Calls) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener, Results
 from evoprompt.evolve.refine import Refine
 from evoprompt.evolve.search import SearchInterrupted, digest
-from evoprompt.examples import judge_of
+from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
@@ -97,10 +97,12 @@ class EvoPrompt(Teleprompter):
 
         Args:
             student: The program to improve; it stays as it is. A `Program` serves the debugger and optimizer
-                roles itself; for any other module with `forward(prompt, entry_point)` giving `code`, a
-                `Program` on `dspy.settings.lm` does. With another metric than `CodeMetric`, any module that takes
-                the examples' inputs; an `Advisor` on `dspy.settings.lm` serves these roles.
-            trainset: Examples (or tasks) to learn from. Labels of examples are shown to the metric, to no model.
+                roles itself; for any other module that takes the examples' inputs (`prompt` and `entry_point` of
+                a task) and gives `code`, a `Program` on `dspy.settings.lm` does. With another metric than
+                `CodeMetric`, an `Advisor` on `dspy.settings.lm` serves these roles. One that has `aforward` alone
+                will do.
+            trainset: Examples (or tasks) to learn from. The student is called with an example's inputs;
+                labels are shown to the metric, to no model.
             teacher: Not used; DSPy's interface has it.
             valset: Examples to choose the best instruction by. Without it the last accepted one is returned.
             **kwargs: Nothing else is taken.
@@ -111,8 +113,8 @@ class EvoPrompt(Teleprompter):
             same `run_dir` goes on to the result that an uninterrupted search has.
 
         Raises:
-            UsageError: The trainset is empty, the student has no predictor, the metric fails or gives no score, or
-                `run_dir` is in use or another run's.
+            UsageError: The trainset is empty, the student has no predictor, can't take an example's inputs or gives
+                no answer, the metric fails or gives no score, or `run_dir` is in use or another run's.
             DataError: An example's task is unknown to the metric, its tests are broken, or they pass a function that
                 returns nonsense.
             ModelError: The model refuses us or stays silent. `run_dir` holds the best so far and all answers.
@@ -126,10 +128,6 @@ class EvoPrompt(Teleprompter):
         judge, train, dev, roles = self._ready(student, trainset, valset)
         if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
-        if isinstance(judge, CodeJudge):
-            lost = judge.metric.vet([*train, *dev], num_threads=self.options.num_threads)
-            if lost:
-                raise DataError(*lost.values())
         try:
             results = self._search(student, judge, roles, train, dev)
         except SearchInterrupted as e:
@@ -147,11 +145,15 @@ class EvoPrompt(Teleprompter):
     ) -> Results:  # fmt: skip
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
+            if isinstance(judge, CodeJudge):
+                lost = judge.vet([*train, *dev], num_threads=self.options.num_threads)
+                if lost:
+                    raise DataError.of(list(lost.values()))
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
             if run is not None and journal.meta("seed") is None:
-                known = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else (*train, *dev)
-                prepare(journal, student, known, train_tasks=len(train), dev_tasks=len(dev))
+                more = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else ()
+                prepare(journal, student, (*more, *train, *dev), train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
             threads, budget = self.options.num_threads, self.options.budget
             runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget)
@@ -201,7 +203,7 @@ class EvoPrompt(Teleprompter):
         if not student.predictors():
             raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
         judge = judge_of(self.metric)
-        train, dev = judge.tasks_of(trainset or ()), judge.tasks_of(valset or ())
+        train, dev = tasks_for(student, judge, trainset, valset)
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:

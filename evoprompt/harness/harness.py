@@ -17,12 +17,12 @@ from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import asserts
 from evoprompt.harness import plan as planning
 from evoprompt.harness.asserts import Check
-from evoprompt.harness.confirm import Confirmation, Stretch, alone, confirming
+from evoprompt.harness.confirm import Confirmation, confirming, guess
 from evoprompt.harness.expected import Expected, load_or_run
 from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.plan import Plan
-from evoprompt.harness.process import Limits
+from evoprompt.harness.process import Confirm, Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.slots import Slots
@@ -266,17 +266,17 @@ class Harness:
     def _run_asserts(self, task: Task, solution: str, suite: Suite) -> Outcome:
         checks, imports, plan = self._split(task, suite)
         job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths, task.test_setup, plan)
-        stretch = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
-        return self._run(job, checks, suite, stretch)
+        confirm = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
+        return self._run(job, checks, suite, confirm)
 
-    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, stretch: Stretch = alone) -> Outcome:
+    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():
             case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
             result = SuiteResult(status="invalid", passed=0, total=len(checks), cases=(case,))
             return Outcome(result, case.observed)
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
-        sandbox = confirming(self.sandbox, stretch)
+        sandbox = confirming(self.sandbox, confirm)
         return self._slots.measured(lambda: run_suite(job, checks, suite, self.limits, sandbox), _doubtful)
 
 

@@ -73,7 +73,9 @@ def _fullness(node: ast.stmt, name: str) -> int:
         return 0 if all(map(_says_nothing, node.body)) else 1 if any(map(_is_ellipsis, ast.walk(node))) else 2
     if isinstance(node, ast.ClassDef):
         levels = [_fullness(n, name) for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-        return min(levels, default=0 if all(map(_says_nothing, node.body)) else 2)
+        if not levels:
+            return 0 if all(map(_says_nothing, node.body)) else 2
+        return levels[0] if len(set(levels)) == 1 else 1
     value = getattr(node, "value", None)
     return 1 if value is not None and name in _loaded(value) else 2
 
@@ -82,6 +84,8 @@ def _says_nothing(node: ast.stmt) -> bool:
     """Whether a statement is what stands in a stub: `...`, `pass`, a docstring, `raise NotImplementedError`."""
     match node:
         case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Return(value=None | ast.Constant(value=None)):
+            return True
+        case ast.Return(value=ast.Name(id="NotImplemented")):
             return True
         case ast.Raise(exc=ast.Name(id=name) | ast.Call(func=ast.Name(id=name))):
             return name == "NotImplementedError"
@@ -96,6 +100,7 @@ def join(blocks: Sequence[Block], main: int, name: str) -> str:
     """The block `main`, with those of the others that bind what it needs, directly or through one another.
 
     A block stands where it stood, before or after `main`; one that is needed while `main` is loaded stands before.
+    A later block that defines a helper of `main` anew corrects it.
     Of another block, what defines or runs `name` is left out: an earlier draft, a stub, an example of its use.
 
     Args:
@@ -117,6 +122,13 @@ def join(blocks: Sequence[Block], main: int, name: str) -> str:
         best = max(binding, key=lambda i: (bound[i].get(want, 0), i))
         chosen.add(best)
         missing |= _needed(blocks[best].tree) - bound[best].keys() - sought - {name}
+    used = _loaded(blocks[main].tree)
+    for i in range(main + 1, len(blocks)):  # helpers that a later block corrects
+        corrected = {
+            n.name for n in blocks[i].tree.body if isinstance(n, ast.FunctionDef) and _fullness(n, n.name) == 2
+        }
+        if (corrected - {name}) & used & bound[main].keys():
+            chosen.add(i)
     at_once = _needed(blocks[main].tree, at_once=True)
     first = [i for i in sorted(chosen) if i < main or (i > main and bound[i].keys() & at_once)]
     last = [i for i in sorted(chosen) if i > main and i not in first]

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from evoprompt.lm.blocks import Block, fullness, is_code, is_prose, join, names_of
-from evoprompt.lm.reply import HEADER, code_sections, has_invisible, mended, strip_thinking, without_invisible
+from evoprompt.lm.reply import HEADER, code_sections, mended, strip_thinking
 from evoprompt.tasks import parse_python
 
 __all__ = ["code_text", "extract_code", "scrub"]
@@ -101,8 +101,9 @@ class _Finder:
     def best(self, lines: list[str]) -> str:
         found = self._search(lines)
         text = "\n".join(lines)
-        if (found is None or found.rank < self._enough) and has_invisible(text):
-            found = _better(found, self._search(without_invisible(text).split("\n")))
+        for variant in mended(text):
+            if found is None or found.rank < self._enough:
+                found = _better(found, self._search(variant.split("\n")))
         if found is None or found.rank < self._enough:
             found = _better(found, self._quoted(text))
         return found.code.rstrip() if found is not None else ""
@@ -317,7 +318,7 @@ def _better(one: _Candidate | None, other: _Candidate | None) -> _Candidate | No
 
 def _tag(info: str) -> str:
     words = info.strip().strip("{}").lstrip(".").split()
-    return words[0].lower().rstrip(":,}") if words else ""
+    return re.split("[:,}]", words[0].lower())[0] if words else ""
 
 
 def _attached(line: str, mark: str) -> list[str]:

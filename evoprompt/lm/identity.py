@@ -1,19 +1,20 @@
-"""What decides about a program's answers, so that those of another one are not taken for them."""
+"""All that decides about a program's answers, so that those of another one are not taken for them."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
-from dspy.lm15 import LM15Error, request_from_openai_chat
 
-CLIENT = (
+_CLIENT = (
     "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",
     "azure_ad_token_provider", "organization", "project", "extra_query", "custom_llm_provider",
 )  # fmt: skip
-"""Settings of a connection, which an LM with an engine of its own must not have."""
+"""Settings of a connection."""
+_SECRET = re.compile(r"key|token(?!s)|secret|credential|password|headers|rollout_id")
 
 
 def predictors_of(program: dspy.Module) -> list[tuple[str, Any]]:
@@ -23,21 +24,13 @@ def predictors_of(program: dspy.Module) -> list[tuple[str, Any]]:
     return [*own.items(), *((n, p) for n, p in shown.items() if all(p is not q for q in own.values()))]
 
 
-def extensions_of(lm: dspy.LM) -> dict[str, Any]:
-    """Settings that a request of DSPy has no field for (`extra_body`, `min_p`): the server gets them as they are."""
-    found: dict[str, Any] = {}
-    apart = {*CLIENT, "n", "rollout_id", "num_generations", "prompt_cache", "response_format"}
-    for name, value in lm.kwargs.items() if isinstance(lm.engine, str) else ():
-        if name not in apart and value is not None:
-            try:
-                request_from_openai_chat({"model": "m", "messages": [{"role": "user", "content": "c"}], name: value})
-            except LM15Error:
-                found |= value if name == "extra_body" else {name: value}
-    return found
+def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's or a call's options that decide about an answer: no connection, no credential."""
+    return {k: v for k, v in options.items() if k not in _CLIENT and v is not None and not _SECRET.search(k)}
 
 
 def describe(program: dspy.Module) -> dict[str, Any]:
-    """What decides about a program's answers, as plain data: no connection, no key."""
+    """All that decides about a program's answers, as plain data: no connection, no key."""
     bare = program.deepcopy()
     adapter = getattr(program, "adapter", None) or dspy.settings.adapter
     models = {name: _described(p.lm or dspy.settings.lm) for name, p in predictors_of(bare)}
@@ -49,7 +42,7 @@ def describe(program: dspy.Module) -> dict[str, Any]:
         "program": type(program).__qualname__,
         "models": models,
         "adapter": type(adapter).__name__ if adapter else None,
-        **_plain(bare.dump_state()),
+        **plainly(bare.dump_state()),
         "max_repairs": getattr(program, "max_repairs", 0),
     }
 
@@ -71,13 +64,13 @@ def state_of(state: dict[str, Any], name: str) -> dict[str, Any]:
 def _described(lm: Any) -> dict[str, Any] | None:
     if lm is None:
         return None
-    settings = {k: v for k, v in lm.kwargs.items() if k not in CLIENT and v is not None and "key" not in k}
+    settings = settings_of(lm.kwargs)
     engine = getattr(lm, "engine", "auto")
     state = engine.dump_state() if hasattr(engine, "dump_state") else None
     kind = getattr(lm, "model_type", "chat")
-    return {"model": lm.model, "model_type": kind, "engine": state, **_plain(settings)}
+    return {"model": lm.model, "model_type": kind, "engine": state, **plainly(settings)}
 
 
-def _plain(value: Any) -> Any:
+def plainly(value: Any) -> Any:
     """As JSON; what is not plain data is told by its repr, without the place that it has in this process' memory."""
     return json.loads(json.dumps(value, default=lambda v: re.sub(r" at 0x[0-9a-f]+", "", repr(v))))

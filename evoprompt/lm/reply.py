@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-__all__ = ["HEADER", "code_sections", "has_invisible", "mended", "strip_thinking", "without_invisible"]
+__all__ = ["HEADER", "code_sections", "mended", "strip_thinking", "without_invisible"]
 
 HEADER = re.compile(r"\s*\[\[ *## *(\w+) *## *\]\](.*)")
 """A field header of ChatAdapter, and what follows it on its line."""
@@ -15,6 +15,7 @@ HEADER = re.compile(r"\s*\[\[ *## *(\w+) *## *\]\](.*)")
 _INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
 _SESSION = re.compile(r"^ *(?:>>>|\.\.\.)(?: (.*))?$", re.MULTILINE)
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+_BREAKS = re.compile("[\u2028\u2029\x85]")
 _NOTHING = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _LITERAL = re.compile(
     r"""(?:'{3}(?:\\.|(?!'{3})[^\\])*+'{3}|"{3}(?:\\.|(?!"{3})[^\\])*+"{3}"""
@@ -24,20 +25,15 @@ _LITERAL = re.compile(
 """A string or a comment of Python."""
 
 
-def has_invisible(text: str) -> bool:
-    """Whether the text has characters that chat pages put in unseen, none of which Python takes outside strings."""
-    return bool(_SPACES.search(text) or _NOTHING.search(text))
-
-
 def without_invisible(text: str, *, strings: bool = True) -> str:
-    """The text with plain spaces for odd ones and without characters of no width.
+    """The text with plain spaces and line ends for odd ones, and without characters of no width.
 
     Args:
         text: A reply, or code.
         strings: Whether to clean strings and comments of Python as well.
     """
     if strings:
-        return _NOTHING.sub("", _SPACES.sub(" ", text))
+        return _BREAKS.sub("\n", _NOTHING.sub("", _SPACES.sub(" ", text)))
     parts, at = [], 0
     for literal in _LITERAL.finditer(text):
         parts += [without_invisible(text[at : literal.start()]), literal.group()]
@@ -46,8 +42,8 @@ def without_invisible(text: str, *, strings: bool = True) -> str:
 
 
 def mended(code: str) -> Iterator[str]:
-    """What a block that is no Python may have been before a chat page or a session of Python showed it."""
-    if has_invisible(code):
+    """What code that is no Python may have been before a chat page or a session of Python showed it."""
+    if _SPACES.search(code) or _NOTHING.search(code) or _BREAKS.search(code):
         yield without_invisible(code, strings=False)
         yield without_invisible(code)
     if "\t" in code:

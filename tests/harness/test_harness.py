@@ -339,8 +339,9 @@ def test_the_world_of_a_candidate(small, monkeypatch):
     harness = Harness(limits=SMALL)
     observed = run(harness, solution, "assert f(1)[0].get('OPENAI_API_KEY') == None", "assert f(1)[1] == []")
     assert observed.passed == 2, observed.cases
+    temporary = ", 'TMPDIR'" if harness.tier.endswith("+ns") else ""
     names = "sorted(f(1)[0]) == ['LANG', 'MALLOC_ARENA_MAX', 'MKL_NUM_THREADS', 'OMP_NUM_THREADS', "
-    names += "'OPENBLAS_NUM_THREADS', 'PATH', 'PYTHONHASHSEED']"
+    names += f"'OPENBLAS_NUM_THREADS', 'PATH', 'PYTHONHASHSEED'{temporary}]"
     assert run(harness, solution, f"assert {names}").passed == 1
     repository = str(Path(sandbox_module.__file__).parents[2])
     assert run(harness, solution, f"assert not {repository!r} in f(1)[2]", "assert f(1)[3] == 'builtins'").passed == 2

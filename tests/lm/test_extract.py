@@ -277,6 +277,12 @@ TOGETHER: dict[str, list[str]] = {
     "helper beside a stub after": ["ONE = 1", MAIN, "def g(x):\n    return x\n\ndef f(x):\n    ..."],
     "helper corrected": ["def g(x):\n    return 9", MAIN, "def g(x):\n    return x", "ONE = 1"],
     "helper, then its stub": ["def g(x):\n    return x", "ONE = 1", MAIN, "def g(x):\n    pass"],
+    "helper corrected in a block of its own": [
+        "ONE = 1\n\ndef g(x):\n    return 0\n\n" + MAIN,
+        "def g(x):\n    return x",
+    ],
+    "helper not replaced by a stub": ["ONE = 1\n\ndef g(x):\n    return x\n\n" + MAIN, "def g(x):\n    ..."],
+    "annotated constant": ["ONE: int = 1", "def f(x):\n    return x + ONE"],
     "helpers of each other": [
         "def g(x):\n    return x and h(x)",
         "def h(x):\n    return g(x - 1) or 1",
@@ -312,6 +318,18 @@ def test_a_stub_replaces_nothing(stub: str) -> None:
     assert extract_code(fenced(stub), "f") == stub
 
 
+def test_a_class_with_an_empty_method_is_no_stub() -> None:
+    full = "class f(int):\n    def close(self):\n        pass\n\n    def more(self):\n        return self + 1"
+    stub = "class f(int):\n    def close(self): ...\n\n    def more(self): ..."
+    assert extract_code(fenced(full, stub), "f") == full
+    assert extract_code(fenced(stub, full), "f") == full
+
+
+def test_blocks_with_the_name_of_a_file() -> None:
+    reply = "```python:constants.py\nONE = 1\n```\n```python:main.py\ndef f(x):\n    return x + ONE\n```"
+    assert run(reply) == 2
+
+
 def test_the_last_full_version_wins() -> None:
     wrong, empty = "def f(x):\n    return 0", "def f(x):\n    return"
     assert extract_code(fenced(wrong, CODE), "f") == CODE
@@ -330,6 +348,7 @@ SEEN: dict[str, str] = {
     "zero width at the end of lines": CODE.replace(":", ":\u200b"),
     "byte order mark within": CODE.replace("return", "\ufeffreturn"),
     "soft hyphen": CODE.replace("return", "re\u00adturn"),
+    "separators of lines": CODE.replace("\n", "\u2028"),
     "direction marks": f"\u202a{CODE}\u202c",
 }
 
@@ -352,6 +371,7 @@ def test_strings_keep_their_characters() -> None:
 def test_tabs_amid_spaces() -> None:
     assert run("```python\ndef f(x):\n\tif x:\n        return 2\n\treturn 0\n```") in (0, 2)
     assert run("```python\ndef f(x):\n    if x:\n\t return 2\n    return 0\n```") == 2
+    assert run("So:\n\ndef f(x):\n    if x:\n\t return 2\n    return 0\n") == 2
     fine = 'def f(x):\n\treturn "\t"'
     assert extract_code(f"```python\n{fine}\n```", "f") == fine
 

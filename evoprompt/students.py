@@ -1,0 +1,320 @@
+"""Students: what a task asks of one, whether it can take that, and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import dspy
+from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import AdapterParseError, LMError
+from pydantic import Field
+from pydantic_core import PydanticUndefined
+
+from evoprompt.datasets import Dataset
+from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.lm.resolve import one_line
+from evoprompt.plain import labelled, plain, text
+from evoprompt.tasks import Task
+
+_TELLING = AdapterParseError | LMError | EvoPromptError
+"""What a student may raise because of a model or of us."""
+_NAME = "_evoprompt_name"
+"""Attribute of a student's predictors: copies have it, too."""
+_INNER = ("predict", "module", "program")
+"""Where DSPy's modules keep the module that they give all inputs to."""
+
+
+class AskedTask(Task):
+    """A task that an example asks with inputs of its own: another wording, further fields.
+
+    Attributes:
+        example: The student gets its inputs.
+        task: The task whose tests judge the answer.
+        content: Hash of the inputs.
+    """
+
+    example: Any = Field(repr=False, exclude=True)
+    task: Task = Field(repr=False, exclude=True)
+    content: str
+
+    @cached_property
+    def key(self) -> str:
+        """See `Task`."""
+        return digest([self.task.key, self.content])[:16]
+
+    @classmethod
+    def of(cls, task: Task, example: dspy.Example, task_id: str, content: str) -> AskedTask:
+        """The task as the example asks it: its `prompt` is what the student sees."""
+        fields = {name: getattr(task, name) for name in Task.model_fields}
+        prompt = _asked(dict(example.inputs().items()))
+        return cls(**fields | {"task_id": task_id, "prompt": prompt}, example=example, task=task, content=content)
+
+
+class Wordings:
+    """The tasks of examples: as they are where an example asks just that, else with the example's inputs.
+
+    The first wording of a task keeps its id, each other one gets an id of its own.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def task(self, task: Task, example: dspy.Example, number: int) -> Task:
+        """The task as an example asks it.
+
+        Raises:
+            UsageError: The example's inputs can't be told as text.
+        """
+        inputs, own = dict(example.inputs().items()), inputs_of(task)
+        same = inputs.keys() == own.keys() and all(isinstance(v, str) and v == own[n] for n, v in inputs.items())
+        content = "" if same else content_of(number, inputs)
+        first = self._first.setdefault(task.task_id, content) == content
+        if first and not content:
+            return task
+        task_id = task.task_id if first else f"{task.task_id}-{(content or task.key)[:6]}"
+        return AskedTask.of(task, example, task_id, content)
+
+
+def original(task: Task) -> Task:
+    """The task whose tests judge the answer."""
+    return task.task if isinstance(task, AskedTask) else task
+
+
+def examples_of(tasks: Iterable[Task]) -> list[dspy.Example]:
+    """The examples of tasks, as DSPy's optimizers take them; those of code without tests and solution."""
+    return [getattr(t, "example", None) or Dataset([t]).examples()[0] for t in tasks]
+
+
+def _asked(inputs: Mapping[str, Any]) -> str:
+    problem, rest = inputs.get("prompt"), {n: v for n, v in inputs.items() if n not in ("prompt", "entry_point")}
+    return "\n\n".join([text(problem), *([shown(rest)] if rest else [])]) if problem is not None else shown(inputs)
+
+
+def inputs_of(task: Task) -> dict[str, Any]:
+    """What a student is called with."""
+    example = getattr(task, "example", None)
+    if example is None:
+        return {"prompt": task.prompt, "entry_point": task.interface}
+    return dict(example.inputs().items())
+
+
+def listed(examples: Iterable[Any]) -> list[Any]:
+    """The examples of a set.
+
+    Raises:
+        UsageError: It is no set of examples.
+    """
+    if isinstance(examples, str | bytes | Mapping | dspy.Example) or not isinstance(examples, Iterable):
+        raise UsageError(f"examples must come as a list of dspy.Example, not as {kind_of(examples)}")
+    return list(examples)
+
+
+def split(number: int, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inputs and labels of an example.
+
+    Args:
+        number: Its place in its set, for people.
+        example: The example.
+
+    Raises:
+        UsageError: It is none, or has no inputs.
+    """
+    try:
+        inputs, labels = dict(example.inputs().items()), dict(example.labels().items())
+    except (AttributeError, TypeError, ValueError):
+        inputs, labels = {}, {}
+    if not inputs:
+        what = "" if isinstance(example, dspy.Example) else f", it is {kind_of(example)}"
+        fix = f"give dspy.Example(…).with_inputs('…'){what}"
+        raise UsageError(f"example {number} has no inputs, {fix}: {text(example)[:100]}")
+    return inputs, labels
+
+
+def content_of(number: int, *parts: Mapping[str, Any]) -> str:
+    """Hash of an example's fields.
+
+    Raises:
+        UsageError: They hold themselves, or an integer too long to print.
+    """
+    try:
+        return digest([plain(part) for part in parts])
+    except (RecursionError, ValueError) as e:
+        raise UsageError(f"example {number} holds what can't be told as text: {type(e).__name__}: {e}") from e
+
+
+def digest(value: Any) -> str:
+    """Hash of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def shown(inputs: Mapping[str, Any]) -> str:
+    """Fields as people and a debugger see them."""
+    return labelled({str(name): text(value) for name, value in inputs.items()})
+
+
+def require_fit(student: dspy.Module, tasks: Iterable[Task]) -> None:
+    """Refuse tasks whose inputs the student can't take, before anything is paid for.
+
+    Raises:
+        UsageError: It needs an input that one lacks, or takes none of that name.
+    """
+    function, fields = _forward(student), _fields(student)
+    for task in tasks:
+        inputs = inputs_of(task)
+        gives = ", ".join(map(repr, inputs))
+        lacks = [n for n in fields if n not in inputs]
+        if function is not None:
+            needs, takes = _parameters(function)
+            lacks += [n for n in needs if n not in inputs and n not in lacks]
+            foreign = [] if takes is None else [n for n in inputs if n not in takes]
+            if foreign and not lacks:
+                other = ", ".join(map(repr, takes or ())) or "none"
+                raise UsageError(
+                    f"task {task.task_id!r}: the student takes no input {foreign[0]!r}; it takes {other}: leave it out "
+                    "of the example's with_inputs(…), or let `forward` take it"
+                )
+        if lacks:
+            raise UsageError(
+                f"task {task.task_id!r}: the student needs the input {lacks[0]!r}, and the example gives {gives}: add "
+                "the field to the examples and to their with_inputs(…)"
+            )
+
+
+def _forward(student: dspy.Module) -> Callable[..., Any] | None:
+    """The student's own function of the inputs; None where it is DSPy's, which takes any."""
+    kind = type(student)
+    names = ("aforward",) if "forward" in vars(student) else ("forward", "aforward")  # as `dspy.syncify` puts it there
+    found = next((f for n in names if callable(f := getattr(kind, n, None))), None)
+    if found is None or getattr(found, "__module__", "").startswith("dspy."):
+        return None
+    return types.MethodType(found, student)
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str] | None]:
+    """The names that it needs, and those that it takes; None for any."""
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return [], None
+    named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needs = [p.name for p in named if p.default is p.empty]
+    return needs, None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in named]
+
+
+def _fields(student: Any) -> list[str]:
+    """The input fields that one of DSPy's own modules must have, which would go on without them."""
+    if not isinstance(student, dspy.Module) or _forward(student) is not None:
+        return []
+    signature = getattr(student, "signature", None)
+    if not isinstance(signature, type(dspy.Signature)):
+        inner = next((getattr(student, n) for n in _INNER if isinstance(getattr(student, n, None), dspy.Module)), None)
+        return [] if inner is None else _fields(inner)
+    given = signature.input_fields.items()
+    return [n for n, f in given if f.default is PydanticUndefined and type(None) not in typing.get_args(f.annotation)]
+
+
+@contextlib.contextmanager
+def answering(task_id: str, trace: list[Any] | None = None) -> Iterator[None]:
+    """While a student answers: what it raises of its own is told with the task.
+
+    Raises:
+        UsageError: It raised. Whether the model or the student is to blame, nobody knows: that is no score.
+    """
+    try:
+        # DSPy would keep ten thousand traces and calls in memory.
+        with dspy.context(trace=[] if trace is None else trace, disable_history=True):
+            yield
+    except Exception as e:
+        cause = _cause(e)
+        if cause is e:
+            raise
+        if cause is not None:
+            raise cause from e
+        told = f"{type(e).__name__}: {one_line(e)}"
+        raise UsageError(
+            f"task {task_id!r}: the student raised {told}; let it give an answer there, and go on with what was paid "
+            "for in a fork (`journal.fork`)"
+        ) from e
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What a model or we raised: the error itself, or one of those that a group of coroutines ended with."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((c for e in error.exceptions if (c := _cause(e)) is not None), None)
+    return error if isinstance(error, _TELLING) else None
+
+
+def answer(program: Any, task: Task, trace: list[Any] | None = None) -> Any:
+    """What a program says to a task, be it written with `forward` or with `aforward`.
+
+    Args:
+        program: Whom to ask.
+        task: The task.
+        trace: Gets the calls of its predictors.
+
+    Raises:
+        AdapterParseError: The model's reply can't be parsed.
+        LMError: There is none.
+        UsageError: The program fails, or gives nothing.
+    """
+    with answering(task.task_id, trace):
+        waits = isinstance(program, dspy.Module) and not _has_forward(program)
+        found = program.acall(**inputs_of(task)) if waits else program(**inputs_of(task))
+        if inspect.isawaitable(found):
+            found = asyncio.run(_result(found))
+    if found is None:
+        raise UsageError(f"task {task.task_id!r}: the student gives None: does its `forward` return its prediction?")
+    return found
+
+
+class Called(BaseCallback):
+    """Hears which predictors of a student are called: in whatever thread, and of whatever copy."""
+
+    def __init__(self, student: dspy.Module) -> None:
+        self._names = [name for name, _ in student.named_predictors()]
+        self._heard: set[str] = set()
+        self.answers = 0
+        for name, predictor in student.named_predictors():
+            vars(predictor)[_NAME] = name
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """One of somebody's modules is called."""
+        if (name := vars(instance).get(_NAME)) is not None:
+            self._heard.add(name)
+
+    def require(self) -> None:
+        """Refuse to go on where the predictor whose instruction evolves is not called.
+
+        Raises:
+            UsageError: The student has answered without it.
+        """
+        first, *_ = self._names
+        if self.answers and first not in self._heard:
+            heard = ", ".join(repr(n) for n in self._names if n in self._heard) or "none of its predictors"
+            raise UsageError(
+                f"the instruction of the first predictor, {first!r}, would evolve, and {self.answers} answers came "
+                f"without it; the student calls {heard}: let it hold that one first, or compile the part that it is in"
+            )
+
+
+def _has_forward(program: dspy.Module) -> bool:
+    return "forward" in vars(program) or callable(getattr(type(program), "forward", None))
+
+
+async def _result(found: Any) -> Any:
+    return await found
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for people."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
