@@ -146,7 +146,7 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
     if len(solved) < len(data):
         parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
     if whole:
-        parts.append(f"{whole} tests can't be split into call and expected value: they run beside the candidate")
+        parts.append(f"{whole} tests rest on what a solution says of its own objects: a forger could pass them")
     return _Told(len(data), "; ".join(parts), wrong, data.notices)
 
 
