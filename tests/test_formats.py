@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoprompt.cli import run
 from evoprompt.datasets import Dataset
 from evoprompt.datasets.jsonfile import read_tasks
 from evoprompt.datasets.load import load_dataset
@@ -303,3 +304,51 @@ def test_no_json_raises_anything_but_a_data_error(content: Any) -> None:
                 read_tasks(text.encode("utf-8", "surrogatepass"), "f", skip_bad=skip_bad)
             except DataError as e:
                 assert e.problems and all("\n" not in p for p in e.problems)
+
+
+def test_a_folder_of_mixed_files_is_told_in_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write: dict[str, Any] = {
+        "a.jsonl.gz": gzip.compress(json.dumps(HUMANEVAL).encode()),
+        "apps.json": json.dumps([REFUSED["APPS"][0]] * 3).encode(),
+        "below/mbpp.csv": _csv(ROWS),
+        "notes.md": b"# Notes",
+        "s.jsonl": json.dumps(REFUSED["samples"][0]).encode(),
+        "weak.json": json.dumps([MBPP, MBPP | {"task_id": 8, "test_list": ["sq(2)"]}]).encode(),
+        "wrong.json": json.dumps([MBPP | {"test_list": ["assert sq(2) == 5", "assert sq(3) == 5"]}]).encode(),
+    }
+    (tmp_path / "below").mkdir()
+    for name, content in write.items():
+        (tmp_path / name).write_bytes(content)
+    assert run(["datasets", "--check", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    lines = told.out.replace(f"{tmp_path}/", "").splitlines()
+    assert told.err == "" and lines == [
+        "a.jsonl.gz: 1 tasks, 2 tests; every canonical solution passes, and nonsense none",
+        "apps.json: item 1, task 1, and 2 more rows: a program that reads stdin and writes stdout, with no asserts: "
+        "only functions can be tested; give a set such as HumanEval or MBPP",
+        "below/mbpp.csv: 2 tasks, 2 tests; every canonical solution passes, and nonsense none",
+        "notes.md: line 1: not JSON: Expecting value (it begins with '# Notes')",
+        "s.jsonl: item 1, task 'HumanEval/0': a solution, not a task: give such a file to `evoprompt evaluate --samples`",
+        "weak.json: 2 tasks, not all right: task 8: its tests pass a function that returns nonsense, so they test "
+        "nothing; does something call `check`?",
+        "wrong.json: 1 tasks, not all right: task '7': assert sq(2) == 5 returned 4, by its own canonical solution "
+        "(and 1 more)",
+        "2 of 7 files hold tasks that can be judged",
+    ]
+
+
+def test_bad_rows_may_be_left_out_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in [MBPP, MBPP | {"task_id": 8, "code": "def"}]))
+    (tmp_path / "s.jsonl").write_text(json.dumps({"task_id": 7, "solution": WHOLE}))
+    for words in (
+        ["datasets", "--check", str(path)],
+        ["evaluate", "--dataset", str(path), "--samples", str(tmp_path / "s.jsonl")],
+        ["train", "--experiment_name", "e", "--run_name", "r", "--root_dir", str(tmp_path), "--model", "simulated",
+         "--dataset_path", str(tmp_path), "--train_file", "f.jsonl", "--dry_run"],
+    ):  # fmt: skip
+        assert run(words) == 2
+        assert "1 of 2 rows is wrong: mend it, or leave it out with --skip_bad" in capsys.readouterr().err
+        assert run([*words, "--skip_bad"]) == 0
+        told = capsys.readouterr()
+        assert (told.out + told.err).count("line 2, task 8: field 'code': not Python: invalid syntax (left out)") == 1
