@@ -73,6 +73,13 @@ GOOD: dict[str, tuple[dict[str, Any], int, int]] = {
     "a prompt that ends in blanks": (
         HUMANEVAL | {"prompt": "def sq(x):\n    ", "canonical_solution": "    y = x * x\n    return y\n"}, 2, 0,
     ),
+    "BigCodeBench": (
+        {"task_id": "BigCodeBench/0", "complete_prompt": "import math\ndef sq(x):\n    \"\"\"Square x.\"\"\"\n", "instruct_prompt": "Square x.",
+         "code_prompt": "import math\ndef sq(x):\n", "canonical_solution": "    return int(math.pow(x, 2))", "entry_point": "sq",
+         "test": "import unittest\nclass TestCases(unittest.TestCase):\n    def test_case_1(self):\n        self.assertEqual(sq(2), 4)\n"
+                 "    def test_case_2(self):\n        self.assertTrue(sq(3) > 8)\n"},
+        2, 0,
+    ),
     "LeetCode": (
         {"task_id": "sq", "prompt": "import math\n\n", "entry_point": "Solution().sq", "problem_description": "Square x.",
          "starter_code": "class Solution:\n    def sq(self, x: int) -> int:\n        ", "input_output": [{"input": "x = 2", "output": "4"}],
@@ -131,6 +138,19 @@ def test_a_published_shape_is_read_as_what_it_is(name: str, harness: Harness) ->
     assert root in task.interface and task.prompt.strip()
 
 
+def test_inputs_of_evoeval(harness: Harness) -> None:
+    row = {k: v for k, v in HUMANEVAL.items() if k != "test"} | {
+        "task_id": "EvoEval/0",
+        "inputs": "[[2], [3]]",
+        "parent": "x",
+    }
+    (task,) = _read(row)
+    assert task.count("base") == 2 and harness.check(task, task.code).passed
+    assert not harness.check(task, "def sq(x):\n    return 4").passed
+    with pytest.raises(DataError, match="field 'inputs': must be a list of inputs as a Python literal"):
+        _read(row | {"inputs": "[["})
+
+
 def test_what_the_prompt_of_humaneval_has_before_its_function_is_there_for_every_solution(harness: Harness) -> None:
     row = HUMANEVAL | {
         "prompt": 'import math\n\n\ndef half(x):\n    return x / 2\n\n\ndef sq(x):\n    """ Square x. """\n',
@@ -187,6 +207,8 @@ REFUSED = {
     "infilling": (HUMANEVAL | {"suffix": "    return y\n"}, "a task to fill in the middle ('suffix')"),
     "ClassEval": ({"task_id": "ClassEval_0", "skeleton": "class A:", "test": "import unittest", "class_name": "A"}, "a class to complete (ClassEval)"),
     "verdicts": ({"task_id": "HumanEval/0", "completion": "return 1", "result": "passed", "passed": True}, "a verdict, not a task"),
+    "MapCoder's APPS": ({"task_id": 1, "prompt": "Add.", "test_list": [{"input": "1\n", "output": ["1"]}]}, "reads stdin and writes stdout"),
+    "samples with their prompts": ({"task_id": "HumanEval/0", "prompt": "def f():\n", "completion": "    return 1"}, "a solution, not a task"),
     "samples": ({"task_id": "HumanEval/0", "solution": "def f(): return 1"}, "give such a file to `evoprompt evaluate --samples`"),
     "an entry point that is none": (HUMANEVAL | {"entry_point": "sq it"}, "must be the name of a function, not 'sq it'"),
     "a solution that is no Python": (HUMANEVAL | {"canonical_solution": "    return ("}, "neither after the prompt nor alone is it Python"),
@@ -246,7 +268,11 @@ def test_rows_are_found_in_files_of_every_shape(name: str, compressed: bool) -> 
         (gzip.compress(b"x")[:-4], "f: the compressed file is cut short or damaged"),
         (b"# Notes\n\nSome text.", "f: line 1: not JSON: Expecting value (it begins with '# Notes')"),
         (b'[\n  {"task_id": 1,\n   "prompt": }\n]', "f: line 3: not JSON: Expecting value"),
-        (b'{"date": "x", "hash": "y", "eval": {"Mbpp/2": [[1]]}}', "not one dict with the keys 'date', 'hash', 'eval'"),
+        (
+            b'{"date": "x", "hash": "y", "eval": {"Mbpp/2": [[1]]}}',
+            "f: verdicts, not tasks: give the file with the problems",
+        ),
+        (b'{"a": {"b": 1}}', "f: must be a JSON array of tasks or JSONL, not one dict with the keys 'a'"),
         (
             b"name,price\n1,2\n",
             "f: row 1, task '1': field 'prompt' is missing, field 'test' is missing; it has 'name', 'price'",
@@ -287,7 +313,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-OTHERS = {"language", "suffix", "base_input", "plus_input", "test_imports", "declaration"}
+OTHERS = {"language", "suffix", "base_input", "plus_input", "inputs", "test_imports", "declaration"}
 NAMES = st.sampled_from(sorted({*TESTS, *MORE_TESTS, *OTHERS}.union(*ALIASES.values())))
 PYTHON = st.sampled_from(
     [CHECK, WHOLE, "", "(", *NOTHING, "    return x", "sq", "Solution().sq", "def check(*a): a(1)"]
@@ -328,7 +354,8 @@ def test_a_folder_of_mixed_files_is_told_in_a_line_each(tmp_path: Path, capsys: 
         "only functions can be tested; give a set such as HumanEval or MBPP",
         "below/mbpp.csv: 2 tasks, 2 tests; every canonical solution passes, and nonsense none",
         "notes.md: line 1: not JSON: Expecting value (it begins with '# Notes')",
-        "s.jsonl: item 1, task 'HumanEval/0': a solution, not a task: give such a file to `evoprompt evaluate --samples`",
+        "s.jsonl: item 1, task 'HumanEval/0': a solution, not a task, as it has no tests: give such a file to "
+        "`evoprompt evaluate --samples`",
         "weak.json: 2 tasks, not all right: task 8: its tests pass a function that returns nonsense, so they test "
         "nothing; does something call `check`?",
         "wrong.json: 1 tasks, not all right: task '7': assert sq(2) == 5 returned 4, by its own canonical solution "
