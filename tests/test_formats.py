@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,10 @@ GOOD: dict[str, tuple[dict[str, Any], int, int]] = {
          "test": "def check(candidate):\n    assert candidate(x = 2) == 4\n    assert candidate(x = 3) == 9\n"},
         2, 0,
     ),
+    "a prompt of one word": (
+        {"name": "sq", "prompt": "square", "canonical_solution": "def sq(x):\n    return x * x", "tests": ["assert sq(2) == 4"],
+         "entry_point": "sq"}, 1, 0,
+    ),
     "MBPP": (MBPP | {"challenge_test_list": ["assert sq(3) == 9"]}, 1, 1),
     "MBPP-ET": (MBPP | {"test_case_list": ["assert sq(3) == 9", "assert sq(0) == 0"]}, 1, 2),
     "MBPP+ as the hub has it": (MBPP | {"test_imports": [], "test": HELPERS + LOOP + "assertion(sq(*inp), exp, 0)\n"}, 1, 1),
@@ -105,6 +111,10 @@ GOOD: dict[str, tuple[dict[str, Any], int, int]] = {
                 "    def test_two(self):\n        self.assertEqual(sq(self.two), 4)\n    def test_three(self):\n"
                 "        self.assertEqual(sq(3), 9)\n\nif __name__ == '__main__':\n    unittest.main()\n"]},
         2, 0,
+    ),
+    "pytest.raises": (
+        MBPP | {"test_list": ["import contextlib\ndef raises(kind):\n    return contextlib.suppress(kind)\n"
+                              "with raises(TypeError):\n    x = sq(None)\nassert sq(2) == 4"]}, 1, 0,
     ),
     "a main guard": (MBPP | {"test_list": ["if __name__ == \"__main__\":\n    assert sq(2) == 4\n"]}, 1, 0),
     "an expected exception": (
@@ -186,6 +196,8 @@ NOTHING = {
     "try:\n    assert sq(2) == 4\nexcept AssertionError:\n    print('no')": "its `except` swallows what its asserts raise",
     "METADATA = {}": "tests nothing: begin it with `assert`",
     "x = sq(2)": "tests nothing: begin it with `assert`",
+    "def test_it():\n    assert sq(1) == 1\n    if 1:\n        assert (sq(2) == 4, 'msg')\n": "asserts a tuple, which is always true",
+    "def f():\n    f()\nf()": "tests nothing: 'f' holds no assert",
     "def f():\n    print(sq(2))\nf()": "tests nothing: it prints; begin it with `assert`",
 }  # fmt: skip
 
@@ -271,6 +283,10 @@ def test_rows_are_found_in_files_of_every_shape(name: str, compressed: bool) -> 
         (
             b'{"date": "x", "hash": "y", "eval": {"Mbpp/2": [[1]]}}',
             "f: verdicts, not tasks: give the file with the problems",
+        ),
+        (
+            b'{"question": "2 + 2?", "answer": "4"}',
+            "f: item 1: field 'task_id' is missing, field 'test' is missing; it has 'question', 'answer'",
         ),
         (b'{"a": {"b": 1}}', "f: must be a JSON array of tasks or JSONL, not one dict with the keys 'a'"),
         (
@@ -379,3 +395,30 @@ def test_bad_rows_may_be_left_out_on_the_command_line(tmp_path: Path, capsys: py
         assert run([*words, "--skip_bad"]) == 0
         told = capsys.readouterr()
         assert (told.out + told.err).count("line 2, task 8: field 'code': not Python: invalid syntax (left out)") == 1
+
+
+BINARY_TREE = {
+    "task_id": 367, "text": "Write a function to find the value at the root.", "challenge_test_list": [],
+    "code": "class Node:\r\n  def __init__(self, v):\r\n    self.v = v\r\ndef root_value(root):\r\n  return root.v",
+    "test_setup_code": "root = Node(7)", "test_list": ["assert root_value(root) == 7", "assert root_value(Node(8)) == 8"],
+}  # fmt: skip
+
+
+def test_the_known_set_mbpp_goes_on_after_bad_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = MBPP | {"task_id": 927, "setup": "raise ValueError('broken')"}
+    rows = [BINARY_TREE, broken, *({**MBPP, "task_id": n} for n in range(2, 8))]
+    library = types.ModuleType("datasets")
+    library.load_dataset = lambda *_: {"train": rows}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: ["an address"])
+    (tmp_path / "s.jsonl").write_text(
+        "".join(json.dumps({"task_id": r["task_id"], "solution": r["code"]}) + "\n" for r in rows)
+    )
+    assert load_dataset("mbpp").by_id("367").test_setup == "root = Node(7)"
+    run(["datasets", "--check", "mbpp"])
+    told = capsys.readouterr()
+    assert "927" in told.err and "mbpp: 8 tasks" in told.err + told.out
+    run(["evaluate", "--dataset", "mbpp", "--samples", str(tmp_path / "s.jsonl")])
+    assert "pass@1" in capsys.readouterr().out
