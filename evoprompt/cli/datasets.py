@@ -112,7 +112,9 @@ class _Told:
     def line(self, name: str) -> str:
         """All of it in one line."""
         if self.wrong:
+            last = self.wrong[-1].removeprefix(f"{name}: ")
             more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
+            more = f"; {last}" if len(self.wrong) == 2 and "--skip_bad" in last else more
             held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
             return f"{name}: {held}{self.wrong[0].removeprefix(f'{name}: ')}{more}"
         more = "".join(f"; {n.removeprefix(f'{name}: ')}" for n in self.notices)
