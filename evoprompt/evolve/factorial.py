@@ -35,8 +35,8 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.triage import cluster
-from evoprompt.lm.calls import ABOUT_THE_REQUEST
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.rollout import Job, Rollout
+from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -163,13 +163,13 @@ class Factorial(Confirming):
         ids = hashlib.sha256(repr([(j.candidate.key, j.task.key) for j, _ in jobs]).encode()).hexdigest()[:12]
         key = f"{number}.{parent.key}.{ids}"
         if isinstance(known := self._restored(BATCH, key), BatchRestored):
-            self._restore(known.record)
+            with reading("a batch", self._journal.path):
+                self._restore(known.record)
             return True
         self._catch_up()
         self._where = f"batch {number}: "
         rollouts = self._roll("solutions", [job for job, _ in jobs])
-        measured = [r for r in rollouts if r.fault not in ABOUT_THE_REQUEST]
-        require_measured(measured, self._options.max_unmeasured)
+        self._require_measured(rollouts, known=bool(self._place))
         record = BatchRecord(
             epoch=1 + (number - 1) // max(1, self._planned(len(self._train)) // self._options.epochs), batch=number,
             parent=parent, tasks=tuple(j.task.task_id for j, _ in jobs),
@@ -392,4 +392,4 @@ class Factorial(Confirming):
         for diagnosed in diagnoses(self._journal, record):
             body = self._journal.rollout(*keys[diagnosed.task_id])
             if body is not None:
-                self._explained[Rollout.model_validate_json(body).said] = diagnosed
+                self._explained[as_written(Rollout, body, self._journal.path).said] = diagnosed
