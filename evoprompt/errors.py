@@ -15,6 +15,7 @@ pass through unchanged where the caller can do more with them than we can.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -42,6 +43,12 @@ class DataError(EvoPromptError):
     def __init__(self, *problems: str) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
+
+    @classmethod
+    def of(cls, problems: Sequence[str], most: int = 20) -> DataError:
+        """An error with the first problems, and a line that says how many more there are."""
+        more = len(problems) - most
+        return cls(*problems[:most], *([f"and {more} more of this kind"] if more > 0 else []))
 
 
 class ModelError(EvoPromptError):

@@ -26,7 +26,7 @@ from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import plain, text
 from evoprompt.rollout import CodeJudge, Judge, Rollout
-from evoprompt.students import answer, content_of, digest, listed, require_fit, shown, split
+from evoprompt.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -216,6 +216,8 @@ def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any] | None) -
         UsageError, DataError: One can't be judged, or has other inputs than the student takes.
     """
     tasks = [judge.tasks_of(() if examples is None else examples) for examples in sets]
+    if (odd := next((t for t in itertools.chain(*tasks) if not isinstance(t, Task)), None)) is not None:
+        raise UsageError(f"judge {type(judge).__name__}: `tasks_of` must give Tasks, not {kind_of(odd)}")
     if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
         require_fit(student, itertools.chain(*tasks))
     return tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import logging
 import re
@@ -109,6 +110,10 @@ class Program(Proposing):
                 code = self._repair(prompt, entry_point, code)
         prediction.code = code
         return prediction
+
+    async def aforward(self, prompt: str, entry_point: str = "") -> dspy.Prediction:
+        """The same for `acall`, in another thread: code may run in a sandbox there."""
+        return await asyncio.to_thread(self.forward, prompt, entry_point)
 
     def debug(self, *, prompt: str, code: str, failures: list[Failure], fix: bool = False) -> Diagnosis:
         """Ask the debugger why `code` fails, and with `fix` for a corrected program."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,26 +13,30 @@ import typer
 from evoprompt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from evoprompt.datasets import Dataset
+    from evoprompt.harness import Harness
+    from evoprompt.tasks import Task
 
 
 def datasets(
     write: Annotated[Path | None, typer.Option("--write", help="Write the starter set to this folder: small_train.json, small_dev.json, small_test.json.")] = None,
-    check: Annotated[str | None, typer.Option("--check", help="Read this file or known set and run every canonical solution against its own tests.")] = None,
+    check: Annotated[str | None, typer.Option("--check", help="Read this file or known set, or every file of a folder, and run each canonical solution, and nonsense, against its tests.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip_bad", help="With --check: leave out rows that can't be read, and name them.")] = False,
 ) -> None:  # fmt: skip
     """List the known data sets, write the starter files, or check your own."""
-    from evoprompt.datasets import KNOWN, load_dataset
+    from evoprompt.datasets import KNOWN
 
     if write is not None and check is not None:
         raise UsageError("--write and --check are two different jobs: give one")
     if write is not None:
         _write(write)
     elif check is not None:
-        _check(load_dataset(check))
+        _check(check, skip_bad=skip_bad)
     else:
         for name, what in KNOWN.items():
             typer.echo(f"{name:<15} {what}")
-        typer.echo(f"{'FILE':<15} your own tasks as JSON or JSONL (the README describes the format)")
+        typer.echo(
+            f"{'FILE':<15} your own tasks: JSON, JSONL, CSV or Parquet, also .gz; HumanEval's and MBPP's formats too"
+        )
 
 
 def _write(folder: Path) -> None:
@@ -55,27 +62,105 @@ def _write(folder: Path) -> None:
         raise UsageError(f"can't write to {str(folder)!r}: {e.strerror}") from e
 
 
-def _check(data: Dataset) -> None:
-    from evoprompt.harness import Harness
-    from evoprompt.harness.nonsense import find_untested
+def _check(name: str, *, skip_bad: bool) -> None:
+    """Check one data set, or every file of a folder in a line each.
 
-    whole, wrong = 0, []
+    Raises:
+        DataError: One line for each thing that is wrong.
+    """
+    from evoprompt.harness import Harness
+
+    path = Path(name).expanduser()
     with Harness() as harness:
-        for task in data:
-            if not task.code:
-                wrong.append(f"{data.name}: task {task.task_id!r}: no canonical solution to check")
-                continue
-            report = harness.check(task, task.code)
-            cases = [c for s in (report.base, report.plus) if s for c in s.cases]
-            whole += sum(c.whole for c in cases)
-            wrong += [f"{data.name}: task {task.task_id!r}: {c.test} {c.observed}" for c in report.failures]
-            if not report.passed and not report.failures:
-                wrong.append(f"{data.name}: task {task.task_id!r}: {report.status} {report.detail}")
-        untested, _ = find_untested(data, harness)
-        wrong += [f"{data.name}: {line}" for line in untested]
-    if wrong:
-        raise DataError(*wrong)
+        if not path.is_dir():
+            told = _checked(name, harness, skip_bad=skip_bad)
+            for line in told.notices:
+                typer.echo(line)
+            if told.wrong:
+                raise DataError(*told.wrong, *([f"{name}: {told.summary}"] if told.tasks else []))
+            typer.echo(f"{name}: {told.summary}")
+            return
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not files:
+            raise DataError(f"{name!r} is a folder without a file")
+        bad = 0
+        for file in files:
+            told = _checked(str(file), harness, skip_bad=skip_bad)
+            bad += bool(told.wrong)
+            typer.echo(told.line(str(file)))
+    typer.echo(f"{len(files) - bad} of {len(files)} files hold tasks that can be judged")
+    if bad:
+        raise typer.Exit(DataError.exit_code)
+
+
+@dataclass
+class _Told:
+    """What a check of one data set found.
+
+    Attributes:
+        tasks: Number of tasks that it holds, 0 where it can't be read.
+        summary: What it holds.
+        wrong: A line for each thing that is wrong, with the set's name.
+        notices: A line for each thing that was left out or not read.
+    """
+
+    tasks: int = 0
+    summary: str = ""
+    wrong: list[str] = field(default_factory=list)
+    notices: Sequence[str] = ()
+
+    def line(self, name: str) -> str:
+        """All of it in one line."""
+        if self.wrong:
+            more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
+            held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
+            return f"{name}: {held}{self.wrong[0].removeprefix(f'{name}: ')}{more}"
+        more = "".join(f"; {n.removeprefix(f'{name}: ')}" for n in self.notices)
+        return f"{name}: {self.summary}{more}"
+
+
+def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
+    from evoprompt.datasets.load import read
+    from evoprompt.harness.nonsense import find_untested
+    from evoprompt.pool import map_concurrently
+
+    try:
+        data = read(name, skip_bad=skip_bad)
+    except DataError as e:
+        return _Told(wrong=list(e.problems))
+    threads = os.cpu_count() or 1
+    solved = [t for t in data if t.code]
+    reports = map_concurrently(lambda t: _canonical(t, harness), solved, num_threads=threads)
+    wrong = [f"{name}: task {t.task_id!r}: {why}" for t, (why, _) in zip(solved, reports, strict=True) if why]
+    untested, broken = find_untested(data, harness, num_threads=threads)
+    known = {t.task_id for t in solved}
+    wrong += [f"{name}: {line}" for line in untested]
+    wrong += [f"{name}: task {task_id!r}: {why}" for task_id, why in broken.items() if task_id not in known]
     tests = sum(t.count("base") + t.count("plus") for t in data)
-    typer.echo(f"{data.name}: {len(data)} tasks, {tests} tests; every canonical solution passes, and nonsense none")
+    whole = sum(n for _, n in reports)
+    parts = [f"{len(data)} tasks, {tests} tests"]
+    if wrong:
+        parts.append("what is wrong stands above")
+    elif solved:
+        parts.append("every canonical solution passes, and nonsense none")
+    if len(solved) < len(data):
+        parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
     if whole:
-        typer.echo(f"{whole} asserts can't be split into call and expected value: they run beside the candidate")
+        parts.append(f"{whole} tests can't be split into call and expected value: they run beside the candidate")
+    return _Told(len(data), "; ".join(parts), wrong, data.notices)
+
+
+def _canonical(task: Task, harness: Harness) -> tuple[str, int]:
+    """Why the canonical solution does not pass its own tests, if so, and how many of them run whole."""
+    try:
+        report = harness.check(task, task.code)
+    except DataError as e:
+        return str(e).removeprefix(f"task {task.task_id}: "), 0
+    whole = sum(c.whole for s in (report.base, report.plus) if s for c in s.cases)
+    if report.passed:
+        return "", whole
+    failures = report.failures
+    if not failures:
+        return f"{report.status} {report.detail}".strip(), whole
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return f"{failures[0].test} {failures[0].observed}, by its own canonical solution{more}", whole

@@ -300,7 +300,7 @@ def _vet(metric: CodeMetric, num_threads: int) -> None:
     """
     broken = metric.vet(metric.tasks.values(), num_threads=num_threads)
     if broken:
-        raise DataError(*broken.values())
+        raise DataError.of(list(broken.values()))
 
 
 def _metric(

@@ -22,13 +22,15 @@ class Dataset(Sequence[Task]):
     Args:
         tasks: The tasks, in order.
         name: What to call the set in messages: a known name or a file's path.
+        notices: What was left out or not read, a line each.
 
     Raises:
         DataError: Two tasks have one id.
     """
 
-    def __init__(self, tasks: Iterable[Task], name: str = "tasks") -> None:
+    def __init__(self, tasks: Iterable[Task], name: str = "tasks", notices: Iterable[str] = ()) -> None:
         self.name = name
+        self.notices = tuple(notices)
         self._tasks = tuple(tasks)
         self._by_id = {t.task_id: t for t in self._tasks}
         if len(self._by_id) < len(self._tasks):

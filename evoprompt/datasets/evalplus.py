@@ -1,26 +1,20 @@
-"""MBPP+ and HumanEval+: EvalPlus' own files, read without importing evalplus unless one has to be downloaded."""
+"""MBPP+ and HumanEval+: rows of EvalPlus' own files; evalplus is imported only where one has to be downloaded."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import hashlib
-import json
 import math
 import os
 import sys
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from evoprompt.datasets.base import Dataset
 from evoprompt.errors import DataError
 from evoprompt.harness import codec, oracles
 from evoprompt.tasks import Task
 
-MAX_PROBLEMS = 20
 _TEXTS = ("task_id", "prompt", "entry_point", "canonical_solution")
 _INPUTS = ("base_input", "plus_input")
 
@@ -56,11 +50,11 @@ SOURCES: Final = {
 }
 
 
-def load(name: str) -> Dataset:
-    """Load `mbppplus` or `humanevalplus`: the file its variable names, else EvalPlus' cache, else a download.
+def path_of(name: str) -> Path:
+    """The file of `mbppplus` or `humanevalplus`: the one its variable names, else EvalPlus' cache, else a download.
 
     Raises:
-        DataError: The file is missing and can't be downloaded, or one line for each thing wrong in it.
+        DataError: The file is missing and can't be downloaded.
     """
     source = SOURCES[name]
     given = os.environ.get(source.variable)
@@ -69,48 +63,20 @@ def load(name: str) -> Dataset:
         if given:
             raise DataError(f"{source.variable}={given!r} is not a file: correct or unset it")
         _download(name, source, path)
-    return Dataset(read_file(path), name)
+    return path
 
 
-def read_file(path: Path) -> list[Task]:
-    """Read tasks in EvalPlus' format from a `.jsonl` or `.jsonl.gz`.
+def is_row(row: dict[str, Any]) -> bool:
+    """Whether a row has inputs, as EvalPlus' own files have, instead of asserts."""
+    return any(field in row for field in _INPUTS)
+
+
+def task(row: dict[str, Any], source: str) -> Task:
+    """A task in EvalPlus' format.
 
     Raises:
-        DataError: One line for each thing that is wrong, with the number of the line.
+        ValueError: The rest of a line for people.
     """
-    try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8")
-    except OSError as e:
-        raise DataError(f"{path}: can't be read: {e.strerror or e}") from e
-    except (EOFError, zlib.error) as e:
-        raise DataError(f"{path}: the compressed file is cut short or damaged: download it again") from e
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path}: not UTF-8 text (byte {e.start})") from e
-    tasks: list[Task] = []
-    problems: list[str] = []
-    origin = f"{path.name}, md5 {hashlib.md5(content, usedforsecurity=False).hexdigest()}"
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            tasks.append(_task(json.loads(line), origin))
-        except json.JSONDecodeError as e:
-            problems.append(f"{path}: line {number}: not JSON: {e.msg} (column {e.colno}); is the file cut short?")
-        except (ValueError, RecursionError) as e:
-            problems.append(f"{path}: line {number}: {e}")
-    if not tasks and not problems:
-        problems.append(f"{path}: holds no task")
-    if problems:
-        more = len(problems) - MAX_PROBLEMS
-        raise DataError(*problems[:MAX_PROBLEMS], *([f"{path}: and {more} more"] if more > 0 else []))
-    return tasks
-
-
-def _task(row: Any, origin: str) -> Task:
-    """Raises ValueError with the rest of a line for people."""
-    if not isinstance(row, dict):
-        raise ValueError(f"must be an object, not {type(row).__name__}")
     for field in (*_TEXTS, *_INPUTS):
         if field not in row:
             raise ValueError(f"field {field!r} is missing: not a file of EvalPlus")
@@ -136,7 +102,7 @@ def _task(row: Any, origin: str) -> Task:
         plus_inputs=inputs["plus_input"],
         oracle=(oracles.MBPP if mbpp else oracles.HUMANEVAL).get(entry_point, ""),
         atol=float(atol),
-        source=origin,
+        source=source,
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import logging
 from importlib import resources
 from pathlib import Path
 
 from evoprompt.atomic import home
-from evoprompt.datasets import evalplus, mbpp
+from evoprompt.datasets import evalplus, jsonfile, mbpp
 from evoprompt.datasets.base import Dataset
-from evoprompt.datasets.jsonfile import read_tasks
+from evoprompt.datasets.files import read_bytes
 from evoprompt.errors import DataError
 
 KNOWN: dict[str, str] = {
@@ -22,15 +24,18 @@ KNOWN: dict[str, str] = {
 """Names that `load_dataset` knows, each with a line for people."""
 
 STARTER_SPLIT = 24
+_log = logging.getLogger(__name__)
 
 
-def load_dataset(name_or_path: str | Path) -> Dataset:
+def load_dataset(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
     """Load a data set.
 
+    What was left out or not read is logged as a warning, a line each, and stands in `Dataset.notices`.
+
     Args:
-        name_or_path: A name in `KNOWN`, or the path of a file: JSON or JSONL in the format that the README describes
-            (`task_id`, `prompt`, `code`, `test`, and optional fields); JSON, JSONL or Parquet in that of MBPP
-            (`test_list`); JSONL, also compressed, in that of EvalPlus (`base_input`).
+        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of `docs/data.md`: the own format,
+            HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines, CSV or Parquet, also compressed (.gz).
+        skip_bad: Leave out rows that can't be read, and load the rest.
 
     Returns:
         The tasks, in the file's order.
@@ -38,28 +43,36 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     Raises:
         DataError: No such name or file, or one line for each thing wrong in the file; nothing is loaded.
     """
+    data = read(name_or_path, skip_bad=skip_bad)
+    for notice in data.notices:
+        _log.warning("%s", notice)
+    return data
+
+
+def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
+    """Load a data set as `load_dataset` does, and log nothing."""
     if name_or_path == "starter":
         path = resources.files("evoprompt.datasets") / "starter.json"
-        return Dataset(read_tasks(path.read_bytes(), "starter", source="evoprompt starter"), "starter")
-    if name_or_path in evalplus.SOURCES:
-        return evalplus.load(str(name_or_path))
-    if name_or_path in mbpp.CONFIGURATIONS:
-        return mbpp.load(str(name_or_path))
+        return Dataset(jsonfile.read_tasks(path.read_bytes(), "starter", source="evoprompt starter"), "starter")
+    name = str(name_or_path)
+    if name in mbpp.CONFIGURATIONS:
+        return jsonfile.from_rows(mbpp.rows(name), name, source=f"{mbpp.REPOSITORY} {name}", skip_bad=skip_bad)
+    if name in evalplus.SOURCES:
+        return _file(evalplus.path_of(name), name, skip_bad=skip_bad)
     path = home(name_or_path)
     if path.is_file():
-        if path.suffix == ".parquet":
-            return Dataset(mbpp.read_parquet(path), str(path))
-        try:
-            content = path.read_bytes()
-        except OSError as e:
-            raise DataError(f"{path}: can't be read: {e.strerror}") from e
-        if content[:2] == b"\x1f\x8b" or b'"base_input"' in content.partition(b"\n")[0]:
-            return Dataset(evalplus.read_file(path), str(path))
-        return Dataset(read_tasks(content, str(path), source=path.name, convert=mbpp.convert), str(path))
-    close = difflib.get_close_matches(str(name_or_path), KNOWN, n=1)
+        return _file(path, str(path), skip_bad=skip_bad)
+    close = difflib.get_close_matches(name, KNOWN, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known names: {', '.join(KNOWN)}"
     what = "is a directory, not a file" if path.is_dir() else "is neither a file nor a known data set"
-    raise DataError(f"{str(name_or_path)!r} {what}; {hint}")
+    raise DataError(f"{name!r} {what}; {hint}")
+
+
+def _file(path: Path, name: str, *, skip_bad: bool) -> Dataset:
+    content = read_bytes(path)
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    found = jsonfile.read_tasks(content, str(path), source=f"{path.name}, md5 {digest}", skip_bad=skip_bad)
+    return Dataset(found, name, found.notices)
 
 
 def starter_splits() -> dict[str, Dataset]:

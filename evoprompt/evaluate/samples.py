@@ -134,8 +134,9 @@ def _solution(task: Task, given: Given, *, extract: bool) -> str:
         return text
     if not extract or _FENCE not in text:
         # A prompt in English is no part of a program, though a word of it may parse. Such an import stands first.
-        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text
-        for source in (together, text) if code_before else (text, together):
+        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text and not given.program
+        after = (together, f"{task.prompt}\n{text}")
+        for source in (*after, text) if code_before else (text, *after):
             if task.entry_point in defined_names(source):
                 return source
     if extract:

@@ -35,8 +35,7 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.triage import cluster
-from evoprompt.lm.calls import ABOUT_THE_REQUEST
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.rollout import Job, Rollout
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 
@@ -170,8 +169,7 @@ class Factorial(Confirming):
         self._catch_up()
         self._where = f"batch {number}: "
         rollouts = self._roll("solutions", [job for job, _ in jobs])
-        measured = [r for r in rollouts if r.fault not in ABOUT_THE_REQUEST]
-        require_measured(measured, self._options.max_unmeasured)
+        self._require_measured(rollouts, known=bool(self._place))
         record = BatchRecord(
             epoch=1 + (number - 1) // max(1, self._planned(len(self._train)) // self._options.epochs), batch=number,
             parent=parent, tasks=tuple(j.task.task_id for j, _ in jobs),
@@ -227,6 +225,7 @@ class Factorial(Confirming):
         for _ in range(_TRIES):
             drawn = (self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added).tolist()
             rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
+            rules |= self._pool.fixed
             rules = self._taken_apart(rules, drawn, random)
             if rules and (rules, task.task_id) not in self._known:
                 return rules
@@ -342,7 +341,7 @@ class Factorial(Confirming):
                 kept |= fine
             elif mean[r] > -WEED * deviation[r] * self._added[r] or not (self._added[r] or self._proven(r)):
                 kept.add(r)
-        return kept - {p for r in kept for p in self._pool.says(r)} or {int(np.argmax(mean))}
+        return kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed or {int(np.argmax(mean))}
 
     def _order(self) -> list[Task]:
         order = super()._order()

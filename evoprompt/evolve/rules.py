@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evoprompt.evolve.effects import Effects, Trial
 from evoprompt.evolve.markdown import split
+from evoprompt.evolve.scaffold import parts
 from evoprompt.evolve.triage import same_rule
 from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
 from evoprompt.tasks import Task
@@ -43,6 +44,7 @@ class Rule(BaseModel):
         high: Upper end.
         trials: Rollouts with it.
         kept: Whether the current prompt has it.
+        fixed: Whether it is no rule but what every prompt must have: see `scaffold`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,11 +58,12 @@ class Rule(BaseModel):
     high: float | None = None
     trials: int = 0
     kept: bool = False
+    fixed: bool = False
 
     @property
     def words(self) -> int:
-        """Its length."""
-        return count_words(self.text)
+        """Its length, as far as there is a choice."""
+        return 0 if self.fixed else count_words(self.text)
 
 
 def _joined(sentences: Sequence[str]) -> str:
@@ -86,17 +89,21 @@ class Pool:
 
     Attributes:
         rules: The rules; an index in this list is a rule's name everywhere.
+        start: Those of the start prompt.
+        fixed: Those that are in every prompt.
     """
 
     def __init__(self, instruction: str) -> None:
         self._instruction = instruction
-        self.rules = [Rule(text=text, start=True, kept=True) for text in split(instruction)]
+        found = [(rule, stays) for part, stays in parts(instruction) for rule in ([part] if stays else split(part))]
+        self.rules = [Rule(text=t, start=True, kept=True, fixed=stays or "```" in t) for t, stays in found]
         self.start = frozenset(range(len(self.rules)))
+        self.fixed = frozenset(r for r in self.start if self.rules[r].fixed)
 
     def text(self, rules: Collection[int]) -> str:
         """The instruction that holds these rules; with all of the start prompt's, that stands as it was written."""
         chosen = [self.rules[r] for r in sorted(rules)]
-        first = [rule.text if _is_sentence(rule.text) else f"- {rule.text}" for rule in chosen if rule.start]
+        first = [r.text if r.fixed or _is_sentence(r.text) else f"- {r.text}" for r in chosen if r.start]
         added = [rule.text for rule in chosen if not rule.start]
         mark = "" if all(_is_sentence(text) for text in added) else "- "
         if self.start <= set(rules):

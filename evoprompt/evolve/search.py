@@ -176,7 +176,9 @@ class Search:
             done += 1
             self._tell(RolloutDone(done, len(jobs), rollout))
 
-        return tuple(self._runner.run(jobs, count))
+        rollouts = tuple(self._runner.run(jobs, count))
+        self._runner.called.require()
+        return rollouts
 
 
 def digest(tasks: Sequence[Task]) -> str:

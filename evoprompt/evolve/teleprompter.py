@@ -150,7 +150,7 @@ class EvoPrompt(Teleprompter):
             if isinstance(judge, CodeJudge):
                 lost = judge.vet([*train, *dev], num_threads=self.options.num_threads)
                 if lost:
-                    raise DataError(*lost.values())
+                    raise DataError.of(list(lost.values()))
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
             if run is not None and journal.meta("seed") is None:

@@ -33,7 +33,7 @@ from .encoding import TooLarge as TooLarge
 from .encoding import Unencodable as Unencodable
 from .encoding import encode as encode
 
-MAX_COST = 128 << 20
+MAX_COST = 64 << 20
 """Bytes of memory that the decoded form may take, as estimated while decoding."""
 UNBOUNDED = 1 << 62
 
@@ -229,7 +229,9 @@ class _Decoder:
             case 66:
                 return bytearray(self.content())
             case 117:
-                return "".join(map(chr, _numbers("I", self.content())))
+                codes = self.content()
+                self.pay(7 * len(codes))  # takes longer than other text
+                return "".join(map(chr, _numbers("I", codes)))
             case 99:
                 return complex(*struct.unpack("<dd", self.take(16)))
             case 76 | 80:

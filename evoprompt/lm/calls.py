@@ -136,7 +136,7 @@ class Calls:
         return found[0] if len(found) == 1 else combine(found, model_type=lm.model_type)
 
     def keeps(self, lm: Any, call: PreparedCall) -> bool:
-        """True for a model whose answers can be kept, as an engine gives them. Others answer themselves, in unknown ways.
+        """True for a model whose answers can be kept: those of an engine. Others answer themselves, nobody knows how.
 
         Raises:
             UsageError: None can be kept from here.

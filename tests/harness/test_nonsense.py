@@ -25,7 +25,6 @@ from tests.world import reply, task
 NOTHING = {
     "a function of asserts": "def check(candidate):\n    assert candidate(2) == 4",
     "one that is named and not called": "def check(candidate):\n    assert candidate(2) == 4\ncheck",
-    "main guard": "if __name__ == '__main__':\n    assert f(2) == 4",
     "tuple": "assert (f(2) == 4, 'msg')",
     "list": "assert [f(2) == 4]",
     "lambda": "assert lambda: f(2) == 4",
@@ -95,6 +94,7 @@ def test_classes_and_helpers_of_the_solution_are_nonsense_too(harness: Harness) 
     (line,), _ = find_untested([one("s = Stack()\nprint(s.push(3) == 3)", **stack)], harness)
     assert "nonsense" in line
     assert find_untested([one("assert Stack().push(3) == 3", **stack)], harness) == ([], {})
+    assert find_untested([one("s = Stack()\nassert s.is_empty()", **stack)], harness) == ([], {})
     pair = {"code": "def g(x):\n    return x\ndef f(x):\n    return g(x)"}
     assert len(find_untested([one("print(f(g(1)) == 1)", **pair)], harness)[0]) == 1
 
@@ -150,6 +150,13 @@ def test_nothing_is_asked_of_a_model_before(harness: Harness) -> None:
     assert not engine.seen
 
 
+def test_many_are_told_in_few_lines(harness: Harness) -> None:
+    data = Dataset([one("assert True", task_id=str(i)) for i in range(30)])
+    with pytest.raises(DataError) as caught:
+        CodeMetric(data, harness=harness).vet(data)
+    assert len(caught.value.problems) == 21 and caught.value.problems[-1] == "and 10 more of this kind"
+
+
 def test_a_task_with_broken_tests_is_not_measured(harness: Harness) -> None:
     data = Dataset([task(1), task(2, setup="import nothing_of_this_name")], "mixed")
     metric = CodeMetric(data, harness=harness)
@@ -168,7 +175,7 @@ def test_a_task_with_broken_tests_is_not_measured(harness: Harness) -> None:
 @pytest.mark.parametrize("command", ["train", "evaluate", "samples"])
 def test_the_commands_refuse_it(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads((folder / "test.json").read_text())
-    rows[1]["test"] = ["def test_it():\n    assert top_22([1]) == 23"]
+    rows[1]["test"] = ["top_22([1])"]
     rows[1]["plus_test"] = []
     (folder / "test.json").write_text(json.dumps(rows))
     (folder / "s.jsonl").write_text(json.dumps({"task_id": "t22", "solution": "top_22 = max"}))
