@@ -121,7 +121,7 @@ class Judge(Protocol):
         """What decides about a verdict besides task and answer, as plain data."""
 
     def through(self, calls: Calls) -> Judge:
-        """The same judge, whose own calls to models go through `calls` as far as they can."""
+        """The same judge. Its calls to models go through `calls` anyway; here it may give them roles of their own."""
 
 
 class CodeJudge:
@@ -308,11 +308,7 @@ class Runner:
         return rollout
 
     def _measure(self, job: Job) -> Rollout:
-        identity: dict[str, Any] = {
-            "candidate": job.candidate.key,
-            "task_id": job.task.task_id,
-            "sample": job.sample,
-        }
+        identity: dict[str, Any] = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
         try:
             return self._judged(job, identity)
         except SandboxError as e:  # the student's own tests of its code

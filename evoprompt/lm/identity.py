@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 
+from evoprompt.lm.origin import digest, origin
 from evoprompt.lm.secrets import note, settings_without_secrets
 
 _CLIENT = (
@@ -39,6 +40,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(program: dspy.Module) -> dict[str, Any]:
     """All that decides about a program's answers, as plain data: no connection, no key."""
+    code = origin_of(program)
     bare = program.deepcopy()
     adapter = getattr(program, "adapter", None) or dspy.settings.adapter
     models = {name: _described(p.lm or dspy.settings.lm) for name, p in predictors_of(bare)}
@@ -52,7 +54,22 @@ def describe(program: dspy.Module) -> dict[str, Any]:
         "adapter": type(adapter).__name__ if adapter else None,
         **plainly(bare.dump_state()),
         "max_repairs": getattr(program, "max_repairs", 0),
+        **code,
     }
+
+
+def origin_of(found: Any, name: str = "program") -> dict[str, Any]:
+    """The code of a program or a metric, its plain state, and what both refer to; nothing where only libraries do.
+
+    Returns:
+        `code`, which is another one where anything differs, and `parts`, by which a difference has a name.
+    """
+    apart = [p for _, p in predictors_of(found)] if isinstance(found, dspy.Module) else []
+    roots = {name: found}
+    if isinstance(found, dspy.Module) and not hasattr(found, "adapter"):
+        roots["adapter"] = dspy.settings.adapter
+    parts = origin(roots, _described, apart)
+    return {"code": digest(parts), "parts": parts} if parts else {}
 
 
 def describe_bare(program: dspy.Module) -> dict[str, Any]:
