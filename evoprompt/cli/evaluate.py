@@ -112,7 +112,7 @@ def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) 
     for line in skipped:
         typer.secho(visible(f"evoprompt: skipped {line}"), fg="yellow", err=True)
     for line in list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]:
-        typer.secho(f"evoprompt: not measured: {line}", fg="yellow", err=True)
+        typer.secho(visible(f"evoprompt: not measured: {line}"), fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):
         score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
         raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
@@ -198,10 +198,12 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
 
 
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
-    from evoprompt.atomic import write_json
+    from evoprompt.atomic import write_text
     from evoprompt.evaluate import evalplus_results
+    from evoprompt.lm.secrets import mask
 
-    write_json(target, evalplus_results(found, data, setup))
+    told = json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(target, mask(told) + "\n")
 
 
 def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
@@ -259,6 +261,6 @@ def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool
     statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
     typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
     if found.unmeasured:
-        typer.echo(f"{found.unmeasured} samples were not measured{found.why} and are in no score")
+        typer.echo(visible(f"{found.unmeasured} samples were not measured{found.why} and are in no score"))
     tiers = sorted({r.report.tier for r in found.rollouts if r.report})
     typer.echo(f"sandbox: {', '.join(tiers) or 'not used'}; details: {target}")

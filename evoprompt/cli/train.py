@@ -336,8 +336,6 @@ WHEREABOUTS = {
     "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
-
-
 BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
@@ -347,7 +345,7 @@ def _begin(
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
-    from evoprompt.lm.secrets import address
+    from evoprompt.lm.secrets import settings_without_secrets
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt":
@@ -363,8 +361,7 @@ def _begin(
     run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
     fresh = run.journal.meta("config") is None
     if fresh:
-        plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
-        plain["api_base"] = plain["api_base"] and address(plain["api_base"])
+        plain = settings_without_secrets({k: v for k, v in options.items() if k not in ("config", "fork")})
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
     if fresh or not (run.root / "config.json").exists():
