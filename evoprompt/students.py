@@ -304,14 +304,19 @@ class Called(BaseCallback):
         if (name := vars(instance).get(_NAME)) is not None:
             self._heard.add(name)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the predictor that evolves was called, so that nobody needs to listen any more."""
+        return self._names[0] in self._heard
+
     def require(self) -> None:
         """Refuse to go on where the predictor whose instruction evolves is not called.
 
         Raises:
             UsageError: The student has answered without it.
         """
-        first, *_ = self._names
-        if self.answers and first not in self._heard:
+        first = self._names[0]
+        if self.answers and not self.settled:
             heard = ", ".join(repr(n) for n in self._names if n in self._heard) or "none of its predictors"
             raise UsageError(
                 f"the instruction of the first predictor, {first!r}, would evolve, and {self.answers} answers came "
