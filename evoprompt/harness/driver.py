@@ -53,7 +53,7 @@ class Session:
         run, plan = self.run, self.run.plan
         limits = replace(
             run.limits,
-            cpu_seconds=max(JUDGE_CPU_SECONDS, run.limits.cpu_seconds),
+            cpu_seconds=max(JUDGE_CPU_SECONDS if self.believed else 0.0, run.limits.cpu_seconds),
             wall_seconds=10 * JUDGE_CPU_SECONDS,
             total_cpu_seconds=10 * JUDGE_CPU_SECONDS + 10 * run.limits.total_cpu_seconds,
             output_mb=max(_JUDGE_OUTPUT_MB, run.limits.output_mb),

@@ -203,7 +203,7 @@ class Judge(Peer):
             if isinstance(e, Malformed):
                 raise
             return self.message(("raise",), [e])
-        return self.message(("return",), [result])
+        return self.message(("return", -1), [result])
 
     def perform(self, kind: str, name: str, more: Any = (), *, values: list[Any]) -> Any:
         """One operation that the other side asks for."""

@@ -107,6 +107,7 @@ def plan(
     provided = {*defined_names(code), *names, entry_point}
     others = provided - classes.keys()
     upper = {n for n in others - functions if not code and n[:1].isupper()}
+    upper |= _made(tree)
     data = {n for n in others - functions - upper - {entry_point} if code}
     scripts = [check.script or check.source for check in checks]
     text = "\n".join((setup, test_setup, *scripts))
@@ -145,6 +146,20 @@ def _exception_base(node: ast.ClassDef, classes: dict[str, ast.ClassDef], depth:
             if base.id in classes and depth and _exception_base(classes[base.id], classes, depth - 1):
                 return base.id
     return ""
+
+
+_FACTORIES: Final = frozenset({"namedtuple", "NamedTuple", "Enum", "IntEnum", "make_dataclass", "type"})
+
+
+def _made(tree: ast.Module) -> set[str]:
+    """Names of classes that a solution makes by a call."""
+    found = set()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=function)):
+                if ast.unparse(function).rpartition(".")[2] in _FACTORIES:
+                    found.add(name)
+    return found
 
 
 def _free(tree: ast.Module, provided: set[str]) -> set[str]:

@@ -118,6 +118,8 @@ class Proxy(metaclass=ProxyType):
         return str(_operation(self, "format", spec))
 
     def __instancecheck__(self, value: Any) -> bool:
+        if isinstance(value, tuple) and inside(self, "_number") == type(value).__name__ and hasattr(value, "_fields"):
+            return True
         return isinstance(type(value), ProxyType) and bool(_operation(value, "isinstance", self))
 
     def __subclasscheck__(self, value: Any) -> bool:

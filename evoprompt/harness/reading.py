@@ -111,6 +111,8 @@ class Reader:
         match kind:
             case "tuple" | "frozenset":
                 return tuple(held) if kind == "tuple" else frozenset(held)
+            case "plain" if about:
+                return tuple.__new__(self.table.tuple_of(*about), held[0])
             case "plain":
                 return held[0]
             case "setup":

@@ -156,3 +156,11 @@ def refill(kind: str, value: Any, held: list[Any]) -> None:
             set.update(value, held)
         else:
             base.extend(value, held)
+
+
+def named_of(kind: type) -> Any:
+    """Name and fields of a class of named tuples; empty for another."""
+    fields = next((c.__dict__["_fields"] for c in kind.__mro__ if "_fields" in c.__dict__), None)
+    if type(fields) is tuple and fields and all(type(f) is str for f in fields):
+        return str(type.__dict__["__name__"].__get__(kind)), fields
+    return ""

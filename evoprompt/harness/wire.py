@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections import deque
+from collections import deque, namedtuple
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +27,7 @@ from .shapes import (
     content_of,
     fields_of,
     is_plain,
+    named_of,
     same,
 )
 from .shapes import Malformed as Malformed
@@ -60,6 +61,7 @@ class Table:
         self.named: dict[int, str] = {}
         self.classes: dict[type, str] = {}
         self.forgotten: list[int] = []
+        self.tuples: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     def knows(self, names: dict[str, Any]) -> None:
         """Takes what both sides have by name."""
@@ -80,6 +82,12 @@ class Table:
     def at(self, kind: str, name: str) -> Any:
         """What the other side means by a name of this side."""
         raise Malformed("no such name")
+
+    def tuple_of(self, name: str, fields: tuple[str, ...]) -> Any:
+        """A class of tuples with names for their fields, as the other side has it."""
+        if (name, fields) not in self.tuples:
+            self.tuples[name, fields] = namedtuple(name, fields)  # it refuses what is no name
+        return self.tuples[name, fields]
 
     def about(self, value: Any) -> Any:
         """What the other side is told of an object that it will have a handle of."""
@@ -243,7 +251,7 @@ class _Writer:
                 return content_of(name, value)
         for base in FROZEN:  # also of a class that only this side has: its methods are not asked
             if issubclass(kind, base):
-                return "plain", "", [bare(base, value)]
+                return "plain", named_of(kind) if base is tuple else "", [bare(base, value)]
         return "remote", table.about(value), []
 
     def standard(self, value: Any, kind: type) -> tuple[str, Any, list[Any]] | None:

@@ -1,6 +1,47 @@
 """Solutions and tests of all forms, each with what follows in a module of its own: the tests, behind `----`."""
 
 FORMS = r"""
+from collections import namedtuple
+P = namedtuple('P', 'x y')
+def f(a, b):
+    return P(a, b)
+----
+assert f(1, 2).x == 1 and f(1, 2) == P(1, 2) == (1, 2)
+----
+p = f(1, 2)
+assert isinstance(p, P) and p._fields == ('x', 'y') and repr(p) == 'P(x=1, y=2)'
+----
+assert f(1, 2)._replace(x=3) == f(3, 2)
+====
+def f(x):
+    return x
+----
+t = (1, 2)
+assert f(t) is t
+----
+s = 'a' * 50
+assert f(s) is s
+----
+n = float('nan')
+assert f(n) is n and [f(n)] == [n]
+----
+o = object()
+assert f(o) is o and f(int) is int and f(len) is len
+----
+assert f(iter([1, 2])).__next__() == 1 and f(lambda: 5)() == 5
+====
+from collections import Counter, defaultdict, deque
+def f(k):
+    return {'d': defaultdict(list, {1: [2]}), 'c': Counter('aab'), 'q': deque([1, 2], maxlen=2)}[k]
+----
+assert f('d')[1] == [2] and f('d')[9] == [] and type(f('c')) is Counter
+----
+q = f('q')
+q.append(3)
+assert list(q) == [2, 3]
+----
+assert f('c') + f('c') == {'a': 4, 'b': 2}
+====
 def f(x, seen=[]):
     seen.append(x)
     return seen
