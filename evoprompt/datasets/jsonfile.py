@@ -78,7 +78,7 @@ def _read(row: Any, source: str) -> tuple[Task | None, list[str], tuple[str, ...
     if not isinstance(row, dict):
         return None, [f"must be an object with the fields {', '.join(REQUIRED)}, not {type(row).__name__}"], ()
     try:
-        if evalplus.is_row(row):
+        if evalplus.is_row(row) or (evalplus.is_evoeval(row) and not shapes.has_tests(row)):
             return evalplus.task(row, source), [], ()
         fields = shapes.fields_of(row)
         reader = _Reader(row, fields)
