@@ -59,8 +59,7 @@ class Rollout(BaseModel):
         candidate: Key of the candidate.
         task_id: The task.
         sample: Number of the sample, from 0.
-        status: Status of the solution, or why there is none: `lm_error`, `sandbox_error` and `data_error` (the tests
-            of the task are broken) are not measured.
+        status: Status of the solution, or why none was measured: `lm_error`, `sandbox_error`, `data_error` (tests).
         score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
         code: The extracted source; empty when the reply held none.
         report: The verdict of the tests; None when not measured, or judged by another metric.
@@ -400,7 +399,6 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
         return
     last = missing[-1]
     message = f"{len(missing)} of {len(rollouts)} rollouts could not be measured; the last: {last.error}"
-    silent = sum(r.status == "lm_error" for r in missing)
-    if sum(r.status == "data_error" for r in missing) > len(missing) / 2:
-        raise DataError(message)
-    raise ModelError(message) if silent >= len(missing) / 2 else SandboxError(message)
+    statuses: list[str] = [r.status for r in missing]
+    often = max(("lm_error", "data_error", "sandbox_error"), key=statuses.count)
+    raise {"lm_error": ModelError, "data_error": DataError}.get(often, SandboxError)(message)

@@ -72,7 +72,7 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     if extract and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
-    data = _data(dataset, prelude, skip_bad)
+    data = _data(dataset, prelude, skip_bad=skip_bad)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
     if program is not None and program.is_dir():
         program /= "program.json"
@@ -88,13 +88,12 @@ def evaluate(
         if samples is not None:
             found, skipped = _given(data, samples, metric, parallel, target, extract)
         else:
-            skipped = []
-            found = _written(data, models, program, max_repairs, metric, n_samples, parallel, target)
+            found, skipped = _written(data, models, program, max_repairs, metric, n_samples, parallel, target), []
     _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
     _tell_rest(found, skipped, fail_under)
 
 
-def _data(dataset: str, prelude: str | None, skip_bad: bool) -> Dataset:
+def _data(dataset: str, prelude: str | None, *, skip_bad: bool) -> Dataset:
     from evoprompt.cli.setup import read_data
     from evoprompt.evaluate.prelude import read_prelude, with_prelude
 
