@@ -113,7 +113,9 @@ class _Told:
     def line(self, name: str) -> str:
         """All of it in one line."""
         if self.wrong:
+            last = self.wrong[-1].removeprefix(f"{name}: ")
             more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
+            more = f"; {last}" if len(self.wrong) == 2 and "--skip_bad" in last else more
             held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
             return f"{name}: {held}{self.wrong[0].removeprefix(f'{name}: ')}{more}"
         more = "".join(f"; {n.removeprefix(f'{name}: ')}" for n in self.notices)
@@ -147,7 +149,7 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
     if len(solved) < len(data):
         parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
     if whole:
-        parts.append(f"{whole} tests can't be split into call and expected value: they run beside the candidate")
+        parts.append(f"{whole} tests rest on what a solution says of its own objects: a forger could pass them")
     return _Told(len(data), "; ".join(parts), wrong, data.notices)
 
 

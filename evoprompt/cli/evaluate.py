@@ -32,7 +32,8 @@ class BelowThreshold(EvoPromptError):
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`) or a JSON/JSONL file.")],
+    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`), or a file in a format of docs/data.md.")],
+    skip_bad: Annotated[bool, typer.Option("--skip_bad", rich_help_panel=WHAT, help="Leave out rows of the data that can't be read, and name them.")] = False,
     samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSON or JSONL of `{task_id, solution}` or `{task_id, completion}`, a folder (`Mbpp_2/0.py`), or what other tools write (docs/data.md).")] = None,
     extract: Annotated[bool, typer.Option("--extract", rich_help_panel=WHAT, help="Take the code out of each sample, as from a reply with fences and prose.")] = False,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
@@ -71,7 +72,7 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     if extract and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
-    data = _data(dataset, prelude)
+    data = _data(dataset, prelude, skip_bad)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
     if program is not None and program.is_dir():
         program /= "program.json"
@@ -93,11 +94,11 @@ def evaluate(
     _tell_rest(found, skipped, fail_under)
 
 
-def _data(dataset: str, prelude: str | None) -> Dataset:
-    from evoprompt.datasets import load_dataset
+def _data(dataset: str, prelude: str | None, skip_bad: bool) -> Dataset:
+    from evoprompt.cli.setup import read_data
     from evoprompt.evaluate.prelude import read_prelude, with_prelude
 
-    data = load_dataset(dataset)
+    data = read_data(dataset, skip_bad=skip_bad)
     return data if prelude is None else with_prelude(data, read_prelude(prelude))
 
 
