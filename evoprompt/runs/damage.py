@@ -36,6 +36,8 @@ _COLUMNS = {
 def damaged(path: Path | None, why: str) -> DamagedError:
     """The one line about a journal that is not as it was written."""
     where = f"the journal {str(path)!r}" if path else "the journal in memory"
+    why = " ".join(why.split())
+    why = why if len(why) <= 160 else f"{why[:159]}…"
     return DamagedError(f"{where} is damaged ({why}): bring it back from a copy, or begin anew in another directory")
 
 

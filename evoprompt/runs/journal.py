@@ -355,7 +355,7 @@ class Journal:
             if "locked" in str(e):
                 raise UsageError(f"{str(self.path)!r} is in use by another process") from e
             where = f"the journal {str(self.path)!r}" if self.path else "the journal in memory"
-            if re.search(DAMAGED, str(e)):
+            if re.search(DAMAGED, str(e), re.IGNORECASE):
                 raise damaged(self.path, str(e)) from e
             raise StorageError(f"{where}: {e}; what was written before is whole: the same command goes on") from e
 
