@@ -209,17 +209,17 @@ def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
     return metric if isinstance(metric, Judge) and not isinstance(metric, type) else ExampleJudge(metric)
 
 
-def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any] | None) -> list[list[Task]]:
-    """The tasks of sets of examples, which the student can take as far as that is known; none for a set that is None.
+def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any]) -> list[list[Task]]:
+    """The tasks of sets of examples, which the student can take as far as that is known.
 
     Raises:
         UsageError, DataError: One can't be judged, or has other inputs than the student takes.
     """
-    tasks = [judge.tasks_of(() if examples is None else examples) for examples in sets]
+    tasks = [judge.tasks_of(examples) for examples in sets]
     if (odd := next((t for t in itertools.chain(*tasks) if not isinstance(t, Task)), None)) is not None:
         raise UsageError(f"judge {type(judge).__name__}: `tasks_of` must give Tasks, not {kind_of(odd)}")
     if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
-        require_fit(student, itertools.chain(*tasks))
+        require_fit(student, itertools.chain(*tasks), "code" if isinstance(judge, CodeJudge) else "")
     return tasks
 
 

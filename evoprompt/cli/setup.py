@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.atomic import home
-from evoprompt.errors import UsageError
+from evoprompt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import dspy
@@ -99,6 +99,42 @@ def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Itera
     unknown = sum(t.prompt not in known for d in data for t in d)
     if unknown:
         say(f"the SIMULATED model knows the starter set alone: it will fail {unknown} of these tasks", "yellow")
+
+
+def read_data(name: str | Path, *, skip_bad: bool) -> Dataset:
+    """Load a data set; what was left out of it or not read is said on stderr, a line each.
+
+    Raises:
+        DataError: One line for each thing that is wrong.
+    """
+    import typer
+
+    from evoprompt.datasets.load import read
+
+    data = read(name, skip_bad=skip_bad)
+    for notice in data.notices:
+        typer.secho(f"evoprompt: {notice}", fg="yellow", err=True)
+    return data
+
+
+def read_splits(folder: Path, files: dict[str, str | None], *, skip_bad: bool) -> dict[str, Dataset]:
+    """The task files of a folder by their role.
+
+    Raises:
+        DataError: One is missing or wrong, or two share a task.
+    """
+    from evoprompt.datasets import check_disjoint
+
+    if not folder.is_dir():
+        raise DataError(f"--dataset_path {str(folder)!r} is not a folder; `evoprompt datasets --write DIR` makes one")
+    data = {}
+    for role, name in files.items():
+        if name is not None:
+            if not (folder / name).is_file():
+                raise DataError(f"--{role}_file: {str(folder / name)!r} does not exist")
+            data[role] = read_data(folder / name, skip_bad=skip_bad)
+    check_disjoint(**data)
+    return data
 
 
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class EvoPrompt(Teleprompter):
         if not student.predictors():
             raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
         judge = judge_of(self.metric)
-        train, dev = tasks_for(student, judge, trainset, valset)
+        train, dev = tasks_for(student, judge, *(() if given is None else given for given in (trainset, valset)))
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:
