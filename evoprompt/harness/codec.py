@@ -33,7 +33,7 @@ from .encoding import TooLarge as TooLarge
 from .encoding import Unencodable as Unencodable
 from .encoding import encode as encode
 
-MAX_COST = 64 << 20
+MAX_COST = 128 << 20
 """Bytes of memory that the decoded form may take, as estimated while decoding."""
 UNBOUNDED = 1 << 62
 
@@ -63,6 +63,10 @@ Build = Callable[[str, Any], object]
 
 class CodecError(Exception):
     """The bytes are not the encoding of a value within the bounds."""
+
+
+class TooMuch(CodecError):
+    """The value would take more memory than it may; nothing else is known to be wrong."""
 
 
 class Pairs:
@@ -178,7 +182,7 @@ class _Decoder:
     def pay(self, cost: int) -> None:
         self.room -= cost
         if self.room < 0:
-            raise CodecError("too much data")
+            raise TooMuch("too much data")
 
     def take(self, count: int) -> bytes:
         end = self.at + count

@@ -63,10 +63,10 @@ def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bo
 
 def same(a: object, b: object) -> bool:
     """Whether `a == b` in Python."""
-    todo: list[tuple[object, object]] = [(a, b)]
+    waiting: list[tuple[object, object]] = [(a, b)]
     try:
-        while todo:
-            if not _step(*todo.pop(), todo):
+        while waiting:
+            if not _step(*waiting.pop(), waiting):
                 return False
     except _NeverEqual:
         return False
@@ -131,21 +131,21 @@ def form(value: object) -> object:
     return value
 
 
-def _step(a: object, b: object, todo: list[tuple[object, object]]) -> bool:
-    """Whether two values can be equal; pairs that have to be equal too are added to `todo`."""
+def _step(a: object, b: object, waiting: list[tuple[object, object]]) -> bool:
+    """Whether two values can be equal; pairs that have to be equal too are added to `waiting`."""
     if type(a) is Other or type(b) is Other:
         if type(a) is Other and type(b) is Other and a.kind == b.kind in ("datetime", "time"):
             return _same_time(a.kind, a.content, b.content)
         a, b = form(a), form(b)
     match a, b:
         case (list(), list()) | (tuple(), tuple()):
-            return _same_items(a, b, todo)  # type: ignore[arg-type]
+            return _same_items(a, b, waiting)  # type: ignore[arg-type]
         case Pairs(), Pairs():
-            return _same_pairs(a, b, todo)
+            return _same_pairs(a, b, waiting)
         case Elements(), Elements():
             return _same_elements(a, b)
         case Other(), Other():
-            todo.append((a.content, b.content))
+            waiting.append((a.content, b.content))
             return a.kind == b.kind
         case array(), array():
             return a == b
@@ -158,12 +158,12 @@ def _step(a: object, b: object, todo: list[tuple[object, object]]) -> bool:
     return type(a) is type(b) and (a is b or (isinstance(a, str) and a == b))
 
 
-def _same_items(a: list[object], b: list[object], todo: list[tuple[object, object]]) -> bool:
+def _same_items(a: list[object], b: list[object], waiting: list[tuple[object, object]]) -> bool:
     if len(a) != len(b):
         return False
     if _FLAT.issuperset(map(type, a)) and _FLAT.issuperset(map(type, b)):
         return a == b
-    todo.extend(zip(reversed(a), reversed(b), strict=True))
+    waiting.extend(zip(reversed(a), reversed(b), strict=True))
     return True
 
 
@@ -187,12 +187,12 @@ def _same_time(kind: str, a: Any, b: Any) -> bool:
     return False
 
 
-def _same_pairs(a: Pairs, b: Pairs, todo: list[tuple[object, object]]) -> bool:
+def _same_pairs(a: Pairs, b: Pairs, waiting: list[tuple[object, object]]) -> bool:
     kinds_ = {a.kind, b.kind}
     if kinds_ == {"OrderedDict"}:
         if [_canonical(k) for k in a.flat[::2]] != [_canonical(k) for k in b.flat[::2]]:
             return False
-        todo.extend(zip(a.flat[1::2], b.flat[1::2], strict=True))
+        waiting.extend(zip(a.flat[1::2], b.flat[1::2], strict=True))
         return True
     tally = kinds_ == {"Counter"}
     if not tally and len(a.flat) != len(b.flat):
@@ -200,7 +200,7 @@ def _same_pairs(a: Pairs, b: Pairs, todo: list[tuple[object, object]]) -> bool:
     left, right = _by_key(a, tally), _by_key(b, tally)
     if left.keys() != right.keys():
         return False
-    todo.extend((value, right[key]) for key, value in left.items())
+    waiting.extend((value, right[key]) for key, value in left.items())
     return True
 
 
@@ -311,44 +311,44 @@ def _close(a: object, b: object, atol: float) -> bool:
         a, b = form(a), form(b)
         if type(a) is not type(b):
             return False
-        todo = [(a, b)]
-        while todo:
-            if not _close_step(*todo.pop(), atol, todo):
+        waiting = [(a, b)]
+        while waiting:
+            if not _close_step(*waiting.pop(), atol, waiting):
                 return False
     except _NeverEqual:
         return False
     return True
 
 
-def _close_step(a: object, b: object, atol: float, todo: list[tuple[object, object]]) -> bool:
+def _close_step(a: object, b: object, atol: float, waiting: list[tuple[object, object]]) -> bool:
     """As `_step`, with a tolerance: numbers of different types may agree."""
     a, b = form(a), form(b)
     match a, b:
         case (list(), list()) | (tuple(), tuple()):
-            return len(a) == len(b) and _close_items(a, b, atol, todo)  # type: ignore[arg-type]
+            return len(a) == len(b) and _close_items(a, b, atol, waiting)  # type: ignore[arg-type]
         case Pairs(), Pairs():
             if len(a.flat) != len(b.flat):
                 return False
             left, right = _by_key(a, False), _by_key(b, False)
-            todo.extend((value, right.get(key, Ellipsis)) for key, value in left.items())
+            waiting.extend((value, right.get(key, Ellipsis)) for key, value in left.items())
             return True
         case Other(), Other() if a.kind == b.kind:
-            todo.append((a.content, b.content))
+            waiting.append((a.content, b.content))
             return True
         case array(), array():
-            return len(a) == len(b) and _close_items(a.tolist(), b.tolist(), atol, todo)
+            return len(a) == len(b) and _close_items(a.tolist(), b.tolist(), atol, waiting)
     if isinstance(a, Number) and isinstance(b, Number):
         return _close_number(a, b, atol)
     return same(a, b)
 
 
-def _close_items(a: list[Any], b: list[Any], atol: float, todo: list[tuple[object, object]]) -> bool:
+def _close_items(a: list[Any], b: list[Any], atol: float, waiting: list[tuple[object, object]]) -> bool:
     if {float} == set(map(type, a)) == set(map(type, b)):
         return all(
             x == y or abs(x - y) <= atol + RTOL * abs(y) < math.inf or _close_number(x, y, atol)
             for x, y in zip(a, b, strict=True)
         )
-    todo.extend(zip(reversed(a), reversed(b), strict=True))
+    waiting.extend(zip(reversed(a), reversed(b), strict=True))
     return True
 
 

@@ -135,6 +135,8 @@ class _InputRun(Run):
             if expected.matches(reply.payload, trial.inputs[index], trial.oracle, self.job.atol):
                 return Finding("passed")
             return Finding("failed", f"returned {shown(reply)}")
+        except codec.TooMuch:  # more than anything equal to what is expected could be
+            return Finding("failed", "returned too much data")
         except codec.CodecError as e:
             return Finding("failed", f"sent a malformed answer: {e}")
 
