@@ -7,6 +7,7 @@
     │   └── BudgetSpent            3   what a search may cost is spent
     ├── SandboxError               4   no candidate can be run safely on this machine
     └── StorageError               5   results can't be written: the disk is full, or not ours
+        └── DamagedError           5   what was written is not there as it was
 
 A wrong answer of a model is data, never an exception. The exceptions of DSPy and of the standard library
 pass through unchanged where the caller can do more with them than we can.
@@ -76,3 +77,7 @@ class StorageError(EvoPromptError):
     """Results can't be written. Files that were written before are whole."""
 
     exit_code = 5
+
+
+class DamagedError(StorageError):
+    """A file of a run is not as it was written: cut, edited, or of something else."""

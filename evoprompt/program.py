@@ -190,11 +190,13 @@ class Program(Proposing):
         Raises:
             DataError: The file can't be read or holds something else.
         """
+        if home(path).exists() and not home(path).is_file() and not home(path).is_dir():
+            raise DataError(f"program file {str(path)!r} is a pipe or a device, and no file")
         try:
             super().load(home(path), allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
         except FileNotFoundError as e:
             raise DataError(f"program file {str(path)!r} does not exist") from e
-        except (OSError, ValueError, KeyError, TypeError, DataError) as e:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DataError) as e:
             raise DataError(f"{path}: not a saved evoprompt Program: {e}") from e
         return self
 

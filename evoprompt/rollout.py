@@ -26,6 +26,7 @@ from evoprompt.lm.seam import listening
 from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
+from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
 from evoprompt.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
@@ -120,7 +121,7 @@ class Judge(Protocol):
         """What decides about a verdict besides task and answer, as plain data."""
 
     def through(self, calls: Calls) -> Judge:
-        """The same judge, whose own calls to models go through `calls` as far as they can."""
+        """The same judge. Its calls to models go through `calls` anyway; here it may give them roles of their own."""
 
 
 class CodeJudge:
@@ -263,7 +264,7 @@ class Runner:
         if body is None:
             return None
         # A task that is asked in several ways may have had another of its names then.
-        return Rollout.model_validate_json(body).model_copy(update={"task_id": job.task.task_id})
+        return as_written(Rollout, body, self.journal.path).model_copy(update={"task_id": job.task.task_id})
 
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
         """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
@@ -307,11 +308,7 @@ class Runner:
         return rollout
 
     def _measure(self, job: Job) -> Rollout:
-        identity: dict[str, Any] = {
-            "candidate": job.candidate.key,
-            "task_id": job.task.task_id,
-            "sample": job.sample,
-        }
+        identity: dict[str, Any] = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
         try:
             return self._judged(job, identity)
         except SandboxError as e:  # the student's own tests of its code

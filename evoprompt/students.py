@@ -161,13 +161,22 @@ def shown(inputs: Mapping[str, Any]) -> str:
     return labelled({str(name): text(value) for name, value in inputs.items()})
 
 
-def require_fit(student: dspy.Module, tasks: Iterable[Task]) -> None:
+def require_fit(student: dspy.Module, tasks: Iterable[Task], output: str = "") -> None:
     """Refuse tasks whose inputs the student can't take, before anything is paid for.
 
+    Args:
+        student: Who is asked.
+        tasks: The tasks.
+        output: A field that its answer must have.
+
     Raises:
-        UsageError: It needs an input that one lacks, or takes none of that name.
+        UsageError: It needs an input that one lacks, takes none of that name, or gives another output.
     """
-    function, fields = _forward(student), _fields(student)
+    function, signature = _forward(student), _signature(student)
+    fields = [] if signature is None else _needed(signature)
+    if output and signature is not None and output not in signature.output_fields:
+        gives = ", ".join(map(repr, signature.output_fields))
+        raise UsageError(f"the student must give the output field {output!r}; its signature gives {gives}")
     for task in tasks:
         inputs = inputs_of(task)
         gives = ", ".join(map(repr, inputs))
@@ -210,14 +219,18 @@ def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str] | No
     return needs, None if any(p.kind is p.VAR_KEYWORD for p in found) else [p.name for p in named]
 
 
-def _fields(student: Any) -> list[str]:
-    """The input fields that one of DSPy's own modules must have, which would go on without them."""
+def _signature(student: Any) -> Any:
+    """The signature of one of DSPy's own modules, as far as it has one for the whole."""
     if not isinstance(student, dspy.Module) or _forward(student) is not None:
-        return []
+        return None
     signature = getattr(student, "signature", None)
-    if not isinstance(signature, type(dspy.Signature)):
-        inner = next((getattr(student, n) for n in _INNER if isinstance(getattr(student, n, None), dspy.Module)), None)
-        return [] if inner is None else _fields(inner)
+    if isinstance(signature, type(dspy.Signature)):
+        return signature
+    return _signature(next((m for n in _INNER if isinstance(m := getattr(student, n, None), dspy.Module)), None))
+
+
+def _needed(signature: Any) -> list[str]:
+    """The input fields that a module of DSPy must have: it would go on without them."""
     given = signature.input_fields.items()
     return [n for n, f in given if f.default is PydanticUndefined and type(None) not in typing.get_args(f.annotation)]
 

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoprompt.cli import run
 from evoprompt.datasets import Dataset
 from evoprompt.datasets.jsonfile import read_tasks
 from evoprompt.datasets.load import load_dataset
@@ -72,12 +75,23 @@ GOOD: dict[str, tuple[dict[str, Any], int, int]] = {
     "a prompt that ends in blanks": (
         HUMANEVAL | {"prompt": "def sq(x):\n    ", "canonical_solution": "    y = x * x\n    return y\n"}, 2, 0,
     ),
+    "BigCodeBench": (
+        {"task_id": "BigCodeBench/0", "complete_prompt": "import math\ndef sq(x):\n    \"\"\"Square x.\"\"\"\n", "instruct_prompt": "Square x.",
+         "code_prompt": "import math\ndef sq(x):\n", "canonical_solution": "    return int(math.pow(x, 2))", "entry_point": "sq",
+         "test": "import unittest\nclass TestCases(unittest.TestCase):\n    def test_case_1(self):\n        self.assertEqual(sq(2), 4)\n"
+                 "    def test_case_2(self):\n        self.assertTrue(sq(3) > 8)\n"},
+        2, 0,
+    ),
     "LeetCode": (
         {"task_id": "sq", "prompt": "import math\n\n", "entry_point": "Solution().sq", "problem_description": "Square x.",
          "starter_code": "class Solution:\n    def sq(self, x: int) -> int:\n        ", "input_output": [{"input": "x = 2", "output": "4"}],
          "completion": "class Solution:\n    def sq(self, x: int) -> int:\n        return int(math.pow(x, 2))\n",
          "test": "def check(candidate):\n    assert candidate(x = 2) == 4\n    assert candidate(x = 3) == 9\n"},
         2, 0,
+    ),
+    "a prompt of one word": (
+        {"name": "sq", "prompt": "square", "canonical_solution": "def sq(x):\n    return x * x", "tests": ["assert sq(2) == 4"],
+         "entry_point": "sq"}, 1, 0,
     ),
     "MBPP": (MBPP | {"challenge_test_list": ["assert sq(3) == 9"]}, 1, 1),
     "MBPP-ET": (MBPP | {"test_case_list": ["assert sq(3) == 9", "assert sq(0) == 0"]}, 1, 2),
@@ -97,6 +111,10 @@ GOOD: dict[str, tuple[dict[str, Any], int, int]] = {
                 "    def test_two(self):\n        self.assertEqual(sq(self.two), 4)\n    def test_three(self):\n"
                 "        self.assertEqual(sq(3), 9)\n\nif __name__ == '__main__':\n    unittest.main()\n"]},
         2, 0,
+    ),
+    "pytest.raises": (
+        MBPP | {"test_list": ["import contextlib\ndef raises(kind):\n    return contextlib.suppress(kind)\n"
+                              "with raises(TypeError):\n    x = sq(None)\nassert sq(2) == 4"]}, 1, 0,
     ),
     "a main guard": (MBPP | {"test_list": ["if __name__ == \"__main__\":\n    assert sq(2) == 4\n"]}, 1, 0),
     "an expected exception": (
@@ -128,6 +146,19 @@ def test_a_published_shape_is_read_as_what_it_is(name: str, harness: Harness) ->
     report = harness.check(task, wrong)
     assert report.base is not None and report.base.status != "passed"
     assert root in task.interface and task.prompt.strip()
+
+
+def test_inputs_of_evoeval(harness: Harness) -> None:
+    row = {k: v for k, v in HUMANEVAL.items() if k != "test"} | {
+        "task_id": "EvoEval/0",
+        "inputs": "[[2], [3]]",
+        "parent": "x",
+    }
+    (task,) = _read(row)
+    assert task.count("base") == 2 and harness.check(task, task.code).passed
+    assert not harness.check(task, "def sq(x):\n    return 4").passed
+    with pytest.raises(DataError, match="field 'inputs': must be a list of inputs as a Python literal"):
+        _read(row | {"inputs": "[["})
 
 
 def test_what_the_prompt_of_humaneval_has_before_its_function_is_there_for_every_solution(harness: Harness) -> None:
@@ -165,6 +196,8 @@ NOTHING = {
     "try:\n    assert sq(2) == 4\nexcept AssertionError:\n    print('no')": "its `except` swallows what its asserts raise",
     "METADATA = {}": "tests nothing: begin it with `assert`",
     "x = sq(2)": "tests nothing: begin it with `assert`",
+    "def test_it():\n    assert sq(1) == 1\n    if 1:\n        assert (sq(2) == 4, 'msg')\n": "asserts a tuple, which is always true",
+    "def f():\n    f()\nf()": "tests nothing: 'f' holds no assert",
     "def f():\n    print(sq(2))\nf()": "tests nothing: it prints; begin it with `assert`",
 }  # fmt: skip
 
@@ -186,6 +219,8 @@ REFUSED = {
     "infilling": (HUMANEVAL | {"suffix": "    return y\n"}, "a task to fill in the middle ('suffix')"),
     "ClassEval": ({"task_id": "ClassEval_0", "skeleton": "class A:", "test": "import unittest", "class_name": "A"}, "a class to complete (ClassEval)"),
     "verdicts": ({"task_id": "HumanEval/0", "completion": "return 1", "result": "passed", "passed": True}, "a verdict, not a task"),
+    "MapCoder's APPS": ({"task_id": 1, "prompt": "Add.", "test_list": [{"input": "1\n", "output": ["1"]}]}, "reads stdin and writes stdout"),
+    "samples with their prompts": ({"task_id": "HumanEval/0", "prompt": "def f():\n", "completion": "    return 1"}, "a solution, not a task"),
     "samples": ({"task_id": "HumanEval/0", "solution": "def f(): return 1"}, "give such a file to `evoprompt evaluate --samples`"),
     "an entry point that is none": (HUMANEVAL | {"entry_point": "sq it"}, "must be the name of a function, not 'sq it'"),
     "a solution that is no Python": (HUMANEVAL | {"canonical_solution": "    return ("}, "neither after the prompt nor alone is it Python"),
@@ -233,7 +268,7 @@ CONTAINERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
 @pytest.mark.parametrize("compressed", [False, True])
 def test_rows_are_found_in_files_of_every_shape(name: str, compressed: bool) -> None:
     content = CONTAINERS[name](ROWS)
-    data = read_tasks(gzip.compress(content) if compressed else content, "f")
+    data = read_tasks(gzip.compress(content, mtime=0) if compressed else content, "f")
     assert [t.task_id for t in data] == ["7", "8"] and data.notices == ()
     assert all(t.base == ("assert sq(2) == 4",) and t.code == WHOLE.replace("\r", "") for t in data)
 
@@ -242,10 +277,18 @@ def test_rows_are_found_in_files_of_every_shape(name: str, compressed: bool) -> 
     ("content", "said"),
     [
         (b"PK\x03\x04zip", "f: compressed with zip: unpack it first"),
-        (gzip.compress(b"x")[:-4], "f: the compressed file is cut short or damaged"),
+        (gzip.compress(b"x", mtime=0)[:-4], "f: the compressed file is cut short or damaged"),
         (b"# Notes\n\nSome text.", "f: line 1: not JSON: Expecting value (it begins with '# Notes')"),
         (b'[\n  {"task_id": 1,\n   "prompt": }\n]', "f: line 3: not JSON: Expecting value"),
-        (b'{"date": "x", "hash": "y", "eval": {"Mbpp/2": [[1]]}}', "not one dict with the keys 'date', 'hash', 'eval'"),
+        (
+            b'{"date": "x", "hash": "y", "eval": {"Mbpp/2": [[1]]}}',
+            "f: verdicts, not tasks: give the file with the problems",
+        ),
+        (
+            b'{"question": "2 + 2?", "answer": "4"}',
+            "f: item 1: field 'task_id' is missing, field 'test' is missing; it has 'question', 'answer'",
+        ),
+        (b'{"a": {"b": 1}}', "f: must be a JSON array of tasks or JSONL, not one dict with the keys 'a'"),
         (
             b"name,price\n1,2\n",
             "f: row 1, task '1': field 'prompt' is missing, field 'test' is missing; it has 'name', 'price'",
@@ -286,7 +329,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-OTHERS = {"language", "suffix", "base_input", "plus_input", "test_imports", "declaration"}
+OTHERS = {"language", "suffix", "base_input", "plus_input", "inputs", "test_imports", "declaration"}
 NAMES = st.sampled_from(sorted({*TESTS, *MORE_TESTS, *OTHERS}.union(*ALIASES.values())))
 PYTHON = st.sampled_from(
     [CHECK, WHOLE, "", "(", *NOTHING, "    return x", "sq", "Solution().sq", "def check(*a): a(1)"]
@@ -303,3 +346,79 @@ def test_no_json_raises_anything_but_a_data_error(content: Any) -> None:
                 read_tasks(text.encode("utf-8", "surrogatepass"), "f", skip_bad=skip_bad)
             except DataError as e:
                 assert e.problems and all("\n" not in p for p in e.problems)
+
+
+def test_a_folder_of_mixed_files_is_told_in_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write: dict[str, Any] = {
+        "a.jsonl.gz": gzip.compress(json.dumps(HUMANEVAL).encode()),
+        "apps.json": json.dumps([REFUSED["APPS"][0]] * 3).encode(),
+        "below/mbpp.csv": _csv(ROWS),
+        "notes.md": b"# Notes",
+        "s.jsonl": json.dumps(REFUSED["samples"][0]).encode(),
+        "weak.json": json.dumps([MBPP, MBPP | {"task_id": 8, "test_list": ["sq(2)"]}]).encode(),
+        "wrong.json": json.dumps([MBPP | {"test_list": ["assert sq(2) == 5", "assert sq(3) == 5"]}]).encode(),
+    }
+    (tmp_path / "below").mkdir()
+    for name, content in write.items():
+        (tmp_path / name).write_bytes(content)
+    assert run(["datasets", "--check", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    lines = told.out.replace(f"{tmp_path}/", "").splitlines()
+    assert told.err == "" and lines == [
+        "a.jsonl.gz: 1 tasks, 2 tests; every canonical solution passes, and nonsense none",
+        "apps.json: item 1, task 1, and 2 more rows: a program that reads stdin and writes stdout, with no asserts: "
+        "only functions can be tested; give a set such as HumanEval or MBPP",
+        "below/mbpp.csv: 2 tasks, 2 tests; every canonical solution passes, and nonsense none",
+        "notes.md: line 1: not JSON: Expecting value (it begins with '# Notes')",
+        "s.jsonl: item 1, task 'HumanEval/0': a solution, not a task, as it has no tests: give such a file to "
+        "`evoprompt evaluate --samples`",
+        "weak.json: 2 tasks, not all right: task 8: its tests pass a function that returns nonsense, so they test "
+        "nothing; does something call `check`?",
+        "wrong.json: 1 tasks, not all right: task '7': assert sq(2) == 5 returned 4, by its own canonical solution "
+        "(and 1 more)",
+        "2 of 7 files hold tasks that can be judged",
+    ]
+
+
+def test_bad_rows_may_be_left_out_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in [MBPP, MBPP | {"task_id": 8, "code": "def"}]))
+    (tmp_path / "s.jsonl").write_text(json.dumps({"task_id": 7, "solution": WHOLE}))
+    for words in (
+        ["datasets", "--check", str(path)],
+        ["evaluate", "--dataset", str(path), "--samples", str(tmp_path / "s.jsonl")],
+        ["train", "--experiment_name", "e", "--run_name", "r", "--root_dir", str(tmp_path), "--model", "simulated",
+         "--dataset_path", str(tmp_path), "--train_file", "f.jsonl", "--dry_run"],
+    ):  # fmt: skip
+        assert run(words) == 2
+        assert "1 of 2 rows is wrong: mend it, or leave it out with --skip_bad" in capsys.readouterr().err
+        assert run([*words, "--skip_bad"]) == 0
+        told = capsys.readouterr()
+        assert (told.out + told.err).count("line 2, task 8: field 'code': not Python: invalid syntax (left out)") == 1
+
+
+BINARY_TREE = {
+    "task_id": 367, "text": "Write a function to find the value at the root.", "challenge_test_list": [],
+    "code": "class Node:\r\n  def __init__(self, v):\r\n    self.v = v\r\ndef root_value(root):\r\n  return root.v",
+    "test_setup_code": "root = Node(7)", "test_list": ["assert root_value(root) == 7", "assert root_value(Node(8)) == 8"],
+}  # fmt: skip
+
+
+def test_the_known_set_mbpp_goes_on_after_bad_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = MBPP | {"task_id": 927, "setup": "raise ValueError('broken')"}
+    rows = [BINARY_TREE, broken, *({**MBPP, "task_id": n} for n in range(2, 8))]
+    library = types.ModuleType("datasets")
+    library.load_dataset = lambda *_: {"train": rows}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: ["an address"])
+    (tmp_path / "s.jsonl").write_text(
+        "".join(json.dumps({"task_id": r["task_id"], "solution": r["code"]}) + "\n" for r in rows)
+    )
+    assert load_dataset("mbpp").by_id("367").test_setup == "root = Node(7)"
+    run(["datasets", "--check", "mbpp"])
+    told = capsys.readouterr()
+    assert "927" in told.err and "mbpp: 8 tasks" in told.err + told.out
+    run(["evaluate", "--dataset", "mbpp", "--samples", str(tmp_path / "s.jsonl")])
+    assert "pass@1" in capsys.readouterr().out

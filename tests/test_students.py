@@ -17,7 +17,6 @@ from evoprompt.errors import UsageError
 from evoprompt.evaluate import evaluate
 from evoprompt.evaluate.evaluation import Evaluation
 from evoprompt.evolve.record import BatchDone
-from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 from tests import world
@@ -163,6 +162,7 @@ def test_one_task_in_two_wordings_is_two_tasks(harness: Harness) -> None:
         (dspy.ChainOfThought("prompt, hint -> code"), DATA.examples(), "needs the input 'hint'"),
         (dspy.ReAct("prompt, hint -> code", tools=[]), DATA.examples(), "needs the input 'hint'"),
         (dspy.syncify(dspy.Predict("hint -> code"), in_place=False), DATA.examples(), "needs the input 'hint'"),
+        (dspy.Predict("prompt -> answer"), DATA.examples(), "output field 'code'; its signature gives 'answer'"),
     ],
 )
 @pytest.mark.parametrize("how", ["evaluate", "compile"])
@@ -240,6 +240,7 @@ def test_a_reply_that_cannot_be_parsed_is_a_zero(harness: Harness) -> None:
         ([None], "it is a NoneType"),
         (dspy.Example(task_id="t1"), "must come as a list of dspy.Example, not as an Example"),
         (7, "not as an int"),
+        (None, "not as a NoneType|the trainset is empty"),
     ],
 )
 def test_a_trainset_of_another_shape_is_refused_by_name(examples: Any, told: str, harness: Harness) -> None:
@@ -272,64 +273,6 @@ def test_a_metric_that_cannot_judge_is_refused_by_name() -> None:
     for program in (Own, "program", None):
         with pytest.raises(UsageError, match=r"must be a dspy\.Module"):
             run(program, moods(1), exact)  # type: ignore[arg-type]
-
-
-class OwnJudge:
-    """Judges in a form of its own."""
-
-    def __init__(self, **fields: Any) -> None:
-        self.fields = fields
-
-    def tasks_of(self, examples: Any) -> list[Task]:
-        return list(examples)
-
-    def rollout(self, program: Any, task: Task, identity: Any) -> Any:
-        code = program(prompt=task.prompt, entry_point=task.interface).code
-        right = "if not xs" in code
-        if "rollout" in self.fields:
-            return self.fields["rollout"]
-        status: Any = "passed" if right else "failed"
-        return Rollout(**identity, status=status, score=float(right), code=code, **self.fields)
-
-    def describe(self) -> dict[str, Any]:
-        return {"judge": "own"}
-
-    def through(self, calls: Any) -> OwnJudge:
-        return self
-
-
-@pytest.mark.parametrize(
-    ("fields", "seen"),
-    [
-        ({"feedback": "It forgets the empty list."}, "It forgets the empty list."),
-        ({"output": {"stdout": "printed this"}}, "stdout: printed this"),
-        ({}, "judged as failed, with the score 0"),
-        ({"report": True}, "top_"),
-    ],
-)
-def test_a_judge_of_ones_own_gets_a_debugger_that_sees_all(fields: dict[str, Any], seen: str, harness: Harness) -> None:
-    if "report" in fields:
-        report = CodeMetric(DATA, harness=harness).judge(DATA[0], world.solution(1, False))
-        fields, seen = {"report": report}, "raised ValueError"
-    lm, engine = scripted(world.reply)
-    with dspy.context(lm=lm):
-        search = EvoPrompt(OwnJudge(**fields), batch_size=4, strategy="refine")
-        evolved = search.compile(Own(), trainset=list(DATA), valset=list(DATA))
-    asked = [text for text in engine.seen if asked_for(text) == "diagnosis"]
-    assert len(asked) == 4 and evolved.detailed_results.best_dev_score == 100.0
-    for text in asked:
-        assert "def top_" in text and "return max(xs) + " in text, "the code"
-        assert seen in text
-
-
-@pytest.mark.parametrize("wrong", [None, 1.0, Rollout(candidate="c", task_id="another", status="failed", score=0)])
-def test_a_judge_that_gives_no_rollout_is_refused_by_name(wrong: Any) -> None:
-    with pytest.raises(UsageError, match="judge OwnJudge, task 't1': `rollout` must give a Rollout of this task"):
-        run(Own(), list(DATA)[:1], OwnJudge(rollout=wrong))
-    with pytest.raises(UsageError, match="judge OwnJudge, task 't1': it raised ValidationError"):
-        run(Own(), list(DATA)[:1], OwnJudge(feedback=7))
-    with pytest.raises(UsageError, match="`tasks_of` must give Tasks, not a str"):
-        run(Own(), ["t1"], OwnJudge())
 
 
 class Unused(dspy.Module):

@@ -21,6 +21,7 @@ from evoprompt.cli.doctor import doctor
 from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
 from evoprompt.cli.resume import export, resume
+from evoprompt.cli.shown import visible
 from evoprompt.cli.train import train
 from evoprompt.errors import EvoPromptError
 
@@ -127,4 +128,4 @@ def _command(arguments: Sequence[str] | None) -> list[str]:
 
 
 def _complain(line: str) -> None:
-    typer.secho(f"evoprompt: {line}", fg="red", err=True)
+    typer.secho(visible(f"evoprompt: {line}"), fg="red", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evoprompt.cli.shown import visible
 from evoprompt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def _check(name: str, *, skip_bad: bool) -> None:
         if not path.is_dir():
             told = _checked(name, harness, skip_bad=skip_bad)
             for line in told.notices:
-                typer.echo(line)
+                typer.echo(visible(line))
             if told.wrong:
                 raise DataError(*told.wrong, *([f"{name}: {told.summary}"] if told.tasks else []))
-            typer.echo(f"{name}: {told.summary}")
+            typer.echo(visible(f"{name}: {told.summary}"))
             return
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         if not files:
@@ -87,7 +88,7 @@ def _check(name: str, *, skip_bad: bool) -> None:
         for file in files:
             told = _checked(str(file), harness, skip_bad=skip_bad)
             bad += bool(told.wrong)
-            typer.echo(told.line(str(file)))
+            typer.echo(visible(told.line(str(file))))
     typer.echo(f"{len(files) - bad} of {len(files)} files hold tasks that can be judged")
     if bad:
         raise typer.Exit(DataError.exit_code)
@@ -112,7 +113,9 @@ class _Told:
     def line(self, name: str) -> str:
         """All of it in one line."""
         if self.wrong:
+            last = self.wrong[-1].removeprefix(f"{name}: ")
             more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
+            more = f"; {last}" if len(self.wrong) == 2 and "--skip_bad" in last else more
             held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
             return f"{name}: {held}{self.wrong[0].removeprefix(f'{name}: ')}{more}"
         more = "".join(f"; {n.removeprefix(f'{name}: ')}" for n in self.notices)
@@ -146,7 +149,7 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
     if len(solved) < len(data):
         parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
     if whole:
-        parts.append(f"{whole} tests can't be split into call and expected value: they run beside the candidate")
+        parts.append(f"{whole} tests rest on what a solution says of its own objects: a forger could pass them")
     return _Told(len(data), "; ".join(parts), wrong, data.notices)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoprompt.cli.shown import visible
 from evoprompt.errors import EvoPromptError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class BelowThreshold(EvoPromptError):
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`) or a JSON/JSONL file.")],
+    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`), or a file in a format of docs/data.md.")],
+    skip_bad: Annotated[bool, typer.Option("--skip_bad", rich_help_panel=WHAT, help="Leave out rows of the data that can't be read, and name them.")] = False,
     samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSON or JSONL of `{task_id, solution}` or `{task_id, completion}`, a folder (`Mbpp_2/0.py`), or what other tools write (docs/data.md).")] = None,
     extract: Annotated[bool, typer.Option("--extract", rich_help_panel=WHAT, help="Take the code out of each sample, as from a reply with fences and prose.")] = False,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
@@ -61,8 +63,6 @@ def evaluate(
     A killed evaluation goes on where it was when the same command is given again.
     """
     from evoprompt.cli.setup import Models, assert_limits
-    from evoprompt.datasets import load_dataset
-    from evoprompt.evaluate.prelude import read_prelude, with_prelude
     from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
 
@@ -72,17 +72,14 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     if extract and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
-    data = load_dataset(dataset)
-    if prelude is not None:
-        data = with_prelude(data, read_prelude(prelude))
+    data = _data(dataset, prelude, skip_bad)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
     if program is not None and program.is_dir():
         program /= "program.json"
     target = output or _default_output(dataset, samples, models, program)
-    limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
     harness = Harness(
         limits=assert_limits(time_limit),
-        input_limits=limits,
+        input_limits=InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details),
         processes=min(parallel, os.cpu_count() or 1),
         unsafe=allow_unsafe_exec,
     )
@@ -94,10 +91,28 @@ def evaluate(
             skipped = []
             found = _written(data, models, program, max_repairs, metric, n_samples, parallel, target)
     _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
+    _tell_rest(found, skipped, fail_under)
+
+
+def _data(dataset: str, prelude: str | None, skip_bad: bool) -> Dataset:
+    from evoprompt.cli.setup import read_data
+    from evoprompt.evaluate.prelude import read_prelude, with_prelude
+
+    data = read_data(dataset, skip_bad=skip_bad)
+    return data if prelude is None else with_prelude(data, read_prelude(prelude))
+
+
+def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) -> None:
+    """What was not judged, and whether the score is too low.
+
+    Raises:
+        BelowThreshold: It is.
+        Exit: Something was skipped.
+    """
     for line in skipped:
-        typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
+        typer.secho(visible(f"evoprompt: skipped {line}"), fg="yellow", err=True)
     for line in list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]:
-        typer.secho(f"evoprompt: not measured: {line}", fg="yellow", err=True)
+        typer.secho(visible(f"evoprompt: not measured: {line}"), fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):
         score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
         raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
@@ -183,10 +198,12 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
 
 
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
-    from evoprompt.atomic import write_json
+    from evoprompt.atomic import write_text
     from evoprompt.evaluate import evalplus_results
+    from evoprompt.lm.secrets import mask
 
-    write_json(target, evalplus_results(found, data, setup))
+    told = json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(target, mask(told) + "\n")
 
 
 def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
@@ -244,6 +261,6 @@ def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool
     statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
     typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
     if found.unmeasured:
-        typer.echo(f"{found.unmeasured} samples were not measured{found.why} and are in no score")
+        typer.echo(visible(f"{found.unmeasured} samples were not measured{found.why} and are in no score"))
     tiers = sorted({r.report.tier for r in found.rollouts if r.report})
     typer.echo(f"sandbox: {', '.join(tiers) or 'not used'}; details: {target}")

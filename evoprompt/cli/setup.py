@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.atomic import home
-from evoprompt.errors import UsageError
+from evoprompt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import dspy
@@ -101,6 +101,42 @@ def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Itera
         say(f"the SIMULATED model knows the starter set alone: it will fail {unknown} of these tasks", "yellow")
 
 
+def read_data(name: str | Path, *, skip_bad: bool) -> Dataset:
+    """Load a data set; what was left out of it or not read is said on stderr, a line each.
+
+    Raises:
+        DataError: One line for each thing that is wrong.
+    """
+    import typer
+
+    from evoprompt.datasets.load import read
+
+    data = read(name, skip_bad=skip_bad)
+    for notice in data.notices:
+        typer.secho(f"evoprompt: {notice}", fg="yellow", err=True)
+    return data
+
+
+def read_splits(folder: Path, files: dict[str, str | None], *, skip_bad: bool) -> dict[str, Dataset]:
+    """The task files of a folder by their role.
+
+    Raises:
+        DataError: One is missing or wrong, or two share a task.
+    """
+    from evoprompt.datasets import check_disjoint
+
+    if not folder.is_dir():
+        raise DataError(f"--dataset_path {str(folder)!r} is not a folder; `evoprompt datasets --write DIR` makes one")
+    data = {}
+    for role, name in files.items():
+        if name is not None:
+            if not (folder / name).is_file():
+                raise DataError(f"--{role}_file: {str(folder / name)!r} does not exist")
+            data[role] = read_data(folder / name, skip_bad=skip_bad)
+    check_disjoint(**data)
+    return data
+
+
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:
     """Versions, platform and data hashes: what it takes to reproduce a run."""
     return {
@@ -120,15 +156,21 @@ def read_config(path: Path) -> dict[str, Any]:
     import json
     import tomllib
 
+    path = home(path)
+    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # a shell's `<(…)` is a pipe as well
+        raise UsageError(f"--config {str(path)!r} is a pipe and no file")
     try:
-        text = home(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         reason = getattr(e, "strerror", None) or str(e)
         raise UsageError(f"--config {str(path)!r} can't be read: {reason}") from e
     options = content.get("options", content) if isinstance(content, dict) else None
     if not isinstance(options, dict):
         raise UsageError(f"--config {str(path)!r} must hold an object of options, not {type(content).__name__}")
+    for name, value in options.items():
+        if isinstance(value, dict | list):
+            raise UsageError(f"--config {str(path)!r}: {name!r} must be one value, not a {type(value).__name__}")
     return {k.replace("-", "_"): v for k, v in options.items() if v is not None}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evoprompt.errors import DataError, ModelError, SandboxError, StorageError, UsageError
+from evoprompt.errors import DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 
 if TYPE_CHECKING:
@@ -59,10 +58,11 @@ def train(
     run_name: Annotated[str, typer.Option("--run_name", rich_help_panel=RUN, help="Folder below the experiment. A run that was stopped there goes on.")],
     root_dir: Annotated[Path, typer.Option("--root_dir", rich_help_panel=RUN, help="Where results go.")],
     dataset_path: Annotated[Path, typer.Option("--dataset_path", rich_help_panel=DATA, help="Folder of the task files.")],
-    train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from (JSON or JSONL).")],
+    train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from, in any format of docs/data.md.")],
     model: Annotated[str, typer.Option("--model", rich_help_panel=MODEL, help="Model that writes code: `openai/gpt-4o-mini`, `anthropic/…`, `ollama_chat/…`, `openai/x` with --api_base, `simulated`, `local`.")],
     dev_file: Annotated[str | None, typer.Option("--dev_file", rich_help_panel=DATA, help="Tasks to choose the best prompt by.")] = None,
     test_file: Annotated[str | None, typer.Option("--test_file", rich_help_panel=DATA, help="Held-out tasks, evaluated once at the end.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip_bad", rich_help_panel=DATA, help="Leave out rows of the task files that can't be read, and name them.")] = False,
     debugger_model: Annotated[str | None, typer.Option("--debugger_model", rich_help_panel=MODEL, help="Model that explains failures. Default: --model.")] = None,
     optimizer_model: Annotated[str | None, typer.Option("--optimizer_model", rich_help_panel=MODEL, help="Model that rewrites the prompt. Default: --model.")] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server (vLLM, llama.cpp, …).")] = None,
@@ -110,7 +110,7 @@ def train(
 def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
     """The command, with its options as they were given."""
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import Models, build_program
+    from evoprompt.cli.setup import Models, build_program, read_splits
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
@@ -123,7 +123,7 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
 
         require_installed(given.optimizer)
     unseen = {} if given.skip_evaluations else {"dev": given.dev_file, "test": given.test_file}
-    data = _data(given.dataset_path, {"train": given.train_file, **unseen})
+    data = read_splits(given.dataset_path, {"train": given.train_file, **unseen}, skip_bad=given.skip_bad)
     models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
     program = build_program(models)
     flags = given.base_test, given.plus_test, given.require_both
@@ -227,8 +227,12 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
     with Run(run_dir, held=lock) as run:
         try:
             yield run
-        except (ModelError, SandboxError, StorageError, KeyboardInterrupt):
-            if run.journal.meta("seed") is not None and any(run.journal.counts().values()):
+        except (ModelError, SandboxError, StorageError, KeyboardInterrupt) as e:
+            if (
+                not isinstance(e, DamagedError)
+                and run.journal.meta("seed") is not None
+                and any(run.journal.counts().values())
+            ):
                 typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
             raise
 
@@ -252,6 +256,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
 
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line
+    from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
     before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
@@ -267,7 +272,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
         tell_rules(results, mark)
     if results.stopped:
-        typer.echo(f"{mark}the search ended because {results.stopped}")
+        typer.echo(visible(f"{mark}the search ended because {results.stopped}"))
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")
@@ -318,21 +323,6 @@ def _metric(
     )
 
 
-def _data(folder: Path, files: dict[str, str | None]) -> dict[str, Dataset]:
-    from evoprompt.datasets import check_disjoint, load_dataset
-
-    if not folder.is_dir():
-        raise DataError(f"--dataset_path {str(folder)!r} is not a folder; `evoprompt datasets --write DIR` makes one")
-    data = {}
-    for role, name in files.items():
-        if name is not None:
-            if not (folder / name).is_file():
-                raise DataError(f"--{role}_file: {str(folder / name)!r} does not exist")
-            data[role] = load_dataset(folder / name)
-    check_disjoint(**data)
-    return data
-
-
 def _run_dir(root: Path, experiment: str, run: str) -> Path:
     for option, value in (("experiment_name", experiment), ("run_name", run)):
         if value in ("", ".", "..") or "/" in value or "\0" in value:
@@ -343,11 +333,9 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "max_calls", "max_total_tokens", "max_cost", "max_seconds", "max_rollouts",
-    "allow_unsafe_exec", "fork", "config",
+    "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
-
-
 BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
@@ -357,6 +345,7 @@ def _begin(
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
+    from evoprompt.lm.secrets import settings_without_secrets
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt":
@@ -372,12 +361,11 @@ def _begin(
     run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
     fresh = run.journal.meta("config") is None
     if fresh:
-        plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
-        plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
+        plain = settings_without_secrets({k: v for k, v in options.items() if k not in ("config", "fork")})
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
     if fresh or not (run.root / "config.json").exists():
-        run.tree.json("config.json", json.loads(run.journal.meta("config") or "{}"))
+        run.tree.json("config.json", run.journal.fact("config"))
 
 
 def _test(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import math
 import os
@@ -67,8 +68,24 @@ def path_of(name: str) -> Path:
 
 
 def is_row(row: dict[str, Any]) -> bool:
-    """Whether a row has inputs, as EvalPlus' own files have, instead of asserts."""
+    """Whether a row has inputs, as EvalPlus' own files have; what stands in its `test` says the same."""
     return any(field in row for field in _INPUTS)
+
+
+def is_evoeval(row: dict[str, Any]) -> bool:
+    """Whether a row has the inputs of EvoEval."""
+    return not is_row(row) and "inputs" in row and "canonical_solution" in row
+
+
+def _of_evoeval(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of EvoEval, whose inputs are one text, in EvalPlus' format."""
+    inputs = row["inputs"]
+    if isinstance(inputs, str):
+        try:
+            inputs = ast.literal_eval(inputs)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as e:
+            raise ValueError("field 'inputs': must be a list of inputs as a Python literal") from e
+    return row | {"base_input": inputs, "plus_input": []}
 
 
 def task(row: dict[str, Any], source: str) -> Task:
@@ -77,6 +94,8 @@ def task(row: dict[str, Any], source: str) -> Task:
     Raises:
         ValueError: The rest of a line for people.
     """
+    evoeval = is_evoeval(row)
+    row = _of_evoeval(row) if evoeval else row
     for field in (*_TEXTS, *_INPUTS):
         if field not in row:
             raise ValueError(f"field {field!r} is missing: not a file of EvalPlus")
@@ -88,9 +107,9 @@ def task(row: dict[str, Any], source: str) -> Task:
         raise ValueError(f"field 'atol': must be a number ≥ 0, not {atol!r:.80}")
     task_id, entry_point = row["task_id"], row["entry_point"]
     family, _, number = task_id.partition("/")
-    if family not in ("Mbpp", "HumanEval") or not number.isdecimal():
+    if not evoeval and (family not in ("Mbpp", "HumanEval") or not number.isdecimal()):
         raise ValueError(f"field 'task_id': must be like 'Mbpp/2' or 'HumanEval/0', not {task_id!r:.80}")
-    mbpp = family == "Mbpp"
+    mbpp = family == "Mbpp" and not evoeval
     inputs = {field: _inputs(row[field], field, int(number) if mbpp else 0) for field in _INPUTS}
     return Task(
         task_id=task_id,

@@ -21,6 +21,7 @@ from evoprompt.tasks import Task, parse_python
 FIELDS: Final = ("task_id", "prompt", "code", "test", "plus_test", "entry_point", "setup", "test_setup", "atol")
 REQUIRED: Final = ("task_id", "prompt", "test")
 MAX_ATOL: Final = 1e9
+_CODE: Final = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
 _CALLABLE: Final = re.compile(r"([^\W\d]\w*)(\(\))?(\.[^\W\d]\w*)*")
 
 
@@ -78,7 +79,7 @@ def _read(row: Any, source: str) -> tuple[Task | None, list[str], tuple[str, ...
     if not isinstance(row, dict):
         return None, [f"must be an object with the fields {', '.join(REQUIRED)}, not {type(row).__name__}"], ()
     try:
-        if evalplus.is_row(row):
+        if evalplus.is_row(row) or (evalplus.is_evoeval(row) and not shapes.has_tests(row)):
             return evalplus.task(row, source), [], ()
         fields = shapes.fields_of(row)
         reader = _Reader(row, fields)
@@ -187,6 +188,9 @@ class _Reader:
         """The canonical solution: as it stands, or after the prompt that it goes on from."""
         code = (self.values.get("code") or "").replace("\r\n", "\n")
         joined = [p.replace("\r\n", "\n") for p in self.fields.joined] if code.strip() else []
+        alone: list[str] = []
+        if entry_point in _names_of(code, "", alone) and not alone:
+            joined = [p for p in joined if _is_code(p)]  # one word of English is Python too
         for prompt in joined:
             for whole, lead in ((prompt + code, prompt), (f"{prompt.rstrip()}\n{code}", f"{prompt.rstrip()}\n")):
                 ignored: list[str] = []
@@ -288,6 +292,17 @@ def _names_of(code: str, field: str, wrong: list[str]) -> list[str]:
         elif isinstance(node, ast.Assign):
             names += [t.id for t in node.targets if isinstance(t, ast.Name)]
     return names
+
+
+def _is_code(prompt: str) -> bool:
+    """Whether a prompt has imports, definitions or constants, and nothing else but text."""
+    try:
+        body = parse_python(prompt if prompt.rstrip()[-1:] != ":" else f"{prompt.rstrip()} pass").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(s, _CODE) for s in body) and all(
+        isinstance(s, _CODE) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)) for s in body
+    )
 
 
 def _header(whole: str, prompt: str, entry_point: str) -> str:

@@ -13,7 +13,18 @@ from typing import Any, Final
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "task_id": ("task_id", "name", "id", "problem_id", "question_id", "qid"),
-    "prompt": ("prompt", "text", "problem_description", "description", "question", "instruction", "problem", "query"),
+    "prompt": (
+        "prompt",
+        "text",
+        "complete_prompt",
+        "instruct_prompt",
+        "problem_description",
+        "description",
+        "question",
+        "instruction",
+        "problem",
+        "query",
+    ),
     "code": ("code", "canonical_solution", "reference_solution", "solution", "completion", "reference_code"),
     "entry_point": ("entry_point", "function_name", "func_name", "method_name"),
     "setup": ("setup",),
@@ -24,7 +35,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 
 TESTS: Final = ("test", "test_list", "tests", "test_code", "unit_tests", "asserts", "assertions", "test_cases")
 MORE_TESTS: Final = ("plus_test", "challenge_test_list", "test_case_list")
-_BESIDE: Final = frozenset(("test_imports", "declaration", "language", "suffix", "starter_code"))
+_BESIDE: Final = frozenset(("test_imports", "declaration", "language", "suffix", "starter_code", "code_prompt"))
 _METADATA: Final = frozenset(
     ("source_file", "difficulty", "tags", "source", "split", "url", "dataset", "_id", "index", "row_idx", "ori_task_id")
     + ("stop_tokens", "doctests", "original", "prompt_terminology", "seed", "estimated_date", "author", "category")
@@ -105,7 +116,7 @@ def fields_of(row: dict[str, Any]) -> Fields:
     used.update(more)
     _imports(row, values)
     if code_name != "code":
-        prompts = [row.get(a) for a in ("prompt", "declaration", "text")]
+        prompts = [row.get(a) for a in ("prompt", "declaration", "text", "complete_prompt", "code_prompt")]
         fields.joined = tuple(dict.fromkeys(p for p in prompts if isinstance(p, str) and p.strip()))
     if isinstance(row.get("starter_code"), str) and row["starter_code"].strip():
         values["prompt"] = _with_starter(row)
@@ -132,17 +143,22 @@ def refusal(row: dict[str, Any]) -> str:
         return "a class to complete (ClassEval): only functions can be tested; give a set such as HumanEval or MBPP"
     if "suffix" in has:
         return "a task to fill in the middle ('suffix'): a whole function is asked for; give the plain HumanEval"
+    if any(_pairs(row[t]) for t in tests) or (not tests and has & set(_STDIO)):
+        return (
+            "a program that reads stdin and writes stdout, with no asserts: only functions can be tested; "
+            "give a set such as HumanEval or MBPP"
+        )
     if not tests:
-        if has & set(_STDIO):
-            return (
-                "a program that reads stdin and writes stdout, with no asserts: only functions can be tested; "
-                "give a set such as HumanEval or MBPP"
-            )
         if has & {"passed", "result", "base_status", "plus_status", "status"}:
             return "a verdict, not a task: give the file with the problems"
-        if has & {"solution", "completion", "generation", "all_code", "_identifier"} and not has & {"prompt", "text"}:
-            return "a solution, not a task: give such a file to `evoprompt evaluate --samples`"
+        if has & {"solution", "completion", "generation", "all_code"} and "inputs" not in has:
+            return "a solution, not a task, as it has no tests: give such a file to `evoprompt evaluate --samples`"
     return ""
+
+
+def has_tests(row: dict[str, Any]) -> bool:
+    """Whether a row has tests as source."""
+    return any(_holds(row.get(name)) for name in (*TESTS, *MORE_TESTS))
 
 
 def parsed(value: Any) -> Any:
@@ -161,6 +177,12 @@ def parsed(value: Any) -> Any:
 
 def _holds(value: Any) -> bool:
     return value is not None and value not in ("", [], {})
+
+
+def _pairs(value: Any) -> bool:
+    """Whether tests are pairs of input and output as text."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and "input" in first and isinstance(first["input"], str)
 
 
 def _imports(row: dict[str, Any], values: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from evoprompt.datasets import runners
+from evoprompt.datasets.untested import DEFINES, Function, is_idle, why_untested
 from evoprompt.tasks import parse_python
 
 _MAIN_GUARD: Final = re.compile(r"""^if\s+\(?__name__\s*==\s*["']__main__["']\)?\s*:""", re.M)
@@ -54,7 +55,7 @@ class TestSource:
 
     text: str
     body: list[ast.stmt]
-    functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]
+    functions: dict[str, Function]
     called: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -75,7 +76,7 @@ class TestSource:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ValueError(f"the test does not parse: {reason}") from e
         body = list(_top_level(tree.body))
-        functions = {s.name: s for s in body if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)}
+        functions = {s.name: s for s in body if isinstance(s, Function)}
         try:
             called = Counter(
                 n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
@@ -141,18 +142,18 @@ class TestSource:
             return Sources((self.text,))
         shared = self._shared(tests)
         for test in tests:
-            why = _why_untested(test.body, self.functions)
+            why = why_untested(test.body, self.functions)
             if why:
-                raise ValueError("tests nothing: it holds no assert" if why == "defines" else why)
+                raise ValueError("tests nothing: it holds no assert" if why == DEFINES else why)
         sources = [t.source(shared) for t in tests]
-        if running and not _why_untested(running, self.functions):
+        if running and not why_untested(running, self.functions):
             sources.insert(0, "\n".join([*shared, *map(ast.unparse, running)]))
         return Sources(tuple(sources))
 
     def _asserts_of(self, name: str, given: ast.expr, provided: frozenset[str]) -> Sources | None:
         """One source for each assert of a check that holds asserts only; None where it holds more."""
         check = self.functions[name]
-        body = [s for s in check.body if not _is_idle(s)]
+        body = [s for s in check.body if not is_idle(s)]
         imports = [s for s in (*self.body, *body) if isinstance(s, ast.Import | ast.ImportFrom)]
         asserts = [s for s in body if isinstance(s, ast.Assert)]
         calling = set(self._callers_of(name))
@@ -195,7 +196,7 @@ class TestSource:
 
     def _callers_of(self, name: str) -> Iterator[str]:
         for caller, function in self.functions.items():
-            if caller != name and all(_plain_call(s) == name or _is_idle(s) for s in function.body):
+            if caller != name and all(_plain_call(s) == name or is_idle(s) for s in function.body):
                 yield caller
 
     def _running(self, besides: str = "") -> list[ast.stmt]:
@@ -205,7 +206,7 @@ class TestSource:
             s
             for s in self.body
             if not isinstance(s, Definition | ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign)
-            and not _is_idle(s)
+            and not is_idle(s)
             and not (skipped and _plain_call(s) in skipped)
             and not runners.is_main_call(s)
         ]
@@ -230,7 +231,7 @@ class TestSource:
             for s in self.body
             if s not in taken
             and isinstance(s, Definition | ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign)
-            and not _is_idle(s)
+            and not is_idle(s)
         ]
         texts = [*map(ast.unparse, kept)]
         asked = any("pytest." in t for t in (*texts, *(t.text for t in tests)))
@@ -250,10 +251,10 @@ class TestSource:
             for s in statements
             for inner in (s.body if reached and _name(s) in reached else [s])  # type: ignore[attr-defined]
         ]
-        why = _why_untested(statements, self.functions)
-        if why == "defines" and reached:
+        why = why_untested(statements, self.functions)
+        if why == DEFINES and reached:
             raise ValueError(f"tests nothing: {', '.join(map(repr, reached))} holds no assert")
-        if why == "defines":
+        if why == DEFINES:
             names = [s.name for s in self.body if isinstance(s, Definition)]
             if names:
                 raise ValueError(f"tests nothing: it defines {', '.join(map(repr, names[:3]))}, and nothing calls that")
@@ -273,71 +274,6 @@ def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
                 yield statement
 
 
-def _why_untested(
-    statements: Iterable[ast.stmt], functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], depth: int = 0
-) -> str:
-    """Empty where a statement can fail, else the reason why none can; "defines" where none does anything.
-
-    Raises:
-        ValueError: An assert of a tuple.
-    """
-    found: list[str] = []
-    for statement in statements:
-        match statement:
-            case ast.Assert(test=ast.Tuple(elts=[_, *_])):
-                raise ValueError("asserts a tuple, which is always true: drop the brackets")
-            case ast.Assert(test=ast.Constant(value=value)) if value:
-                why = f"asserts {value!r:.40}, which is always true"
-            case ast.Assert(test=ast.Lambda() | ast.JoinedStr()):
-                why = "asserts what is always true"
-            case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
-                why = "tests nothing: it prints; begin it with `assert`"
-            case ast.Expr(value=ast.Call(func=ast.Name(id=name))) if name in functions and depth < 20:
-                why = _why_untested(functions[name].body, functions, depth + 1)
-                why = f"tests nothing: {name!r} holds no assert" if why == "defines" else why
-            case ast.Assert() | ast.Raise() | ast.Expr(value=ast.Call() | ast.Await()):
-                why = ""
-            case ast.Expr() if not _is_idle(statement):
-                why = "tests nothing: begin it with `assert`"
-            case ast.Try():
-                why = _why_try(statement, functions, depth)
-            case ast.If() | ast.For() | ast.AsyncFor() | ast.While() | ast.With() | ast.AsyncWith() | ast.Match():
-                why = _why_untested(_inner(statement), functions, depth)
-            case _:
-                why = "defines"
-        if not why:
-            # An assert of a tuple further on is told all the same.
-            for rest in statements if isinstance(statements, list) else []:
-                if isinstance(rest, ast.Assert) and isinstance(rest.test, ast.Tuple) and rest.test.elts:
-                    raise ValueError("asserts a tuple, which is always true: drop the brackets")
-            return ""
-        found.append(why)
-    return next((why for why in found if why != "defines"), "defines")
-
-
-def _why_try(statement: ast.Try, functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], depth: int) -> str:
-    elsewhere = [s for h in statement.handlers for s in h.body] + statement.orelse + statement.finalbody
-    if not _why_untested(elsewhere, functions, depth):
-        return ""
-    caught = [h.type for h in statement.handlers]
-    names = [ast.unparse(e) for t in caught if t is not None for e in (t.elts if isinstance(t, ast.Tuple) else [t])]
-    swallows = None in caught or any(n in ("AssertionError", "Exception", "BaseException") for n in names)
-    why = _why_untested(statement.body, functions, depth)
-    return "tests nothing: its `except` swallows what its asserts raise" if swallows and not why else why
-
-
-def _inner(statement: ast.stmt) -> list[ast.stmt]:
-    cases = [s for c in getattr(statement, "cases", []) for s in c.body]
-    return [*getattr(statement, "body", []), *getattr(statement, "orelse", []), *cases]
-
-
-def _is_idle(statement: ast.stmt) -> bool:
-    """Whether a statement does nothing at all: a docstring, `pass`, a name on a line of its own."""
-    return isinstance(statement, ast.Pass) or (
-        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant | ast.Name)
-    )
-
-
 def _is_async(function: ast.stmt) -> bool:
     return isinstance(function, ast.AsyncFunctionDef)
 
@@ -354,7 +290,7 @@ def _name(statement: ast.stmt) -> str:
     return statement.name if isinstance(statement, Definition) else ""
 
 
-def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+def _parameters(function: Function) -> list[str]:
     """Parameters that a caller has to give."""
     plain = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
     return plain[: len(plain) - len(function.args.defaults)]

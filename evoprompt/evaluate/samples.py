@@ -20,6 +20,7 @@ from evoprompt.metric import CodeMetric
 from evoprompt.pool import map_concurrently
 from evoprompt.rollout import Rollout, broken, judged
 from evoprompt.runs import Journal
+from evoprompt.runs.damage import as_written
 from evoprompt.tasks import Task, parse_python
 
 CANDIDATE = "samples"
@@ -210,7 +211,7 @@ def judge(
         solution = hashlib.sha256(sample.solution.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         known = journal.rollout(solution, task.key, sample.number)
         if known is not None:
-            return Rollout.model_validate_json(known)
+            return as_written(Rollout, known, journal.path)
         identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
         if sample.task_id in lost:
             return broken(identity, lost[sample.task_id], scrub(sample.solution))

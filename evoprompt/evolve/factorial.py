@@ -36,6 +36,7 @@ from evoprompt.evolve.record import (
 from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.triage import cluster
 from evoprompt.rollout import Job, Rollout
+from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -162,7 +163,8 @@ class Factorial(Confirming):
         ids = hashlib.sha256(repr([(j.candidate.key, j.task.key) for j, _ in jobs]).encode()).hexdigest()[:12]
         key = f"{number}.{parent.key}.{ids}"
         if isinstance(known := self._restored(BATCH, key), BatchRestored):
-            self._restore(known.record)
+            with reading("a batch", self._journal.path):
+                self._restore(known.record)
             return True
         self._catch_up()
         self._where = f"batch {number}: "
@@ -390,4 +392,4 @@ class Factorial(Confirming):
         for diagnosed in diagnoses(self._journal, record):
             body = self._journal.rollout(*keys[diagnosed.task_id])
             if body is not None:
-                self._explained[Rollout.model_validate_json(body).said] = diagnosed
+                self._explained[as_written(Rollout, body, self._journal.path).said] = diagnosed

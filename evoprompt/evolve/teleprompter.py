@@ -24,7 +24,8 @@ from evoprompt.evolve.record import Event, Listener, Results
 from evoprompt.evolve.refine import Refine
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.examples import judge_of, tasks_for
-from evoprompt.lm.identity import describe
+from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
@@ -136,6 +137,7 @@ class EvoPrompt(Teleprompter):
             results = e.results
             logger.warning("interrupted: the best prompt so far is returned; %s", self._how_to_go_on())
         evolved = results.best.apply(student)
+        discreet(predictor for _, predictor in predictors_of(evolved))
         evolved.detailed_results = results
         evolved._compiled = True
         return evolved
@@ -203,7 +205,7 @@ class EvoPrompt(Teleprompter):
         if not student.predictors():
             raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
         judge = judge_of(self.metric)
-        train, dev = tasks_for(student, judge, trainset, valset)
+        train, dev = tasks_for(student, judge, *(() if given is None else given for given in (trainset, valset)))
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:

@@ -168,10 +168,9 @@ class Server:
         except codec.Unencodable as e:
             return codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
         if form == codec.AS_LIST and hasattr(type(value), "__iter__"):
-            try:
-                return codec.VALUE, self.encode(value, self.output_bytes)
-            except codec.Unencodable:
-                return self.value(list(value))
+            with contextlib.suppress(codec.Unencodable):
+                return codec.VALUE, self.encode(list(value) if type(value) is range else value, self.output_bytes)
+            value = list(value)
         return self.value(value)
 
     def digest(self, value: Any, certain: bool = False) -> tuple[bytes, bytes]:

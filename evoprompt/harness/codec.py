@@ -47,8 +47,8 @@ ENDED = struct.Struct("<iqq")
 """How a process ended: wait status, CPU microseconds, peak memory in KB."""
 READY, DONE, VALUE, ERROR, REFUSED, MISSING, DIGEST = b"R", b"D", b"V", b"E", b"U", b"M", b"H"
 AS_VALUE, AS_LIST, AS_DIGEST, COMPACT = b"v", b"l", b"d", b"c"
-"""Before each input: answer with the value; so, and of an iterator with what it gives; with the digest of the value;
-with the value, or where that is large, if that settles equality, with its digest."""
+"""Before each input: answer with the value; so, but of a range or iterator with what it gives; with the digest of the
+value; with the value, or where that is large, if that settles equality, with its digest."""
 PACKING = b"P"
 """Not yet the answer: the call is over, and what it gave takes a while to be encoded."""
 

@@ -44,6 +44,7 @@ class Session:
         self.believed = believed
         self.found: dict[int, Finding] = {}
         self.literals: tuple[object, ...] = ()
+        self.equal: dict[int, bool] = {}
         self.raised: list[bytes] = []
         self.answers = 0
 
@@ -88,6 +89,7 @@ class Session:
 
     def unit(self, source: str | None, may_disclose: bool) -> Finding:
         """Runs one test."""
+        self.equal = {}
         reply = self.judge.ask("unit", source, may_disclose)
         refused: Finding | None = None
         while True:
@@ -137,7 +139,9 @@ class Session:
             number = int.from_bytes(body[:4], "little")
             if kind == b"=":
                 value = codec.decode(body[4:], max_bytes=len(body))
-                return compare.equal(value, compare.to_host(self.literals[number]), self.run.job.atol)
+                held = compare.equal(value, compare.to_host(self.literals[number]), self.run.job.atol)
+                self.equal[number] = held and self.equal.get(number, True)
+                return held
             if kind == b"~":
                 value, other = (
                     codec.decode(part, max_bytes=len(body)) for part in (body[4 : 4 + number], body[4 + number :])
@@ -165,8 +169,10 @@ class Session:
         returned = [printable(str(result)) for _, result in pairs if result] if self.believed else []
         observed = "returned " + ", ".join(returned) if returned else ""
         match status:
-            case "passed":
+            case "passed" if self.believed or self.shown():
                 finding = Finding("passed", observed)
+            case "passed":
+                finding = Finding("failed", "does not do what the test wants")
             case "error" if 0 < number <= len(self.raised):
                 finding = self.run.unanswered(Reply("error", self.raised[number - 1]))
             case "failed" if name == "AssertionError":
@@ -182,6 +188,10 @@ class Session:
                 raise SandboxError(_ODD)
         finding.whole, finding.calls = marked, shown
         return finding
+
+    def shown(self) -> bool:
+        """Whether the host itself saw that all is equal to what it has to be, whatever the judge says."""
+        return all(self.equal.values()) and len(self.equal) == len(self.literals)
 
     def judge_ended(self, reply: Reply) -> Finding:
         """A test that takes the judge's process down."""

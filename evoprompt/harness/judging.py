@@ -257,6 +257,8 @@ class Judge(Peer):
         """A call, kept as a text too."""
         number = inside(proxy, "_number")
         if inside(proxy, "_guarded") and (values or named):
+            if inside(proxy, "_guarded") > 1:  # no class of the solution's has it: it would be asked what is right
+                raise AttributeError(f"the object has no attribute {inside(proxy, '_name')!r}")
             self.disclosed(proxy, (*values, *named.values()))
         told = [f"{inside(proxy, '_name') or 'it'}({arguments_of(values, named)})", ""]
         self.calls.append(told)
@@ -271,12 +273,6 @@ class Judge(Peer):
 
     def got(self, proxy: Any, name: str) -> Any:
         """An attribute; a method of what the test did not make is guarded."""
-        if (
-            name in _PLAIN
-            and name not in self.config["methods"]
-            and not (inside(proxy, "_made") or inside(proxy, "_kind"))
-        ):
-            raise AttributeError(f"the object has no attribute {name!r}")  # it would be asked whether it is right
         result = super().got(proxy, name)
         if not isinstance(type(result), ProxyType):
             return result
@@ -289,7 +285,8 @@ class Judge(Peer):
         if not callable(result) or isinstance(inside(result, "_number"), str):
             return result
         method: Any = object.__new__(type(result))
-        fill(method, self, inside(result, "_number"), name, inside(result, "_kind"), True)
+        foreign = name in _PLAIN and name not in self.config["methods"] and not inside(proxy, "_kind")
+        fill(method, self, inside(result, "_number"), name, inside(result, "_kind"), 2 if foreign else 1)
         return method
 
     def disclosed(self, proxy: Any, operands: tuple[Any, ...]) -> None:

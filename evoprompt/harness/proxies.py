@@ -70,7 +70,7 @@ def inside(proxy: Any, name: str) -> Any:
     return _GET[name].__get__(proxy)
 
 
-def fill(proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: bool = False) -> None:
+def fill(proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0) -> None:
     """Fills a new proxy."""
     values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, (0, deque()))
     for slot, value in zip(_SLOTS, values, strict=True):
@@ -92,7 +92,7 @@ class Proxy(metaclass=ProxyType):
     """An object of the other side: whatever is asked of it is asked there.
 
     It is `_made` if the test made it by calling a class of the solution's, and `_guarded` if it is a method of one
-    that is not.
+    that is not (2: which no class of the solution's has).
     """
 
     __slots__ = _SLOTS

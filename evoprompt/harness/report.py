@@ -27,7 +27,7 @@ class Case(BaseModel):
         observed: What the candidate did: `returned 3`, `raised KeyError: 'a' (line 4)`, `used more than 4 s`.
         exception: Name of the exception type if it is built in or stands in the solution, else empty.
         line: Line of the solution where the statement that raised begins, from 1; 0 when unknown.
-        whole: The assert could not be split, so it ran whole beside the candidate: a forger could pass it.
+        whole: It rests on what the candidate says of its own objects, or ran beside it: a forger could pass it.
     """
 
     model_config = ConfigDict(frozen=True)

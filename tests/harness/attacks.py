@@ -277,6 +277,45 @@ SOURCES = {
 """Whole solutions."""
 
 
+FORGED_FORMS = {
+    "a sum of differences": "assert [f(x) - y for x, y in [(1, 31415926), (2, 27182818)]] == [0, 0]",
+    "a sum of distances": "assert sum(abs(f(x) - y) for x, y in [(1, 31415926)]) == 0",
+    "isclose in a loop": "import math\nassert [math.isclose(f(x), y) for x, y in [(1, 31415926)]] == [True]",
+    "operator.eq": "import operator\nassert operator.eq(f(1), 31415926)",
+    "map of pairs": "assert list(map(lambda p: f(p[0]) == p[1], [(1, 31415926)])) == [True]",
+    "a filter that is empty": "assert len([x for x, y in [(1, 31415926)] if f(x) - y]) == 0",
+    "a method of what came back": "assert f(1).equals(31415926)",
+}
+"""Tests that hold what is expected in another form than a comparison with a call; `f(1)` is to give 31415926."""
+FORGING = """import gc
+class Thing:
+    __eq__ = __le__ = __ge__ = __contains__ = equals = lambda s, o: True
+    __sub__ = __rsub__ = __add__ = __abs__ = lambda s, *o: 0
+    __bool__ = __len__ = lambda s: False
+    __hash__ = lambda s: 31415926
+class Any(Thing, int): pass
+"""
+TAKING_OVER = """import builtins, math, sys
+frame = sys._getframe()
+while frame:
+    for v in (v for v in list(frame.f_locals.values()) if type(v).__name__ == "Judge"):
+        v.equal = v.close = v.host = v.space["__equal__"] = v.space["__close__"] = lambda *a: True
+        v.verdict = lambda e: ("passed", "", 0)
+    frame = frame.f_back
+math.isclose = lambda *a, **k: True
+builtins.abs = lambda x: 0
+result = 10
+"""
+EXECUTING_SETUPS = {
+    "exec": "def run(source, x):\n    space = {'x': x}\n    exec(source, space)\n    return space['result']",
+    "eval": "def run(source, x):\n    return eval(f'exec({source!r}) or 10')",
+    "builtins": "import builtins\ndef run(source, x):\n    builtins.exec(source, {})\n    return 10",
+    "getattr": "import builtins\ndef run(source, x):\n    getattr(builtins, 'ex' + 'ec')(source, {})\n    return 10",
+    "timeit": "import timeit\ndef run(source, x):\n    timeit.timeit(source, number=1)\n    return 10",
+    "code": "import code\ndef run(source, x):\n    code.InteractiveInterpreter().runcode(source)\n    return 10",
+}
+"""Setups of tests that execute an answer."""
+
 _MARK = "raise type('NEEDLE_' + told(x), (Exception,), {})()"
 _AT = "exec(compile('\\n' * (numbered(x) - 1) + 'raise ValueError', {file}, 'exec'))"
 LEAKS = {
