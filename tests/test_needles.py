@@ -40,7 +40,7 @@ def _task(n: int) -> Task:
     if n % 3 == 1:
         return Task(**common, base=("assert f('a') == 'A'",), plus=(f"assert f({hidden!r}) == {wanted!r}",))
     whole = f"for x, y in [('a', 'A'), ({hidden!r}, {wanted!r})]:\n    assert f(x) == y"
-    return Task(**common, base=("assert f('a') == 'A'", whole), plus=(whole + "\nassert x",))
+    return Task(**common, base=("assert f('a') == 'A'",), plus=(whole,))
 
 
 DATA = Dataset([_task(n) for n in range(1, 7)])
