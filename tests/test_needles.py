@@ -39,9 +39,8 @@ def _task(n: int) -> Task:
         return Task(**common, base=(), base_inputs=base, plus_inputs=plus)
     if n % 3 == 1:
         return Task(**common, base=("assert f('a') == 'A'",), plus=(f"assert f({hidden!r}) == {wanted!r}",))
-    script = f"for x, y in [('a', 'A'), ({hidden!r}, {wanted!r})]:\n    assert f(x) == y"
-    whole = f"import inspect\n{script} and inspect"
-    return Task(**common, base=("assert f('a') == 'A'", whole), plus=(script + "\nassert x",))
+    whole = f"for x, y in [('a', 'A'), ({hidden!r}, {wanted!r})]:\n    assert f(x) == y"
+    return Task(**common, base=("assert f('a') == 'A'",), plus=(whole,))
 
 
 DATA = Dataset([_task(n) for n in range(1, 7)])

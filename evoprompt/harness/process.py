@@ -97,7 +97,7 @@ class Process:
         self._cpu = self._packed = 0.0
         self._called: float | None = None
         self._closed = self._up = False
-        self._inbox = bytearray()
+        self._inbox, self._unsent = bytearray(), memoryview(b"")
         self._rest = watch.Rest()
         self._unseen = 0.0
         self._stretch = Stretch()
@@ -141,14 +141,14 @@ class Process:
         if self._end is not None:
             return self._end
         self.place = 0
-        message = memoryview(_message(request))
-        if not self._up:
-            message = self._come_up(message)
-        elif self._inbox:
+        if self._up and self._inbox:
             self._end = self._finish("crashed", "sent data that nobody asked for")
             return self._end
+        self._unsent = memoryview(bytes(self._unsent) + _message(request))
+        if not self._up:
+            self._come_up()
         self._sequence += 1
-        return self._reply(message)
+        return self._reply()
 
     def stream(self, count: int, *request: Any) -> Iterator[Reply]:
         """Sends one request that has `count` replies, and yields them; how the process ended is the last one."""
@@ -159,7 +159,7 @@ class Process:
                 return
             self.place += 1
             self._sequence += 1
-            yield self._reply(memoryview(b""))
+            yield self._reply()
 
     def batch(self, *requests: tuple[Any, ...]) -> Iterator[Reply]:
         """Sends several requests at once; yields a reply for each, up to and with the first that is not `done`."""
@@ -187,9 +187,9 @@ class Process:
         if self.beside is not None:
             self.beside.look()
 
-    def _come_up(self, message: memoryview) -> memoryview:
-        """Waits until the process is locked in, with the first request on its way; returns what is left of that."""
-        message = self._exchange(message, _START_SECONDS)
+    def _come_up(self) -> None:
+        """Waits until the process is locked in, with the first request on its way."""
+        self._exchange(_START_SECONDS)
         if self._end is not None:
             raise SandboxError(f"the sandbox process does not come up: it {self._end.detail}")
         if problem := self._frame[1]:
@@ -197,11 +197,10 @@ class Process:
             raise SandboxError(f"the sandbox process can't be locked in: {problem.decode('utf-8', 'replace')}")
         self._up, self._unseen = True, 0.0
         self._next_look = time.monotonic() + watch.SECONDS
-        return message
 
-    def _reply(self, message: memoryview) -> Reply:
-        if message or not self._waiting():
-            self._exchange(message)
+    def _reply(self) -> Reply:
+        if not self._waiting():
+            self._exchange()
         if self._end is not None:
             return self._end
         kind, payload = self._frame
@@ -213,8 +212,8 @@ class Process:
             return self._parse()
         return False
 
-    def _exchange(self, rest: memoryview, patience: float = 0.0) -> memoryview:
-        """Writes and reads until one frame is in `_frame`, or the process has ended; returns what is not yet written.
+    def _exchange(self, patience: float = 0.0) -> None:
+        """Writes and reads until one frame is in `_frame`, or the process has ended. What is left is written later.
 
         Raises:
             Interrupted: The machine did not let it run.
@@ -223,8 +222,8 @@ class Process:
         writing = False
         try:
             while not self._parse():
-                rest = self._send(rest)
-                if writing != bool(rest):
+                self._send()
+                if writing != bool(self._unsent):
                     writing = not writing
                     self._poll.modify(self._channel, select.POLLIN | (select.POLLOUT if writing else 0))
                 left = self._allowed(began) + began - self.cpu_seconds
@@ -237,7 +236,7 @@ class Process:
                     part = self._receive()
                     if not part:
                         self._end = self._gone()
-                        return rest
+                        return
                     self._inbox += part
                     continue  # what has been said is heard before a limit is looked at
                 waited += spent
@@ -249,18 +248,17 @@ class Process:
                 if self._end is None and self._up and self._unseen >= min(watch.REST, self.limits.wall / 4):
                     self._at_rest(slept)
                 if self._end is not None:
-                    return rest
+                    return
                 if waited > (patience or _PATIENCE_SECONDS + _PATIENCE_FACTOR * self._allowed(began)):
                     raise self._interrupted(f"used {self.cpu_seconds - began:.3g} s of CPU time in {waited:.0f} s")
         except _Malformed as e:
             self._end = self._finish("crashed", str(e))
-            return rest
+            return
         except ConnectionError:
             self._end = self._gone()
-            return rest
+            return
         if writing:
             self._poll.modify(self._channel, select.POLLIN)
-        return rest
 
     def _allowed(self, began: float) -> float:
         """CPU seconds that a call may use which began when so many had been used."""
@@ -306,11 +304,10 @@ class Process:
         self.close()
         return Interrupted(f"the machine did not let the sandbox process run: it {what}")
 
-    def _send(self, rest: memoryview) -> memoryview:
-        if rest:
+    def _send(self) -> None:
+        if self._unsent:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):  # what it still said is read first
-                return rest[self._channel.send(rest) :]
-        return rest
+                self._unsent = self._unsent[self._channel.send(self._unsent) :]
 
     def _receive(self) -> bytes:
         """What has come; before anything untrusted has run also the number of the process, told by the kernel."""

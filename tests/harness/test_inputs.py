@@ -369,3 +369,9 @@ def test_samples_of_slow_tasks_go_first_and_stay_in_order(harness):
     found = judge(samples, data, CodeMetric(data, harness=harness), num_threads=1, on_done=done.append)
     assert [r.task_id for r in found] == ["t/1", "t/2000000", "t/2"]
     assert done[0].task_id == "t/2000000"
+
+
+def test_inputs_that_are_answered_before_all_of_them_are_sent(harness):
+    """More than the system holds between two processes: the rest is sent while the first answers come."""
+    given = task("def f(s):\n    return len(s)", base=tuple(("x" * 200_000 + str(i),) for i in range(12)), plus=())
+    assert harness.check(given, "def f(s):\n    return sum(1 for _ in s)").passed
