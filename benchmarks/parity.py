@@ -1,4 +1,4 @@
-"""Verdicts beside those of EvalPlus, on real samples of MBPP+: `python benchmarks/parity.py [--canonical]`.
+"""Verdicts beside those of EvalPlus, on real samples of MBPP+: `python benchmarks/parity.py [--canonical] [--loaded]`.
 
 Needs EVOPROMPT_SHARED (the folder with `data/`). Exit status 1 when a verdict differs that is not explained.
 """
@@ -6,13 +6,16 @@ Needs EVOPROMPT_SHARED (the folder with `data/`). Exit status 1 when a verdict d
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,6 +90,20 @@ def prepare(data: Dataset, harness: Harness, workers: int) -> None:
     write(f"expected outputs: {since(started)}, cache {size / 1e6:.1f} MB")
 
 
+@contextlib.contextmanager
+def loaded(loops: int) -> Iterator[None]:
+    """A machine on which so many busy loops run besides."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        if busy:
+            write(f"with {loops} busy loops beside, on {os.cpu_count()} cores")
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def write(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -97,6 +114,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--fast", action="store_true", help="leave the slowest tasks out")
     parser.add_argument("--canonical", action="store_true", help="also judge every canonical solution")
+    parser.add_argument("--loaded", type=int, nargs="?", const=8 * (os.cpu_count() or 1), default=0, metavar="LOOPS",
+                        help="so many busy loops beside; by default eight for each core")  # fmt: skip
     options = parser.parse_args()
     if not os.environ.get("EVOPROMPT_SHARED"):
         parser.error("EVOPROMPT_SHARED is not set: the folder that has data/mbpp_samples.jsonl.gz")
@@ -108,14 +127,15 @@ def main() -> int:
     rows = [r for r in samples(shared) if r["task_id"] in {t.task_id for t in data}]
     with Harness(processes=options.workers, input_limits=NEWEST) as harness:
         prepare(data, harness, options.workers)
-        started = clock()
-        differences = parity(data, rows, harness, options.workers)
-        write(f"{len(rows)} samples in {since(started)}, {len(differences)} differences")
-        if options.canonical:
+        with loaded(options.loaded):
             started = clock()
-            wrong = canonical(data, harness, options.workers)
-            write(f"{len(data) - len(wrong)} of {len(data)} canonical solutions pass, {since(started)}")
-            differences += wrong
+            differences = parity(data, rows, harness, options.workers)
+            write(f"{len(rows)} samples in {since(started)}, {len(differences)} differences")
+            if options.canonical:
+                started = clock()
+                wrong = canonical(data, harness, options.workers)
+                write(f"{len(data) - len(wrong)} of {len(data)} canonical solutions pass, {since(started)}")
+                differences += wrong
     for line in differences:
         write(line)
     return 1 if any("unexplained" in d or "slow:" not in d for d in differences) else 0

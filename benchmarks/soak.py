@@ -21,19 +21,23 @@ import random
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
+from ipaddress import ip_address
+from pathlib import Path, PurePosixPath
 from typing import Any
+from uuid import UUID
 
 from evoprompt.harness import Harness, Limits, codec, compare, oracles
 from evoprompt.harness.expected import Expected
 from evoprompt.harness.process import Reply
 from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.suite import Job, _Run
+from evoprompt.harness.suite import Job, Run
 
 WARM_UP = 2_000
 MOST_MB, MOST_MS = 20, 5
@@ -151,6 +155,8 @@ VALUES: tuple[object, ...] = (
     *(OrderedDict(a=1, b=2), Counter("hello"), range(1, 9, 2), range(10**30), Fraction(22, 7), Fraction(1, 3**300)),
     *(Decimal("1.50"), Decimal("-1E+900"), Decimal("sNaN12"), Decimal("Infinity"), Decimal("1" * 300)),
     [{"k": [Fraction(i, 7), Decimal(i), {i}, (i, float(i))]} for i in range(12)],
+    *(datetime(2020, 1, 2, 3, tzinfo=UTC), date(2020, 1, 2), timedelta(1), PurePosixPath("a/b"), UUID(int=5)),
+    *(array("i", [1, 2]), {1: 2}.keys(), {1: 2}.items(), int, [len, ...], slice(1, 2), ip_address("1.2.3.4")),
 )
 ORACLES = ("", oracles.ROOT, *sorted(set(oracles.MBPP.values())))
 ASKED = [
@@ -159,16 +165,15 @@ ASKED = [
     for expected in (0.5, [0.5, 1.5], (1.0,), {1, 2}, True, {"a": 0.5}, {1: {2: [0.5]}}, "text", [1, 2])
 ]
 """Inputs, and what they should give."""
-TAGS = b"NTFiIfcsbBltqLPSZdoCrQMga"
+TAGS = b"NTFiIfcsubBltLPSZdoCrQMx"
 LENGTHS = (0, 1, 2, 7, 8, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def fuzz(frames: int, seed: int) -> dict[str, Any]:
     """Judges that many mutated frames."""
     order = random.Random(seed)
-    run = _Run(Job("", ""), (), LIMITS, Sandbox())
+    run = Run(Job("", ""), (), LIMITS, Sandbox())
     seeds = [codec.encode(value) for value in VALUES]
-    seeds += [b"a" + codec.encode([[1, 2], [3, 4]]), b"g" + codec.encode(1.5)]
     unclean: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     slowest, slow_frame = 0.0, b""
@@ -179,12 +184,12 @@ def fuzz(frames: int, seed: int) -> dict[str, Any]:
         arguments, expected = order.choice(ASKED)
         start = time.thread_time()
         try:
-            run._unanswered(Reply("error", data))
+            run.unanswered(Reply("error", data))
             value = codec.decode(data)
             counts["decoded"] += 1
             compare.show(value)
             compare.equal(value, value, 1e-6)
-            expected.matches(data, arguments, order.choice(ORACLES), order.choice((0.0, 1e-6)), codec.MAX_BYTES)
+            expected.matches(data, arguments, order.choice(ORACLES), order.choice((0.0, 1e-6)))
         except codec.CodecError:
             counts["refused"] += 1
         except Exception as e:
@@ -229,7 +234,7 @@ def mutated(data: bytes, others: list[bytes], order: random.Random) -> bytes:
             case 7:
                 frame[at:at] = frame[at : at + 16] * order.randrange(1, 20)
             case _:
-                frame = bytearray(order.choice((b"l", b"d", b"S", b"Q", b"r", b"g")) + LENGTH_ONE + frame)
+                frame = bytearray(order.choice((b"l", b"d", b"S", b"Q", b"r", b"x")) + LENGTH_ONE + frame)
     return bytes(frame)
 
 

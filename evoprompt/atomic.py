@@ -1,16 +1,29 @@
-"""Files that are either the old one or the new one, never half of one."""
+"""Paths as people write them, and files that are either the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evoprompt.errors import StorageError
+from evoprompt.errors import StorageError, UsageError
+
+
+def home(path: str | Path) -> Path:
+    """The path, with a `~` at its beginning replaced by the home directory, as a shell does.
+
+    Raises:
+        UsageError: There is no such home directory.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as e:
+        raise UsageError(f"{str(path)!r}: there is no such home directory; './{path}' is a folder of that name") from e
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,6 +54,45 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def require_ours(path: Path, below: Path | None = None) -> None:
+    """Refuse to write through what another user may have put in a file's place: a link, a pipe, a device.
+
+    Args:
+        path: A file that is to be written, or made.
+        below: Where the folders of the path are ours as well: none of those below it may be a link.
+
+    Raises:
+        StorageError: Naming it.
+    """
+    for parent in path.parents if below is not None else ():
+        if parent == below:
+            break
+        if parent.is_symlink():
+            raise StorageError(f"{str(parent)!r} is a symbolic link, which is not followed: remove it")
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        what = "a symbolic link, which is not followed" if stat.S_ISLNK(mode) else "no regular file"
+        raise StorageError(f"{str(path)!r} is {what}: remove it")
+
+
+def open_ours(path: Path, flags: int) -> int:
+    """A descriptor of a regular file, made where it is absent; nothing else is opened, and nothing is waited for.
+
+    Raises:
+        StorageError: It is a link, a pipe or a device.
+        OSError: It can't be opened.
+    """
+    require_ours(path)
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{str(path)!r} is no regular file: remove it")
+    return descriptor
 
 
 @contextlib.contextmanager

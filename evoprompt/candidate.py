@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import types
 from functools import cached_property
 from typing import Literal, TypeVar
 
 import dspy
 from pydantic import BaseModel, ConfigDict
+
+from evoprompt.errors import UsageError
 
 Operator = Literal["seed", "rewrite"]
 """How a candidate came about: the student's own instruction, or the optimizer's rewrite of its parent."""
@@ -65,13 +68,36 @@ class Candidate(BaseModel):
         )
 
     def apply(self, program: Module) -> Module:
-        """Return a copy of `program` with these instructions; the program itself stays as it is."""
-        copy: Module = program.deepcopy()
+        """Return a copy of `program` with these instructions; the program itself stays as it is.
+
+        Raises:
+            UsageError: It can't be copied whole.
+        """
+        copy = _copied(program)
         texts = dict(self.instructions)
         for name, predictor in copy.named_predictors():
             # Signatures are classes shared between copies: assigning `.instructions` would change them all.
             predictor.signature = predictor.signature.with_instructions(texts[name])
         return copy
+
+
+def _copied(program: Module) -> Module:
+    """A copy that shares no predictor with the program, and runs what it holds itself."""
+    copy: Module = program.deepcopy()
+    mine = {id(p): name for name, p in program.named_predictors()}
+    shared = next((name for name, p in copy.named_predictors() if id(p) in mine and p is not program), None)
+    if shared is not None:
+        raise UsageError(
+            f"{type(program).__name__} can't be copied with its predictor {shared!r}: something in the same list, dict "
+            "or object has no copy (a lock, a client); hold the predictor in an attribute of its own, or define "
+            "__deepcopy__"
+        )
+    for _, module in copy.named_sub_modules(dspy.Module):
+        for name, value in list(vars(module).items()):
+            # DSPy leaves a method that was put there, as by `dspy.syncify`, with the module that it was copied from.
+            if isinstance(value, types.MethodType) and type(value.__self__) is type(module):
+                vars(module)[name] = types.MethodType(value.__func__, module)
+    return copy
 
 
 def _normal(instruction: str) -> str:

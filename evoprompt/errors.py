@@ -7,6 +7,7 @@
     │   └── BudgetSpent            3   what a search may cost is spent
     ├── SandboxError               4   no candidate can be run safely on this machine
     └── StorageError               5   results can't be written: the disk is full, or not ours
+        └── DamagedError           5   what was written is not there as it was
 
 A wrong answer of a model is data, never an exception. The exceptions of DSPy and of the standard library
 pass through unchanged where the caller can do more with them than we can.
@@ -14,6 +15,7 @@ pass through unchanged where the caller can do more with them than we can.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -42,6 +44,12 @@ class DataError(EvoPromptError):
         self.problems = problems
         super().__init__("\n".join(problems))
 
+    @classmethod
+    def of(cls, problems: Sequence[str], most: int = 20) -> DataError:
+        """An error with the first problems, and a line that says how many more there are."""
+        more = len(problems) - most
+        return cls(*problems[:most], *([f"and {more} more of this kind"] if more > 0 else []))
+
 
 class ModelError(EvoPromptError):
     """The language model can't be used at all: no key, refused, unknown model, unreachable."""
@@ -69,3 +77,7 @@ class StorageError(EvoPromptError):
     """Results can't be written. Files that were written before are whole."""
 
     exit_code = 5
+
+
+class DamagedError(StorageError):
+    """A file of a run is not as it was written: cut, edited, or of something else."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import itertools
 import logging
@@ -21,12 +20,12 @@ from pydantic import Field
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.identity import describe
+from evoprompt.lm.identity import describe, origin_of
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import plain, text
 from evoprompt.rollout import CodeJudge, Judge, Rollout
-from evoprompt.students import answer, content_of, digest, listed, require_fit, shown, split
+from evoprompt.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -102,16 +101,17 @@ class ExampleJudge:
         return list(found)
 
     def describe(self) -> dict[str, Any]:
-        """The metric's code (not that of functions it calls), and what it tells of itself."""
-        found: dict[str, Any] = {"metric": self._name, "code": digest(_code(self._metric))[:12]}
+        """The metric's code, its state and what it refers to, and what it tells of itself."""
+        found: dict[str, Any] = {"metric": self._name}
         if isinstance(self._metric, dspy.Module):
-            found["program"] = describe(self._metric)
-        elif callable(told := getattr(self._metric, "describe", None)):
+            return found | {"program": describe(self._metric)}
+        found |= origin_of(self._metric, "metric")
+        if callable(told := getattr(self._metric, "describe", None)):
             found["settings"] = plain(told())
         return found
 
     def through(self, calls: Calls) -> ExampleJudge:
-        """See `Judge`. Of a metric that is a `dspy.Module` the calls are kept and counted; of others nobody knows."""
+        """See `Judge`. Calls of a metric that is a `dspy.Module` have the roles of its predictors."""
         if not isinstance(self._metric, dspy.Module):
             return self
         judge = copy.copy(self)
@@ -216,6 +216,8 @@ def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any] | None) -
         UsageError, DataError: One can't be judged, or has other inputs than the student takes.
     """
     tasks = [judge.tasks_of(() if examples is None else examples) for examples in sets]
+    if (odd := next((t for t in itertools.chain(*tasks) if not isinstance(t, Task)), None)) is not None:
+        raise UsageError(f"judge {type(judge).__name__}: `tasks_of` must give Tasks, not {kind_of(odd)}")
     if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
         require_fit(student, itertools.chain(*tasks))
     return tasks
@@ -262,24 +264,3 @@ def _seen(program: dspy.Module, trace: list[Any]) -> list[Any]:
     """What GEPA gives a metric besides: the trace, the evolving predictor's name, and its part of the trace."""
     name, predictor = program.named_predictors()[0]
     return [trace, name, [step for step in trace if step[0] is predictor]]
-
-
-def _code(function: Any) -> Any:
-    """What a callable does, as plain data: its code without names of places, and what it was bound to beforehand."""
-    if isinstance(function, functools.partial):
-        return [_code(function.func), plain(function.args), plain(function.keywords)]
-    if isinstance(function, types.MethodType):
-        return _code(function.__func__)
-    if isinstance(function, types.FunctionType) and hasattr(function, "__wrapped__"):
-        return [_bytes(function.__code__), _code(function.__wrapped__)]
-    if isinstance(function, types.FunctionType):
-        return [_bytes(function.__code__), plain(function.__defaults__), plain(function.__kwdefaults__)]
-    if isinstance(function, dspy.Module):
-        return _code(type(function).forward)
-    call = inspect.getattr_static(type(function), "__call__", None)
-    return _code(call) if isinstance(call, types.FunctionType) else plain(function)
-
-
-def _bytes(code: types.CodeType) -> Any:
-    constants = [_bytes(c) if isinstance(c, types.CodeType) else plain(c) for c in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), constants]

@@ -160,7 +160,7 @@ class CodeMetric:
         tasks = list(tasks)
         untested, broken = find_untested(tasks, self.harness, base=self.base, plus=self.plus, num_threads=num_threads)
         if untested:
-            raise DataError(*untested)
+            raise DataError.of(untested)
 
         def prepared(task: Task) -> str:
             try:

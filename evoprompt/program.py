@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import builtins
 import logging
 import re
@@ -14,6 +15,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import ValidationError
 
+from evoprompt.atomic import home
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness, Report
 from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
@@ -109,6 +111,10 @@ class Program(Proposing):
         prediction.code = code
         return prediction
 
+    async def aforward(self, prompt: str, entry_point: str = "") -> dspy.Prediction:
+        """The same for `acall`, in another thread: code may run in a sandbox there."""
+        return await asyncio.to_thread(self.forward, prompt, entry_point)
+
     def debug(self, *, prompt: str, code: str, failures: list[Failure], fix: bool = False) -> Diagnosis:
         """Ask the debugger why `code` fails, and with `fix` for a corrected program."""
         with dspy.context(adapter=self.adapter):
@@ -184,11 +190,13 @@ class Program(Proposing):
         Raises:
             DataError: The file can't be read or holds something else.
         """
+        if home(path).exists() and not home(path).is_file() and not home(path).is_dir():
+            raise DataError(f"program file {str(path)!r} is a pipe or a device, and no file")
         try:
-            super().load(path, allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
+            super().load(home(path), allow_pickle=allow_pickle, allow_unsafe_lm_state=allow_unsafe_lm_state)
         except FileNotFoundError as e:
             raise DataError(f"program file {str(path)!r} does not exist") from e
-        except (OSError, ValueError, KeyError, TypeError, DataError) as e:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, DataError) as e:
             raise DataError(f"{path}: not a saved evoprompt Program: {e}") from e
         return self
 

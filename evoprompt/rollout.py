@@ -26,8 +26,9 @@ from evoprompt.lm.seam import listening
 from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
+from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
-from evoprompt.students import Wordings, answer, examples_of, listed, original, split
+from evoprompt.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -120,7 +121,7 @@ class Judge(Protocol):
         """What decides about a verdict besides task and answer, as plain data."""
 
     def through(self, calls: Calls) -> Judge:
-        """The same judge, whose own calls to models go through `calls` as far as they can."""
+        """The same judge. Its calls to models go through `calls` anyway; here it may give them roles of their own."""
 
 
 class CodeJudge:
@@ -190,6 +191,7 @@ class Runner:
     Attributes:
         journal: The one given, or that in memory.
         calls: Through which every model is asked; other programs of the same run may share it.
+        called: Knows which predictors were called.
     """
 
     def __init__(
@@ -211,6 +213,7 @@ class Runner:
         self._label = label
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
+        self.called = Called(self.program)
         self._executor = executor
         self._lock = threading.Lock()
         self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
@@ -261,7 +264,7 @@ class Runner:
         if body is None:
             return None
         # A task that is asked in several ways may have had another of its names then.
-        return Rollout.model_validate_json(body).model_copy(update={"task_id": job.task.task_id})
+        return as_written(Rollout, body, self.journal.path).model_copy(update={"task_id": job.task.task_id})
 
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
         """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
@@ -300,15 +303,12 @@ class Runner:
             body = rollout.model_dump_json()
             self.journal.keep_rollout(*_key(job), body, measured=rollout.measured, label=self._label)
             if rollout.measured:
+                self.called.answers += 1
                 measured()
         return rollout
 
     def _measure(self, job: Job) -> Rollout:
-        identity: dict[str, Any] = {
-            "candidate": job.candidate.key,
-            "task_id": job.task.task_id,
-            "sample": job.sample,
-        }
+        identity: dict[str, Any] = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
         try:
             return self._judged(job, identity)
         except SandboxError as e:  # the student's own tests of its code
@@ -322,23 +322,22 @@ class Runner:
             return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
 
     def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
+        where = f"judge {type(self.judge).__name__}, task {job.task.task_id!r}"
         try:
-            found = self.judge.rollout(self._program(job.candidate), job.task, identity)
-            if not isinstance(found, Rollout):
-                raise UsageError(f"{self._where(job)}: `rollout` must give a Rollout, not {found!r:.100}")
+            with dspy.context(callbacks=[*dspy.settings.callbacks, self.called]):
+                found = self.judge.rollout(self._program(job.candidate), job.task, identity)
+            if not isinstance(found, Rollout) or found.task_id != job.task.task_id:
+                raise UsageError(f"{where}: `rollout` must give a Rollout of this task, not {found!r:.100}")
             return found
         except (AdapterParseError, LMError, EvoPromptError):
             raise
         except Exception as e:  # of a judge of somebody's own
-            raise UsageError(f"{self._where(job)}: it raised {type(e).__name__}: {one_line(e)}") from e
+            raise UsageError(f"{where}: it raised {type(e).__name__}: {one_line(e)}") from e
         finally:
             # A student that catches what a call raises, and answers something, would be judged for an outage.
             current = this_step()
             if current is not None and current.lost is not None:
                 raise current.lost
-
-    def _where(self, job: Job) -> str:
-        return f"judge {type(self.judge).__name__}, task {job.task.task_id!r}"
 
     def _program(self, candidate: Candidate) -> dspy.Module:
         with self._lock:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import dspy
+from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import Field
 from pydantic_core import PydanticUndefined
@@ -26,6 +27,8 @@ from evoprompt.tasks import Task
 
 _TELLING = AdapterParseError | LMError | EvoPromptError
 """What a student may raise because of a model or of us."""
+_NAME = "_evoprompt_name"
+"""Attribute of a student's predictors: copies have it, too."""
 _INNER = ("predict", "module", "program")
 """Where DSPy's modules keep the module that they give all inputs to."""
 
@@ -111,7 +114,7 @@ def listed(examples: Iterable[Any]) -> list[Any]:
         UsageError: It is no set of examples.
     """
     if isinstance(examples, str | bytes | Mapping | dspy.Example) or not isinstance(examples, Iterable):
-        raise UsageError(f"examples must come as a list of dspy.Example, not as {_kind(examples)}")
+        raise UsageError(f"examples must come as a list of dspy.Example, not as {kind_of(examples)}")
     return list(examples)
 
 
@@ -130,7 +133,7 @@ def split(number: int, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     except (AttributeError, TypeError, ValueError):
         inputs, labels = {}, {}
     if not inputs:
-        what = "" if isinstance(example, dspy.Example) else f", it is {_kind(example)}"
+        what = "" if isinstance(example, dspy.Example) else f", it is {kind_of(example)}"
         fix = f"give dspy.Example(…).with_inputs('…'){what}"
         raise UsageError(f"example {number} has no inputs, {fix}: {text(example)[:100]}")
     return inputs, labels
@@ -273,6 +276,36 @@ def answer(program: Any, task: Task, trace: list[Any] | None = None) -> Any:
     return found
 
 
+class Called(BaseCallback):
+    """Hears which predictors of a student are called: in whatever thread, and of whatever copy."""
+
+    def __init__(self, student: dspy.Module) -> None:
+        self._names = [name for name, _ in student.named_predictors()]
+        self._heard: set[str] = set()
+        self.answers = 0
+        for name, predictor in student.named_predictors():
+            vars(predictor)[_NAME] = name
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """One of somebody's modules is called."""
+        if (name := vars(instance).get(_NAME)) is not None:
+            self._heard.add(name)
+
+    def require(self) -> None:
+        """Refuse to go on where the predictor whose instruction evolves is not called.
+
+        Raises:
+            UsageError: The student has answered without it.
+        """
+        first, *_ = self._names
+        if self.answers and first not in self._heard:
+            heard = ", ".join(repr(n) for n in self._names if n in self._heard) or "none of its predictors"
+            raise UsageError(
+                f"the instruction of the first predictor, {first!r}, would evolve, and {self.answers} answers came "
+                f"without it; the student calls {heard}: let it hold that one first, or compile the part that it is in"
+            )
+
+
 def _has_forward(program: dspy.Module) -> bool:
     return "forward" in vars(program) or callable(getattr(type(program), "forward", None))
 
@@ -281,6 +314,7 @@ async def _result(found: Any) -> Any:
     return await found
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is, for people."""
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -23,6 +23,9 @@ FLOORS = {
     "evoprompt.harness.digest": 0,
     "evoprompt.harness.encoding": 0,
     "evoprompt.harness.kinds": 0,
+    **dict.fromkeys(
+        (f"evoprompt.harness.{n}" for n in ["judging", "proxies", "reading", "remote", "shapes", "texts", "wire"]), 0
+    ),
     "evoprompt.harness.lockdown": 0,
     "evoprompt.harness.rebuild": 0,
     "evoprompt.harness.seccomp": 0,

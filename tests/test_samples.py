@@ -103,6 +103,11 @@ def test_a_bare_number_of_two_sets_is_nobodys(tmp_path: Path) -> None:
 COMPLETIONS: dict[str, tuple[Dataset, str, str]] = {
     "body after a stub": (HUMAN, BODY, PROMPT + BODY),
     "whole after a stub": (HUMAN, WHOLE, PROMPT + WHOLE),
+    "whole after a stub that ends in its line": (
+        Dataset([made("HumanEval/0", PROMPT.rstrip())]),
+        WHOLE,
+        f"{PROMPT.rstrip()}\n{WHOLE}",
+    ),
     "whole after English": (MBPP, WHOLE, WHOLE),
     "whole after one word": (Dataset([made("Mbpp/2", "Square\n")]), WHOLE, WHOLE),
     "future import": (
@@ -144,6 +149,8 @@ def test_logs_of_lm_eval(tmp_path: Path) -> None:
             {**base, "filtered_resps": [[PROMPT + BODY]], "filter": "create_test"}]  # fmt: skip
     samples, skipped = read_samples(write(tmp_path / "samples_humaneval_x.jsonl", lines(*rows)), HUMAN)
     assert len(samples) == 1 and "return x * x" in samples[0].solution and not skipped
+    others = [{"task_id": 0, "solution": WHOLE, "filter": name} for name in "ab"]
+    assert len(read_samples(write(tmp_path / "o.jsonl", lines(*others)), HUMAN)[0]) == 2
     mbpp = {"doc_id": 0, "doc": {"task_id": 2, "text": "…"}, "resps": [[WHOLE]], "filtered_resps": [WHOLE]}
     assert read_samples(write(tmp_path / "m.jsonl", lines(mbpp)), MBPP)[0][0].solution == WHOLE
 
@@ -252,6 +259,8 @@ def test_extract(field: str, data: Dataset, tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": data[0].task_id, field: REPLY}))
     as_they_are = read_samples(path, data)[0]
     assert chatty(as_they_are, data) == "of 1 samples, 1 hold a fenced block: give `--extract`"
+    write(tmp_path / "whole.jsonl", lines({"task_id": data[0].task_id, "solution": WHOLE}))
+    assert read_samples(tmp_path / "whole.jsonl", data, extract=True)[0][0].solution == WHOLE
     taken = read_samples(path, data, extract=True)[0]
     assert taken[0].solution.endswith(WHOLE) and chatty(taken, data) is None
 

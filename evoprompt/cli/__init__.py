@@ -7,17 +7,21 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
+import typer.core
 from typer.exceptions import TyperException
 
+from evoprompt.atomic import home
 from evoprompt.cli.datasets import datasets
 from evoprompt.cli.demo import demo
 from evoprompt.cli.doctor import doctor
 from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
 from evoprompt.cli.resume import export, resume
+from evoprompt.cli.shown import visible
 from evoprompt.cli.train import train
 from evoprompt.errors import EvoPromptError
 
@@ -35,9 +39,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+class Command(typer.core.TyperCommand):
+    """A command that takes `~` in any path, also in one that a shell or a config file left as it is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        for name, value in ctx.params.items():
+            if isinstance(value, Path) or (isinstance(value, str) and name.endswith("_file")):
+                ctx.params[name] = type(value)(home(value))
+        return super().invoke(ctx)
+
+
 COMMANDS = (demo, train, resume, evaluate, export, datasets, local, doctor)
 for command in COMMANDS:
-    app.command(context_settings=SETTINGS)(command)
+    app.command(cls=Command, context_settings=SETTINGS)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -111,4 +128,4 @@ def _command(arguments: Sequence[str] | None) -> list[str]:
 
 
 def _complain(line: str) -> None:
-    typer.secho(f"evoprompt: {line}", fg="red", err=True)
+    typer.secho(visible(f"evoprompt: {line}"), fg="red", err=True)

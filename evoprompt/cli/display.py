@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from evoprompt.cli.shown import visible
+
 if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve.record import BatchRecord, Confirmation, Event
@@ -64,14 +66,14 @@ class Display:
 
     def say(self, text: str, style: str = "") -> None:
         """One line for people; broken between words on a terminal, never in a file."""
-        self.console.print(Text(text, style=style), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text(visible(text), style=style), soft_wrap=not self.console.is_terminal)
 
     def begin(self, what: str, total: int = 0) -> None:
         """Show what is under way, with a bar where its length is known."""
         if self._progress is not None:
             for task in self._progress.task_ids:
                 self._progress.remove_task(task)
-            self._progress.add_task(f"{self.mark}{what}", total=total or None)
+            self._progress.add_task(visible(f"{self.mark}{what}"), total=total or None)
 
     def advance(self, done: int) -> None:
         """Move the bar."""
@@ -154,7 +156,7 @@ class _Warnings(logging.Handler):
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
     """`SIMULATED test, start   45.8 % [27.9, 64.9], 24 tasks`."""
-    return f"{mark}{name:<24} {evaluation}"
+    return visible(f"{mark}{name:<24} {evaluation}")
 
 
 def spent_line(spent: Mapping[str, Spent]) -> str:
@@ -169,9 +171,10 @@ def spent_line(spent: Mapping[str, Spent]) -> str:
 
 def confirmation_line(confirmation: Confirmation) -> str:
     """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks: better`."""
+    reason = visible(confirmation.reason)
     if confirmation.accepted:
-        return f"confirmed against the start prompt: {confirmation.reason}"
-    return f"not confirmed, the start prompt stays: {confirmation.reason}"
+        return f"confirmed against the start prompt: {reason}"
+    return f"not confirmed, the start prompt stays: {reason}"
 
 
 def rules_table(rules: Sequence[Rule], console: Console) -> str:
@@ -181,7 +184,7 @@ def rules_table(rules: Sequence[Rule], console: Console) -> str:
         effect, low, high = (0.0 if n is None else n for n in (rule.effect, rule.low, rule.high))
         interval = f"[{low:+.1f}, {high:+.1f}]"
         told = f"{effect:+6.1f}  {interval:<15}  {'start' if rule.start else 'new':<5}  {rule.trials:>5}  "
-        text, gap = " ".join(rule.text.split()), " " * len(told)
+        text, gap = visible(" ".join(rule.text.split())), " " * len(told)
         width = max(console.width - len(told), 30) if console.is_terminal else max(len(text), 1)
         lines.append(told + f"\n{gap}".join(textwrap.wrap(text, width)))
     return "\n".join(lines)
@@ -192,7 +195,7 @@ def prompt_diff(before: str, after: str) -> Text:
     if before == after:
         return Text("(the prompt did not change)", style="dim")
     text = Text()
-    for line in difflib.ndiff(_sentences(before), _sentences(after)):
+    for line in difflib.ndiff(_sentences(visible(before)), _sentences(visible(after))):
         if line[:2] != "? ":
             style = {"+": "green", "-": "red"}.get(line[0], "dim")
             text.append(line.rstrip("\n") + "\n", style=style)
@@ -201,4 +204,4 @@ def prompt_diff(before: str, after: str) -> Text:
 
 def _sentences(text: str) -> list[str]:
     paragraphs = (" ".join(p.split()) for p in text.split("\n\n"))
-    return [s for p in paragraphs for s in re.split(r"(?<=[.!?]) ", p) if s]
+    return [s for p in paragraphs for s in re.split(r"(?<=[.!?]) |(?<=[\u3002\uff01\uff1f])", p) if s]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evoprompt.cli.shown import visible
 from evoprompt.errors import EvoPromptError, UsageError
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def evaluate(
 
     A killed evaluation goes on where it was when the same command is given again.
     """
-    from evoprompt.cli.setup import Models, assert_limits, read_data
-    from evoprompt.evaluate.prelude import read_prelude, with_prelude
+    from evoprompt.cli.setup import Models, assert_limits
     from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
 
@@ -72,17 +72,14 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     if extract and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
-    data = read_data(dataset, skip_bad=skip_bad)
-    if prelude is not None:
-        data = with_prelude(data, read_prelude(prelude))
+    data = _data(dataset, prelude, skip_bad=skip_bad)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
     if program is not None and program.is_dir():
         program /= "program.json"
     target = output or _default_output(dataset, samples, models, program)
-    limits = InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details)
     harness = Harness(
         limits=assert_limits(time_limit),
-        input_limits=limits,
+        input_limits=InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details),
         processes=min(parallel, os.cpu_count() or 1),
         unsafe=allow_unsafe_exec,
     )
@@ -94,8 +91,26 @@ def evaluate(
             skipped = []
             found = _written(data, models, program, max_repairs, metric, n_samples, parallel, target)
     _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
+    _tell_rest(found, skipped, fail_under)
+
+
+def _data(dataset: str, prelude: str | None, *, skip_bad: bool) -> Dataset:
+    from evoprompt.cli.setup import read_data
+    from evoprompt.evaluate.prelude import read_prelude, with_prelude
+
+    data = read_data(dataset, skip_bad=skip_bad)
+    return data if prelude is None else with_prelude(data, read_prelude(prelude))
+
+
+def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) -> None:
+    """What was not judged, and whether the score is too low.
+
+    Raises:
+        BelowThreshold: It is.
+        Exit: Something was skipped.
+    """
     for line in skipped:
-        typer.secho(f"evoprompt: skipped {line}", fg="yellow", err=True)
+        typer.secho(visible(f"evoprompt: skipped {line}"), fg="yellow", err=True)
     for line in list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]:
         typer.secho(f"evoprompt: not measured: {line}", fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from evoprompt.errors import UsageError
+from evoprompt.runs.damage import reading
 
 RUN_DIR = typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN.")
 
@@ -17,6 +19,7 @@ def resume(
     run_dir: Annotated[Path, RUN_DIR],
     api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
+    allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", help="Go on where no sandbox works. The run's own answer to that is not taken.")] = False,
     max_calls: Annotated[int | None, typer.Option("--max_calls", min=1, help="A new budget of answers, those before counted.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", min=1, help="A new budget of solutions, those before counted.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", min=1, help="A new budget of tokens.")] = None,
@@ -27,6 +30,8 @@ def resume(
     given = {k: v for k, v in locals().items() if k != "run_dir" and v is not None}
     place = run_dir.resolve()
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
+    if api_base is None and options.get("api_base"):
+        _require_known(options, run_dir)
     options |= {"root_dir": place.parent.parent, **given}
     from evoprompt.cli.train import train
 
@@ -49,11 +54,56 @@ def _options(run_dir: Path) -> dict[str, Any]:
     from evoprompt.runs import open_finished
 
     with open_finished(run_dir) as run:
-        config: dict[str, Any] = json.loads(run.journal.meta("config") or "{}")
+        config = run.journal.fact("config")
+        path = run.journal.path
         begun = run.journal.meta("seed") is not None
     if not config and not begun:
         raise UsageError(f"{str(run_dir)!r} was stopped before it began: give the command that began it again")
     if config.get("command") != "train":
         raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
-    # A run that was begun before there was a choice refines.
-    return {"strategy": "refine", **config["options"], "dataset_path": Path(config["options"]["dataset_path"])}
+    with reading("the options of `train`", path):
+        # A run that was begun before there was a choice refines.
+        return _checked({"strategy": "refine", **config["options"]})
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as `train` takes them.
+
+    Raises:
+        ValueError: One is unknown, is missing, or has a value of another kind.
+    """
+    from pydantic import TypeAdapter
+
+    from evoprompt.cli.train import train
+
+    wanted = {k: v for k, v in signature(train, eval_str=True).parameters.items() if k not in ("config", "fork")}
+    if unknown := sorted(set(options) - set(wanted)):
+        raise ValueError(f"{unknown[0]!r} is no option")
+    found = {}
+    for name, about in wanted.items():
+        if name in options:
+            try:
+                found[name] = TypeAdapter(about.annotation.__origin__).validate_python(options[name])
+            except ValueError as e:
+                raise ValueError(f"{name!r} can't be {str(options[name])[:40]!r}") from e
+        elif about.default is about.empty and name not in ("root_dir", "run_name", "experiment_name"):
+            raise ValueError(f"{name!r} is missing")
+    return found
+
+
+def _require_known(options: dict[str, Any], run_dir: Path) -> None:
+    """A file must not say by itself where a key is sent.
+
+    Raises:
+        UsageError: There is a key, and nobody else names the server that the run names.
+    """
+    from evoprompt.lm.resolve import keys_for
+
+    servers = {v.rstrip("/") for k, v in os.environ.items() if k.endswith(("_API_BASE", "_BASE_URL"))}
+    names = [options.get(n) or options["model"] for n in ("model", "debugger_model", "optimizer_model")]
+    keys = sorted({key for name in names for key in keys_for(name) if os.environ.get(key)})
+    if keys and options["api_base"].rstrip("/") not in servers:
+        raise UsageError(
+            f"{str(run_dir)!r} names the server {options['api_base']!r}, which would be sent {keys[0]}: if it is yours, "
+            f"say so with --api_base {options['api_base']}"
+        )

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evoprompt.atomic import home
 from evoprompt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -155,15 +156,21 @@ def read_config(path: Path) -> dict[str, Any]:
     import json
     import tomllib
 
+    path = home(path)
+    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # a shell's `<(…)` is a pipe as well
+        raise UsageError(f"--config {str(path)!r} is a pipe and no file")
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         reason = getattr(e, "strerror", None) or str(e)
         raise UsageError(f"--config {str(path)!r} can't be read: {reason}") from e
     options = content.get("options", content) if isinstance(content, dict) else None
     if not isinstance(options, dict):
         raise UsageError(f"--config {str(path)!r} must hold an object of options, not {type(content).__name__}")
+    for name, value in options.items():
+        if isinstance(value, dict | list):
+            raise UsageError(f"--config {str(path)!r}: {name!r} must be one value, not a {type(value).__name__}")
     return {k.replace("-", "_"): v for k, v in options.items() if v is not None}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from evoprompt.errors import DataError, ModelError, SandboxError, StorageError, UsageError
+from evoprompt.errors import DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 
 if TYPE_CHECKING:
@@ -228,8 +227,12 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
     with Run(run_dir, held=lock) as run:
         try:
             yield run
-        except (ModelError, SandboxError, StorageError, KeyboardInterrupt):
-            if run.journal.meta("seed") is not None and any(run.journal.counts().values()):
+        except (ModelError, SandboxError, StorageError, KeyboardInterrupt) as e:
+            if (
+                not isinstance(e, DamagedError)
+                and run.journal.meta("seed") is not None
+                and any(run.journal.counts().values())
+            ):
                 typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
             raise
 
@@ -253,6 +256,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
 
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line
+    from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
     before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
@@ -268,7 +272,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
         tell_rules(results, mark)
     if results.stopped:
-        typer.echo(f"{mark}the search ended because {results.stopped}")
+        typer.echo(visible(f"{mark}the search ended because {results.stopped}"))
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")
@@ -297,7 +301,7 @@ def _vet(metric: CodeMetric, num_threads: int) -> None:
     """
     broken = metric.vet(metric.tasks.values(), num_threads=num_threads)
     if broken:
-        raise DataError(*broken.values())
+        raise DataError.of(list(broken.values()))
 
 
 def _metric(
@@ -343,6 +347,7 @@ def _begin(
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
+    from evoprompt.lm.secrets import address
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt":
@@ -359,11 +364,11 @@ def _begin(
     fresh = run.journal.meta("config") is None
     if fresh:
         plain = {k: v for k, v in options.items() if k not in ("config", "fork")}
-        plain["api_base"] = plain["api_base"] and re.sub(r"(?<=://)[^/@]*@", "", plain["api_base"])  # no password
+        plain["api_base"] = plain["api_base"] and address(plain["api_base"])
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
     if fresh or not (run.root / "config.json").exists():
-        run.tree.json("config.json", json.loads(run.journal.meta("config") or "{}"))
+        run.tree.json("config.json", run.journal.fact("config"))
 
 
 def _test(

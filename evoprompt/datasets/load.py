@@ -8,6 +8,7 @@ import logging
 from importlib import resources
 from pathlib import Path
 
+from evoprompt.atomic import home
 from evoprompt.datasets import evalplus, jsonfile, mbpp
 from evoprompt.datasets.base import Dataset
 from evoprompt.datasets.files import read_bytes
@@ -58,7 +59,7 @@ def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
         return jsonfile.from_rows(mbpp.rows(name), name, source=f"{mbpp.REPOSITORY} {name}", skip_bad=skip_bad)
     if name in evalplus.SOURCES:
         return _file(evalplus.path_of(name), name, skip_bad=skip_bad)
-    path = Path(name_or_path).expanduser()
+    path = home(name_or_path)
     if path.is_file():
         return _file(path, str(path), skip_bad=skip_bad)
     close = difflib.get_close_matches(name, KNOWN, n=1)

@@ -75,12 +75,15 @@ def read_given(path: Path, ids: Sequence[str]) -> Iterator[Given]:
         return
     content = _content(path)
     rows = list(_rows(content, path, ids))
-    filters = {row["filter"]: None for _, row in rows if isinstance(row, dict) and isinstance(row.get("filter"), str)}
-    last = list(filters)[-1] if filters else None
+    filters = [row["filter"] for _, row in rows if _is_logged(row)]
     for where, row in rows:
         # lm-eval writes every reply once for each of its filters; the last one is what it judged.
-        if last is None or not isinstance(row, dict) or row.get("filter") == last:
+        if not _is_logged(row) or row["filter"] == filters[-1]:
             yield from _row(where, row)
+
+
+def _is_logged(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("filter"), str) and "resps" in row
 
 
 def _content(path: Path) -> bytes:

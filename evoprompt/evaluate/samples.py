@@ -20,6 +20,7 @@ from evoprompt.metric import CodeMetric
 from evoprompt.pool import map_concurrently
 from evoprompt.rollout import Rollout, broken, judged
 from evoprompt.runs import Journal
+from evoprompt.runs.damage import as_written
 from evoprompt.tasks import Task, parse_python
 
 CANDIDATE = "samples"
@@ -133,8 +134,9 @@ def _solution(task: Task, given: Given, *, extract: bool) -> str:
         return text
     if not extract or _FENCE not in text:
         # A prompt in English is no part of a program, though a word of it may parse. Such an import stands first.
-        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text
-        for source in (together, text) if code_before else (text, together):
+        code_before = _CODE.search(task.prompt) is not None and "from __future__" not in text and not given.program
+        after = (together, f"{task.prompt}\n{text}")
+        for source in (*after, text) if code_before else (text, *after):
             if task.entry_point in defined_names(source):
                 return source
     if extract:
@@ -209,7 +211,7 @@ def judge(
         solution = hashlib.sha256(sample.solution.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         known = journal.rollout(solution, task.key, sample.number)
         if known is not None:
-            return Rollout.model_validate_json(known)
+            return as_written(Rollout, known, journal.path)
         identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
         if sample.task_id in lost:
             return broken(identity, lost[sample.task_id], scrub(sample.solution))

@@ -10,10 +10,10 @@ from dspy.utils.exceptions import LMError
 
 from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
-from evoprompt.evolve.markdown import unwrapped
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
 from evoprompt.evolve.triage import triage
+from evoprompt.evolve.wrapped import unwrapped
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of, feedback
 from evoprompt.plain import labelled
@@ -90,7 +90,8 @@ class Advice:
         return self._optimizer(
             lambda: self._roles.propose(
                 current_instruction=current_instruction, failures=list(groups), attempts=list(attempts)
-            )
+            ),
+            current_instruction,
         )
 
     def shorten(self, current_instruction: str, attempts: Sequence[Attempt], words: int) -> str:
@@ -108,16 +109,17 @@ class Advice:
         return self._optimizer(
             lambda: self._roles.shorten(
                 current_instruction=current_instruction, attempts=list(attempts), length_limit=limit
-            )
+            ),
+            current_instruction,
         )
 
-    def _optimizer(self, call: Callable[[], str]) -> str:
+    def _optimizer(self, call: Callable[[], str], before: str) -> str:
         try:
             # Not in this thread: Ctrl-C would lose what it pays for.
             (reply,) = self._runner.map(lambda _: ask(call, "optimizer"), [None])
         except LMError as e:
             raise ModelError(f"the optimizer could not be asked: {one_line(e)}") from e
-        return unwrapped(reply or "")
+        return unwrapped(reply or "", before)
 
     def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
         certain = triage(rollout)

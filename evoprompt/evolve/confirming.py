@@ -16,7 +16,7 @@ from evoprompt.evolve.confirm import Decision, looks_at, sign_test
 from evoprompt.evolve.history import CONFIRM, DEV
 from evoprompt.evolve.record import Confirmation, Confirmed
 from evoprompt.evolve.search import Search, digest
-from evoprompt.lm.calls import ABOUT_THE_REQUEST
+from evoprompt.lm.checks import ABOUT_THE_PROMPT, ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, Rollout, require_measured
 from evoprompt.tasks import Task
 
@@ -44,6 +44,22 @@ class Confirming(Search):
         """Whether the trials leave hardly a doubt that the prompt is better than the start."""
         mean, deviation = self._expected()
         return mean > SURE * deviation
+
+    def _require_measured(self, rollouts: Sequence[Rollout], *, known: bool) -> None:
+        """Stop where the model gives no answers that can be used, whatever the prompt.
+
+        Args:
+            rollouts: Of a batch, or of one prompt.
+            known: Whether the start prompt got answers before. Then what other prompts do to their replies is no
+                outage: a rule may make all of them too long.
+
+        Raises:
+            ModelError, SandboxError: Too many are not measured.
+        """
+        faults = {r.fault for r in rollouts}
+        if known and (any(r.measured for r in rollouts) or faults <= ABOUT_THE_PROMPT):
+            rollouts = [r for r in rollouts if r.fault not in ABOUT_THE_REQUEST]
+        require_measured(rollouts, self._options.max_unmeasured)
 
     def _confirm(self) -> None:
         """Decide between the current prompt and the start."""
@@ -125,7 +141,8 @@ class Confirming(Search):
                 if e.amid:  # which of them have come to their end depends on the threads: none counts
                     pairs = []
             # An outage is no evidence against the prompt: that would stand in the journal for good.
-            require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
+            for one in (seed, final):
+                self._require_measured([r for r in rollouts if r.candidate == one.key], known=True)
             for pair in pairs:
                 before, after = map(self._runner.known, pair)
                 if before is None or after is None:

@@ -72,6 +72,8 @@ SOLVED = Group(
 )
 
 
+PROOF = 3
+"""Rollouts with a new rule, or without a sentence of the start, from which its effect counts as measured."""
 SAID = 0.8
 """What a sentence that says several rules at once has of the effect of each."""
 OWN = 0.7
@@ -83,12 +85,12 @@ class Rules:
     """What is known of the rules without a rollout.
 
     Attributes:
-        words: Length of each rule.
+        words: Length of each rule, by which it costs.
         start: Whether it is a sentence of the start prompt.
         says: For each rule, the rules that it says together; none for a rule that was never merged.
     """
 
-    words: Sequence[int]
+    words: Sequence[float]
     start: Sequence[bool]
     says: Sequence[Collection[int]] = ()
 
@@ -158,6 +160,16 @@ def estimate_effects(
     share = float(of_task.mean()) if solved else 0.5
     combined = design.combined((1 - share, share))
     return Effects(combined @ mean, combined @ covariance @ combined.T)
+
+
+def proven(trials: Sequence[Trial], rule: int, start: bool) -> bool:
+    """Whether a sentence of the start was left out, or another rule tried, often enough to have a measured effect."""
+    return sum((rule in trial.rules) != start for trial in trials) >= PROOF
+
+
+def reachable(trials: Sequence[Trial], tasks: int) -> float:
+    """The share of the tasks that some prompt has solved: nothing has shown that more can be."""
+    return len({trial.task for trial in trials if trial.score >= 1}) / max(1, tasks)
 
 
 def _solved(prior: tuple[Array, Array], x: Array, y: Array, noise: Array) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.examples import ExampleTask
 from evoprompt.lm.prices import price
+from evoprompt.lm.words import tokens_of
 from evoprompt.program import Program
 from evoprompt.tasks import Task
 from signatures import Attempt, Failure, FailureGroup
@@ -234,7 +235,7 @@ def estimate(
     for name, predictor in student.named_predictors():
         if not isinstance(student, Program) or predictor is not student.debugger:
             shown = _mean(_shown(student, predictor, _inputs(t)) for t in tasks)
-            length = _mean(len(t.code or NO_CODE) for t in tasks) / CHARACTERS
+            length = _mean(tokens_of(t.code or NO_CODE) for t in tasks)
             reads, writes = Span(shown, shown + GROWTH / CHARACTERS), Span(length + 20, 5 * length + 200)
             found.append(_role(name, predictor, calls["generator"], (reads, writes)))
     if repairs := getattr(student, "max_repairs", 0):
@@ -288,7 +289,7 @@ def _shown(program: dspy.Module, predictor: Any, given: Mapping[str, Any]) -> fl
     adapter = getattr(program, "adapter", None) or dspy.settings.adapter or dspy.ChatAdapter()
     inputs = {name: given.get(name, "") for name in predictor.signature.input_fields}
     messages = adapter.format(signature=predictor.signature, demos=predictor.demos, inputs=inputs)
-    return sum(len(str(m["content"])) for m in messages) / CHARACTERS
+    return sum(tokens_of(str(m["content"])) for m in messages)
 
 
 def _times(calls: Span, size: Span) -> Span:

@@ -38,6 +38,7 @@ from evoprompt.lm.identity import state_of
 from evoprompt.lm.resolve import redact
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, ResultsTree, Run
+from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task, slug
 
 logger = logging.getLogger("evoprompt")
@@ -92,29 +93,35 @@ def export(run: Run) -> None:
     if seed is None:
         raise DataError(f"{str(run.root)!r}: no search was begun in this run")
     if config is not None:
-        begun = json.loads(config)
+        begun = run.journal.fact("config")
+        with reading("the fact 'config'", run.journal.path):
+            who = {k: v for k, v in begun["options"].items() if k == "optimizer"}
+            simulated = bool(begun["simulated"])
         run.tree.json("config.json", begun)
-        who = {k: v for k, v in begun["options"].items() if k == "optimizer"}
-        run.tree.summary(simulated=begun["simulated"], **who)
-    run.tree.summary(status="running", error=None, **json.loads(run.journal.meta("sizes") or "{}"))
-    history = History(Candidate.model_validate_json(seed))
+        run.tree.summary(simulated=simulated, **who)
+    sizes = {k: v for k, v in run.journal.fact("sizes").items() if k in ("train_tasks", "dev_tasks")}
+    run.tree.summary(status="running", error=None, **sizes)
+    with reading("the fact 'seed'", run.journal.path):
+        history = History(Candidate.model_validate_json(seed))
+        history.seed.instruction  # noqa: B018  # there is one
     write = TreeWriter(run.tree, run.journal, anew=True)
     tests: dict[str, float | None] = {}
     rival: dict[str, Any] | None = None
     dev: dict[str, Evaluation] = {}
-    for kind, body in run.journal.steps():
-        if kind == RIVAL:
-            rival = body
-        elif kind == TEST:
-            tested, _ = dev_event(body)
-            write.restored(test_file(body["name"]), tested)
-            tests[body["name"]] = tested.evaluation.score
-        elif (event := history.step(kind, body)) is not None:
-            write(event)
-            if isinstance(event, DevRestored):
-                dev[event.candidate.key] = event.evaluation
-    write(Finished(history.results() if rival is None else rival_results(history.seed, rival, dev)))
-    told = json.loads(run.journal.meta("ending") or '{"status": "running"}')
+    with reading("a step", run.journal.path):
+        for kind, body in run.journal.steps():
+            if kind == RIVAL:
+                rival = body
+            elif kind == TEST:
+                tested, _ = dev_event(body)
+                write.restored(test_file(body["name"]), tested)
+                tests[body["name"]] = tested.evaluation.score
+            elif (event := history.step(kind, body)) is not None:
+                write(event)
+                if isinstance(event, DevRestored):
+                    dev[event.candidate.key] = event.evaluation
+        write(Finished(history.results() if rival is None else rival_results(history.seed, rival, dev)))
+    told = {"status": "running"} | run.journal.fact("ending")
     if (reason := run.journal.meta("ended_by")) is not None:
         told["ended_by"] = reason
     run.tree.summary(**told, **({"test_scores": tests} if tests else {}))
@@ -161,7 +168,8 @@ class TreeWriter:
 
     def __init__(self, tree: ResultsTree, journal: Journal, *, anew: bool = False) -> None:
         self._tree, self._journal, self._anew = tree, journal, anew
-        self._tasks = {i: Shown(**fields) for i, fields in json.loads(journal.meta("tasks") or "{}").items()}
+        with reading("the fact 'tasks'", journal.path):
+            self._tasks = {i: Shown(**fields) for i, fields in journal.fact("tasks").items()}
         self._best: Candidate | None = None
 
     def __call__(self, event: Event) -> None:
@@ -284,7 +292,7 @@ class TreeWriter:
     def _write_best(self, best: Candidate) -> None:
         if best == self._best:
             return
-        state = json.loads(self._journal.meta("program") or "{}")
+        state = self._journal.fact("program")
         for name, text in best.instructions:
             state_of(state, name)["signature"]["instructions"] = text
         write_json(self._tree.program, state)
@@ -301,7 +309,7 @@ class TreeWriter:
 
     def _rollout(self, candidate: str, task_id: str, sample: int = 0) -> tuple[Rollout, ...]:
         body = self._journal.rollout(candidate, self._tasks[task_id].key, sample, measured=False)
-        return () if body is None else (Rollout.model_validate_json(body),)
+        return () if body is None else (as_written(Rollout, body, self._journal.path),)
 
     def _lacks(self, name: str) -> bool:
         return self._anew or not os.path.exists(f"{self._tree.root}/{name}")  # noqa: PTH110 (a third of the time)

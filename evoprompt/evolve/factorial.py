@@ -21,7 +21,7 @@ from evoprompt.errors import UsageError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.allowance import LEARNING, Allowance
 from evoprompt.evolve.confirming import Confirming
-from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
+from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects, proven, reachable
 from evoprompt.evolve.growth import Growth
 from evoprompt.evolve.history import BATCH, HEAVY, diagnoses, keep_diagnoses
 from evoprompt.evolve.record import (
@@ -35,8 +35,8 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.triage import cluster
-from evoprompt.lm.calls import ABOUT_THE_REQUEST
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.rollout import Job, Rollout
+from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -63,6 +63,10 @@ APART_WORDS = 1.5
 """Length of such a prompt, as a share of what a prompt may have."""
 HARM = 0.8
 """Deviations by which the effect of a rule must be below 0 for the sentence that says it among others to be undone."""
+ROOM = 1.25
+"""Words that a prompt may have, as a share of the start's, where that is long."""
+TYPICAL = 60
+"""Words of a start prompt from which one more costs less: a tenth more costs the same, whatever the length."""
 _TRIES = 100
 
 
@@ -109,8 +113,9 @@ class Factorial(Confirming):
         self._known: set[tuple[frozenset[int], str]] = set()
         self._effects = self._estimated()
         self._debugged = 0
-        self._room = max(self._options.max_words, self._pool.words(self._pool.start))
-        self._growth = Growth(self._pool, self._advice, self._train, self._options.max_instruction_chars, self._room)
+        self._room = max(self._options.max_words, math.ceil(ROOM * self._pool.words(self._pool.start)))
+        most = self._options.longest(self.history.seed.instruction)
+        self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
         self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
 
@@ -124,13 +129,23 @@ class Factorial(Confirming):
         if options.patience is not None and quiet >= options.patience:
             return f"{quiet} batches in a row changed nothing"
         if options.target is not None and self._trials and not self._unseen():
-            expected = 100 * (sum(self._solved) / len(self._solved) + self._expected()[0])
-            if expected >= options.target:
+            level = sum(self._solved) / len(self._solved)
+            expected = 100 * min(level + self._gain(), reachable(self._trials, len(self._solved)))
+            changed = self._current ^ self._pool.start
+            if expected >= options.target and all(self._proven(r) for r in changed):
                 return f"the prompt is expected to solve {expected:.1f} %, which reaches the target"
         return ""
 
     def _expected(self) -> tuple[float, float]:
         return self._effects.gain(self._current, self._pool.start)
+
+    def _gain(self) -> float:
+        """The expected gain; with what the start solves it is a share of the tasks, none below 0 or above all."""
+        level = sum(self._solved) / max(1, len(self._solved))
+        return min(max(self._expected()[0], -level), 1 - level)
+
+    def _proven(self, rule: int) -> bool:
+        return proven(self._trials, rule, self._pool.rules[rule].start)
 
     # One batch
 
@@ -148,13 +163,13 @@ class Factorial(Confirming):
         ids = hashlib.sha256(repr([(j.candidate.key, j.task.key) for j, _ in jobs]).encode()).hexdigest()[:12]
         key = f"{number}.{parent.key}.{ids}"
         if isinstance(known := self._restored(BATCH, key), BatchRestored):
-            self._restore(known.record)
+            with reading("a batch", self._journal.path):
+                self._restore(known.record)
             return True
         self._catch_up()
         self._where = f"batch {number}: "
         rollouts = self._roll("solutions", [job for job, _ in jobs])
-        measured = [r for r in rollouts if r.fault not in ABOUT_THE_REQUEST]
-        require_measured(measured, self._options.max_unmeasured)
+        self._require_measured(rollouts, known=bool(self._place))
         record = BatchRecord(
             epoch=1 + (number - 1) // max(1, self._planned(len(self._train)) // self._options.epochs), batch=number,
             parent=parent, tasks=tuple(j.task.task_id for j, _ in jobs),
@@ -210,6 +225,7 @@ class Factorial(Confirming):
         for _ in range(_TRIES):
             drawn = (self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added).tolist()
             rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
+            rules |= self._pool.fixed
             rules = self._taken_apart(rules, drawn, random)
             if rules and (rules, task.task_id) not in self._known:
                 return rules
@@ -292,7 +308,8 @@ class Factorial(Confirming):
         rules = self._pool.rules
         self._added = np.array([not rule.start for rule in rules], dtype=float)
         says = [self._pool.says(r) for r in range(len(rules))]
-        about = Rules([rule.words for rule in rules], [rule.start for rule in rules], says)
+        costly = min(1.0, TYPICAL / max(1, self._pool.words(self._pool.start)))
+        about = Rules([costly * rule.words for rule in rules], [rule.start for rule in rules], says)
         return estimate_effects(self._trials, self._solved, about)
 
     def _about_new_rules(self) -> None:
@@ -322,9 +339,9 @@ class Factorial(Confirming):
             fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
             if fine != parts:
                 kept |= fine
-            elif mean[r] > -WEED * deviation[r] * self._added[r]:
+            elif mean[r] > -WEED * deviation[r] * self._added[r] or not (self._added[r] or self._proven(r)):
                 kept.add(r)
-        return kept - {p for r in kept for p in self._pool.says(r)} or {int(np.argmax(mean))}
+        return kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed or {int(np.argmax(mean))}
 
     def _order(self) -> list[Task]:
         order = super()._order()
@@ -344,7 +361,7 @@ class Factorial(Confirming):
         had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
         self._pool.measured(self._effects, self._trials, self._current)
         count, added, dropped = len(self._current), len(self._current - had), len(had - self._current)
-        gain = 100 * self._expected()[0]
+        gain = 100 * self._gain()
         rules = f"{count} rule{'s' * (count != 1)} (+{added} -{dropped})"
         reason = f"{rules}, {gain:+.1f} points expected over the start prompt"
         if rejected:
@@ -375,4 +392,4 @@ class Factorial(Confirming):
         for diagnosed in diagnoses(self._journal, record):
             body = self._journal.rollout(*keys[diagnosed.task_id])
             if body is not None:
-                self._explained[Rollout.model_validate_json(body).said] = diagnosed
+                self._explained[as_written(Rollout, body, self._journal.path).said] = diagnosed

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from evoprompt.evolve.advise import Advice
 from evoprompt.evolve.effects import Effects
 from evoprompt.evolve.markdown import is_heading, split
-from evoprompt.evolve.rules import Pool, screen_rule
+from evoprompt.evolve.rules import LONGER, MAX_WORDS, Pool, screen_rule
+from evoprompt.evolve.scaffold import prose
 from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
@@ -46,6 +47,7 @@ class Growth:
 
     def __init__(self, pool: Pool, advice: Advice, tasks: Sequence[Task], max_chars: int, room: int) -> None:
         self._pool, self._advice, self._tasks, self._most, self._room = pool, advice, tasks, max_chars, room
+        self._longest = max([MAX_WORDS, *(int(LONGER * rule.words) for rule in pool.rules if rule.start)])
         self.asked = 0
         self.shortened = frozenset[int]()
 
@@ -108,11 +110,12 @@ class Growth:
             rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
             return None
         before, chosen, new = len(self._pool.rules), set[int](), list[int]()
-        for sentence in split(proposal):
+        # What every prompt has is no proposal, in whatever words.
+        for sentence in split(prose(proposal) if self._pool.fixed else proposal):
             rule = self._pool.find(sentence)
             if rule is None and is_heading(sentence):
                 continue
-            if rule is None and (problem := screen_rule(sentence, self._tasks)):
+            if rule is None and (problem := screen_rule(sentence, self._tasks, self._longest)):
                 logger.info("rule rejected: %s: %r", problem, sentence)
                 rejected.append(problem)
                 continue
@@ -120,7 +123,7 @@ class Growth:
             chosen.add(rule)
             if rule >= before:
                 new.append(rule)
-        lost = {r for r in current if r not in chosen}
+        lost = {r for r in current - self._pool.fixed if r not in chosen}
         merged = self._merged(new, lost - self._pool.start, alike) if len(lost) > 1 and new else {}
         for rule, parts in merged.items():
             self._pool.change(rule, replaces=tuple(sorted(parts)))
@@ -128,7 +131,8 @@ class Growth:
             mean, deviation = effects.mean, effects.deviation
             forgotten = lost - {part for parts in merged.values() for part in parts}
             chosen |= {r for r in forgotten if r < len(mean) and mean[r] > REMEMBERED * deviation[r]}
-        return chosen - {part for rule in chosen for part in self._pool.says(rule)} or None
+        chosen -= {part for rule in chosen for part in self._pool.says(rule)}
+        return chosen | self._pool.fixed if chosen else None
 
     def _merged(self, new: Sequence[int], lost: Iterable[int], alike: float) -> dict[int, set[int]]:
         """Which new sentence was said instead of which rules: the one with most of its words, or else the longest.

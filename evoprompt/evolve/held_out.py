@@ -55,8 +55,8 @@ def evaluate_test(
 
 def _show(journal: Journal, tasks: Iterable[Task]) -> None:
     """Keep what results show of these tasks, besides those that are known."""
-    shown = json.loads(journal.meta("tasks") or "{}")
+    shown = journal.fact("tasks")
     for task in tasks:
-        if shown.setdefault(task.task_id, asdict(Shown.of(task)))["key"] != task.key:
+        if shown.setdefault(task.task_id, asdict(Shown.of(task))).get("key") != task.key:
             raise UsageError(f"another task of this run has the id {task.task_id!r}: give each example its own")
     journal.keep_meta("tasks", json.dumps(shown))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, TypeAdapter
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
@@ -20,6 +22,7 @@ from evoprompt.evolve.record import (
     Results,
 )
 from evoprompt.runs import Journal
+from evoprompt.runs.damage import reading
 
 BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "confirm"
 """Kinds of a journal's steps."""
@@ -28,6 +31,11 @@ HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
 
 Restored = BatchRestored | DevRestored | Confirmed
 """What a step of the journal was."""
+
+
+_TASKS = TypeAdapter(tuple[str, ...])
+_SAMPLES = TypeAdapter(dict[str, NonNegativeInt])
+_SCORES = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1)]])
 
 
 class History:
@@ -144,8 +152,9 @@ class History:
 def remembered(journal: Journal, seed: Candidate) -> History:
     """What all steps of a journal come to, also where a walk over them has not come as far, or was left amid a step."""
     history = History(seed)
-    for kind, body in journal.steps():
-        history.step(kind, body)
+    with reading("a step", journal.path):
+        for kind, body in journal.steps():
+            history.step(kind, body)
     return history
 
 
@@ -159,7 +168,8 @@ def diagnoses(journal: Journal, record: BatchRecord) -> tuple[Diagnosed, ...]:
     """The diagnoses of a batch that is in the journal."""
     before = f"{record.epoch}.{record.batch}.{record.parent.key}"  # as journals had it once
     found = journal.step(DIAGNOSES, _about(record)) or journal.step(DIAGNOSES, before) or {"diagnosed": ()}
-    return tuple(map(Diagnosed.model_validate, found["diagnosed"]))
+    with reading("the diagnoses of a batch", journal.path):
+        return tuple(map(Diagnosed.model_validate, found["diagnosed"]))
 
 
 def _about(record: BatchRecord) -> str:
@@ -184,9 +194,10 @@ def dev_event(body: dict[str, Any]) -> tuple[DevRestored, dict[str, float]]:
     """An evaluation on the valset from a step of the journal, and the score of each task."""
     candidate, evaluation = Candidate.model_validate(body["candidate"]), Evaluation.model_validate(body["evaluation"])
     found = DevRestored(
-        body["epoch"], body["batch"], candidate, tuple(body["tasks"]), evaluation, body.get("samples", {})
+        int(body["epoch"]), int(body["batch"]), candidate, _TASKS.validate_python(body["tasks"]), evaluation,
+        _SAMPLES.validate_python(body.get("samples", {})),
     )  # fmt: skip
-    return found, body["scores"]
+    return found, _SCORES.validate_python(body["scores"])
 
 
 def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, Evaluation]) -> Results:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from evoprompt.evolve.options import Accept
 from evoprompt.evolve.rules import leak
+from evoprompt.lm.words import plain
 from evoprompt.rollout import Rollout
 from evoprompt.tasks import Task
 
@@ -25,14 +26,10 @@ def screen(proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars
         return "the optimizer's reply holds no instruction"
     if len(proposal) > max_chars:
         return f"it has {len(proposal)} characters, more than {max_chars}"
-    plain = _plain(proposal)
-    if any(plain == _plain(k) for k in known):
+    alike = plain(proposal)
+    if any(alike == plain(k) for k in known):
         return "it was tried before"
     return leak(proposal, tasks)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,12 @@ class Options:
         num_threads: Rollouts, diagnoses and tests under way at once.
         max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
             the sandbox before the run stops.
-        max_instruction_chars: A longer proposal is rejected unread.
-        max_words: Of `factorial`: where the prompt has more words (and more than the start), the optimizer is asked to
-            shorten it.
+        max_instruction_chars: A longer proposal is rejected unread, unless the start prompt is long: then one that is
+            longer than twice the start.
+        max_words: Of `factorial`: where the prompt has more words (and clearly more than the start), the optimizer is
+            asked to shorten it.
         patience: The search ends after so many batches in a row that changed nothing; None: it never does.
-        target: The search ends when it expects the prompt to solve this percentage.
+        target: The search ends when it expects the prompt to solve this percentage, and has measured what it changed.
         budget: What the search may cost; it ends with the best so far when that is spent.
     """
 
@@ -81,6 +82,10 @@ class Options:
             raise UsageError(f"accept must be one of {', '.join(get_args(Accept))}, not {self.accept!r}")
         if self.max_unmeasured is None or not 0 <= self.max_unmeasured <= 1:
             raise UsageError(f"max_unmeasured must be between 0 and 1, not {self.max_unmeasured!r}")
+
+    def longest(self, start: str) -> int:
+        """Characters that a proposal may have where the search begins from this prompt."""
+        return max(self.max_instruction_chars, 2 * len(start))
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
@@ -40,8 +40,8 @@ class Tried(BaseModel):
 
     task_id: str
     candidate: str
-    rules: tuple[int, ...]
-    score: float | None = None
+    rules: tuple[NonNegativeInt, ...]
+    score: float | None = Field(default=None, ge=0, le=1)
 
 
 class Confirmation(BaseModel):

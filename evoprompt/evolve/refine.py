@@ -17,6 +17,7 @@ from evoprompt.evolve.record import (
     EvolutionEntry,
     Working,
 )
+from evoprompt.evolve.scaffold import with_base
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.triage import cluster
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
@@ -92,8 +93,9 @@ class Refine(Search):
             return record.model_copy(update={"reason": "no failure could be diagnosed"})
         self._tell(Working(f"{self._where}rewriting the prompt"))
         proposal = self._advice.propose(record.parent.instruction, groups, self._attempts())
+        proposal = proposal and with_base(proposal, self.history.seed.instruction)
         known = [e.instruction for e in self.history.entries]
-        problem = screen(proposal, known, tasks, self._options.max_instruction_chars)
+        problem = screen(proposal, known, tasks, self._options.longest(self.history.seed.instruction))
         if problem is not None:
             reason = f"proposal rejected: {problem}"
             entry = self._entry(record, record.parent.child(proposal), False, reason, None) if proposal else None

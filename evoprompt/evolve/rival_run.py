@@ -20,9 +20,12 @@ from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_wi
 from evoprompt.evolve.search import digest
 from evoprompt.examples import judge_of
 from evoprompt.lm.budget import ON_DEV
+from evoprompt.lm.identity import predictors_of
+from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import CodeJudge, Job, Judge, Rollout, Runner
 from evoprompt.runs import Journal, Run
+from evoprompt.runs.damage import reading
 from evoprompt.students import examples_of
 from evoprompt.tasks import Task
 
@@ -46,7 +49,8 @@ def size_of_rival(options: Options, upper: float, journal: Journal | None = None
     if budget.rollouts is not None:
         return budget.rollouts
     if journal is not None and (begun := journal.meta(SIZED_FOR)) is not None:
-        return int(begun)
+        with reading("the size of the search", journal.path):
+            return int(begun)
     return int(upper if budget.lm_calls is None else _SHARE * budget.lm_calls)
 
 
@@ -122,6 +126,7 @@ def run_rival(
         tell(Finished(results, found["stopped"] or f"{options.rival} is done"))
     evolved = final.apply(student)
     evolved.detailed_results = results
+    discreet(predictor for _, predictor in predictors_of(evolved))
     evolved._compiled = True
     return evolved
 
@@ -132,8 +137,11 @@ def _search(
 ) -> dict[str, Any]:  # fmt: skip
     """What the rival found, as plain data. One that a budget ended walks on: the budget may be larger now."""
     known = journal.step(RIVAL, options.rival)
-    if known is not None and not known["stopped"]:
-        return known
+    if known is not None:
+        with reading("the step of a rival", journal.path):
+            rival_results(Candidate.of(student), known, {})
+            if not known["stopped"]:
+                return known
     tell(Working(f"{options.rival}: up to {options.calls} calls"))
 
     def told(best: Best) -> None:
@@ -168,7 +176,8 @@ def _score(
     key = f"{place}.{place}.{candidate.key}.{digest(dev)}"
     known = runner.journal.step(DEV, key)
     if known is not None:
-        return True, dev_event(known)[0]
+        with reading("the step 'dev'", runner.journal.path):
+            return True, dev_event(known)[0]
     tell(Working("dev set, " + ("final prompt" if place else "start prompt"), len(dev)))
     done = 0
 

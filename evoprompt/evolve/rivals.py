@@ -24,9 +24,10 @@ from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet
 from evoprompt.examples import ExampleJudge, judge_of, tasks_for
 from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.identity import describe
+from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.lm.resolve import one_line
 from evoprompt.lm.seam import listening
+from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge
@@ -158,6 +159,7 @@ def compile_with(
         options, settings, Candidate.of(found), watch.paid, watch.asked, journal.spent(), tuple(run.trace),
         str(watch.error or ""),
     )  # fmt: skip
+    discreet(predictor for _, predictor in predictors_of(evolved))
     evolved._compiled = True
     return evolved
 

@@ -11,15 +11,23 @@ from pydantic import BaseModel, ConfigDict
 
 from evoprompt.evolve.effects import Effects, Trial
 from evoprompt.evolve.markdown import split
+from evoprompt.evolve.scaffold import parts
 from evoprompt.evolve.triage import same_rule
+from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
 from evoprompt.tasks import Task
 
 MAX_WORDS = 80
 """A longer sentence is no rule. Many models say in 40 to 70 words what others say in ten; what that costs shows."""
+LONGER = 1.5
+"""Times the longest sentence of the start prompt that a rule may have in words, where that is more."""
 COPIED = 7
 """So many words in a row that stand in a task's text as well are taken from it."""
+WHOLE = 4
+"""A task's text of at least so many words is taken from it when it stands there as a whole."""
 
-_QUOTED = re.compile(r"'[^'\n]{4,}'|\"[^\"\n]{4,}\"")
+_QUOTED = re.compile(
+    r"'[^'\n]{4,}'|\"[^\"\n]{4,}\"|\u201c[^\u201d\n]{4,}\u201d|\u00ab[^\u00bb\n]{4,}\u00bb|\u300c[^\u300d\n]{4,}\u300d"
+)
 
 
 class Rule(BaseModel):
@@ -36,6 +44,7 @@ class Rule(BaseModel):
         high: Upper end.
         trials: Rollouts with it.
         kept: Whether the current prompt has it.
+        fixed: Whether it is no rule but what every prompt must have: see `scaffold`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,18 +58,19 @@ class Rule(BaseModel):
     high: float | None = None
     trials: int = 0
     kept: bool = False
+    fixed: bool = False
 
     @property
     def words(self) -> int:
-        """Its length."""
-        return len(self.text.split())
+        """Its length, as far as there is a choice."""
+        return 0 if self.fixed else count_words(self.text)
 
 
 def _joined(sentences: Sequence[str]) -> str:
     """The sentences line by line; an empty line ends those that have no full stop, so that they split again."""
     whole = ""
     for text in sentences:
-        apart = "\n" if whole.endswith(tuple(".!?:;")) or text.startswith("- ") else "\n\n"
+        apart = "\n" if whole.endswith(STOPS) or text.startswith("- ") else "\n\n"
         whole = f"{whole}{apart}{text}" if whole else text
     return whole
 
@@ -79,17 +89,21 @@ class Pool:
 
     Attributes:
         rules: The rules; an index in this list is a rule's name everywhere.
+        start: Those of the start prompt.
+        fixed: Those that are in every prompt.
     """
 
     def __init__(self, instruction: str) -> None:
         self._instruction = instruction
-        self.rules = [Rule(text=text, start=True, kept=True) for text in split(instruction)]
+        found = [(rule, stays) for part, stays in parts(instruction) for rule in ([part] if stays else split(part))]
+        self.rules = [Rule(text=t, start=True, kept=True, fixed=stays or "```" in t) for t, stays in found]
         self.start = frozenset(range(len(self.rules)))
+        self.fixed = frozenset(r for r in self.start if self.rules[r].fixed)
 
     def text(self, rules: Collection[int]) -> str:
         """The instruction that holds these rules; with all of the start prompt's, that stands as it was written."""
         chosen = [self.rules[r] for r in sorted(rules)]
-        first = [rule.text if _is_sentence(rule.text) else f"- {rule.text}" for rule in chosen if rule.start]
+        first = [r.text if r.fixed or _is_sentence(r.text) else f"- {r.text}" for r in chosen if r.start]
         added = [rule.text for rule in chosen if not rule.start]
         mark = "" if all(_is_sentence(text) for text in added) else "- "
         if self.start <= set(rules):
@@ -109,8 +123,8 @@ class Pool:
 
     def find(self, text: str) -> int | None:
         """The rule with this text, or one that says the same in nearly the same words."""
-        plain = _plain(text)
-        exact = next((n for n, rule in enumerate(self.rules) if _plain(rule.text) == plain), None)
+        alike = plain(text)
+        exact = next((n for n, rule in enumerate(self.rules) if plain(rule.text) == alike), None)
         if exact is not None:
             return exact
         return next((n for n, rule in enumerate(self.rules) if same_rule(rule.text, text, 0.8)), None)
@@ -138,15 +152,16 @@ class Pool:
             )  # fmt: skip
 
 
-def screen_rule(text: str, tasks: Iterable[Task]) -> str | None:
+def screen_rule(text: str, tasks: Iterable[Task], most: int = MAX_WORDS) -> str | None:
     """Say why a sentence can't be a rule, or None when it can.
 
     Args:
         text: The sentence.
         tasks: Tasks that it must not give away.
+        most: Words that it may have.
     """
-    if len(text.split()) > MAX_WORDS and "```" not in text:
-        return f"it has {len(text.split())} words, more than {MAX_WORDS}"
+    if (words := count_words(text)) > most and "```" not in text:
+        return f"it has {words} words, more than {most}"
     return leak(text, tasks)
 
 
@@ -156,7 +171,7 @@ def leak(text: str, tasks: Iterable[Task]) -> str | None:
     Such a text would be learnt by heart: it helps with these tasks and with no others.
     """
     names = set(re.findall(r"\w+", text))
-    runs, strings = _runs(text), _strings(text)
+    copies, strings = runs(text, COPIED), _strings(text)
     for task in tasks:
         # A short or plain word such as `area` may well be English; a compound name is not.
         if "_" in task.entry_point.strip("_") and task.entry_point in names:
@@ -164,9 +179,12 @@ def leak(text: str, tasks: Iterable[Task]) -> str | None:
         given = sorted(strings & _strings(task.prompt)) if strings else []
         if given:
             return f"it holds the string {given[0]!r} of task {task.task_id}"
-        copied = sorted(runs & _runs(task.prompt)) if runs else []
+        known = runs(task.prompt, COPIED)
+        if not known and count_words(task.prompt) >= WHOLE and bare(task.prompt) in bare(text):
+            return f"it copies the whole text of task {task.task_id}"
+        copied = sorted(copies & known)
         if copied:
-            return f"it copies the words {copied[0]!r} of task {task.task_id}"
+            return f"it copies the words {readable(copied[0])!r} of task {task.task_id}"
     return None
 
 
@@ -175,15 +193,5 @@ def _strings(text: str) -> frozenset[str]:
     return frozenset(quoted[1:-1] for quoted in _QUOTED.findall(text))
 
 
-@lru_cache(maxsize=1024)
-def _runs(text: str) -> frozenset[str]:
-    words: Sequence[str] = re.findall(r"\w+", text.casefold())
-    return frozenset(" ".join(words[at : at + COPIED]) for at in range(len(words) - COPIED + 1))
-
-
 def _points(share: float) -> float:
     return round(100 * float(share), 2)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

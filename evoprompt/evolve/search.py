@@ -29,6 +29,7 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.pool import StopAtOnce
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.runs.damage import reading
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -134,7 +135,8 @@ class Search:
     def _restored(self, kind: str, key: str) -> Restored | None:
         """Go on from a step that an earlier process has made, and tell of it; None where there is none."""
         known = self._journal.step(kind, key)
-        event = None if known is None else self.history.step(kind, known)
+        with reading(f"the step {kind!r}", self._journal.path):
+            event = None if known is None else self.history.step(kind, known)
         if event is not None:
             self._walked.append((kind, key))
             self._tell(event)
@@ -174,7 +176,9 @@ class Search:
             done += 1
             self._tell(RolloutDone(done, len(jobs), rollout))
 
-        return tuple(self._runner.run(jobs, count))
+        rollouts = tuple(self._runner.run(jobs, count))
+        self._runner.called.require()
+        return rollouts
 
 
 def digest(tasks: Sequence[Task]) -> str:

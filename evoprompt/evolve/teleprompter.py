@@ -24,7 +24,8 @@ from evoprompt.evolve.record import Event, Listener, Results
 from evoprompt.evolve.refine import Refine
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.examples import judge_of, tasks_for
-from evoprompt.lm.identity import describe
+from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
@@ -136,6 +137,7 @@ class EvoPrompt(Teleprompter):
             results = e.results
             logger.warning("interrupted: the best prompt so far is returned; %s", self._how_to_go_on())
         evolved = results.best.apply(student)
+        discreet(predictor for _, predictor in predictors_of(evolved))
         evolved.detailed_results = results
         evolved._compiled = True
         return evolved
@@ -148,7 +150,7 @@ class EvoPrompt(Teleprompter):
             if isinstance(judge, CodeJudge):
                 lost = judge.vet([*train, *dev], num_threads=self.options.num_threads)
                 if lost:
-                    raise DataError(*lost.values())
+                    raise DataError.of(list(lost.values()))
             journal = run.journal if run is not None else Journal()
             journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
             if run is not None and journal.meta("seed") is None:

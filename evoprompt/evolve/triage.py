@@ -5,15 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
+from evoprompt.lm.words import forbids, numbers, plain, stems
 from evoprompt.rollout import Rollout
 from evoprompt.tasks import parse_python
 from signatures import Diagnosis, FailureGroup
 
 SAME_RULE = 0.6
-_TEXTS = 4096
-"""Rules whose words are remembered: every new one is compared with all others."""
 
 
 def triage(rollout: Rollout) -> Diagnosis | None:
@@ -100,9 +98,8 @@ def cluster(diagnoses: Sequence[Diagnosis]) -> list[FailureGroup]:
     """
     groups: list[list[Diagnosis]] = []
     for diagnosis in diagnoses:
-        words = _stems(diagnosis.rule)
         for group in groups:
-            if any(_similar(words, _stems(d.rule)) for d in group):
+            if any(_similar(diagnosis.rule, d.rule, SAME_RULE) for d in group):
                 group.append(diagnosis)
                 break
         else:
@@ -122,31 +119,20 @@ def cluster(diagnoses: Sequence[Diagnosis]) -> list[FailureGroup]:
     return found
 
 
-@lru_cache(maxsize=_TEXTS)
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(w[:5] for w in re.findall(r"[a-z]{3,}", text.casefold()))
-
-
-def _similar(a: frozenset[str], b: frozenset[str], least: float = SAME_RULE) -> bool:
-    return bool(a | b) and len(a & b) / len(a | b) >= least
+def _similar(one: str, other: str, least: float) -> bool:
+    a, b = stems(one), stems(other)
+    return plain(one) == plain(other) or (bool(a | b) and len(a & b) / len(a | b) >= least)
 
 
 def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
     """Whether two rules say the same: the Jaccard similarity of their word stems is at least `least`.
 
-    Rules that differ in a number, in a word of another script, or in whether they forbid, never do.
+    Rules that differ in a number, or in whether they forbid, never do.
     """
-    return _telling(one) == _telling(other) and _similar(_stems(one), _stems(other), least)
+    return numbers(one) == numbers(other) and forbids(one) == forbids(other) and _similar(one, other, least)
 
 
 def shared_words(rule: str, text: str) -> float:
     """The share of a rule's word stems that a text has, in [0, 1]."""
-    stems = _stems(rule)
-    return len(stems & _stems(text)) / len(stems) if stems else 0.0
-
-
-@lru_cache(maxsize=_TEXTS)
-def _telling(text: str) -> tuple[bool, frozenset[str]]:
-    plain = text.casefold()
-    forbids = re.search(r"\b(?:not|never|no|without|avoid|cannot)\b|n['\u2019]t\b", plain) is not None
-    return forbids, frozenset(w for w in re.findall(r"\w+", plain) if w.isdigit() or not w.isascii())
+    said = stems(rule)
+    return len(said & stems(text)) / len(said) if said else 0.0

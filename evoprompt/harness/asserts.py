@@ -1,20 +1,18 @@
-"""Splits an assert into what the candidate's process evaluates and what only the host or the judge may see.
+"""Reads tests: which are a call and a literal to compare with, and which have to run as they are written.
 
-Nothing is executed here. `assert f(2) == 4` becomes the call `f(2)`, which the candidate answers, and the
-expected value 4, which stays in the host. `assert math.isclose(f(2), 4)` becomes the same call and the
-residual `math.isclose(_0, 4)`, which the judge evaluates on the plain value that came back.
-
-All calls of an assert are evaluated, also those that `or` or a conditional expression would have skipped.
+Nothing is executed here. `assert f(2) == 4` becomes the call `f(2)`, which the candidate answers, and the expected
+value 4, which stays in the host. Every other test is a script for the judge's process, where `f` stands for the
+candidate's; literals that its asserts compare with are taken out of it, and stay in the host too.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import re
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, cast, final
+from dataclasses import dataclass, replace
+from typing import Final, final
 
 from evoprompt.harness import codec, compare
 from evoprompt.tasks import parse_python
@@ -27,44 +25,45 @@ class _Nothing:
 
 
 NOTHING: Final = _Nothing()
-"""The `expected` of a check that has a residual or runs whole."""
+"""The `expected` of a check that is no comparison of one call with one literal."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One assert, taken apart.
+    """One test, or one assert of a test that is asserts only.
 
     Attributes:
         source: The test as it is shown to people.
-        calls: Expressions that the candidate's process evaluates, in order.
-        residual: The rest of the assert over the answers `_0`, `_1`, …, for the judge; None where not needed.
-        expected: Decoded form of the literal that the single answer must equal, else `NOTHING`.
-        whole: It could not be taken apart: `source` runs beside the candidate.
-        reference: Where the residual is `_0 == reference`: that expression, to compare with a tolerance.
-        truths: Positions of the calls of whose answers only the truth matters, or whether they are None: where an
-            answer is no plain data, its truth stands for it.
+        calls: The calls of the candidate in it, as far as they stand there.
+        form: How the answer to the only call is judged: `==`, `!=`, `is`, `is not`, `true` or `false`; else empty.
+        expected: Decoded form of the literal for that, else `NOTHING`.
+        script: What the judge's process runs.
+        literals: What was taken out of the script: the values themselves.
+        held: Nothing but literals that were taken out decides.
+        whole: It can't be told apart from the solution: `source` runs beside the candidate.
     """
 
     source: str
     calls: tuple[str, ...] = ()
-    residual: str | None = None
+    form: str = ""
     expected: object = NOTHING
+    script: str = ""
+    literals: tuple[object, ...] = ()
+    held: bool = False
     whole: bool = False
-    reference: str | None = None
-    truths: frozenset[int] = frozenset()
 
 
 def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, ...]:
-    """Takes the asserts of a test apart.
+    """Takes a test apart.
 
     Args:
-        source: One or more asserts, with imports or without, or any other test, which then runs whole. The names
-            of the imports are left to the caller to provide, see `imports_of`.
+        source: One or more asserts, with imports or without, or any other statements. The names of the imports are
+            left to the caller to provide where there are asserts only, see `imports_of`.
         names: What the candidate provides besides the entry point.
         entry_point: Name of the function under test.
 
     Returns:
-        One check per assert, in order; one whole check for a test with other statements.
+        One check per assert, in order; one check for a test with other statements.
 
     Raises:
         ValueError: The test does not parse or holds no statement. One line.
@@ -73,13 +72,14 @@ def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, .
     if not body:
         raise ValueError("the test is empty")
     asserts = [statement for statement in body if isinstance(statement, ast.Assert)]
-    if not asserts or len(asserts) + len(_imports(body)) != len(body):
-        return (Check(source=source, whole=True),)
     provided = frozenset(names) | {entry_point}
+    bound = _is_bound(_imports(body), provided)
     try:
-        if len(asserts) == 1:
-            return (_check(asserts[0].test, source.strip(), provided),)
-        return tuple(_check(a.test, ast.unparse(a), provided) for a in asserts)
+        if not asserts or len(asserts) + len(_imports(body)) != len(body):
+            return (_script(body, source, provided),)
+        sources = [source.strip()] if len(asserts) == 1 else map(ast.unparse, asserts)
+        checks = tuple(_assert(a, text, provided) for a, text in zip(asserts, sources, strict=True))
+        return tuple(Check(c.source, c.calls, whole=True) for c in checks) if bound else checks
     except RecursionError as e:
         raise ValueError("the test is nested too deeply") from e
 
@@ -130,165 +130,150 @@ def _defined(body: Iterable[ast.stmt]) -> Iterator[str]:
 
 
 _NOT_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, codec.Unencodable, codec.CodecError)
+_FORMS: Final[dict[type[ast.cmpop], str]] = {ast.Eq: "==", ast.NotEq: "!=", ast.Is: "is", ast.IsNot: "is not"}
 
 
-class _Unsplittable(Exception):
-    """The assert has to run whole."""
+def _assert(statement: ast.Assert, source: str, provided: frozenset[str]) -> Check:
+    script = _script([statement], source, provided)
+    for form, call, value in _forms(statement.test):
+        if not isinstance(call, ast.Call) or not _is_direct(call, provided):
+            continue
+        literal = (None, NOTHING) if value is None else _literal(value)
+        singleton = literal is not None and (literal[1] is None or isinstance(literal[1], bool))
+        if literal is not None and (singleton or not form.startswith("is")):
+            return replace(script, calls=(ast.unparse(call),), form=form, expected=literal[1])
+    return script
 
 
-_CONSUMERS = frozenset(
-    {"all", "any", "dict", "frozenset", "len", "list", "max", "min", "next", "repr", "set", "sorted"}
-    | {"str", "sum", "tuple", "asyncio.run"}
-)
-"""Called with nothing but a candidate's answer, these go along: it may be a generator or an own class."""
-
-_EXECUTORS = frozenset(
-    {"__import__", "compile", "eval", "exec", "getattr", "importlib", "marshal", "os", "pickle", "subprocess"}
-)
-"""Residuals that name one could run an answer as code, and the judge must run none of the candidate's."""
-
-_PLAIN_ATTRIBUTES = frozenset(
-    name for kind in (int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range) for name in dir(kind)
-)
-
-
-class _Splitter(ast.NodeTransformer):
-    """Replaces every maximal expression of the candidate by `_0`, `_1` and so on."""
-
-    def __init__(self, provided: frozenset[str]) -> None:
-        self.provided = provided
-        self.calls: list[str] = []
-        self.repeated = 0
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        """Takes a node out if it is the candidate's, and goes into it otherwise."""
-        if isinstance(node, ast.expr) and self._is_candidate(node):
-            if self.repeated:
-                raise _Unsplittable
-            self.calls.append(ast.unparse(node))
-            return ast.Name(f"_{len(self.calls) - 1}", ast.Load())
-        if isinstance(node, ast.NamedExpr | ast.Await):
-            raise _Unsplittable
-        if isinstance(node, ast.Name) and node.id in self.provided | _EXECUTORS:
-            raise _Unsplittable
-        if isinstance(node, ast.Name) and re.fullmatch(r"_\d+", node.id):
-            raise _Unsplittable
-        if isinstance(node, ast.Lambda):
-            return self._inside(node)
-        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            first = node.generators[0]  # evaluated once, outside the loop
-            iterated = self.visit(first.iter)
-            first.iter = ast.Constant(None)
-            self._inside(node)
-            first.iter = cast(ast.expr, iterated)
-            return node
-        return self.generic_visit(node)
-
-    def _inside(self, node: ast.AST) -> ast.AST:
-        """Goes into what is evaluated any number of times: the candidate must not be in there."""
-        self.repeated += 1
-        self.generic_visit(node)
-        self.repeated -= 1
-        return node
-
-    def _is_candidate(self, node: ast.expr) -> bool:
-        """Whether this is a call of the candidate's, a chain that starts with one, or a consumer of one."""
-        if self._is_chain(node):
-            return True
-        if not isinstance(node, ast.Call) or node.keywords or len(node.args) != 1:
-            return False
-        function = ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else ""
-        if function not in _CONSUMERS or function in self.provided:
-            return False
-        return self._is_candidate(node.args[0])
-
-    def _is_chain(self, node: ast.expr) -> bool:
-        called = False
-        plain_method = later_arguments = False
-        while not isinstance(node, ast.Name):
-            match node:
-                case ast.Call(func=inner):
-                    called = True
-                    later_arguments = later_arguments or (
-                        not isinstance(inner, ast.Name) and bool(node.args or node.keywords)
-                    )
-                case ast.Subscript(value=inner):
-                    pass
-                case ast.Attribute(value=inner, attr=attribute):
-                    plain_method = plain_method or attribute in _PLAIN_ATTRIBUTES
-                case _:
-                    return False
-            node = inner
-        # A class makes objects of its own; the methods of a plain answer are the judge's to call.
-        if not called or node.id not in self.provided:
-            return False
-        if later_arguments and not plain_method and not node.id[:1].isupper():
-            raise _Unsplittable  # `f(3).equals(expected)` would hand over what is expected
-        return node.id[:1].isupper() or not plain_method
-
-
-def _names(node: ast.AST) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
-
-
-def _check(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
-    splitter = _Splitter(provided)
-    if not _names(test) & provided:
-        return Check(source=source, whole=True)
-    original = ast.unparse(test)
-    try:
-        rest = splitter.visit(test)
-    except _Unsplittable:
-        whole = parse_python(original).body[0]
-        assert isinstance(whole, ast.Expr)  # it was unparsed from an expression
-        return _one_side(whole.value, source, provided)
-    calls = tuple(splitter.calls)
-    other = _other_side(rest) if len(calls) == 1 else None
-    if other is None:
-        truths = frozenset(_truths(rest))
-        return Check(source=source, calls=calls, residual=ast.unparse(rest), truths=truths)
-    try:
-        expected = compare.to_host(ast.literal_eval(other))
-    except _NOT_LITERAL:
-        return Check(source=source, calls=calls, residual=ast.unparse(rest), reference=ast.unparse(other))
-    return Check(source=source, calls=calls, expected=expected)
-
-
-def _one_side(test: ast.expr, source: str, provided: frozenset[str]) -> Check:
-    """Splits `[f(x) for x in xs] == [1, 2]` and the like: one side is all the candidate's, the other a literal.
-
-    A comparison inside the candidate's side could hold what is expected, so it makes the test whole.
-    """
+def _forms(test: ast.expr) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
+    """How the test may judge which expression, and what it compares it with."""
     match test:
-        case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
-            mine, other = (left, right) if _names(left) & provided else (right, left)
-            if not _names(other) and not any(isinstance(n, ast.Compare) for n in ast.walk(mine)):
-                with contextlib.suppress(*_NOT_LITERAL):
-                    expected = compare.to_host(ast.literal_eval(other))
-                    return Check(source=source, calls=(ast.unparse(mine),), expected=expected)
-    return Check(source=source, whole=True)
+        case ast.UnaryOp(op=ast.Not(), operand=inner):
+            yield "false", inner, None
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _FORMS:
+            yield _FORMS[type(op)], left, right
+            yield _FORMS[type(op)], right, left
+        case _:
+            yield "true", test, None
 
 
-def _other_side(test: ast.AST) -> ast.expr | None:
-    """The `x` of `_0 == x` or `x == _0`."""
-    match test:
-        case ast.Compare(left=ast.Name(id="_0"), ops=[ast.Eq()], comparators=[other]):
-            return other
-        case ast.Compare(left=other, ops=[ast.Eq()], comparators=[ast.Name(id="_0")]):
-            return other
+def _is_direct(call: ast.Call, provided: frozenset[str]) -> bool:
+    """Whether the candidate is called by its name, with literals."""
+    if not isinstance(call.func, ast.Name) or call.func.id not in provided or any(not k.arg for k in call.keywords):
+        return False
+    return all(_literal(argument) is not None for argument in (*call.args, *(k.value for k in call.keywords)))
+
+
+def _literal(node: ast.expr) -> tuple[object, object] | None:
+    """The value of a literal, and its decoded form."""
+    with contextlib.suppress(*_NOT_LITERAL):
+        value = ast.literal_eval(node)
+        return value, compare.to_host(value)
     return None
 
 
-def _truths(test: ast.AST) -> Iterator[int]:
-    """Positions of the answers that stand where only their truth matters, or whether they are None."""
-    match test:
-        case ast.Name(id=name) if re.fullmatch(r"_\d+", name):
-            yield int(name[1:])
-        case ast.UnaryOp(op=ast.Not(), operand=inner):
-            yield from _truths(inner)
-        case ast.BoolOp(values=values):
-            for value in values:
-                yield from _truths(value)
-        case ast.Compare(left=left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
-            if isinstance(left, ast.Name):
-                yield from _truths(left)
+def _script(body: list[ast.stmt], source: str, provided: frozenset[str]) -> Check:
+    calls = tuple(dict.fromkeys(ast.unparse(c) for s in body for c in _calls(s, provided)))
+    if _is_bound(body, provided):
+        return Check(source, calls, whole=True)
+    rewriter = _Rewriter()
+    rest = [rewriter.visit(parse_python(ast.unparse(statement)).body[0]) for statement in body]
+    module = ast.fix_missing_locations(ast.Module(body=rest, type_ignores=[]))
+    held = bool(rewriter.literals) and rewriter.asserts == rewriter.held
+    return Check(source, calls, script=ast.unparse(module), literals=tuple(rewriter.literals), held=held)
+
+
+def _calls(node: ast.AST, provided: frozenset[str]) -> Iterator[ast.Call]:
+    """The outermost calls of what the candidate provides."""
+    inner = node
+    while isinstance(inner, ast.Call | ast.Attribute | ast.Subscript):
+        inner = inner.func if isinstance(inner, ast.Call) else inner.value
+    if isinstance(node, ast.Call) and isinstance(inner, ast.Name) and inner.id in provided:
+        yield node
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _calls(child, provided)
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Takes the literals out of the comparisons of asserts."""
+
+    def __init__(self) -> None:
+        self.literals: list[object] = []
+        self.asserts = self.held = 0
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        self.asserts += 1
+        before = len(self.literals)
+        single = isinstance(node.test, ast.Compare)
+        test = self.condition(node.test)
+        self.held += single and len(self.literals) == before + 1
+        message = self.visit(node.msg) if node.msg is not None else None
+        return ast.copy_location(ast.Assert(test=test, msg=message), node)
+
+    def condition(self, test: ast.expr) -> ast.expr:
+        """A test whose truth is all that matters."""
+        match test:
+            case ast.BoolOp(op=op, values=values):
+                return ast.BoolOp(op=op, values=[self.condition(value) for value in values])
+            case ast.UnaryOp(op=ast.Not(), operand=inner):
+                return ast.UnaryOp(op=ast.Not(), operand=self.condition(inner))
+            case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+                return self.equality(left, right)
+        visited: ast.expr = self.visit(test)
+        return visited
+
+    def equality(self, left: ast.expr, right: ast.expr) -> ast.expr:
+        for value, other in ((left, right), (right, left)):
+            found = _literal(other)
+            if found is not None:
+                self.literals.append(found[0])
+                return _call("__equal__", self.visit(value), ast.Constant(len(self.literals) - 1))
+        return _call("__close__", self.visit(left), self.visit(right))
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.Call(func=ast.Name(id="type"), args=[_], keywords=[]):
+                node.func = ast.Name("__type__", ast.Load())
+        return node
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(func=ast.Name(name, ast.Load()), args=list(arguments), keywords=[])
+
+
+_REFLECTIVE = frozenset({"inspect", "sys.modules", "globals", "locals", "os.environ", "dis", "importlib", "__main__"})
+_PATCHED = frozenset({"builtins.input", "builtins.print", "sys.stdin", "sys.stdout", "sys.stderr"})
+"""What a test may put something else in place of, for the candidate too."""
+
+
+def _is_bound(body: list[ast.stmt], provided: frozenset[str]) -> bool:
+    """Whether a test reaches into the module of the solution, so that it has to run in there."""
+    for node in (n for statement in body for n in ast.walk(statement)):
+        match node:
+            case ast.ClassDef(bases=bases) if any(isinstance(b, ast.Name) and b.id in provided for b in bases):
+                return True
+            case ast.Name(id=name) | ast.ImportFrom(module=str(name)) if name in _REFLECTIVE:
+                return True
+            case ast.Attribute(value=ast.Name(id=module), attr=name, ctx=context):
+                path = f"{module}.{name}"
+                if path in _REFLECTIVE or (
+                    isinstance(context, ast.Store | ast.Del)
+                    and module in sys.stdlib_module_names
+                    and path not in _PATCHED
+                ):
+                    return True
+            case ast.Call(func=function, args=[what, *_]) if ast.unparse(function).endswith(("patch", "patch.object")):
+                if not _may_be_patched(what, provided):
+                    return True
+    return False
+
+
+def _may_be_patched(what: ast.expr, provided: frozenset[str]) -> bool:
+    match what:
+        case ast.Constant(value=str(path)):
+            return path in _PATCHED
+        case ast.Name(id=name):
+            return name in provided or name in ("sys", "builtins")
+    return False

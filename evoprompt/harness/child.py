@@ -11,7 +11,10 @@ the host once a candidate's source has run; the judge never runs one.
     test      run a whole test                                  done, error
     apply     call a function with each of the inputs that      for each: value, digest, error, refused
               follow as messages of their own
-    judge     evaluate the rest of a test over plain values     value, error, refused
+    judge     be the side of the tests, see `judging`           done
+    unit      run one test; in between, messages are sent       value
+    join      be the side of the solution, see `remote`         done
+    message   do what the tests ask for                         value
     batch     several of these, up to one that is not done      for each the above
 """
 
@@ -25,10 +28,10 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-from . import digest, rebuild
+from . import digest, judging, kinds, rebuild, remote
 
 COMPACT_BYTES = 1 << 17
 MESSAGE = 200
@@ -44,9 +47,11 @@ class Server:
         self.cpu_call = cpu_call
         self.sequence = self.packed = 0
         self.code: CodeType | None = None
+        self.setup: dict[str, Any] = {}
         self.own: set[int] = set()
         self.module: dict[str, Any] = {"__name__": "builtins", "__builtins__": builtins}
         self.common: dict[str, Any] = {"math": math}
+        self.peer: Any = None
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -86,8 +91,16 @@ class Server:
             case "test":
                 exec(compile(arguments[0], "<test>", "exec", dont_inherit=True), self.names())
             case "judge":
-                values = {f"_{i}": self.real(v) for i, v in enumerate(arguments[1])}
-                return self.value(eval(_expression(arguments[0], "<test>"), {**self.names(), **values}))
+                self.peer = judging.Judge(self, *arguments)
+                self.peer.knows(self.setup)
+            case "unit":
+                return self.codec.VALUE, self.peer.unit(*arguments)
+            case "join":
+                self.peer = remote.Candidate(self, *arguments)
+                self.peer.knows(self.setup)
+                self.peer.knows({n: self.module[n] for n, v in self.setup.items() if isinstance(v, type)})
+            case "message":
+                return self.codec.VALUE, self.peer.serve(arguments[0])
         return self.codec.DONE, b""
 
     def apply(self, name: str, count: int) -> None:
@@ -114,6 +127,13 @@ class Server:
             with contextlib.suppress(ImportError):  # a test that needs it says so itself
                 exec(statement, self.common)
         exec(compile(setup, "<setup>", "exec", dont_inherit=True), self.module)
+        self.setup = {
+            name: value
+            for name, value in self.module.items()
+            if isinstance(value, type | FunctionType)
+            and value.__module__ == self.module["__name__"]
+            and getattr(builtins, name, None) is not value
+        }
 
     def names(self) -> dict[str, Any]:
         """What a test can name: the common imports, and over them all that the module holds now."""
@@ -127,6 +147,12 @@ class Server:
             if truth:
                 return self.codec.VALUE, self.codec.encode(bool(value))
             return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+
+    def take(self, value: Any, kind: type) -> bytes | None:
+        """An object of a type of the standard library's, or numpy's, as bytes; None for another."""
+        if kind is not range and kind.__module__ not in ("decimal", "fractions") and kinds.reduce(value, kind) is None:
+            return None
+        return self.encode(value, self.output_bytes)
 
     def given(self, value: Any, form: bytes) -> tuple[bytes, bytes]:
         """Encodes what a function gave for an input in the form that the host asks for."""
@@ -142,10 +168,9 @@ class Server:
         except codec.Unencodable as e:
             return codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
         if form == codec.AS_LIST and hasattr(type(value), "__iter__"):
-            try:
-                return codec.VALUE, self.encode(value, self.output_bytes)
-            except codec.Unencodable:
-                return self.value(list(value))
+            with contextlib.suppress(codec.Unencodable):
+                return codec.VALUE, self.encode(list(value) if type(value) is range else value, self.output_bytes)
+            value = list(value)
         return self.value(value)
 
     def digest(self, value: Any, certain: bool = False) -> tuple[bytes, bytes]:
@@ -195,6 +220,17 @@ class Server:
         if not data:
             return None
         request: tuple[Any, ...] = marshal.loads(data)  # the host is to be believed; nothing goes this way back
+        return request
+
+    def turn(self, data: bytes) -> tuple[Any, ...]:
+        """Sends what is no answer yet, and returns what the host says to it."""
+        self.send(self.codec.VALUE, data)
+        request = self.receive()
+        if request is None:
+            os._exit(0)
+        self.sequence += 1
+        if self.cpu_call:
+            _limit_cpu(self.cpu_call)
         return request
 
     def message(self) -> bytes | None:

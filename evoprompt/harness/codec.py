@@ -33,7 +33,7 @@ from .encoding import TooLarge as TooLarge
 from .encoding import Unencodable as Unencodable
 from .encoding import encode as encode
 
-MAX_COST = 128 << 20
+MAX_COST = 64 << 20
 """Bytes of memory that the decoded form may take, as estimated while decoding."""
 UNBOUNDED = 1 << 62
 
@@ -47,8 +47,8 @@ ENDED = struct.Struct("<iqq")
 """How a process ended: wait status, CPU microseconds, peak memory in KB."""
 READY, DONE, VALUE, ERROR, REFUSED, MISSING, DIGEST = b"R", b"D", b"V", b"E", b"U", b"M", b"H"
 AS_VALUE, AS_LIST, AS_DIGEST, COMPACT = b"v", b"l", b"d", b"c"
-"""Before each input: answer with the value; so, and of an iterator with what it gives; with the digest of the value;
-with the value, or where that is large, if that settles equality, with its digest."""
+"""Before each input: answer with the value; so, but of a range or iterator with what it gives; with the digest of the
+value; with the value, or where that is large, if that settles equality, with its digest."""
 PACKING = b"P"
 """Not yet the answer: the call is over, and what it gave takes a while to be encoded."""
 
@@ -229,7 +229,9 @@ class _Decoder:
             case 66:
                 return bytearray(self.content())
             case 117:
-                return "".join(map(chr, _numbers("I", self.content())))
+                codes = self.content()
+                self.pay(7 * len(codes))  # takes longer than other text
+                return "".join(map(chr, _numbers("I", codes)))
             case 99:
                 return complex(*struct.unpack("<dd", self.take(16)))
             case 76 | 80:

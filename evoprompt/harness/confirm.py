@@ -16,7 +16,7 @@ from evoprompt.errors import DataError
 from evoprompt.harness.asserts import Check
 from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
-from evoprompt.harness.process import Limits, Process
+from evoprompt.harness.process import Confirm, Limits, Process, Stretch
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.suite import Job, run_suite
 from evoprompt.tasks import Suite, Task
@@ -31,9 +31,6 @@ _ENOUGH_SECONDS, _LEAST_SECONDS, _MOST_INPUTS = 0.1, 0.02, 50
 """Of a canonical solution's recorded time: what is timed again, and what is too short to be compared."""
 _CANONICAL: Final = Limits(cpu_seconds=60.0, total_cpu_seconds=120.0, memory_mb=4096)
 _REMEMBERED = 1_024
-
-Stretch = Callable[[Process], float]
-"""How many times its limit a process may use that has just reached it; at least 1 in effect."""
 
 
 class Confirmation:
@@ -51,10 +48,10 @@ class Confirmation:
 
     def of_asserts(
         self, task: Task, suite: Suite, checks: tuple[Check, ...], job: Job, limits: Limits, sandbox: Sandbox
-    ) -> Stretch:
+    ) -> Confirm:
         """For a suite of asserts: the canonical solution's time for all of it counts as that of each call."""
 
-        def stretch(process: Process) -> float:
+        def confirm(process: Process) -> Stretch:
             def timed() -> float:
                 outcome = run_suite(
                     replace(job, solution=task.code), checks, suite, _CANONICAL, beside(sandbox, process)
@@ -62,14 +59,15 @@ class Confirmation:
                 return outcome.cpu_seconds if outcome.result.status == "passed" else 0.0
 
             now = self._now((task.key, suite), timed) if task.code.strip() else 0.0
-            return max(alone(process), self._limits.factor * now / limits.cpu_seconds)
+            needed = self._limits.factor * now
+            return Stretch(max(guess(process).call, needed / limits.cpu_seconds), needed / limits.total_cpu_seconds)
 
-        return stretch
+        return confirm
 
-    def of_inputs(self, task: Task, trial: Trial, sandbox: Sandbox) -> Stretch:
+    def of_inputs(self, task: Task, trial: Trial, sandbox: Sandbox) -> Confirm:
         """For a suite of inputs: the one that takes too long and some more are timed again."""
 
-        def stretch(process: Process) -> float:
+        def confirm(process: Process) -> Stretch:
             places = _places(trial, process.place)
             then = sum(trial.expected[i].seconds for i in places)
 
@@ -86,9 +84,9 @@ class Confirmation:
             now = self._now((task.key, trial.suite, str(places[:1])), timed)
             grown = now / then if then >= _LEAST_SECONDS else 0.0
             own = self._limits.factor * now / process.limits.cpu_seconds if len(places) == 1 else 0.0
-            return max(alone(process), grown, own)
+            return Stretch(max(guess(process).call, grown, own), grown)
 
-        return stretch
+        return confirm
 
     def _now(self, key: tuple[str, ...], timed: Callable[[], float]) -> float:
         with self._lock:
@@ -105,11 +103,11 @@ class Confirmation:
         return known[1]
 
 
-def alone(process: Process) -> float:
-    """How CPU time may have grown, by whether the process had to wait for a processor."""
+def guess(process: Process) -> Stretch:
+    """How CPU time may have grown where nothing can be timed: by whether the process had to wait for a processor."""
     used = process.cpu_seconds
     kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
-    return _SHARED if kept_waiting else 1.0
+    return Stretch(_SHARED if kept_waiting else 1.0)
 
 
 def beside(sandbox: Sandbox, process: Process) -> Sandbox:
@@ -121,11 +119,11 @@ def beside(sandbox: Sandbox, process: Process) -> Sandbox:
     return sandbox.view(opened)
 
 
-def confirming(sandbox: Sandbox, stretch: Stretch) -> Sandbox:
+def confirming(sandbox: Sandbox, confirm: Confirm) -> Sandbox:
     """A view of a sandbox whose processes ask once, before they are timed out."""
 
     def opened(process: Process) -> None:
-        process.confirm = stretch
+        process.confirm = confirm
 
     return sandbox.view(opened)
 

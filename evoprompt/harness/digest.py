@@ -14,6 +14,7 @@ import math
 import sys
 from array import array
 from collections import Counter, OrderedDict
+from types import ModuleType
 from typing import Any
 
 from . import kinds
@@ -86,6 +87,8 @@ class _Normal:
             return value
         if found <= _NUMBERS:
             return kind([v if type(v) is int else _real(v) for v in value])
+        if _are_numbers(found):
+            return self.sequence(kind([v.item() for v in value]), kind)
         return kind(list(map(self, value)))
 
     def other(self, value: Any, kind: type) -> object:
@@ -139,6 +142,14 @@ class _Normal:
         if decimal is not None and issubclass(kind, decimal.Decimal):
             return _decimal(decimal.Decimal, value)
         raise Unencodable(f"it is no plain data but a {type.__dict__['__name__'].__get__(kind)}")
+
+
+def _are_numbers(found: set[type]) -> bool:
+    """Whether these are types of numpy's numbers, of which there may be a million."""
+    numpy = sys.modules.get("numpy")
+    if type(numpy) is not ModuleType or not hasattr(numpy, "generic"):
+        return False
+    return found <= {numpy.bool_, numpy.int64, numpy.int32, numpy.uint64, numpy.uint8, numpy.float64, numpy.float32}
 
 
 def _real(value: Any) -> object:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import kinds
+from .kinds import Unencodable as Unencodable
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 2_000
@@ -27,10 +28,6 @@ _LONG = 4096
 _U32 = struct.Struct("<I")
 _I64 = struct.Struct("<q")
 _F64 = struct.Struct("<d")
-
-
-class Unencodable(Exception):
-    """The value is no plain data, contains itself, or is too large."""
 
 
 class TooLarge(Unencodable):

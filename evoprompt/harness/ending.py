@@ -49,6 +49,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """How many times its limits of CPU time a process may use that has just reached one. Less than 1 counts as 1.
+
+    Attributes:
+        call: For the limit of a call.
+        suite: For that of a suite.
+    """
+
+    call: float = 1.0
+    suite: float = 1.0
+
+
+@dataclass(frozen=True)
 class Reply:
     """What a process answered, or how it ended: then it is dead.
 

@@ -15,12 +15,14 @@ from typing import Final
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import asserts
+from evoprompt.harness import plan as planning
 from evoprompt.harness.asserts import Check
-from evoprompt.harness.confirm import Confirmation, Stretch, alone, confirming
+from evoprompt.harness.confirm import Confirmation, confirming, guess
 from evoprompt.harness.expected import Expected, load_or_run
 from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
-from evoprompt.harness.process import Limits
+from evoprompt.harness.plan import Plan
+from evoprompt.harness.process import Confirm, Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.slots import Slots
@@ -67,7 +69,7 @@ class Harness:
         self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
         self._verdicts = Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
-        self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...]]](_REMEMBERED_TASKS)
+        self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...], Plan]](_REMEMBERED_TASKS)
         self._expected = Memory[tuple[str, ...], tuple[Expected, ...]](_REMEMBERED_OUTPUT_BYTES)
         self._building: dict[tuple[str, ...], threading.Lock] = {}
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
@@ -166,7 +168,8 @@ class Harness:
         """
         checks = _split(tests, frozenset(names), entry_point, "the example")
         imports = tuple(line for test in tests for line in asserts.imports_of(test))
-        job = Job(solution, entry_point, setup, imports, atol, self._paths)
+        plan = planning.plan("", entry_point, names, setup, "", checks, imports)
+        job = Job(solution, entry_point, setup, imports, atol, self._paths, plan=plan)
         return self._run(job, checks, "base").result
 
     def probe(self) -> str | None:
@@ -220,8 +223,8 @@ class Harness:
             self._verdicts.put(key, outcome, 1 + len(outcome.result.cases))
         return outcome
 
-    def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...]]:
-        """The checks of a suite, and the imports of the canonical solution and the tests."""
+    def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...], Plan]:
+        """The checks of a suite, the imports of the canonical solution and the tests, and what the tests need."""
         key = (task.key, suite)
         with self._lock:
             known = self._checks.get(key)
@@ -229,7 +232,10 @@ class Harness:
             names = asserts.defined_names(task.code)
             tests = task.tests(suite)
             imports = [line for source in (task.code, *tests) for line in asserts.imports_of(source)]
-            known = _split(tests, names, task.entry_point, f"{suite} test"), tuple(dict.fromkeys(imports))
+            checks = _split(tests, names, task.entry_point, f"{suite} test")
+            imports = list(dict.fromkeys(imports))
+            plan = planning.plan(task.code, task.entry_point, names, task.setup, task.test_setup, checks, imports)
+            known = checks, tuple(imports), plan
             with self._lock:
                 self._checks.put(key, known, 1)
         return known
@@ -258,19 +264,19 @@ class Harness:
         return self._slots.measured(lambda: run_inputs(job, trial, self.limits, sandbox), _doubtful)
 
     def _run_asserts(self, task: Task, solution: str, suite: Suite) -> Outcome:
-        checks, imports = self._split(task, suite)
-        job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths)
-        stretch = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
-        return self._run(job, checks, suite, stretch)
+        checks, imports, plan = self._split(task, suite)
+        job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths, task.test_setup, plan)
+        confirm = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
+        return self._run(job, checks, suite, confirm)
 
-    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, stretch: Stretch = alone) -> Outcome:
+    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():
             case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
             result = SuiteResult(status="invalid", passed=0, total=len(checks), cases=(case,))
             return Outcome(result, case.observed)
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
-        sandbox = confirming(self.sandbox, stretch)
+        sandbox = confirming(self.sandbox, confirm)
         return self._slots.measured(lambda: run_suite(job, checks, suite, self.limits, sandbox), _doubtful)
 
 

@@ -15,6 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+
+class Unencodable(Exception):
+    """The value is no plain data, contains itself, or is too large."""
+
+
 Reduced = tuple[str, object]
 NEVER = "never"
 """The group of what is equal to nothing else."""
@@ -65,7 +70,7 @@ def path_of(value: Any) -> str | None:
     if isinstance(value, type):
         module, name = type.__dict__["__module__"].__get__(value), type.__dict__["__qualname__"].__get__(value)
     else:
-        module, name = value.__module__, value.__qualname__
+        module, name = {"_operator": "operator"}.get(value.__module__, value.__module__), value.__qualname__
     if type(module) is not str or type(name) is not str:
         return None
     if module == "builtins" and not hasattr(sys.modules["builtins"], name):
@@ -176,7 +181,7 @@ def _generic(base: Any, value: Any) -> Reduced | None:
 
 
 def _masked(base: Any, value: Any) -> Reduced | None:
-    raise TypeError("a masked array can't be compared")
+    raise Unencodable("it is no plain data but a masked array")
 
 
 def _content(kind: str, take: Callable[[Any, Any], object]) -> Callable[[Any, Any], Reduced]:
@@ -235,6 +240,7 @@ _TABLE = _simple() | {
     ("enum", "Enum"): _enum,
     ("numpy", "ndarray"): _ndarray,
     ("numpy", "generic"): _generic,
+    ("numpy.ma", "MaskedArray"): _masked,
     ("numpy.ma.core", "MaskedArray"): _masked,
 }
 _HIDDEN: dict[str, type] = {

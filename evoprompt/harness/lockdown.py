@@ -22,6 +22,11 @@ DESCRIPTORS = 1024
 BYTES_PER_CALL = 512
 EMPTY = "/empty"
 """The working directory where there is a mount namespace."""
+SCRATCH = "/scratch"
+"""Where there is one: folders for temporary files, each a file system of its own, and each of one job at a time."""
+SCRATCHES = 32
+SCRATCH_MB = 16
+_SCRATCH_INODES = 1024
 
 SYSTEM_FOLDERS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib")
 SYSTEM_FILES = (
@@ -34,8 +39,11 @@ _NEST = re.compile(r"(site|dist)-packages|python\d(\.\d+)?t?")
 
 _SIGKILL = 9
 _PDEATHSIG, _DUMPABLE, _SECCOMP, _CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT = 1, 4, 22, 24, 38, 47
+_READ_DIR, _READ, _WRITE = 8, 4 | 8, 2 | 1 << 14
+_WORK = _READ | _WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 13
+"""Files and folders may be made, moved, read, written and removed; no links, devices, pipes or sockets."""
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 4096, 16384, 1 << 18, 2
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 2, 4, 8, 4096, 16384, 1 << 18, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -126,31 +134,84 @@ def hidden(folder: str) -> Iterator[str]:
                 yield from hidden(path)
 
 
-def landlock(readable: list[str]) -> tuple[int, int | None]:
-    """Makes two rulesets: the first allows reading below these folders and a few files of the system, nothing else.
+def landlock(readable: list[str], scratch: bool = False) -> tuple[int, int]:
+    """Makes the zygote's ruleset: it allows reading below these folders and a few files of the system, nothing else.
+
+    Args:
+        readable: The folders.
+        scratch: Whether there are folders for temporary files, which may be written.
 
     Returns:
-        The descriptors for `restrict`: the zygote's, and one that gives each child a domain of its own, between
-        which there are no signals. The latter is None where the kernel is too old to have that.
+        Its descriptor for `restrict`, and the version of Landlock for `domain`.
     """
     version = _syscall("Landlock", 444, None, 0, 1)
     while True:
-        files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
         try:
-            ruleset = _ruleset(version, files, 3)
+            ruleset = _ruleset(version, _files(version), 3)
             break
         except OSError:  # a kernel that claims more than it has
             version -= 1
             if version < 1:
                 raise
-    read_file, read_dir, write_null = 4, 8, 4 | 2 | (1 << 14 if version >= 3 else 0)
     for path in readable:
         for shown, whole in _open_to(path):
-            _allow(ruleset, shown, read_file | read_dir if whole else read_dir)
+            _allow(ruleset, shown, _READ if whole else _READ_DIR)
     for path in SYSTEM_FILES:
-        _allow(ruleset, path, write_null if path == "/dev/null" else read_file | read_dir)
-    _allow(ruleset, EMPTY, read_dir)
-    return ruleset, _ruleset(version, 0, 0) if version >= 6 else None
+        _allow(ruleset, path, (_WRITE | _READ if path == "/dev/null" else _READ) & _files(version))
+    _allow(ruleset, EMPTY, _READ_DIR)
+    if scratch:
+        _allow(ruleset, SCRATCH, _WORK & _files(version))
+    return ruleset, version
+
+
+def domain(version: int, scratch: str, entries: Iterable[str]) -> int:
+    """Makes the ruleset of a child: a domain of its own, out of which no signal gets where the kernel knows that.
+
+    Args:
+        version: The version of Landlock.
+        scratch: The child's folder for temporary files; empty where it has none.
+        entries: What there is at the root beside those folders, so that it sees no other; none where there are none.
+
+    Raises:
+        OSError: It would say nothing.
+    """
+    entries = tuple(entries)
+    ruleset = _ruleset(version, _files(version) if entries else 0, 0)
+    for path in entries:  # above this stands what the zygote may
+        _allow(ruleset, path, (_WRITE | _READ) & _files(version))
+    if scratch:
+        _allow(ruleset, scratch, _WORK & _files(version))
+    return ruleset
+
+
+def entries() -> list[str]:
+    """What there is at the root beside the folders for temporary files."""
+    return [e.path for e in os.scandir("/") if e.path != SCRATCH and not e.is_symlink()]
+
+
+def _files(version: int) -> int:
+    """All rights on files that a version of Landlock knows."""
+    return (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+
+
+def scratch(number: int) -> str:
+    """A folder for temporary files."""
+    return f"{SCRATCH}/{number}"
+
+
+def clear(folder: str) -> None:
+    """Empties a folder that a candidate has filled: at any depth, and whatever it allows."""
+    while names := os.listdir(folder):
+        for name in names:
+            path = f"{folder}/{name}"
+            with contextlib.suppress(IsADirectoryError):
+                os.unlink(path)
+                continue
+            os.chmod(path, 0o700)
+            for inner in os.listdir(path):  # moved up, so that no path grows too long
+                os.chmod(f"{path}/{inner}", 0o700)
+                os.rename(f"{path}/{inner}", f"{folder}/{os.urandom(16).hex()}")
+            os.rmdir(path)
 
 
 def restrict(ruleset: int) -> None:
@@ -206,6 +267,11 @@ def enter_namespaces(readable: list[str]) -> None:
     for path in (*readable, *SYSTEM_FILES, *SYSTEM_FOLDERS):
         _show(path)
     os.mkdir(EMPTY)
+    os.mkdir(SCRATCH)
+    for folder in map(scratch, range(SCRATCHES)):
+        os.mkdir(folder)
+        size = f"mode=700,size={SCRATCH_MB}m,nr_inodes={_SCRATCH_INODES}".encode()
+        _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, size)
     os.chdir(EMPTY)
     _check(_libc.umount2(b"/.old", _MNT_DETACH), "umount")
     os.rmdir("/.old")
@@ -231,9 +297,15 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     _check(_libc.mount(*words, ctypes.c_ulong(flags), options), f"mount {target}")
 
 
-def limit_for_good() -> None:
+def limit_for_good(file_mb: int) -> None:
     """Sets the limits that are the same for every job, and that the zygote can live with."""
-    for name, value in (("FSIZE", 0), ("CORE", 0), ("NPROC", 4096), ("NOFILE", DESCRIPTORS), ("STACK", STACK_BYTES)):
+    for name, value in (
+        ("FSIZE", file_mb << 20),
+        ("CORE", 0),
+        ("NPROC", 4096),
+        ("NOFILE", DESCRIPTORS),
+        ("STACK", STACK_BYTES),
+    ):
         _limit(f"RLIMIT_{name}", value)
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0] if sys.platform == "linux" else 4 << 20
     sys.setrecursionlimit(max(1000, min(stack, STACK_BYTES) // BYTES_PER_CALL))

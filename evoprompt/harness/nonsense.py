@@ -1,7 +1,8 @@
 """Whether the tests of a task test anything: a function that returns nonsense must not pass them.
 
 A suite of inputs is compared with what the canonical solution gives, so only asserts can fail to test. Three kinds of
-nonsense are tried, since a weak test is no broken one: `assert f(x) is not None` takes a text and does not take None.
+nonsense are tried, since a weak test is no broken one: `assert f(x) is not None` takes a text and does not take None,
+`assert Stack().is_empty()` takes an object that is true and does not take one that is false.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.asserts import defined_names
 from evoprompt.harness.expected import cache_folder
 from evoprompt.harness.harness import Harness
-from evoprompt.harness.report import SuiteResult
+from evoprompt.harness.report import Case, SuiteResult
 from evoprompt.pool import map_concurrently
 from evoprompt.tasks import SUITES, Suite, Task
 
@@ -25,13 +26,13 @@ FORMAT: Final = "evoprompt nonsense 1"
 
 _TEXT: Final = "def {name}(*_, **__):\n    return 'nonsense of no meaning'"
 _NONE: Final = "def {name}(*_, **__):\n    return None"
-_ANYTHING: Final = "{name} = Nonsense()"
+_ANYTHING: Final = ("{name} = Nonsense(True)", "{name} = Nonsense(False)")
 _UNFIT: Final = ("TypeError", "AttributeError")
 """Raised where a test computes with an answer before it compares anything: that tells nothing of the test."""
 
 _CLASS: Final = """
 class Nonsense:
-    def __init__(self, *_, **__): pass
+    def __init__(self, true): self.true = true
     def __getattr__(self, name):
         if name.startswith("__"): raise AttributeError(name)
         return self
@@ -43,7 +44,7 @@ class Nonsense:
     def __int__(self): return 0
     def __index__(self): return 0
     def __float__(self): return 0.0
-    def __bool__(self): return True
+    def __bool__(self): return self.true
     def __hash__(self): return 0
 
 for name in (
@@ -54,7 +55,7 @@ for name in (
 for name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Nonsense, f"__{name}__", lambda self, _, name=name: name == "ne")
 """
-"""What can be called, computed with and walked through, and equals nothing."""
+"""What can be called, computed with and walked through, and equals nothing; it may be true or false."""
 
 
 def find_untested(
@@ -108,12 +109,25 @@ def _try(task: Task, suite: Suite, harness: Harness) -> bool | DataError:
     try:
         tested = _tells(task, suite, harness)
     except DataError as e:
-        return e
+        return e if _is_broken(task, suite, harness) else True
     except SandboxError:
         return True  # nothing is known; whoever runs the task will be told
     if tested:
         _remember(_mark(task, suite))
     return tested
+
+
+def _is_broken(task: Task, suite: Suite, harness: Harness) -> bool:
+    """Whether it is the tests that fail: what runs before them may have failed for want of a true solution."""
+    if not task.code:
+        return True
+    try:
+        harness.check(task, task.code, base=suite == "base", plus=suite == "plus")
+    except DataError:
+        return True
+    except SandboxError:
+        return False
+    return False
 
 
 def _tells(task: Task, suite: Suite, harness: Harness) -> bool:
@@ -124,12 +138,12 @@ def _tells(task: Task, suite: Suite, harness: Harness) -> bool:
             return True
     if all(r.status == "passed" for r in results):
         return False
-    return _run(task, suite, harness, _ANYTHING).status != "passed"
+    return any(_run(task, suite, harness, nonsense).status != "passed" for nonsense in _ANYTHING)
 
 
 def _run(task: Task, suite: Suite, harness: Harness, nonsense: str) -> SuiteResult:
     names = sorted({task.entry_point, *defined_names(task.code) - defined_names(task.setup)})
-    source = "\n".join([_CLASS if nonsense is _ANYTHING else "", *(nonsense.format(name=name) for name in names)])
+    source = "\n".join([_CLASS if nonsense in _ANYTHING else "", *(nonsense.format(name=name) for name in names)])
     report = harness.check(task, source, base=suite == "base", plus=suite == "plus")
     result = report.base if suite == "base" else report.plus
     assert result is not None  # it was asked for, and has tests
@@ -137,11 +151,16 @@ def _run(task: Task, suite: Suite, harness: Harness, nonsense: str) -> SuiteResu
 
 
 def _told(result: SuiteResult) -> bool:
-    return any(c.status != "passed" and not (c.status == "error" and c.exception in _UNFIT) for c in result.cases)
+    return any(c.status != "passed" and not _is_unfit(c) for c in result.cases)
+
+
+def _is_unfit(case: Case) -> bool:
+    raised = case.exception if case.status == "error" else case.observed.rpartition("comparing it raised ")[2]
+    return case.status in ("error", "failed") and raised in _UNFIT
 
 
 def _mark(task: Task, suite: Suite) -> Path:
-    parts = (FORMAT, _TEXT, _NONE, _ANYTHING, _CLASS, sys.version, task.key, suite)
+    parts = (FORMAT, _TEXT, _NONE, *_ANYTHING, _CLASS, sys.version, task.key, suite)
     return cache_folder() / "tested" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

@@ -18,8 +18,6 @@ NOT_NONE: Final = "not_none"
 SURFACE_AREA: Final = "surface_area"
 DIGIT_DISTANCE: Final = "digit_distance"
 ROOT: Final = "root"
-_MOST: Final = 1_000_000
-"""Elements of a range that is taken as a set."""
 
 MBPP: Final[dict[str, str]] = {
     "surface_Area": SURFACE_AREA,
@@ -115,8 +113,6 @@ def _items(value: object) -> list[object]:
         case Elements():
             return list(value.items)
         case list() | tuple() | str() | bytes() | bytearray():
-            items = list(value)
-        case range() if value.start - value.stop < _MOST > value.stop - value.start:
             items = list(value)
         case _:
             raise TypeError("not iterable")

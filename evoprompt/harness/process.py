@@ -19,6 +19,7 @@ from evoprompt.harness.ending import MOST_STRETCHED, Ending, Kind, told
 from evoprompt.harness.ending import Interrupted as Interrupted
 from evoprompt.harness.ending import Limits as Limits
 from evoprompt.harness.ending import Reply as Reply
+from evoprompt.harness.ending import Stretch as Stretch
 from evoprompt.harness.ending import ZygoteDied as ZygoteDied
 
 _KINDS: Final[dict[bytes, Kind]] = {
@@ -60,7 +61,7 @@ class Process:
         peak_mb: Its peak memory, where it ended by itself; else 0.
         waited: Wall time that its answers took so far, without any in which the host stood still itself.
         place: Position of the reply that is awaited, in those to one request.
-        confirm: Called once, when a limit of CPU time is reached: how many times as much is to be allowed now.
+        confirm: Called once, when a limit of CPU time is reached: what is to be allowed now.
         beside: A process that goes on while this one works, and is looked at meanwhile.
     """
 
@@ -85,7 +86,7 @@ class Process:
         self.limits = limits
         self.peak_mb = self.waited = 0.0
         self.place = self._sequence = 0
-        self.confirm: Callable[[Process], float] | None = None
+        self.confirm: Confirm | None = None
         self.beside: Process | None = None
         self._channel, self._guard, self._release = channel, guard, release
         self._sealed = sealed
@@ -99,7 +100,7 @@ class Process:
         self._inbox = bytearray()
         self._rest = watch.Rest()
         self._unseen = 0.0
-        self._stretch = 1.0
+        self._stretch = Stretch()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         channel.setblocking(False)
@@ -230,7 +231,8 @@ class Process:
                 asked = min(max(left, 0.0), watch.SECONDS, self.limits.wall / 4)
                 now = time.monotonic()
                 events = self._poll.poll(1 + 1000 * asked if left > 0 else 0)
-                spent = min(time.monotonic() - now, asked + _LATE_SECONDS)
+                spent = time.monotonic() - now
+                spent = spent if spent < asked + _LATE_SECONDS else asked
                 if events and events[0][1] & ~select.POLLOUT:
                     part = self._receive()
                     if not part:
@@ -264,21 +266,22 @@ class Process:
         """CPU seconds that a call may use which began when so many had been used."""
         if not self._up:
             return _START_SECONDS
+        times = max(1.0, self._stretch.call)
         if self._called is not None:
-            return self._called - began + self.limits.packing_seconds * self._stretch - self._packed
-        return min(self.limits.cpu_seconds * self._stretch, self._in_all() + self._packed - began)
+            return self._called - began + self.limits.packing_seconds * times - self._packed
+        return min(self.limits.cpu_seconds * times, self._in_all() + self._packed - began)
 
     def _in_all(self) -> float:
-        return self.limits.total_cpu_seconds * min(self._stretch, MOST_STRETCHED)
+        return self.limits.total_cpu_seconds * min(max(1.0, self._stretch.suite), MOST_STRETCHED)
 
     def _out_of_time(self, began: float) -> None:
         """Ends a call that has used all its CPU time, unless it may have more."""
         if self.confirm is not None:
             confirm, self.confirm = self.confirm, None
-            self._stretch = max(1.0, confirm(self))
+            self._stretch = confirm(self)
         allowed = self._allowed(began)
         if self._end is None and self.cpu_seconds - began >= allowed:
-            in_all = allowed < self.limits.cpu_seconds * self._stretch
+            in_all = self.cpu_seconds - began < self.limits.cpu_seconds
             # The limit as it was given: a verdict reads the same whatever ran beside.
             told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
             if self._called is not None:
@@ -376,6 +379,10 @@ class Process:
     def _finish(self, kind: Ending, detail: str) -> Reply:
         self.close()
         return Reply(kind, detail=detail)
+
+
+Confirm = Callable[[Process], Stretch]
+"""Says what a process may use that has just reached a limit of CPU time."""
 
 
 def _message(request: tuple[Any, ...]) -> bytes:

@@ -34,7 +34,14 @@ _RULED = """
 clone:56:220 fcntl:72:25 ioctl:16:29 kill:62:129 tgkill:234:131 prctl:157:167 prlimit64:302:261 sendto:44:206
 socketpair:53:199
 """
-_ZYGOTE = "fork:57: setsid:112:157 sendmsg:46:211 recvmsg:47:212 setrlimit:160:164 landlock_restrict_self:446:446"
+_SCRATCH = """
+mkdir:83: mkdirat:258:34 rmdir:84: unlink:87: unlinkat:263:35 rename:82: renameat:264:38 renameat2:316:276
+ftruncate:77:46 fallocate:285:47 fsync:74:82 fdatasync:75:83
+"""
+_ZYGOTE = """
+chmod:90: fchmodat:268:53 fork:57: setsid:112:157 sendmsg:46:211 recvmsg:47:212 setrlimit:160:164
+landlock_create_ruleset:444:444 landlock_add_rule:445:445 landlock_restrict_self:446:446
+"""
 
 SELF = 0x5E1F5E1F
 """Stands for the process's own number, which is known after the fork only."""
@@ -90,6 +97,7 @@ _FIRST: dict[str, list[tuple[int, tuple[Condition, ...]]]] = {
         (_ERRNO | _EPERM, ((2, _ALL, _SIGSTOP),)),
     ],
     "prlimit64": [(_ERRNO | _EPERM, ((1, _ALL, _RLIMIT_CPU),))],
+    **{name: [(_ERRNO | _EPERM, ((0, _ALL, 0),))] for name in ("mkdir", "unlink", "rename")},  # no path: no call
 }
 _LOAD, _EQUAL, _AT_LEAST, _RETURN, _AND = 0x20, 0x15, 0x35, 0x06, 0x54
 _FIRST_NEW, _END = 424, 512
@@ -98,8 +106,12 @@ _FIRST_NEW, _END = 424, 512
 Instruction = tuple[int, int, int, int]
 
 
-def filter_of(kind: str) -> bytes:
+def filter_of(kind: str, scratch: bool = False) -> bytes:
     """Assembles a filter: `zygote`, and over it `child`, or `blind` for a child that may open no file.
+
+    Args:
+        kind: Which one.
+        scratch: Whether there is a folder where files may be made.
 
     Raises:
         OSError: There is no table for this processor.
@@ -112,12 +124,14 @@ def filter_of(kind: str) -> bytes:
     program += [(_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL)]
     ruled, own = _numbers(_RULED, column), _numbers(_ZYGOTE, column)
     if kind == "zygote":
-        known = {**_numbers(_PLAIN, column), **_numbers(_FILES, column), **ruled, **own}
+        made = _numbers(_SCRATCH, column) if scratch else {}
+        known = {**_numbers(_PLAIN, column), **_numbers(_FILES, column), **made, **ruled, **own}
         verdicts = {n: _ERRNO | (_ENOSYS if n >= _FIRST_NEW else _EPERM) for n in range(_END)}
         verdicts.update(dict.fromkeys(known.values(), _ALLOW))
     else:
-        for name, number in ruled.items():
-            body = _rule(_FIRST.get(name, []), *_RULES[name])
+        made = {name: n for name, n in _numbers(_SCRATCH, column).items() if scratch and name in _FIRST}
+        for name, number in {**ruled, **made}.items():
+            body = _rule(_FIRST.get(name, []), *_RULES.get(name, (_EPERM, [()])))
             program += [(_EQUAL, 0, len(body), number), *body]
         denied = {**own, **(_numbers(_FILES, column) if kind == "blind" else {})}
         verdicts = dict.fromkeys(range(_END), _ALLOW)

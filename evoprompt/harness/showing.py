@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from array import array
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
@@ -95,7 +96,7 @@ def _other_pieces(value: Other, limit: int) -> Iterator[str]:
     kind, content = value.kind, value.content
     try:
         group, plain = kinds.alike(kind, content)
-    except Exception:
+    except (TypeError, ValueError, ArithmeticError, struct.error):
         group, plain = kinds.NEVER, None
     match kind, content:
         case (("npscalar" | "UserList" | "UserString" | "enum"), _) if group in (kinds.PLAIN, "list", "str"):
@@ -104,14 +105,18 @@ def _other_pieces(value: Other, limit: int) -> Iterator[str]:
             yield content.removeprefix("builtins:").replace(":", ".")
         case (("date" | "datetime" | "time" | "timedelta"), _):
             yield _moment(kind, content)
-        case (("array" | "ndarray"), _) if group == kind:
-            numbers = plain[-1] if isinstance(plain, tuple) else plain
+        case (("array" | "ndarray"), _) if isinstance(plain, array) or (kind == "ndarray" and _is_array(plain)):
+            numbers = plain if isinstance(plain, array) else plain[-1]
             items = numbers[: limit + 1].tolist() if isinstance(numbers, array) else numbers
             yield from _listed("array(", (items,), ")", limit)
         case _, tuple():
             yield from _listed(f"{kind}(", content, ")", limit)
         case _:
             yield from _listed(f"{kind}(", (content,), ")", limit)
+
+
+def _is_array(plain: object) -> bool:
+    return isinstance(plain, tuple) and len(plain) == 3 and isinstance(plain[2], list | array)
 
 
 def _moment(kind: str, content: object) -> str:

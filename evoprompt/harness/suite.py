@@ -1,83 +1,32 @@
 """One suite of one task against one solution: which process is asked what, and what its answers mean.
 
-Three processes at most, one after the other: the first answers the calls of the asserts that could be split and
-holds no expected value; the judge evaluates residuals and never saw the solution; the third runs the tests that
-could not be split, so that what they hold can't serve the first.
+Where every test is one call and a literal, a single process answers the calls, and holds no expected value. Other
+tests run as a script in a judge's process, see `driver`. What can't be told apart from the solution runs beside it,
+in a process of its own, so that what such tests hold can't serve the others.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import codec, compare
 from evoprompt.harness.asserts import Check
+from evoprompt.harness.driver import drive
+from evoprompt.harness.plan import Plan
 from evoprompt.harness.process import Limits, Process, Reply
 from evoprompt.harness.report import Case, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox, needs_numpy
+from evoprompt.harness.showing import show
+from evoprompt.harness.verdicts import Finding as Finding
+from evoprompt.harness.verdicts import Job as Job
+from evoprompt.harness.verdicts import Outcome as Outcome
+from evoprompt.harness.verdicts import Unloadable as Unloadable
+from evoprompt.harness.verdicts import printable as printable
 from evoprompt.tasks import Suite
 
-_HELD_ANSWERS = 16
-"""Bytes that may wait for the judge, as a multiple of the limit of one answer."""
 _MAX_LINE = 10_000_000
-_MAX_TEXT = 200
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the processes of a suite are given besides the checks.
-
-    Attributes:
-        solution: Untrusted source.
-        entry_point: Name that it has to define.
-        setup: Trusted source that runs before it.
-        imports: Import statements whose names the tests may use.
-        atol: Absolute tolerance of the comparison.
-        paths: Directories at the end of the module search path.
-    """
-
-    solution: str
-    entry_point: str
-    setup: str = ""
-    imports: tuple[str, ...] = ()
-    atol: float = 0.0
-    paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a suite, what the compiler said of an invalid solution, and the CPU time it took."""
-
-    result: SuiteResult
-    detail: str = ""
-    cpu_seconds: float = 0.0
-
-
-@dataclass
-class Finding:
-    """What is known of one check, or of one input."""
-
-    status: Status
-    observed: str = ""
-    exception: str = ""
-    line: int = 0
-    values: list[object] = field(default_factory=list)
-    payloads: list[bytes] = field(default_factory=list)
-
-    @property
-    def final(self) -> bool:
-        """Whether nothing can run after it."""
-        return self.status in ("timeout", "crashed")
-
-
-class Unloadable(Exception):
-    """The solution can't be loaded, so no check can run."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.observed)
-        self.finding = finding
 
 
 def run_suite(job: Job, checks: Sequence[Check], suite: Suite, limits: Limits, sandbox: Sandbox) -> Outcome:
@@ -105,12 +54,12 @@ def _case(suite: Suite, index: int, check: Check, finding: Finding) -> Case:
         suite=suite,
         index=index,
         status=finding.status,
-        call="\n".join(check.calls),
+        call="\n".join(finding.calls or check.calls),
         test=check.source,
         observed=finding.observed,
         exception=finding.exception,
         line=finding.line,
-        whole=check.whole,
+        whole=check.whole or finding.whole,
     )
 
 
@@ -126,10 +75,16 @@ class Run:
         self.end = len(checks)
         self.cpu_seconds = 0.0
 
+    @property
+    def plan(self) -> Plan:
+        """What the tests need."""
+        return self.job.plan
+
     def findings(self) -> dict[int, Finding]:
         """Index of a check -> what is known, up to the first that ended its process."""
-        self._answer()
-        self._judge()
+        found = self._told() if self.plan.fast else None
+        for index, finding in sorted((drive(self) if found is None else found).items()):
+            self._note(index, finding)
         self._run_whole()
         return {i: f for i, f in self.found.items() if i <= self.end}
 
@@ -138,47 +93,58 @@ class Run:
         if finding.final:
             self.end = min(self.end, index)
 
-    def _answer(self) -> None:
-        """Has the candidate answer the calls, and compares what needs no judge."""
-        pending = [(i, c) for i, c in self.checks if not c.whole]
-        if not pending:
-            return
-        held = 0
+    def _told(self) -> dict[int, Finding] | None:
+        """Has the candidate answer the calls; None where the truth of an answer is not for the host to tell."""
+        found: dict[int, Finding] = {}
         with self.candidate() as process:
-            for index, check in pending:
-                finding = self._calls(process, check)
-                if finding.status == "passed" and check.residual is None:
-                    held_true = compare.equal(finding.values[0], check.expected, self.job.atol)
-                    finding = Finding("passed" if held_true else "failed", finding.observed)
-                held += sum(map(len, finding.payloads))
-                if held > self.limits.output_mb * _HELD_ANSWERS << 20:
-                    finding = Finding("failed", "returned too much data")
-                self._note(index, finding)
+            for index, check in self.checks:
+                reply = process.ask("call", check.calls[0])
+                finding = self.unanswered(reply) if reply.kind != "value" else self._compared(check, reply.payload)
+                if finding is None or (reply.kind == "refused" and check.form in ("true", "false")):
+                    return None
+                found[index] = finding
                 if finding.final:
                     break
+        return found
 
-    def _judge(self) -> None:
-        """Has the judge decide the residuals over the answers that came back."""
-        pending = [(i, c) for i, c in self.checks if c.residual and i < self.end]
-        pending = [(i, c) for i, c in pending if i in self.found and self.found[i].status == "passed"]
-        if not pending:
-            return
-        sources = (self.job.setup, *self.job.imports, *(c.residual or "" for _, c in pending))
-        with self.sandbox.open(self.limits, numpy=needs_numpy(*sources)) as process:
-            self._prepare(process)
-            for index, check in pending:
-                if index < self.end:
-                    self._note(index, self._verdict(process, check, self.found[index]))
+    def _compared(self, check: Check, payload: bytes) -> Finding | None:
+        """The answer to a call against the literal, or for its truth; None where that is not clear."""
+        try:
+            value = codec.decode(payload, max_bytes=self.limits.output_mb << 20)
+        except codec.CodecError as e:
+            return Finding("failed", f"sent a malformed answer: {e}")
+        expected = check.expected
+        match check.form:
+            case "==":
+                held = compare.equal(value, expected, self.job.atol)
+            case "!=":
+                held = not compare.equal(value, expected)
+            case "is" | "is not":
+                held = (value is expected) is (check.form == "is")
+            case _:
+                truth = _truth(value)
+                if truth is None:
+                    return None
+                held = truth is (check.form == "true")
+        return Finding("passed" if held else "failed", f"returned {show(value)}")
 
     def _run_whole(self) -> None:
-        """Runs beside the candidate what could not be split."""
-        pending = [(i, c) for i, c in self.checks if c.whole and i < self.end]
+        """Runs beside the candidate what needs that; also what stands before it, as it may set names for it."""
+        pending = [i for i, check in self.checks if check.whole and i < self.end]
         if not pending:
             return
+        lonely = all(isinstance(check.form, str) and check.form for _, check in self.checks if not check.whole)
         with self.candidate() as process:
-            for index, check in pending:
-                if index < self.end:
-                    self._note(index, self._whole(process, check))
+            if self.job.test_setup.strip():
+                self._whole(process, Check(self.job.test_setup))
+            for index, check in self.checks[: pending[-1] + 1]:
+                if index < self.end and (check.whole or not lonely):
+                    finding = self._whole(process, check)
+                    finding.whole = True
+                    if check.whole:
+                        self._note(index, finding)
+                    elif finding.final:
+                        break
 
     @contextlib.contextmanager
     def candidate(self) -> Iterator[Process]:
@@ -191,7 +157,8 @@ class Run:
             finally:
                 self.cpu_seconds += process.cpu_seconds
 
-    def _prepare(self, process: Process) -> None:
+    def prepare(self, process: Process) -> None:
+        """Makes the world of setup and imports."""
         self._prepared(process.ask(*self._preparation))
 
     @property
@@ -223,22 +190,6 @@ class Run:
             return Finding("invalid", "is too large or too deeply nested to be compiled")
         return Finding("invalid", finding.observed.removeprefix("raised "), finding.exception, finding.line)
 
-    def _calls(self, process: Process, check: Check) -> Finding:
-        """Asks for every call of a check; `passed` means that all of them were answered."""
-        values: list[object] = []
-        payloads: list[bytes] = []
-        for position, call in enumerate(check.calls):
-            reply = process.ask("call", call, position in check.truths)
-            if reply.kind != "value":
-                return self.unanswered(reply)
-            try:
-                values.append(codec.decode(reply.payload, max_bytes=self.limits.output_mb << 20))
-            except codec.CodecError as e:
-                return Finding("failed", f"sent a malformed answer: {e}")
-            payloads.append(reply.payload)
-        observed = "returned " + ", ".join(map(compare.show, values))
-        return Finding("passed", observed, values=values, payloads=payloads if check.residual else [])
-
     def _whole(self, process: Process, check: Check) -> Finding:
         reply = process.ask("test", check.source)
         if reply.kind == "done":
@@ -247,22 +198,6 @@ class Run:
         if finding.exception == "AssertionError" and not finding.line:
             finding.status = "failed"
         return finding
-
-    def _verdict(self, process: Process, check: Check, answered: Finding) -> Finding:
-        if check.reference and self.job.atol > 0:
-            reply = process.ask("judge", check.reference, ())
-            if reply.kind == "value":
-                held = compare.equal(answered.values[0], codec.decode(reply.payload), self.job.atol)
-                return Finding("passed" if held else "failed", answered.observed)
-        reply = process.ask("judge", f"not not ({check.residual})", tuple(answered.payloads))
-        if reply.kind == "value":
-            held = codec.decode(reply.payload) is True
-            return Finding("passed" if held else "failed", answered.observed)
-        finding = self.unanswered(reply)
-        status: Status = finding.status if finding.final else "failed"
-        # Not the message: it may quote the expected value, and what is observed is told to models.
-        how = finding.observed if finding.final else f"raised {finding.exception}"
-        return Finding(status, f"{answered.observed}; comparing it {how}")
 
     def unanswered(self, reply: Reply) -> Finding:
         """What a reply means that is not the one hoped for. Nothing in it is believed but that."""
@@ -290,7 +225,10 @@ class Run:
         return Finding("error", observed, name, line)
 
 
-def printable(text: str) -> str:
-    """One line that can be stored and shown anywhere, a terminal too: no character that steers one."""
-    line = " ".join(text[:_MAX_TEXT].encode("utf-8", "replace").decode().split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+def _truth(value: object) -> bool | None:
+    """Whether a decoded value is true; None where its class has its own rules."""
+    if isinstance(value, codec.Pairs | codec.Elements):
+        return bool(value.items)
+    if value is None or isinstance(value, int | float | complex | str | bytes | list | tuple):
+        return bool(value)
+    return None

@@ -38,6 +38,10 @@ encodings.utf_16 fnmatch html keyword linecache locale logging pathlib pickle re
 tempfile token tokenize urllib.parse weakref
 """
 CHANNEL = 3
+NONE = -1
+"""Stands for no folder for temporary files."""
+KEPT = 4
+"""How many Landlock domains of children are kept open: those of the folders that are used most."""
 
 
 def main(arguments: list[str]) -> None:
@@ -61,7 +65,11 @@ class Zygote:
     def __init__(self, control: socket.socket, tier: str, numpy: bool, paths: list[str]) -> None:
         self.control = control
         self.lockdown, self.codec, self.child, self.seccomp = _siblings("lockdown", "codec", "child", "seccomp")
-        self.ruleset: int | None = None
+        self.landlock = 0
+        self.domains: dict[int, int] = {}
+        self.entries: list[str] = []
+        self.scratch: list[int] = []
+        self.held: dict[int, int] = {}
         self.filter: Any = None
         self.guards: dict[int, int] = {}
         self.poll = select.poll()
@@ -75,7 +83,7 @@ class Zygote:
         builtins.exit = builtins.quit = _exit  # type: ignore[assignment]  # what `-S` takes away
         if "seccomp" in tier:
             self.lock(tier, readable)
-        self.lockdown.limit_for_good()
+        self.lockdown.limit_for_good(self.lockdown.SCRATCH_MB if self.scratch else 0)
         self.pid = os.getpid()
         self.watch_children()
         gc.collect()
@@ -96,12 +104,20 @@ class Zygote:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")  # short of memory, the system is to end candidates first
         seccomp = self.seccomp
-        own = self.lockdown.Filter(seccomp.filter_of("zygote"))
+        if tier.endswith("+ns"):
+            self.scratch = list(reversed(range(self.lockdown.SCRATCHES)))
+            self.entries = self.lockdown.entries()
+        own = self.lockdown.Filter(seccomp.filter_of("zygote", bool(self.scratch)))
         kind = "blind" if tier == "seccomp" else "child"
-        self.filter = self.lockdown.Filter(seccomp.filter_of(kind), seccomp.SELF)
+        self.filter = self.lockdown.Filter(seccomp.filter_of(kind, bool(self.scratch)), seccomp.SELF)
         ruleset = None
         if tier.startswith("landlock"):
-            ruleset, self.ruleset = self.lockdown.landlock(readable)
+            ruleset, self.landlock = self.lockdown.landlock(readable, bool(self.scratch))
+            self.domains = (
+                {n: self.domain(n) for n in self.scratch[-KEPT:] or [NONE]}
+                if self.landlock >= 6 or self.entries
+                else {}
+            )
         self.lockdown.give_up_privileges()
         if ruleset is not None:
             self.lockdown.restrict(ruleset)
@@ -137,14 +153,17 @@ class Zygote:
         if not message or len(descriptors) != 2:
             os._exit(0)
         channel, guard = descriptors
+        scratch = self.scratch.pop() if self.scratch else NONE
         pid = self.lockdown.fork()
         if pid < 0:  # the closed guard says that nothing ran
             os.close(channel)
             os.close(guard)
+            self.give_back(scratch)
             return
         if not pid:
-            self.become_child(channel, *self.codec.JOB.unpack(message))
+            self.become_child(channel, scratch, *self.codec.JOB.unpack(message))
         os.close(channel)
+        self.held[pid] = scratch
         self.guards[guard] = pid
         self.poll.register(guard, select.POLLIN)
 
@@ -167,8 +186,21 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.write(guard, self.codec.ENDED.pack(status, cpu, usage.ru_maxrss))
             os.close(guard)
+            self.give_back(self.held.pop(pid))
 
-    def become_child(self, channel: int, memory: int, output: int, cpu_total: int, cpu_call: int) -> None:
+    def give_back(self, scratch: int) -> None:
+        """Empties a folder for temporary files for the next job; one that can't be emptied is used no more."""
+        if scratch != NONE:
+            with contextlib.suppress(OSError):
+                self.lockdown.clear(self.lockdown.scratch(scratch))
+                self.scratch.append(scratch)
+
+    def domain(self, scratch: int) -> int:
+        """Makes the Landlock ruleset of a child."""
+        folder = "" if scratch == NONE else self.lockdown.scratch(scratch)
+        return int(self.lockdown.domain(self.landlock, folder, self.entries))
+
+    def become_child(self, channel: int, scratch: int, memory: int, output: int, cpu_total: int, cpu_call: int) -> None:
         """Locks the new process in further, then serves the host over its channel. Does not return."""
         problem = b""
         try:
@@ -176,8 +208,11 @@ class Zygote:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # without the enums: fewer pages are touched
             self.lockdown.die_with(self.pid)
             os.setsid()
-            if self.ruleset is not None:
-                self.lockdown.restrict(self.ruleset)
+            if scratch != NONE:
+                os.environ["TMPDIR"] = self.lockdown.scratch(scratch)
+            if self.landlock >= 6 or self.entries:  # else it would say nothing
+                domain = self.domains[scratch] if scratch in self.domains else self.domain(scratch)
+                self.lockdown.restrict(domain)
             if channel != CHANNEL:
                 os.dup2(channel, CHANNEL, inheritable=False)
             os.closerange(CHANNEL + 1, self.lockdown.DESCRIPTORS)

@@ -22,12 +22,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from evoprompt.errors import UsageError
 from evoprompt.lm.extract import extract_code
 from evoprompt.lm.reply import strip_thinking
+from evoprompt.lm.words import sentences
 from signatures import Diagnosis
 
 __all__ = ["CodeAdapter", "PlainAdapter", "adapter_by_name"]
 
 MAX_TEXT = 1000
-"""Characters of a small model's text that are kept: it repeats itself beyond that."""
+"""Characters of a small model's text after which a sentence that it has said before ends it."""
 MAX_CAUSE = 300
 MAX_REPAIR = 4_000
 """Characters of broken JSON that are repaired: the repair takes seconds for more."""
@@ -130,7 +131,7 @@ class PlainAdapter(dspy.Adapter):
             if _is_code(name, annotation):
                 fields[name] = _typed_code(annotation, extract_code(completion))
             elif annotation is str:
-                fields[name] = _text(completion, name)[:MAX_TEXT].strip()
+                fields[name] = _once(_text(completion, name))
             elif _is_model(annotation) and (value := _model(annotation, completion) or _guess(annotation, completion)):
                 fields[name] = value
             else:
@@ -251,9 +252,24 @@ def _guess(annotation: type[BaseModel], reply: str) -> BaseModel | None:
     text = _text(reply)
     if not issubclass(annotation, Diagnosis) or not text:
         return None
-    sentence = re.split(r"(?<=[.!?])\s|\n", text, maxsplit=1)[0]
-    rule = " ".join(sentence.split()[:MAX_RULE_WORDS])
+    sentence = next(iter(sentences(text.partition("\n")[0])), text)
+    rule = " ".join(sentence.split()[:MAX_RULE_WORDS])[:MAX_CAUSE]
     return annotation(failure_class="wrong_algorithm", root_cause=text[:MAX_CAUSE].strip(), rule=rule)
+
+
+def _once(text: str) -> str:
+    """A text without what a small model says over and over where it finds no end."""
+    if len(text) <= MAX_TEXT:
+        return text
+    said, kept, end = set[str](), "", 0
+    for line in text.splitlines(keepends=True):
+        for part in re.split(r"(?<=[.!?\u3002\uff01\uff1f])", line):
+            plain = " ".join(part.split())
+            if plain and plain in said and end > MAX_TEXT:
+                return kept.strip()
+            said.add(plain)
+            kept, end = kept + part[:MAX_TEXT], end + len(part)
+    return kept.strip()
 
 
 def _text(reply: str, name: str = "") -> str:

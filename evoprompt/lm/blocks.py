@@ -73,7 +73,9 @@ def _fullness(node: ast.stmt, name: str) -> int:
         return 0 if all(map(_says_nothing, node.body)) else 1 if any(map(_is_ellipsis, ast.walk(node))) else 2
     if isinstance(node, ast.ClassDef):
         levels = [_fullness(n, name) for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-        return min(levels, default=0 if all(map(_says_nothing, node.body)) else 2)
+        if not levels:
+            return 0 if all(map(_says_nothing, node.body)) else 2
+        return levels[0] if len(set(levels)) == 1 else 1
     value = getattr(node, "value", None)
     return 1 if value is not None and name in _loaded(value) else 2
 

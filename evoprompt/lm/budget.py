@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-from evoprompt.errors import BudgetSpent, UsageError
+from evoprompt.errors import BudgetSpent, DamagedError, UsageError
 
 APART = "test "
 """Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
@@ -132,7 +133,7 @@ class Purse:
         self._rolling = 0
         self._largest: dict[str, _Size] = {}
         known = ledger.meta(SEARCHED)
-        self._earlier, self._began = float(known or 0), now()
+        self._earlier, self._began = _seconds_of(known), now()
         self._noted = self._began
         if known is None and not self._idle:  # from the start, so that what a journal holds depends on no clock
             ledger.keep_meta(SEARCHED, "0")
@@ -296,3 +297,14 @@ class Purse:
                 return
             self._noted = now()
         self._ledger.keep_meta(SEARCHED, f"{self._seconds():.3f}")
+
+
+def _seconds_of(known: str | None) -> float:
+    """How long earlier processes have been searching."""
+    try:
+        seconds = float(known or 0)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise DamagedError(f"the journal is damaged: {known!r} seconds were spent; bring it back from a copy")
+    return seconds

@@ -30,6 +30,7 @@ import dspy
 from dspy.clients.call_result import CallResult, combine
 from dspy.clients.errors import error_boundary, wrap_error
 from dspy.clients.execution import PreparedCall
+from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import (
     LMConfigurationError,
     LMError,
@@ -41,7 +42,7 @@ from dspy.utils.exceptions import (
     is_retryable_lm_error,
 )
 
-from evoprompt.errors import EvoPromptError, ModelError, UsageError
+from evoprompt.errors import DamagedError, EvoPromptError, ModelError, UsageError
 from evoprompt.lm import answers, seam
 from evoprompt.lm.budget import Books, Budget, Purse
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, empty, said
@@ -49,6 +50,7 @@ from evoprompt.lm.flights import Flights
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
+from evoprompt.lm.secrets import note
 from evoprompt.lm.step import Step, this_step
 
 __all__ = ["ABOUT_THE_REQUEST", "Calls", "CutOffReply", "EmptyReply", "FilteredReply", "Ledger"]
@@ -134,7 +136,7 @@ class Calls:
         return found[0] if len(found) == 1 else combine(found, model_type=lm.model_type)
 
     def keeps(self, lm: Any, call: PreparedCall) -> bool:
-        """True for a model whose answers can be kept, as an engine gives them. Others answer themselves, in unknown ways.
+        """True for a model whose answers can be kept: those of an engine. Others answer themselves, nobody knows how.
 
         Raises:
             UsageError: None can be kept from here.
@@ -167,6 +169,7 @@ class Calls:
         return self
 
     def _one(self, lm: dspy.LM, call: PreparedCall, role: str, current: Step) -> CallResult:
+        note(lm)
         content = answers.content_of(call)
         key = answers.key_of(content, current.sample, current.again(content))
         if getattr(lm.engine, "takes_seed", False):
@@ -235,7 +238,13 @@ class _Asked:
     def kept(self) -> CallResult | None:
         """The answer in the ledger."""
         text = self.ledger.answer(self.key)
-        return None if text is None else answers.from_text(text, self.lm, self.call)
+        try:
+            return None if text is None else answers.from_text(text, self.lm, self.call)
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, LM15Error) as e:
+            raise DamagedError(
+                f"the answer {self.key} in the journal is damaged ({one_line(e)}): bring the journal back from a "
+                "copy, or begin anew in another directory"
+            ) from e
 
     def ask(self) -> CallResult:
         """The model's answer, in the end."""

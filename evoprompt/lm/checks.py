@@ -11,6 +11,8 @@ from dspy.utils.exceptions import LMProviderError
 
 ABOUT_THE_REQUEST = frozenset({"cut_off", "filtered", "empty_reply", "context_window_exceeded", "invalid_request"})
 """Codes of failures that the same request would meet again. All others tell nothing about what the model can do."""
+ABOUT_THE_PROMPT = ABOUT_THE_REQUEST - {"empty_reply", "invalid_request"}
+"""Those that a prompt brings about. Where none of many prompts gets anything else, the others are the server's."""
 _INCOMPLETE = {"max_output_tokens": "length"}
 """What OpenAI's newer API calls an end that the older one calls otherwise."""
 

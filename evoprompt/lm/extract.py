@@ -318,7 +318,7 @@ def _better(one: _Candidate | None, other: _Candidate | None) -> _Candidate | No
 
 def _tag(info: str) -> str:
     words = info.strip().strip("{}").lstrip(".").split()
-    return words[0].lower().rstrip(":,}") if words else ""
+    return re.split("[:,}]", words[0].lower())[0] if words else ""
 
 
 def _attached(line: str, mark: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -9,11 +10,19 @@ from typing import Any
 
 import dspy
 
+from evoprompt.lm.origin import digest, origin
+from evoprompt.lm.secrets import note, settings_without_secrets
+
 _CLIENT = (
     "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",
     "azure_ad_token_provider", "organization", "project", "extra_query", "custom_llm_provider",
 )  # fmt: skip
 """Settings of a connection."""
+_SHOWN = {
+    "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "min_p", "seed", "stop", "n",
+    "presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning_effort", "response_format",
+}  # fmt: skip
+"""Settings that are written down as they are; of any other only a fingerprint is."""
 _SECRET = re.compile(r"key|token(?!s)|secret|credential|password|headers|rollout_id")
 
 
@@ -31,6 +40,7 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(program: dspy.Module) -> dict[str, Any]:
     """All that decides about a program's answers, as plain data: no connection, no key."""
+    code = origin_of(program)
     bare = program.deepcopy()
     adapter = getattr(program, "adapter", None) or dspy.settings.adapter
     models = {name: _described(p.lm or dspy.settings.lm) for name, p in predictors_of(bare)}
@@ -44,7 +54,22 @@ def describe(program: dspy.Module) -> dict[str, Any]:
         "adapter": type(adapter).__name__ if adapter else None,
         **plainly(bare.dump_state()),
         "max_repairs": getattr(program, "max_repairs", 0),
+        **code,
     }
+
+
+def origin_of(found: Any, name: str = "program") -> dict[str, Any]:
+    """The code of a program or a metric, its plain state, and what both refer to; nothing where only libraries do.
+
+    Returns:
+        `code`, which is another one where anything differs, and `parts`, by which a difference has a name.
+    """
+    apart = [p for _, p in predictors_of(found)] if isinstance(found, dspy.Module) else []
+    roots = {name: found}
+    if isinstance(found, dspy.Module) and not hasattr(found, "adapter"):
+        roots["adapter"] = dspy.settings.adapter
+    parts = origin(roots, _described, apart)
+    return {"code": digest(parts), "parts": parts} if parts else {}
 
 
 def describe_bare(program: dspy.Module) -> dict[str, Any]:
@@ -64,11 +89,18 @@ def state_of(state: dict[str, Any], name: str) -> dict[str, Any]:
 def _described(lm: Any) -> dict[str, Any] | None:
     if lm is None:
         return None
-    settings = settings_of(lm.kwargs)
+    note(lm)
+    settings = {k: v if k in _SHOWN else _fingerprint(v) for k, v in settings_of(lm.kwargs).items()}
     engine = getattr(lm, "engine", "auto")
     state = engine.dump_state() if hasattr(engine, "dump_state") else None
     kind = getattr(lm, "model_type", "chat")
     return {"model": lm.model, "model_type": kind, "engine": state, **plainly(settings)}
+
+
+def _fingerprint(value: Any) -> str:
+    """What tells a setting from another one without saying it: it may hold what is nobody's business."""
+    plain = plainly(settings_without_secrets({"": value}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def plainly(value: Any) -> Any:

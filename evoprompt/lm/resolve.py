@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.errors import EvoPromptError, ModelError, UsageError
+from evoprompt.lm.secrets import mask
 
 if TYPE_CHECKING:
     import dspy
@@ -52,10 +53,6 @@ _LITELLM_KEYS = {
 }
 _NAMES = "openai anthropic gemini ollama ollama_chat openrouter groq deepseek xai azure bedrock vertex_ai hosted_vllm"
 _PROVIDERS = (*_NAMES.split(), "lm_studio", "huggingface", *_LITELLM_KEYS)
-_SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza)[-_][A-Za-z0-9_*.\-]{6,}|\bAIza[\w-]{20,}|(?<=Bearer )[^\s,;)\"']+"
-    r"|(?<=://)[^/\s@]+(?=@)"
-)
 
 
 @dataclass(frozen=True)
@@ -150,12 +147,14 @@ def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
     return None
 
 
+def keys_for(name: str) -> tuple[str, ...]:
+    """The environment variables that may hold the key that a model of this name is asked with."""
+    return _key_names(_canonical(name))
+
+
 def redact(text: str) -> str:
-    """The text without anything that looks like a key, or is the value of a key in the environment."""
-    for variable, value in os.environ.items():
-        if len(value) >= 8 and variable.upper().endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")):
-            text = text.replace(value, f"[{variable}]")
-    return _SECRETS.sub("[key]", text)
+    """The text without anything that looks like a key, or is the value of one in the environment or of a model."""
+    return mask(text)
 
 
 def _canonical(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from evoprompt.atomic import storage
+from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, StorageError, UsageError
+from evoprompt.lm.secrets import mask
+from evoprompt.runs.damage import DAMAGED, check_tables, damaged, numbers, plain_object, reading
 
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
@@ -57,8 +60,8 @@ CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT
     UNIQUE (kind, key)
 );
 """
-_MIGRATIONS: Mapping[int, str] = {1: _LABEL}
-"""SQL that brings a journal from a version to the next."""
+_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines())}
+"""SQL that brings a journal from a version to the next. A statement that was carried out before is left out."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class Journal:
         if path is not None:
             with storage(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
+                require_ours(path.with_name(name))
         with self._guard():
             # Exclusive before the first access: then WAL needs no shared memory, which network file systems lack.
             self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
@@ -124,7 +129,7 @@ class Journal:
         Raises:
             UsageError: The journal is that of another run; the message shows the difference.
         """
-        given = json.dumps(identity, sort_keys=True)
+        given = mask(json.dumps(identity, sort_keys=True))
         known = self.meta(name)
         # Only as the first thing after it was opened: two programs of one process are told apart before either asks.
         if known not in (None, given) and not self._begun and self._got_nowhere():
@@ -135,7 +140,7 @@ class Journal:
         if known is None:
             self.keep_meta(name, given)
         elif known != given:
-            changes = "; ".join(difference(json.loads(known), json.loads(given)))
+            changes = "; ".join(difference(self.fact(name), json.loads(given)))
             where = repr(str(self.path)) if self.path else "the journal in memory"
             raise UsageError(
                 f"{where} belongs to another run: {changes}. Give the old values to resume it, "
@@ -150,6 +155,11 @@ class Journal:
     def meta(self, name: str) -> str | None:
         """A fact about the whole run."""
         return self._one("SELECT value FROM meta WHERE name = ?", name)
+
+    def fact(self, name: str) -> dict[str, Any]:
+        """A fact about the whole run that is an object; empty where it is not known."""
+        text = self.meta(name)
+        return {} if text is None else plain_object(text, f"the fact {name!r}", self.path)
 
     def keep_meta(self, name: str, value: str) -> None:
         """Set a fact about the whole run."""
@@ -200,7 +210,7 @@ class Journal:
     def step(self, kind: str, key: str) -> dict[str, Any] | None:
         """A step that is done, as it was kept."""
         body = self._one("SELECT body FROM steps WHERE kind = ? AND key = ?", kind, key)
-        return None if body is None else dict(json.loads(body))
+        return None if body is None else plain_object(body, f"the step {kind!r}", self.path)
 
     def keep_step(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
         """Keep what a step came to; the last word on it counts."""
@@ -214,7 +224,7 @@ class Journal:
         number = 0
         while row := self._row("SELECT number, kind, body FROM steps WHERE number > ? ORDER BY number", number):
             number, kind, body = row
-            yield kind, json.loads(body)
+            yield kind, plain_object(body, f"step {number} ({kind})", self.path)
 
     def put_last(self, walked: Sequence[tuple[str, str]]) -> None:
         """Make these steps, by kind and key, the last ones, in this order.
@@ -243,7 +253,8 @@ class Journal:
         """What was spent, by role."""
         with self._guard():
             rows = self._db.execute("SELECT * FROM spent ORDER BY role").fetchall()
-        return {role: Spent(*row) for role, *row in rows}
+        with reading("the sums of what was spent", self.path):
+            return {role: Spent(*numbers(row)) for role, *row in rows}
 
     def counts(self) -> dict[str, int]:
         """Number of rows by table."""
@@ -291,19 +302,36 @@ class Journal:
             raise DataError(
                 f"{str(self.path)!r} was written by a newer evoprompt (version {version} > {VERSION}): update"
             )
+        if version < 0:
+            raise damaged(self.path, f"its version is {version}")
         if not version:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise DataError(f"{str(self.path)!r} is no journal of evoprompt")
-            self._change(_TABLES, VERSION)
+            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT")
         for old in range(version or VERSION, VERSION):
-            self._change(_MIGRATIONS[old], old + 1)
+            self._migrate(_MIGRATIONS[old], old + 1)
+        check_tables(self._db, self.path)
 
-    def _change(self, sql: str, version: int) -> None:
-        """In one transaction: a kill leaves the old tables or the new ones."""
-        self._db.executescript(f"BEGIN; {sql} PRAGMA user_version = {version}; COMMIT")
+    def _migrate(self, statements: Sequence[str], version: int) -> None:
+        """In one transaction: a kill leaves the old tables or the new ones. What is there already stays."""
+        self._db.execute("BEGIN")
+        try:
+            for statement in statements:
+                try:
+                    self._db.execute(statement)
+                except sqlite3.OperationalError as e:
+                    if not re.search("duplicate column|already exists", str(e)):
+                        raise
+            self._db.execute(f"PRAGMA user_version = {version}")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def _one(self, sql: str, *values: object) -> str | None:
         row = self._row(sql, *values)
+        if row is not None and not isinstance(row[0], str):
+            raise damaged(self.path, f"a text is a {type(row[0]).__name__}")
         return None if row is None else row[0]
 
     def _row(self, sql: str, *values: object) -> tuple[Any, ...] | None:
@@ -313,11 +341,8 @@ class Journal:
 
     def _write(self, sql: str, *values: object) -> None:
         """One statement, one commit: it is on disk when this returns."""
-        plain = [
-            v.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if isinstance(v, str) else v for v in values
-        ]
         with self._guard():
-            self._db.execute(sql, plain)
+            self._db.execute(sql, [_plain(v) if isinstance(v, str) else v for v in values])
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -330,9 +355,14 @@ class Journal:
             if "locked" in str(e):
                 raise UsageError(f"{str(self.path)!r} is in use by another process") from e
             where = f"the journal {str(self.path)!r}" if self.path else "the journal in memory"
-            if "malformed" in str(e):
-                raise StorageError(f"{where} is damaged ({e}): bring it back from a copy, or begin anew") from e
+            if re.search(DAMAGED, str(e)):
+                raise damaged(self.path, str(e)) from e
             raise StorageError(f"{where}: {e}; what was written before is whole: the same command goes on") from e
+
+
+def _plain(text: str) -> str:
+    """A text that every file can hold, without credentials."""
+    return mask(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
 
 
 def difference(old: Any, new: Any, where: str = "") -> list[str]:

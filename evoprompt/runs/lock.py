@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from evoprompt.atomic import open_ours
 from evoprompt.errors import StorageError, UsageError
 
 NAME = "run.lock"
@@ -33,7 +34,7 @@ class Lock:
         self.path = root / NAME
         try:
             root.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+", encoding="utf-8")
+            file = os.fdopen(open_ours(self.path, os.O_RDWR | os.O_APPEND), "a+", encoding="utf-8")
         except OSError as e:
             raise StorageError(f"can't write to {str(root)!r}: {e.strerror}; choose another directory") from e
         try:
@@ -74,5 +75,5 @@ def _holder(file: TextIO) -> str:
         file.seek(0)
         told = json.load(file)
         return f"process {told['pid']} on {told['host']} since {told['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

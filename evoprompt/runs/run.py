@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
+from evoprompt.atomic import home
 from evoprompt.errors import UsageError
 from evoprompt.runs import journal, lock
 from evoprompt.runs.journal import Journal
@@ -32,7 +33,7 @@ class Run:
     """
 
     def __init__(self, root: str | Path, *, held: Lock | None = None) -> None:
-        self.root = Path(root)
+        self.root = home(root)
         self._lock = held or Lock(self.root)
         try:
             if not (self.root / journal.NAME).exists():
@@ -78,7 +79,7 @@ def open_finished(root: str | Path) -> Run:
     Raises:
         UsageError: There is none, or another process holds it.
     """
-    path = Path(root) / journal.NAME
+    path = home(root) / journal.NAME
     if not path.is_file():
         raise UsageError(f"{str(root)!r} holds no run: there is no {journal.NAME} in it")
     return Run(root)

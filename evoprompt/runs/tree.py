@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json as jsonlib
 import logging
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evoprompt.atomic import storage, write_json, write_text
+from evoprompt.atomic import open_ours, require_ours, storage, write_text
+from evoprompt.lm.secrets import mask
 
 SCHEMA_VERSION = 1
 
@@ -28,6 +30,16 @@ _SUMMARY = (
 
 class _LogFile(logging.FileHandler):
     """A log that a full disk silences; the next result that can't be written says so."""
+
+    def _open(self) -> Any:
+        return os.fdopen(
+            open_ours(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8",
+            errors="backslashreplace",
+        )  # fmt: skip
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without credentials."""
+        return mask(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Stop logging to the file."""
@@ -62,9 +74,8 @@ class ResultsTree:
             name: Path below the run's directory.
             value: Plain data.
         """
-        path = self.root / name
-        write_json(path, {"schema_version": SCHEMA_VERSION, **value})
-        return path
+        body = {"schema_version": SCHEMA_VERSION, **value}
+        return self._write(name, jsonlib.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def summary(self, **changes: Any) -> None:
         """Change fields of `summary.json`, which tells at a glance what became of the run."""
@@ -73,16 +84,22 @@ class ResultsTree:
 
     def _earlier(self) -> dict[str, Any]:
         """The summary of an earlier process, of which a new one may not get as far."""
+        path = self.root / "summary.json"
         try:
-            found = jsonlib.loads((self.root / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = jsonlib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            jsonlib.dumps(found, allow_nan=False)
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def text(self, name: str, text: str) -> Path:
         """Write one text file, ending in a newline."""
+        return self._write(name, text.rstrip("\n") + "\n")
+
+    def _write(self, name: str, text: str) -> Path:
         path = self.root / name
-        write_text(path, text.rstrip("\n") + "\n")
+        require_ours(path, self.root)
+        write_text(path, mask(text))
         return path
 
     def remove(self, name: str) -> None:
@@ -94,16 +111,19 @@ class ResultsTree:
     def event(self, name: str, **facts: Any) -> None:
         """Append one line to `logs/events.jsonl`, for programs that watch a run."""
         path = self.root / "logs" / "events.jsonl"
+        require_ours(path, self.root)
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **facts}
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(jsonlib.dumps(line, ensure_ascii=False) + "\n")
+            descriptor = open_ours(path, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(mask(jsonlib.dumps(line, ensure_ascii=False)) + "\n")
 
     @contextlib.contextmanager
     def log(self) -> Iterator[None]:
         """Copy what evoprompt logs to `logs/experiment.log` while the context is open."""
         path = self.root / "logs" / "experiment.log"
+        require_ours(path, self.root)
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from evoprompt.evolve.markdown import ITEM_WORDS, is_heading, split, unwrapped
+from evoprompt.evolve.markdown import ITEM_WORDS, is_heading, split
 from evoprompt.evolve.rules import Pool
+from evoprompt.evolve.wrapped import unwrapped
 
 TEXT = "# Task\n\nWrite it.\n\n1. **Ties:** Keep the first."
 LONG = " ".join(["word"] * (ITEM_WORDS - 5)) + "."

@@ -48,7 +48,16 @@ ESCAPES = {
     "write shared memory": ("open('/dev/shm/evoprompt-pwn', 'w')", HIDDEN),
     "write here": ("open('evoprompt-pwn', 'w')", LOCKED),
     "write to a library": ("open(os.__file__, 'r+')", LOCKED),
-    "make a temporary file": ("import tempfile\ntempfile.NamedTemporaryFile()", f"{HIDDEN}|No usable temporary"),
+    "make a file beside its own folder": (
+        "open(os.path.join(os.environ.get('TMPDIR', '/tmp/x'), '..', 'evoprompt-pwn'), 'w')",
+        LOCKED,
+    ),
+    "list the folders of others": (
+        "own = os.environ.get('TMPDIR', '/tmp/x')\nreturn os.listdir(os.path.dirname(own)) and os.listdir('/nowhere')",
+        HIDDEN,
+    ),
+    "make a link in its own folder": ("os.symlink('/etc/passwd', os.environ.get('TMPDIR', '/nowhere') + '/x')", HIDDEN),
+    "make a pipe in its own folder": ("os.mkfifo(os.environ.get('TMPDIR', '/nowhere') + '/x')", HIDDEN),
     "make a directory": ("os.mkdir('d')", DENIED),
     "remove a file": ("os.remove(os.__file__)", DENIED),
     "make a link": ("os.symlink('/etc/passwd', 'x')", DENIED),
@@ -107,6 +116,20 @@ EXHAUSTIONS = {
         "while 1: threading.Thread(target=threading.Event().wait, daemon=True).start()",
         "RuntimeError|ran out of memory",
     ),
+    "fill the disk": (
+        "import itertools\nfor n in itertools.count():\n"
+        "  with open(f\"{os.environ.get('TMPDIR', '/nowhere')}/{n}\", 'wb') as file: file.write(bytes(1 << 20))",
+        "No space left|FileNotFoundError|used more than",
+    ),
+    "many files": (
+        "import itertools\nfor n in itertools.count(): open(f\"{os.environ.get('TMPDIR', '/nowhere')}/{n}\", 'w')",
+        "No space left|FileNotFoundError|used more than|Too many open files",
+    ),
+    "stop itself": ("import signal\nos.kill(os.getpid(), signal.SIGSTOP)", DENIED),
+    "have itself killed for its CPU time": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile 1: pass",
+        "ValueError|PermissionError",
+    ),
     "many descriptors": ("while 1: os.dup(0)", "OSError"),
     "threads that burn": (
         "for _ in range(4): threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()\nwhile 1: pass",
@@ -135,7 +158,8 @@ EXHAUSTIONS = {
 ATTACKS = ESCAPES | EXHAUSTIONS
 HARMLESS = {
     *("new session", "be dumpable", "outlive the parent", "read its own memory", "list the root", "list the home"),
-    *("list processes", "make a temporary file", "make a directory", "make a link", "open a socket"),
+    *("list processes", "make a directory", "make a link", "open a socket"),
+    *("list the folders of others", "make a link in its own folder", "make a pipe in its own folder"),
     *("open a unix socket", "choose the signal", "ask for signals", "ask for signals by ioctl", "set times"),
 }
 """Forbidden, but no harm to others by itself where it works."""
@@ -253,6 +277,77 @@ SOURCES = {
 """Whole solutions."""
 
 
+_MARK = "raise type('NEEDLE_' + told(x), (Exception,), {})()"
+_AT = "exec(compile('\\n' * (numbered(x) - 1) + 'raise ValueError', {file}, 'exec'))"
+LEAKS = {
+    "its input as the name of an exception": f"def told(x): return repr(x)\ndef f(x): {_MARK}",
+    "its input as a line of a file of its name": "def numbered(x): return 7_000_000 + sum(map(ord, repr(x)))\n"
+    f"def f(x): {_AT.format(file=repr('<solution>'))}",
+    "its input as a line that a syntax error names": "def f(x):\n"
+    "  raise SyntaxError('x', ('<solution>', 7_000_000 + sum(map(ord, repr(x))), 1, 'x'))",
+    "what the frames above hold": "import sys\ndef told(x):\n  frame, found = sys._getframe(), []\n"
+    "  while frame:\n    found.append(repr(frame.f_locals) + repr(frame.f_code.co_consts))\n    frame = frame.f_back\n"
+    f"  return repr(found)\ndef f(x): {_MARK}",
+    "what the collector knows": "import gc\ndef told(x):\n  kinds = (str, bytes, tuple, list, dict)\n"
+    "  return repr([o for o in gc.get_objects() if isinstance(o, kinds)])[-5000:]\n" + f"def f(x): {_MARK}",
+    "a frame of its own to the host": "import os, sys\ndef f(x):\n  text = ('NEEDLE_' + repr(x)).encode()\n"
+    "  frame = sys._getframe()\n  while not hasattr(frame.f_locals.get('self'), 'sequence'): frame = frame.f_back\n"
+    "  server = frame.f_locals['self']\n"
+    "  server.send(b'E', server.codec.encode(('NEEDLE_' + repr(x), text.decode(), 7_000_000)))\n  os._exit(0)",
+}
+"""Whole solutions that tell what they see of a hidden test by what an exception tells."""
+FORGED_FORMS = {
+    "a sum of differences": "assert [f(x) - y for x, y in [(1, 31415926), (2, 27182818)]] == [0, 0]",
+    "a sum of distances": "assert sum(abs(f(x) - y) for x, y in [(1, 31415926)]) == 0",
+    "isclose in a loop": "import math\nassert [math.isclose(f(x), y) for x, y in [(1, 31415926)]] == [True]",
+    "operator.eq": "import operator\nassert operator.eq(f(1), 31415926)",
+    "map of pairs": "assert list(map(lambda p: f(p[0]) == p[1], [(1, 31415926)])) == [True]",
+    "a filter that is empty": "assert len([x for x, y in [(1, 31415926)] if f(x) - y]) == 0",
+    "a method of what came back": "assert f(1).equals(31415926)",
+    "the right operand": "assert 31415926 - f(1) == 0",
+    "a hash": "assert {31415926: 1}[f(1)]",
+}
+"""Tests that hold what is expected in another form than a comparison with a call; `f(1)` is to give 31415926."""
+FORGING = """
+import gc, sys
+class Any(int):
+    __eq__ = __le__ = __ge__ = __contains__ = lambda s, o: True
+    __sub__ = __rsub__ = __add__ = __abs__ = lambda s, *o: 0
+    __bool__ = lambda s: False
+    __hash__ = lambda s: 31415926
+    equals = __eq__
+class Thing:
+    __eq__ = __le__ = __ge__ = __contains__ = equals = lambda s, o: True
+    __sub__ = __rsub__ = __add__ = __abs__ = lambda s, *o: 0
+    __bool__ = __len__ = lambda s: False
+    __hash__ = lambda s: 5
+"""
+TAKING_OVER = """
+import gc, sys
+frame = sys._getframe()
+while frame:
+    for v in list(frame.f_locals.values()):
+        if type(v).__name__ == "Judge":
+            v.equal = v.close = v.space["__equal__"] = v.space["__close__"] = lambda *a: True
+            v.verdict = lambda e: ("passed", "", 0)
+            v.host = lambda data: True
+    frame = frame.f_back
+import math, builtins
+math.isclose = lambda *a, **k: True
+builtins.abs = lambda x: 0
+result = 10
+"""
+EXECUTING_SETUPS = {
+    "exec": "def run(source, x):\n    space = {'x': x}\n    exec(source, space)\n    return space['result']",
+    "eval": "def run(source, x):\n    return eval(f'exec({source!r}) or 10')",
+    "builtins": "import builtins\ndef run(source, x):\n    builtins.exec(source, {})\n    return 10",
+    "getattr": "import builtins\ndef run(source, x):\n    getattr(builtins, 'ex' + 'ec')(source, {})\n    return 10",
+    "timeit": "import timeit\ndef run(source, x):\n    timeit.timeit(source, number=1)\n    return 10",
+    "code": "import code\ndef run(source, x):\n    code.InteractiveInterpreter().runcode(source)\n    return 10",
+}
+"""Setups of tests that execute an answer."""
+
+
 def attacks() -> list[Attack]:
     """The whole corpus."""
     found = [
@@ -263,6 +358,7 @@ def attacks() -> list[Attack]:
     found += [Attack(name, "crash", solution(body)) for name, (body, _) in EXHAUSTIONS.items()]
     found += [Attack(f"channel {i}", "forge", f"{CHANNEL_HEAD}def f(x):\n    {b}") for i, b in enumerate(CHANNEL)]
     found += [Attack(f"takes over, says {p}", "forge", HIJACK.replace("PAYLOAD", p)) for p in PAYLOADS]
+    found += [Attack(f"tells {name}", "forge", source) for name, source in LEAKS.items()]
     return found + seams()
 
 

@@ -177,7 +177,8 @@ def test_whole_tests_are_marked_and_run_apart(small):
         "    needle = ''.join(['3141592', '6535897'])\n"
         "    return 4 if x == 2 else [s for s in map(str, gc.get_objects()) if needle in s][:1]"
     )
-    tests = ["assert all(f(x) == 4 for x in [2] if 31415926535897)", "assert f(2) == 4", "assert f(3) == []"]
+    apart = "import inspect\nassert all(f(x) == 4 for x in [2] if 31415926535897 and inspect)"
+    tests = [apart, "assert f(2) == 4", "assert f(3) == []"]
     result = run(small, solution, *tests)
     assert [c.whole for c in result.cases] == [True, False, False]
     assert result.status == "passed", result.cases
@@ -186,7 +187,7 @@ def test_whole_tests_are_marked_and_run_apart(small):
 def test_a_tolerance(small):
     tests = ["assert f(1) == 0.3", "assert f(1) == 3 / 10", "assert [f(1)] == [0.3]", "assert f(1) == undefined"]
     solution = "def f(x):\n    return 0.1 + 0.2"
-    assert [c.status for c in run(small, solution, *tests, atol=1e-6).cases] == ["passed"] * 2 + ["failed"] * 2
+    assert [c.status for c in run(small, solution, *tests, atol=1e-6).cases] == ["passed"] * 3 + ["failed"]
     assert [c.status for c in run(small, solution, *tests).cases] == ["failed"] * 4
 
 
@@ -338,8 +339,9 @@ def test_the_world_of_a_candidate(small, monkeypatch):
     harness = Harness(limits=SMALL)
     observed = run(harness, solution, "assert f(1)[0].get('OPENAI_API_KEY') == None", "assert f(1)[1] == []")
     assert observed.passed == 2, observed.cases
+    temporary = ", 'TMPDIR'" if harness.tier.endswith("+ns") else ""
     names = "sorted(f(1)[0]) == ['LANG', 'MALLOC_ARENA_MAX', 'MKL_NUM_THREADS', 'OMP_NUM_THREADS', "
-    names += "'OPENBLAS_NUM_THREADS', 'PATH', 'PYTHONHASHSEED']"
+    names += f"'OPENBLAS_NUM_THREADS', 'PATH', 'PYTHONHASHSEED'{temporary}]"
     assert run(harness, solution, f"assert {names}").passed == 1
     repository = str(Path(sandbox_module.__file__).parents[2])
     assert run(harness, solution, f"assert not {repository!r} in f(1)[2]", "assert f(1)[3] == 'builtins'").passed == 2

@@ -238,7 +238,15 @@ def test_a_canonical_solution_without_memory_is_no_verdict_and_not_kept(harness)
 
 
 @pytest.mark.parametrize(
-    "answer", ["filter(None, xs)", "dict.fromkeys(xs).keys()", "(x for x in xs)", "tuple(xs)", "iter(xs)"]
+    "answer",
+    [
+        "filter(None, xs)",
+        "dict.fromkeys(xs).keys()",
+        "(x for x in xs)",
+        "tuple(xs)",
+        "iter(xs)",
+        "range(1, 2 + len(xs), 2)",
+    ],
 )
 def test_what_is_compared_as_a_set_may_be_any_iterable(harness, answer):
     given = task("def f(xs):\n    return list(set(xs))", base=(([3, 1, 3],),), plus=(), oracle="set_equality")

@@ -25,7 +25,6 @@ from tests.world import reply, task
 NOTHING = {
     "a function of asserts": "def check(candidate):\n    assert candidate(2) == 4",
     "one that is named and not called": "def check(candidate):\n    assert candidate(2) == 4\ncheck",
-    "main guard": "if __name__ == '__main__':\n    assert f(2) == 4",
     "tuple": "assert (f(2) == 4, 'msg')",
     "list": "assert [f(2) == 4]",
     "lambda": "assert lambda: f(2) == 4",
@@ -95,6 +94,7 @@ def test_classes_and_helpers_of_the_solution_are_nonsense_too(harness: Harness) 
     (line,), _ = find_untested([one("s = Stack()\nprint(s.push(3) == 3)", **stack)], harness)
     assert "nonsense" in line
     assert find_untested([one("assert Stack().push(3) == 3", **stack)], harness) == ([], {})
+    assert find_untested([one("s = Stack()\nassert s.is_empty()", **stack)], harness) == ([], {})
     pair = {"code": "def g(x):\n    return x\ndef f(x):\n    return g(x)"}
     assert len(find_untested([one("print(f(g(1)) == 1)", **pair)], harness)[0]) == 1
 
@@ -148,6 +148,13 @@ def test_nothing_is_asked_of_a_model_before(harness: Harness) -> None:
             with pytest.raises(DataError, match=r"^task t2: its tests pass a function that returns nonsense"):
                 attempt()
     assert not engine.seen
+
+
+def test_many_are_told_in_few_lines(harness: Harness) -> None:
+    data = Dataset([one("assert True", task_id=str(i)) for i in range(30)])
+    with pytest.raises(DataError) as caught:
+        CodeMetric(data, harness=harness).vet(data)
+    assert len(caught.value.problems) == 21 and caught.value.problems[-1] == "and 10 more of this kind"
 
 
 def test_a_task_with_broken_tests_is_not_measured(harness: Harness) -> None:

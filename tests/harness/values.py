@@ -1,8 +1,19 @@
 """Hypothesis strategies for the values that the codec knows."""
 
-from collections import Counter, OrderedDict, deque
+import datetime as dt
+import http
+import ipaddress
+import math
+import operator
+import re
+import types
+import uuid
+from array import array
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
@@ -78,3 +89,68 @@ def spelled_alike(value):
         case range():
             return value[:]
     return value
+
+
+def _zones():
+    yield from (None, dt.UTC, dt.timezone(dt.timedelta(hours=2)), dt.timezone(dt.timedelta(hours=2), "X"))
+    try:
+        yield from (ZoneInfo("Europe/Berlin"), ZoneInfo("UTC"), ZoneInfo("Africa/Cairo"))
+    except LookupError:  # no time zones on this machine
+        return
+
+
+ZONES = list(_zones())
+MOMENTS = [
+    *(lambda h=h, z=z, f=f: dt.datetime(2021, 10, 31, h, 30, tzinfo=z, fold=f)
+      for h in (0, 1, 2, 3) for z in ZONES for f in (0, 1)),
+    *(lambda h=h, z=z: dt.time(h, 30, 0, 5, tzinfo=z) for h in (0, 2) for z in ZONES),
+    *(lambda d=d: dt.date(2021, 10, d) for d in (30, 31)),
+    *(lambda z=z: z for z in ZONES),
+    *(lambda h=h: dt.timedelta(hours=h, microseconds=7) for h in (-1, 24)),
+    lambda: dt.timedelta(days=1, microseconds=7),
+]  # fmt: skip
+NAMED = [
+    *(
+        lambda v=v: v
+        for v in (int, bool, type(None), types.FunctionType, Counter, dt.date, ValueError, ..., NotImplemented)
+    ),
+    *(lambda v=v: v for v in (len, max, math.sqrt, operator.add, http.HTTPStatus.OK, 200, re.RegexFlag.I)),
+]
+OTHERS = [
+    *(lambda p=p: p("a/B") for p in (Path, PurePosixPath, PureWindowsPath)),
+    *(lambda t=t: PureWindowsPath(t) for t in ("A\\b", "a/b/c")),
+    *(lambda n=n: uuid.UUID(int=n) for n in (0, 1)),
+    *(lambda t=t: ipaddress.ip_address(t) for t in ("1.2.3.4", "::1", "::0:1")),
+    *(lambda t=t: ipaddress.ip_network(t) for t in ("1.2.3.4/32", "1.2.3.0/24")),
+    *(lambda t=t: ipaddress.ip_interface(t) for t in ("1.2.3.4/32", "1.2.3.4/24")),
+]
+UNHASHABLE = [
+    *(lambda c=c: array(c, [1, 2]) for c in "bBhiIlqQfd"),
+    *(lambda: array("d", [0.5]), lambda: array("i"), lambda: array("d"), lambda: array("u", "ab")),
+    *(lambda: {1: 2}.keys(), lambda: OrderedDict([(1, 2)]).keys(), lambda: UserDict({1: 2}).keys(), lambda: {1}),
+    *(lambda: {1: 2}.items(), lambda: {1.0: True + 1}.items(), lambda: {(1, 2)}, lambda: {1: 2}.values()),
+    *(lambda c=c: c({"a": 1}) for c in (dict, UserDict, types.MappingProxyType, ChainMap, OrderedDict, Counter)),
+    *(lambda: ChainMap({"a": 1}, {"b": 2, "a": 3}), lambda: {"b": 2, "a": 1.0}, lambda: defaultdict(int, a=1)),
+    *(lambda: UserList([1, [2]]), lambda: [1.0, [2]], lambda: UserList(), lambda: [], lambda: UserString("a")),
+    *(lambda: slice(1, None, 2), lambda: slice(1.0, None, 2), lambda: slice(1), lambda: types.SimpleNamespace(a=1)),
+    *(lambda: types.SimpleNamespace(a=True), lambda: types.SimpleNamespace(), lambda: ValueError(1)),
+    *(lambda: memoryview(b"a"), lambda: b"a", lambda: bytearray(b"a"), lambda: memoryview(b"ab")[::2]),
+    *(
+        lambda: re.compile("a"),
+        lambda: re.compile("a", re.I),
+        lambda: re.compile(b"a"),
+        lambda: deque(),
+        lambda: deque([1]),
+    ),
+]
+
+
+def made(factories):
+    """Values that are new each time: of one object Python says that it equals itself without asking it."""
+    return st.sampled_from(factories).map(lambda make: make())
+
+
+standard = made(MOMENTS + NAMED + OTHERS + UNHASHABLE)
+any_few = st.recursive(
+    few | standard, lambda inner: containers(inner, _few_keys | made(MOMENTS + NAMED + OTHERS)), max_leaves=5
+)

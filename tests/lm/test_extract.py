@@ -318,6 +318,18 @@ def test_a_stub_replaces_nothing(stub: str) -> None:
     assert extract_code(fenced(stub), "f") == stub
 
 
+def test_a_class_with_an_empty_method_is_no_stub() -> None:
+    full = "class f(int):\n    def close(self):\n        pass\n\n    def more(self):\n        return self + 1"
+    stub = "class f(int):\n    def close(self): ...\n\n    def more(self): ..."
+    assert extract_code(fenced(full, stub), "f") == full
+    assert extract_code(fenced(stub, full), "f") == full
+
+
+def test_blocks_with_the_name_of_a_file() -> None:
+    reply = "```python:constants.py\nONE = 1\n```\n```python:main.py\ndef f(x):\n    return x + ONE\n```"
+    assert run(reply) == 2
+
+
 def test_the_last_full_version_wins() -> None:
     wrong, empty = "def f(x):\n    return 0", "def f(x):\n    return"
     assert extract_code(fenced(wrong, CODE), "f") == CODE

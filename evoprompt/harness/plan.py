@@ -1,0 +1,226 @@
+"""What is to be known of a suite before its tests run as a script: what the solution provides, and what it reads."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from evoprompt.harness.asserts import Check, defined_names
+from evoprompt.tasks import parse_python
+
+_CONSOLE: Final = re.compile(r"stdout|stderr|stdin|print|input|capsys")
+_SEED: Final = re.compile(r"\bseed\b")
+
+_HARMLESS_NAMES = """
+__future__ abc array asyncio base64 binascii bisect builtins calendar cmath collections contextlib copy csv
+dataclasses datetime decimal difflib enum fractions functools hashlib heapq html io ipaddress itertools json keyword
+locale math numbers numpy operator pandas pathlib pprint pytest queue random re secrets statistics string struct sys
+tempfile textwrap threading time traceback types typing typing_extensions unicodedata unittest uuid warnings zlib
+zoneinfo
+"""
+_HARMLESS: Final = frozenset(_HARMLESS_NAMES.split())
+"""Modules with nothing that executes a text, but for the names below."""
+_EXECUTING_NAMES = """
+__import__ breakpoint compile eval exec globals locals vars __builtins__ __globals__ __subclasses__ __code__
+__getattribute__ attrgetter methodcaller CodeType FunctionType LambdaType modules get_type_hints query f2py load
+run_path run_module import_module exec_module system popen runcall runctx read_pickle to_pickle loadTestsFromName
+create_subprocess_exec create_subprocess_shell
+"""
+_EXECUTING: Final = frozenset(_EXECUTING_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the two processes of a script are told.
+
+    Attributes:
+        fast: No script is needed: every test is one call and a literal, and none leaves anything for another.
+        functions: Names of the solution's functions.
+        classes: Names of its classes.
+        exceptions: Names of its exceptions, each with the name of its base.
+        data: Names of other things that it defines.
+        names: Those, and what tests set and the solution reads: both sides are to have the same.
+        methods: Names of the methods of its classes.
+        equalities: A class of the solution says itself what it is equal to.
+        console: Tests may read what the solution prints, or give it what it reads.
+        seeds: Tests may seed random numbers.
+        tainted: Positions of the tests that may execute an answer.
+    """
+
+    fast: bool = True
+    functions: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    exceptions: tuple[tuple[str, str], ...] = ()
+    data: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    equalities: bool = False
+    methods: tuple[str, ...] = ()
+    console: bool = False
+    seeds: bool = False
+    tainted: frozenset[int] = frozenset()
+
+    def config(self, atol: float) -> dict[str, object]:
+        """What the judge's side is told."""
+        return {
+            "functions": self.functions,
+            "classes": self.classes,
+            "exceptions": self.exceptions,
+            "data": self.data,
+            "names": self.names,
+            "equalities": self.equalities,
+            "methods": self.methods,
+            "console": self.console,
+            "seeds": self.seeds,
+            "close": atol > 0,
+        }
+
+
+def plan(
+    code: str,
+    entry_point: str,
+    names: Iterable[str],
+    setup: str,
+    test_setup: str,
+    checks: Sequence[Check],
+    imports: Iterable[str],
+) -> Plan:
+    """Reads the canonical solution and the tests of a suite.
+
+    Args:
+        code: The canonical solution; may be empty.
+        entry_point: Name of the function under test.
+        names: What the solution provides besides.
+        setup: Source that runs before the solution.
+        test_setup: Source that runs before the tests.
+        checks: The tests.
+        imports: Import statements whose names the tests may use.
+    """
+    tree = _parse(code)
+    classes: dict[str, ast.ClassDef] = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    exceptions = tuple((name, base) for name, node in classes.items() if (base := _exception_base(node, classes)))
+    raised = {name for name, _ in exceptions}
+    functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+    provided = {*defined_names(code), *names, entry_point}
+    others = provided - classes.keys()
+    upper = {n for n in others - functions if not code and n[:1].isupper()}
+    data = {n for n in others - functions - upper - {entry_point} if code}
+    scripts = [check.script or check.source for check in checks]
+    text = "\n".join((setup, test_setup, *scripts))
+    synced = _free(tree, provided) & _stored(_parse(setup), *map(_parse, (test_setup, *scripts)))
+    return Plan(
+        fast=all(check.form for check in checks) and not test_setup.strip(),
+        functions=tuple(sorted(others - data - upper)),
+        classes=tuple(sorted(upper | classes.keys() - raised)),
+        exceptions=exceptions,
+        data=tuple(sorted(data)),
+        names=tuple(sorted(data | synced)),
+        equalities=any(isinstance(n, ast.FunctionDef) and n.name == "__eq__" for n in ast.walk(tree)),
+        methods=tuple(
+            sorted({f.name for c in classes.values() for f in ast.walk(c) if isinstance(f, ast.FunctionDef)})
+        ),
+        console=bool(_CONSOLE.search(text)),
+        seeds=bool(_SEED.search(text)),
+        tainted=_tainted(setup, test_setup, scripts, imports, provided),
+    )
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        return parse_python(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _exception_base(node: ast.ClassDef, classes: dict[str, ast.ClassDef], depth: int = 9) -> str:
+    """Name of the base of an exception's class; empty for another class."""
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            known = getattr(builtins, base.id, None)
+            if isinstance(known, type) and issubclass(known, BaseException):
+                return base.id
+            if base.id in classes and depth and _exception_base(classes[base.id], classes, depth - 1):
+                return base.id
+    return ""
+
+
+def _free(tree: ast.Module, provided: set[str]) -> set[str]:
+    """Names that a solution reads and does not define."""
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    declared = {name for n in ast.walk(tree) if isinstance(n, ast.Global) for name in n.names}
+    return (read | declared) - provided - set(vars(builtins))
+
+
+def _stored(setup: ast.Module, *tests: ast.Module) -> set[str]:
+    """Names of data that setup or tests set."""
+    found = {
+        n.id for t in (setup, *tests) for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    for tree in tests:
+        found |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return found
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def _executes(node: ast.AST, bad: set[str]) -> bool:
+    """Whether something in here may execute a text, or uses what does."""
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Name(id=name) if name in bad or name in _EXECUTING:
+                return True
+            case ast.Attribute(value=ast.Name(id="builtins"), attr=name) if name not in ("input", "print"):
+                return True
+            case ast.Attribute(value=ast.Name(id="re"), attr="compile") | ast.Attribute(attr="__class__"):
+                continue
+            case ast.Attribute(attr=name) if name in _EXECUTING:
+                return True
+            case ast.Call(func=ast.Name(id="getattr" | "setattr"), args=[_, name, *_]) if not isinstance(
+                name, ast.Constant
+            ):
+                return True
+            case ast.Import(names=aliases) if any(a.name.partition(".")[0] not in _HARMLESS for a in aliases):
+                return True
+            case ast.ImportFrom(module=module) if (module or "").partition(".")[0] not in _HARMLESS:
+                return True
+    return False
+
+
+def _imported(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """Names that imports bind to what may execute a text."""
+    for node in statements:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] not in _HARMLESS:
+                    yield (alias.asname or alias.name).partition(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            known = (node.module or "").partition(".")[0] in _HARMLESS
+            yield from (a.asname or a.name for a in node.names if not known or a.name in _EXECUTING)
+
+
+def _tainted(
+    setup: str, test_setup: str, scripts: Sequence[str], imports: Iterable[str], provided: set[str]
+) -> frozenset[int]:
+    """Positions of the tests that may execute an answer, or share names with one that does."""
+    helpers = _parse(setup)
+    trees = [_parse(test_setup), *map(_parse, scripts)]
+    lines = [s for line in imports for s in _parse(line).body]
+    bad = set(_imported([*lines, *(s for t in (helpers, *trees) for s in ast.walk(t) if isinstance(s, ast.stmt))]))
+    variables = _stored(*trees) - provided
+    found: set[int] = set()
+    size = -1
+    while size != len(bad) + len(found):
+        size = len(bad) + len(found)
+        for statement in helpers.body:
+            if not isinstance(statement, ast.Import | ast.ImportFrom) and _executes(statement, bad):
+                bad |= set(defined_names(ast.unparse(statement)))
+        for position, tree in enumerate(trees, -1):
+            if _executes(tree, bad):
+                found.add(position)
+                bad |= _names(tree) & variables
+    return frozenset(range(len(scripts)) if -1 in found else found)

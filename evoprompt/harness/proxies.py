@@ -1,0 +1,202 @@
+"""What stands in one process for an object of another: what is asked of it is asked there. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+_BATCH_AFTER = 32
+_BATCH = 1024
+_UNARY: dict[str, Callable[[Any], Any]] = {
+    "len": len, "bool": bool, "str": str, "repr": repr, "iter": iter, "hash": hash, "abs": abs, "int": int,
+    "float": float, "complex": complex, "index": operator.index, "neg": operator.neg, "pos": operator.pos,
+    "invert": operator.invert, "reversed": reversed, "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil,
+    "bytes": bytes, "fspath": os.fspath,
+}  # fmt: skip
+_ARITHMETIC_NAMES = "add sub mul truediv floordiv mod pow matmul lshift rshift and or xor divmod"
+_ARITHMETIC = _ARITHMETIC_NAMES.split()
+_COMPARED = ["eq", "ne", "lt", "le", "gt", "ge", "contains"]
+_BINARY: dict[str, Callable[..., Any]] = {
+    **{n: getattr(operator, f"{n}_" if n in ("and", "or") else n) for n in _ARITHMETIC if n != "divmod"},
+    "divmod": divmod,
+    **{f"i{n}": getattr(operator, f"i{n}") for n in _ARITHMETIC if n != "divmod"},
+    **{n: getattr(operator, n) for n in _COMPARED},
+}
+_BINARY |= {f"r{n}": (lambda f: lambda a, b: f(b, a))(_BINARY[n]) for n in _ARITHMETIC}
+_ITEMS: dict[str, Callable[..., Any]] = {
+    "getitem": operator.getitem,
+    "setitem": operator.setitem,
+    "delitem": operator.delitem,
+    "format": format,
+    "round": round,
+    "enter": lambda value: type(value).__enter__(value),
+    "exit": lambda value, error: type(value).__exit__(value, type(error) if error else None, error, None),
+    "isinstance": isinstance,
+    "issubclass": issubclass,
+}
+OPERATIONS: dict[str, Callable[..., Any]] = {**_UNARY, **_BINARY, **_ITEMS}
+_METHODS = [f"__{name}__" for name in (*_UNARY, *_BINARY, *_ITEMS, "next", "call", "await")]
+_ALWAYS = frozenset({"__str__", "__repr__", "__format__", "__isinstance__", "__issubclass__"})
+_BY_DEFAULT = {
+    name: getattr(object, name) for name in ("__eq__", "__ne__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__")
+}
+DISCLOSING = frozenset(f"__{name}__" for name in _BINARY)
+
+
+def methods_of(kind: type) -> int:
+    """Which of the special methods the class of an object has, as bits."""
+    found, mro = 0, type.__dict__["__mro__"].__get__(kind)
+    for position, name in enumerate(_METHODS):
+        own = next((c.__dict__[name] for c in mro if name in c.__dict__), None)
+        if own is not None and own is not _BY_DEFAULT.get(name):
+            found |= 1 << position
+    return found
+
+
+class ProxyType(type):
+    """The class of all classes of proxies."""
+
+
+_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_steps")
+_GET: dict[str, Any] = {}
+
+
+def inside(proxy: Any, name: str) -> Any:
+    """What a proxy has itself."""
+    return _GET[name].__get__(proxy)
+
+
+def fill(proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0) -> None:
+    """Fills a new proxy."""
+    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, (0, deque()))
+    for slot, value in zip(_SLOTS, values, strict=True):
+        _GET[slot].__set__(proxy, value)
+
+
+def mark_made(proxy: Any, made: bool = True) -> None:
+    """Says that the test made it, or not."""
+    _GET["_made"].__set__(proxy, made)
+
+
+def rename(proxy: Any, name: str) -> None:
+    """Gives a proxy the name by which it is shown."""
+    if isinstance(inside(proxy, "_number"), int):
+        _GET["_name"].__set__(proxy, name)
+
+
+class Proxy(metaclass=ProxyType):
+    """An object of the other side: whatever is asked of it is asked there.
+
+    It is `_made` if the test made it by calling a class of the solution's, and `_guarded` if it is a method of one
+    that is not (2: which no class of the solution's has).
+    """
+
+    __slots__ = _SLOTS
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return inside(self, "_kind") or type(self)
+        return inside(self, "_peer").got(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        inside(self, "_peer").request(("set", name), [self, value])
+
+    def __delattr__(self, name: str) -> None:
+        inside(self, "_peer").request(("del", name), [self])
+
+    def __repr__(self) -> str:
+        return str(_operation(self, "repr"))
+
+    def __str__(self) -> str:
+        return str(_operation(self, "str"))
+
+    def __format__(self, spec: str) -> str:
+        return str(_operation(self, "format", spec))
+
+    def __instancecheck__(self, value: Any) -> bool:
+        return isinstance(type(value), ProxyType) and bool(_operation(value, "isinstance", self))
+
+    def __subclasscheck__(self, value: Any) -> bool:
+        return isinstance(type(value), ProxyType) and bool(_operation(value, "issubclass", self))
+
+    def __dir__(self) -> Any:
+        return self.__class__.__dict__
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+    def __eq__(self, other: object) -> Any:
+        return _equal(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        found = _equal(self, other)
+        return found if found is NotImplemented else not found
+
+
+_GET.update({name: Proxy.__dict__[name] for name in _SLOTS})
+
+
+def _equal(self: Any, other: object) -> Any:
+    if self is other:
+        return True
+    if not inside(self, "_peer").equality(self, other):
+        return NotImplemented
+    return _operation(self, "eq", other)
+
+
+def _operation(self: Any, name: str, *operands: Any) -> Any:
+    return inside(self, "_peer").request(("operation", name), [self, *operands])
+
+
+def _next(self: Any) -> Any:
+    steps, waiting = inside(self, "_steps")
+    if not waiting:
+        count = 1 if steps < _BATCH_AFTER else min(steps, _BATCH)
+        waiting.extend(inside(self, "_peer").request(("next", "", count), [self]))
+    _GET["_steps"].__set__(self, (steps + 1, waiting))
+    return waiting.popleft()
+
+
+def _call(self: Any, /, *values: Any, **named: Any) -> Any:
+    return inside(self, "_peer").called(self, values, named)
+
+
+def _await(self: Any) -> Any:
+    return (yield from inside(self, "_peer").coroutine(inside(self, "_number")).__await__())
+
+
+def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
+    return _operation(self, "exit", error)
+
+
+def _disclosing(name: str) -> Callable[..., Any]:
+    def method(self: Any, other: Any) -> Any:
+        inside(self, "_peer").disclosed(self, (other,))
+        return _operation(self, name, other)
+
+    return method
+
+
+def _plainly(name: str) -> Callable[..., Any]:
+    return lambda self, *operands: _operation(self, name, *operands)
+
+
+_CLASSES: dict[int, type] = {}
+
+
+def proxy_class(methods: int) -> Any:
+    """The class of proxies that have these special methods and no others."""
+    if methods not in _CLASSES:
+        special = {"__next__": _next, "__call__": _call, "__await__": _await, "__exit__": _exit}
+        body: dict[str, Any] = {"__slots__": ()}
+        for position, name in enumerate(_METHODS):
+            if not methods >> position & 1 or name in _ALWAYS or name in ("__eq__", "__ne__"):
+                continue
+            plain = name[2:-2]
+            body[name] = special.get(name) or (_disclosing(plain) if name in DISCLOSING else _plainly(plain))
+        _CLASSES[methods] = ProxyType("Proxy", (Proxy,), body)
+    return _CLASSES[methods]

@@ -1,0 +1,158 @@
+"""How what can be changed is taken apart and filled again: containers, and objects of the setup's classes.
+
+Standard library only. Everything is read and written by the base class, so that no method of a candidate's runs.
+"""
+
+from __future__ import annotations
+
+import enum
+import io
+import sys
+import types
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+LEAVES = frozenset({int, str, float, bool, type(None), complex, bytes})
+BASES: dict[str, Any] = {
+    "OrderedDict": OrderedDict, "Counter": Counter, "defaultdict": defaultdict, "dict": dict,
+    "list": list, "set": set, "deque": deque, "bytearray": bytearray,
+    "StringIO": io.StringIO, "BytesIO": io.BytesIO,
+}  # fmt: skip
+"""Kinds of what has content that may change."""
+KINDS = {base: kind for kind, base in BASES.items()}
+FROZEN = (str, int, float, complex, bytes, tuple, frozenset)
+
+
+class Malformed(Exception):
+    """The other side does not keep to the protocol."""
+
+
+def bare(base: Any, value: Any) -> Any:
+    """A value of an immutable type without its class."""
+    if base in (tuple, frozenset):
+        return base(base.__iter__(value))
+    if base is str:
+        return str.__str__(value)
+    if base is bytes:
+        return bytes.__getitem__(value, slice(None))
+    return {int: int.__index__, float: float.__float__, complex: complex.__complex__}[base](value)
+
+
+def is_plain(value: tuple[Any, ...], depth: int) -> bool:
+    """Whether a tuple holds leaves and such tuples only."""
+    return all(type(v) in LEAVES or (type(v) is tuple and depth > 0 and is_plain(v, depth - 1)) for v in value)
+
+
+def same(a: list[Any], b: Any) -> bool:
+    """Whether two contents are the same objects, or equal leaves."""
+    if len(a) != len(b):
+        return False
+    return all(
+        x is y or (type(x) is type(y) and type(x) in LEAVES and x == y and x == x) for x, y in zip(a, b, strict=True)
+    )
+
+
+def content_of(kind: str, value: Any) -> tuple[str, Any, list[Any]]:
+    """What data holds, read by the base class."""
+    base = BASES[kind]
+    if issubclass(base, dict):
+        pairs = OrderedDict.items(value) if base is OrderedDict else dict.items(value)
+        held = [part for pair in pairs for part in pair]
+        return (kind, "", [value.default_factory, *held]) if base is defaultdict else (kind, "", held)
+    if base is bytearray:
+        return kind, "", [bytes(value)]
+    if base in (io.StringIO, io.BytesIO):
+        return kind, "", ["", 0, True] if value.closed else [value.getvalue(), value.tell(), False]
+    return kind, value.maxlen if base is deque else "", list(base.__iter__(value))
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """What an object holds by name, in its dict and in slots."""
+    found: dict[str, Any] = {}
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{kind.__name__.lstrip('_')}{name}"
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return found | dict(getattr(value, "__dict__", {}))
+
+
+def standard_class(module: str, name: str) -> Any:
+    """A name of a module of the standard library that is loaded."""
+    if module.partition(".")[0] not in sys.stdlib_module_names:
+        return None
+    if module not in sys.modules:
+        return None
+    return getattr(sys.modules[module], name, None)
+
+
+def shell(kind: Any, base: str) -> Any:
+    """A new object of a class of the setup's, without its fields."""
+    if base:
+        if not issubclass(kind, BASES[base]):
+            raise Malformed("it is of another class")
+        return BASES[base].__new__(kind)
+    if kind.__new__ is not object.__new__ and issubclass(kind, (*FROZEN, BaseException, type, enum.Enum)):
+        raise Malformed("it is of another kind")
+    return object.__new__(kind)
+
+
+def set_fields(value: Any, fields: dict[str, Any]) -> None:
+    """Gives an object of the setup these fields and no others."""
+    kind = type(value)
+    for name in fields:
+        if type(name) is not str:
+            raise Malformed("a field has no name")
+        own = next((c.__dict__[name] for c in kind.__mro__ if name in c.__dict__), None)
+        if isinstance(own, types.FunctionType | classmethod | staticmethod | property) or (
+            name.startswith("__") and name.endswith("__")
+        ):
+            raise Malformed(f"the field {name!r} hides a method")
+    inside = getattr(value, "__dict__", None)
+    for name in fields_of(value).keys() - fields.keys():
+        if inside is not None and name in inside:
+            del inside[name]
+        else:
+            object.__delattr__(value, name)
+    if inside is not None and not any("__slots__" in c.__dict__ for c in kind.__mro__[:-1]):
+        inside.clear()
+        inside.update(fields)
+        return
+    for name, field in fields.items():
+        object.__setattr__(value, name, field)
+
+
+def refill(kind: str, value: Any, held: list[Any]) -> None:
+    """Gives a container this content and no other."""
+    base = BASES[kind]
+    if kind == "list":
+        list.__setitem__(value, slice(None), held)
+    elif kind == "bytearray":
+        bytearray.__setitem__(value, slice(None), held[0])
+    elif kind in ("StringIO", "BytesIO"):
+        text, position, closed = held
+        value.seek(0)
+        value.truncate()
+        value.write(text)
+        value.seek(position)
+        if closed:
+            value.close()
+    else:
+        if kind == "defaultdict":
+            factory = held[0]
+            if factory is not None and not callable(factory):
+                raise Malformed("it is no factory")
+            value.default_factory = factory
+            held = held[1:]
+        base.clear(value)
+        if issubclass(base, dict):
+            insert: Callable[..., Any] = base.__setitem__
+            for key, item in zip(held[::2], held[1::2], strict=True):
+                insert(value, key, item)
+        elif base is set:
+            set.update(value, held)
+        else:
+            base.extend(value, held)

@@ -1,0 +1,49 @@
+"""Solutions that know their tests: no form of a test tells what is expected, and no answer that is executed decides."""
+
+import pytest
+
+from evoprompt.errors import SandboxError
+from evoprompt.harness import Harness, Limits
+from tests.harness.attacks import EXECUTING_SETUPS, FORGED_FORMS, FORGING, TAKING_OVER
+from tests.harness.test_scripts import task
+
+
+@pytest.fixture(scope="module")
+def harness():
+    with Harness(limits=Limits(cpu_seconds=2.0), processes=1) as built:
+        yield built
+
+
+@pytest.mark.parametrize("test", FORGED_FORMS.values(), ids=FORGED_FORMS)
+@pytest.mark.parametrize(
+    "made", ["Any(7)", "Thing()", "next((o for o in gc.get_objects() if '31415926' in repr(o)), 7)"]
+)
+def test_what_is_expected_is_not_forged(harness, test, made):
+    canonical = "def f(x):\n    return {1: 31415926, 2: 27182818}[x]\n"
+    report = harness.check(task(canonical, test), FORGING + f"def f(x):\n    return {made}\n")
+    assert not any(c.status == "passed" and not c.whole for c in report.base.cases), report.base.cases
+
+
+@pytest.mark.parametrize("setup", EXECUTING_SETUPS.values(), ids=EXECUTING_SETUPS)
+def test_an_answer_that_the_test_executes_forges_nothing_unmarked(harness, setup):
+    """Other asserts are judged where no answer ran, and what is expected of one that runs is not known there."""
+    tests = ["assert run(f(2), 5) == 11", "assert abs(f(3) - 31415926) < 1", "assert f(4) == 27182818"]
+    good = "def f(x):\n    return {2: 'result = 11', 3: 31415926, 4: 27182818}[x]\n"
+    evil = f"def f(x):\n    return {TAKING_OVER!r} if x == 2 else 7\n"
+    report = harness.check(task(good, *tests, setup=setup), evil)
+    assert not any(c.status == "passed" and not c.whole for c in report.base.cases), report.base.cases
+
+
+@pytest.mark.parametrize(
+    "deed",
+    ["import os; os._exit(0)", "import os; os.write(3, b'x' * 99)", "raise SystemExit", "while True: pass", "1 / 0"],
+)
+def test_an_answer_that_the_test_executes_does_not_stop_the_run(deed):
+    setup = "def run(source):\n    exec(source, {})\n    return 4"
+    with Harness(limits=Limits(cpu_seconds=0.5, wall_seconds=2.0), processes=1) as quick:
+        given = task("def f(x):\n    return ''", "assert run(f(2)) == 4", "assert f(3) == ''", setup=setup)
+        try:
+            report = quick.check(given, f"def f(x):\n    return {deed!r} if x == 2 else ''")
+        except SandboxError:
+            return
+        assert not report.passed
