@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evoprompt.atomic import home
 from evoprompt.cli.shown import visible
 from evoprompt.errors import DataError, UsageError
 
@@ -71,7 +72,7 @@ def _check(name: str, *, skip_bad: bool) -> None:
     """
     from evoprompt.harness import Harness
 
-    path = Path(name).expanduser()
+    path = home(name)
     with Harness() as harness:
         if not path.is_dir():
             told = _checked(name, harness, skip_bad=skip_bad)

@@ -74,8 +74,7 @@ def evaluate(
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
     data = _data(dataset, prelude, skip_bad=skip_bad)
     models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
-    if program is not None and program.is_dir():
-        program /= "program.json"
+    program = program / "program.json" if program is not None and program.is_dir() else program
     target = output or _default_output(dataset, samples, models, program)
     harness = Harness(
         limits=assert_limits(time_limit),
