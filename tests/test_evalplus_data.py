@@ -159,7 +159,7 @@ def _check_mbpp(tasks: object) -> None:
     assert add.base == tuple(ROW["test_list"]) and add.plus == tuple(ROW["challenge_test_list"])  # type: ignore[arg-type]
     assert (root.setup, root.plus) == ("import math", ())
     with Harness() as harness:
-        assert harness.check(root, root.code).passed
+        assert harness.check(add, add.code).passed and harness.check(root, root.code).passed
 
 
 def test_mbpp_from_local_files(tmp_path: Path) -> None:

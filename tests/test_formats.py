@@ -117,6 +117,12 @@ GOOD: dict[str, tuple[dict[str, Any], int, int]] = {
                               "with raises(TypeError):\n    x = sq(None)\nassert sq(2) == 4"]}, 1, 0,
     ),
     "a main guard": (MBPP | {"test_list": ["if __name__ == \"__main__\":\n    assert sq(2) == 4\n"]}, 1, 0),
+    "names that one test sets for the next": (
+        MBPP | {"test_list": ["x = 2", "y = sq(x)", "assert y == 4", "assert sq(y) == 16"]}, 2, 0,
+    ),
+    "a function that tests never call by its name": (
+        MBPP | {"code": "def sq(x):\n    return x * x", "test_list": ["assert list(map(sq, [2, 3])) == [4, 9]"]}, 1, 0,
+    ),
     "an expected exception": (
         MBPP | {"test_list": ["try:\n    sq(None)\n    assert False\nexcept TypeError:\n    assert sq(2) == 4\n"]}, 1, 0,
     ),
@@ -161,7 +167,14 @@ def test_inputs_of_evoeval(harness: Harness) -> None:
         _read(row | {"inputs": "[["})
 
 
-def test_what_the_prompt_of_humaneval_has_before_its_function_is_there_for_every_solution(harness: Harness) -> None:
+def test_imports_of_a_prompt_are_the_solutions_own_to_make(harness: Harness) -> None:
+    row = HUMANEVAL | {"prompt": 'import math\n\n\ndef sq(x):\n    """ Square x. """\n'}
+    (task,) = _read(row)
+    assert task.setup == "" and harness.check(task, task.code).passed
+    assert not harness.check(task, "def sq(x):\n    return int(math.pow(x, 2))").passed
+
+
+def test_helpers_that_a_prompt_has_before_its_function_are_there_for_every_solution(harness: Harness) -> None:
     row = HUMANEVAL | {
         "prompt": 'import math\n\n\ndef half(x):\n    return x / 2\n\n\ndef sq(x):\n    """ Square x. """\n',
         "test": "def check(candidate):\n    assert half(candidate(2)) == 2\n",

@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -96,7 +96,7 @@ class _Program:
     Attributes:
         code: All of it.
         names: What it defines at the top level, in order.
-        header: What the prompt has before the function: imports and helpers.
+        header: Helpers that the prompt has before the function, with their imports; empty where it has imports only.
     """
 
     code: str
@@ -123,7 +123,9 @@ class _Reader:
         setup = self.values.get("setup") or ""
         _names_of(setup, "setup", self.wrong)
         program = self._program(given.partition("(")[0].partition(".")[0])
-        parsed = [(f, i, _parse(t, f, i, self.wrong)) for f, s in (("test", base), ("plus_test", plus)) for i, t in s]
+        parsed = [
+            (f, i, _parse(t, f, i, self.wrong)) for f, s in (("test", base), ("plus_test", plus)) for i, t in _joined(s)
+        ]
         call = self._call(given, program, [t for _, _, t in parsed if t is not None])
         entry_point = call.partition("(")[0].partition(".")[0]
         if not call:  # a test that tests nothing calls nothing: that is the thing to tell
@@ -224,10 +226,26 @@ class _Reader:
         if any(t.waits for t in tests) and names:
             return _most_called(names, called) or names[-1]
         found = _most_called(names, called)
+        mentioned = [n for n in names if any(re.search(rf"\b{n}\b", t.text) for t in tests)]
+        if not found and len(mentioned) == 1:  # as a decorator, or handed to a helper
+            return mentioned[0]
         if not found and not self.wrong:
             why = "no test calls a function that 'code' defines" if program.code else "there is no 'code' to find it in"
             self.wrong.append(f"field 'entry_point': {why}; add it")
         return found
+
+
+def _joined(tests: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The tests, each after those before it that only set names for it."""
+    before: list[str] = []
+    for place, (number, test) in enumerate(tests):
+        wrong: list[str] = []
+        parsed = _parse(test, "", number, wrong) if place + 1 < len(tests) else None
+        if parsed is not None and parsed.leads:
+            before.append(test)
+        else:
+            yield number, "\n".join([*before, test])
+            before = []
 
 
 def _parse(test: str, field: str, number: int, wrong: list[str]) -> TestSource | None:
@@ -306,12 +324,17 @@ def _is_code(prompt: str) -> bool:
 
 
 def _header(whole: str, prompt: str, entry_point: str) -> str:
-    """Imports and helpers that the prompt has before the function: the solution goes on from there."""
+    """The helpers that the prompt has before the function, with their imports: tests and solutions lean on them.
+
+    Imports alone are left to the solution: one that forgets its own is wrong, as it is for other judges.
+    """
     last = 0
+    helpers = False
     end = prompt.count("\n")
     for node in parse_python(whole).body:
         if getattr(node, "name", "") == entry_point or (node.end_lineno or 0) > end:
             break
         if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign):
             last = node.end_lineno or last
-    return "\n".join(whole.split("\n")[:last]).strip("\n")
+            helpers = helpers or not isinstance(node, ast.Import | ast.ImportFrom)
+    return "" if not helpers else "\n".join(whole.split("\n")[:last]).strip("\n")

@@ -86,6 +86,12 @@ class TestSource:
         return cls(text, body, functions, called)
 
     @property
+    def leads(self) -> bool:
+        """Whether it only sets names, for a test that comes after it."""
+        kinds = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Import | ast.ImportFrom
+        return all(isinstance(s, kinds) for s in self.body)
+
+    @property
     def checks(self) -> str:
         """What the test itself gives to its `check`, as source; empty where nothing calls that."""
         return next((ast.unparse(given) for _, given in self._check_calls()), "")
