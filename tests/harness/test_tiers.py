@@ -50,7 +50,8 @@ def test_where_bubblewrap_does_not_work_its_own_words_are_the_reason(program):
     assert chosen(FOLLOWING) == ("seccomp", ["bwrap+seccomp: bwrap: No permissions to create new namespace"])
 
 
-def test_bubblewrap_shows_python_and_nothing_that_knows_answers(tmp_path):
+def test_bubblewrap_shows_python_and_nothing_that_knows_answers(monkeypatch, tmp_path):
+    monkeypatch.setattr(starters.shutil, "which", lambda name: f"/usr/bin/{name}")
     packages = tmp_path / "site-packages"
     for name in ("evoprompt", "helpful"):
         (packages / name).mkdir(parents=True)
