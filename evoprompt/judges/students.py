@@ -10,8 +10,9 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import dspy
 from dspy.utils.callback import BaseCallback
@@ -304,10 +305,11 @@ class Called(BaseCallback):
         if (name := vars(instance).get(_NAME)) is not None:
             self._heard.add(name)
 
-    @property
-    def settled(self) -> bool:
-        """Whether the predictor that evolves was called, so that nobody needs to listen any more."""
-        return self._names[0] in self._heard
+    def listening(self) -> AbstractContextManager[None]:
+        """Hears every call, until the predictor that evolves was called: each call pays for who listens."""
+        if self._names[0] in self._heard:
+            return contextlib.nullcontext()
+        return cast("AbstractContextManager[None]", dspy.context(callbacks=[*dspy.settings.callbacks, self]))
 
     def require(self) -> None:
         """Refuse to go on where the predictor whose instruction evolves is not called.
@@ -316,7 +318,7 @@ class Called(BaseCallback):
             UsageError: The student has answered without it.
         """
         first = self._names[0]
-        if self.answers and not self.settled:
+        if self.answers and first not in self._heard:
             heard = ", ".join(repr(n) for n in self._names if n in self._heard) or "none of its predictors"
             raise UsageError(
                 f"the instruction of the first predictor, {first!r}, would evolve, and {self.answers} answers came "
