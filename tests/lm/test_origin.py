@@ -223,3 +223,272 @@ def test_other_forms_of_a_metric() -> None:
     before = ExampleJudge(judge).describe()
     judge(1, 2)
     assert ExampleJudge(judge).describe() == before
+
+
+KINDS = """
+import collections, dataclasses, enum, functools, operator, string, types
+import dspy
+import whole, other, parts
+
+class Slotted:
+    __slots__ = ("style",)
+    def __init__(self, style): self.style = style
+SLOTTED = Slotted("slot")
+@dataclasses.dataclass(slots=True)
+class Data:
+    style: str = "field default"
+    more: list = dataclasses.field(default_factory=lambda: ["field factory"])
+DATA = Data("slots of a dataclass")
+class Words(list): pass
+WORDS = Words(["item of a list of its own"]); WORDS.style = "attribute of a list"
+class Texts(dict): pass
+TEXTS = Texts(a="item of a dict of its own"); TEXTS.style = "attribute of a dict"
+class Kinds(set): pass
+KINDS = Kinds({"b", "a", "c"}); KINDS.style = "attribute of a set"
+class Meta(type):
+    @property
+    def text(cls): return "member of a metaclass"
+class WithMeta(metaclass=Meta): pass
+class Described:
+    def __get__(self, owner, kind): return "descriptor"
+class Color(enum.Enum):
+    RED = "value of a member"
+    BLUE = "blue"
+    def shout(self): return "method of an enum"
+CHOSEN = Color.RED
+HIDDEN = "name of globals"
+GOTTEN = "get of globals"
+UNREAD = "never read"
+DEFAULTS = collections.defaultdict(lambda: "default factory")
+SPACE = types.SimpleNamespace(style=lambda: "function in a namespace")
+SPACE.one, SPACE.two = 1, 2
+TEMPLATE = string.Template("template $a")
+MAPPED = map(lambda x: "function of a map", [])
+PATTERN = __import__("re").compile("a" * 300 + "end of a pattern")
+PARTIAL = functools.partial(lambda x, y: x, "argument of a partial")
+def first(): return "chosen function"
+def second(): return "other function"
+PICKED = first
+DEEP = "constant of a helper"
+def helper(text, more="default", *, key="keyword default"): return deeper() + text + more + key
+def deeper(): return DEEP
+def decorated(style):
+    def around(f):
+        @functools.wraps(f)
+        def inner(*a): return style + f(*a)
+        return inner
+    return around
+@decorated("argument of a decorator")
+def inside(): return "decorated function"
+class Around:
+    def __init__(self, f, style): self.f, self.style = f, style; functools.update_wrapper(self, f)
+    def __call__(self): return self.f() + "class of a decorator"
+def plain():
+    "A docstring of a decorated function."
+    return "function in a decorator's class"
+AROUND = Around(plain, "state of a decorator's class")
+@functools.lru_cache
+def cached(): return "cached function"
+def closure(value):
+    def one():
+        def two(): return value
+        return two
+    return one
+CLOSED = closure("closure in a closure")
+@functools.singledispatch
+def dispatched(x): return "dispatch"
+@dispatched.register
+def _(x: int): return "registered"
+def styled(): return styled.style
+styled.style = "attribute of a function"
+READ = operator.add
+HOLDER = types.SimpleNamespace(count=0)
+class Counter:
+    total = 0
+    def __init__(self): self.n, self.seen, self.kept = 0, [], {}
+    def up(self):
+        self.n += 1
+        seen = self.seen
+        seen.append(1)
+        self.kept["a"] = 1
+COUNTER = Counter()
+LOG = []
+
+class Base(dspy.Module):
+    style = "inherited attribute"
+    def told(self): return "inherited method"
+
+class Student(Base):
+    described = Described()
+    texts = {"b": lambda: "lambda in a dict", "a": lambda: "second lambda"}
+    def __init__(self):
+        super().__init__()
+        self.tell = dspy.Predict("q -> a")
+        self.run = self._late
+        self.call = lambda: "lambda of an attribute"
+        self.data, self.words = Data("state"), ["word"]
+    def _late(self): return "bound method"
+    @functools.cached_property
+    def hint(self): return "cached property"
+    def _say(self, k): return k
+    say = functools.partialmethod(_say, "argument of a partialmethod")
+    @functools.singledispatchmethod
+    def kind(self, x): return "dispatch of a method"
+    @kind.register
+    def _(self, x: str): return "registered of a method"
+    @property
+    def shown(self): return "getter"
+    @shown.setter
+    def shown(self, x): self._shown = "setter"
+    @shown.deleter
+    def shown(self): print("deleter")
+    @functools.lru_cache
+    def kept(self): return "cached method"
+    @staticmethod
+    def static(): return "static method"
+    @classmethod
+    def made(cls): return "class method"
+    def forward(self, q):
+        from parts import go, Klass as K
+        import parts as p, pack.sub
+        import pack.deep as d
+        from pack import sibling
+        import absent_module_of_nobody
+        self.hint, self.say(), self.kind(1), self.run(), self.call()
+        HOLDER.count += 1
+        Counter.total += 1
+        COUNTER.up()
+        log = LOG
+        log.append(q)
+        styled.calls = 1
+        return (
+            go() + K().run() + p.CONSTANT + pack.sub.name() + d.name() + sibling.name() + getattr(whole, "x" + q)()
+            + getattr(other, "known") + globals()["HIDDEN"] + globals().get("GOTTEN") + SLOTTED.style + DATA.style
+            + WORDS.style + TEXTS.style + KINDS.style + WithMeta.text + CHOSEN.value + DEFAULTS[q] + SPACE.style()
+            + TEMPLATE + MAPPED + PATTERN + PARTIAL() + PICKED() + second() + helper(q) + inside() + AROUND() + cached()
+            + READ + CLOSED()() + dispatched(1) + styled() + (lambda: "lambda within")()
+        )
+
+def metric(example, pred): return 1.0
+"""
+FILES = {
+    "whole.py": 'TEXT = "data of a module of which a name is computed"\n'
+    'def xa(): return "function of it"\n_apart = 5\n',
+    "other.py": 'known = "literal name"\nunknown = "not read of a module"\n',
+    "parts.py": 'CONSTANT = "constant imported within"\nSTYLE = "what it reads"\n'
+    'def go(): return "function imported" + STYLE\n'
+    'class Klass:\n    def run(self): return "class imported"\n',
+    "pack/__init__.py": "",
+    "pack/sub.py": 'from pack.far import far\ndef name(): return "package" + far()\n',
+    "pack/far.py": 'def far():\n    from .near import NEAR\n    return NEAR\n',
+    "pack/near.py": 'NEAR = "relative import"\n',
+    "pack/deep.py": 'def name(): return "import as"\n',
+    "pack/sibling.py": 'def name(): return "module from a package"\n',
+}  # fmt: skip
+DIFFERENT = [
+    "slot", "field default", "field factory", "slots of a dataclass", "item of a list of its own",
+    "attribute of a list", "item of a dict of its own", "attribute of a dict", "attribute of a set", "member of a metaclass", "descriptor",
+    "value of a member", "method of an enum", "name of globals", "get of globals", "default factory",
+    "function in a namespace", "template $a", "function of a map", "end of a pattern", "argument of a partial",
+    "chosen function", "other function", "constant of a helper", "default", "keyword default",
+    "argument of a decorator", "decorated function", "class of a decorator", "function in a decorator's class",
+    "state of a decorator's class", "cached function", "closure in a closure", "dispatch", "registered",
+    "attribute of a function", "inherited attribute", "inherited method", "lambda in a dict", "second lambda",
+    "lambda of an attribute", "state", "word", "bound method", "cached property", "argument of a partialmethod",
+    "dispatch of a method", "registered of a method", "getter", "setter", "deleter", "cached method", "static method",
+    "class method", "lambda within", "data of a module of which a name is computed", "function of it", "literal name",
+    "constant imported within", "what it reads", "function imported", "class imported", "package", "relative import",
+    "import as", "module from a package",
+]  # fmt: skip
+REPLACED = {
+    "another member": ("CHOSEN = Color.RED", "CHOSEN = Color.BLUE"),
+    "another function by the same name": ("PICKED = first", "PICKED = second"),
+    "another bound method": ("self.run = self._late", "self.run = self.told"),
+    "another base": ("class Student(Base)", "class Student(dspy.Module)"),
+    "lambdas swapped": ('"b": lambda: "lambda in a dict", "a"', '"a": lambda: "lambda in a dict", "b"'),
+    "a name deleted": ('DEEP = "constant of a helper"', ""),
+    "a name added": ("DEEP =", "def print(x): return x\nDEEP ="),
+    "a registration added": ("def styled", "@dispatched.register\ndef _(x: str): return 1\ndef styled"),
+    "an attribute added": ("self.call =", "self.new = 1; self.call ="),
+    "a class attribute added": ("    described =", "    more = 1\n    described ="),
+    "another function of a library": ("READ = operator.add", "READ = operator.mul"),
+}
+
+
+def swapped(one: str, other: str) -> tuple[str, str]:
+    return f"{one}\n{other}", f"{other}\n{one}"
+
+
+EQUAL = {
+    "a comment": ("def deeper", "# here\n\n\ndef deeper"),
+    "a docstring of a decorated function": ("A docstring of", "Another docstring of"),
+    "a docstring": ("def deeper(): return DEEP", 'def deeper():\n    """Deep."""\n    return DEEP'),
+    "order of attributes": ("SPACE.one, SPACE.two = 1, 2", "SPACE.two, SPACE.one = 2, 1"),
+    "order of functions": swapped('def first(): return "chosen function"', 'def second(): return "other function"'),
+    "order of methods": swapped(
+        '    @staticmethod\n    def static(): return "static method"',
+        '    @classmethod\n    def made(cls): return "class method"',
+    ),
+    "order of a set": ('{"b", "a", "c"}', '{"c", "b", "a"}'),
+    "a name that is not read": ("never read", "changed"),
+    "a name of another module that is not read": ("not read of a module", "changed"),
+    "a count": ("HOLDER = types.SimpleNamespace(count=0)", "HOLDER = types.SimpleNamespace(count=9)"),
+    "a count of a class": ("total = 0", "total = 9"),
+    "what an object itself changes": ("COUNTER = Counter()", "COUNTER = Counter()\nCOUNTER.up()\nCOUNTER.up()"),
+    "a list under another name": ("LOG = []", "LOG = [9]"),
+}  # fmt: skip
+OTHER_PROCESS = """
+import json, sys
+from pathlib import Path
+from tests.lm.test_origin import parts_of
+print(json.dumps(parts_of(Path(sys.argv[1])), sort_keys=True))
+"""
+
+
+def parts_of(folder: Path, old: str = "", new: str = "") -> Any:
+    """The identity of a student of many kinds of state and code, where a text is another one."""
+    names = ["student", *(name[:-3].replace("/", ".").replace(".__init__", "") for name in FILES)]
+    for name, text in {"student.py": KINDS, **FILES}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text.replace(old, new) if old else text)
+    sys.path.insert(0, str(folder))
+    try:
+        importlib.invalidate_caches()
+        student = importlib.import_module("student").Student()
+        found = describe(student)
+        assert student.hint and describe(student) == found == describe(student.deepcopy())  # a cached property is none
+        return found["parts"]
+    finally:
+        sys.path.remove(str(folder))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return parts_of(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_each_kind_of_code_and_state_counts(what: str, kinds: Any, tmp_path: Path) -> None:
+    assert parts_of(tmp_path, f'"{what}"', '"changed $a"') != kinds
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_another_choice_counts(what: str, kinds: Any, tmp_path: Path) -> None:
+    assert REPLACED[what][0] in KINDS and parts_of(tmp_path, *REPLACED[what]) != kinds
+
+
+@pytest.mark.parametrize("what", EQUAL)
+def test_what_decides_about_nothing_does_not_count(what: str, kinds: Any, tmp_path: Path) -> None:
+    assert any(EQUAL[what][0] in text for text in (KINDS, *FILES.values()))
+    assert parts_of(tmp_path, *EQUAL[what]) == kinds
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_each_kind_is_the_same_in_another_process(seed: str, kinds: Any, tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": root}
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=root).stdout
+    assert json.loads(found) == json.loads(json.dumps(kinds))
