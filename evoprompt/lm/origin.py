@@ -6,27 +6,33 @@ count by name alone, and so does what the code itself changes while it runs, as 
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import json
 import math
 import re
+import string
 import sys
 import types
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import dspy
 from pydantic import BaseModel
 
-from evoprompt.lm.bytecode import Uses, told, uses
+from evoprompt.lm.bytecode import ALL, Uses, told, uses
+from evoprompt.lm.owncode import content, functions, imported, member, own
 
-_LIBRARIES = {*sys.stdlib_module_names, "dspy", "evoprompt", "signatures"} - {"__main__"}
 _ENTRIES = {"forward", "aforward", "__call__", "acall"}
 _APART = {"history", "callbacks", "_compiled", "stage", "traces", "train", "detailed_results"}
 """Attributes of DSPy's modules that decide about nothing."""
+_SHOWN_BY_STATE = types.SimpleNamespace | string.Template
+"""Objects of libraries that are what their attributes are, and whose repr does not tell them."""
+_PLAIN = (bool, int, float, str, bytes, list, tuple, set, frozenset, Mapping, re.Pattern)
+_LONG = 500
+"""Letters of a value within another one; a longer one is told by a digest."""
 _DEEPEST = 20
 _PASSES = 3
 """Walks until it is known which names are changed by what is reached."""
@@ -47,6 +53,7 @@ def origin(roots: Mapping[str, Any], described: Described, apart: Collection[Any
         walk = _Walk(described, apart, before)
         for name, root in roots.items():
             walk.root(name, root)
+        walk.finish()
         if walk.uses == before:
             break
         before = walk.uses
@@ -59,36 +66,47 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-@functools.cache
-def _own(module: str | None) -> bool:
-    """True for code of the user's own: neither Python's nor an installed package's."""
-    if not module or module.partition(".")[0] in _LIBRARIES:
-        return False
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
-
-
 class _Walk:
     def __init__(self, described: Described, apart: Collection[Any], before: Uses) -> None:
         self._described, self.before, self.uses = described, before, Uses()
         self._apart = {id(one) for one in apart}
         self.parts: dict[str, list[Any]] = {}
         self._seen: dict[int, Any] = {}  # the objects themselves, or another could get an id
+        self._values: dict[int, Any] = {}
+        self._waiting: deque[Callable[[], None]] = deque()  # code that is reached: calls may be nested deeply
 
     def root(self, name: str, value: Any) -> None:
         """Tell of an object whose name is known otherwise."""
         if isinstance(value, dspy.Module) and not isinstance(value, dspy.Predict):
             self._class(type(value))
             if type(value).__module__.partition(".")[0] != "evoprompt":  # they tell of themselves
-                self._attributes(value, "self", 0)
+                self._seen[id(value)], self._values[id(value)] = value, ["see", type(value).__qualname__]
+                for key, attribute in self._attributes(value, "self", 0).items():
+                    self._show(f"self.{key}", attribute)
         else:
-            self._named(name, value, 0)
+            found = self._value(value, name, 0)
+            if not _elsewhere(found):
+                self._show(name, found)
+
+    def finish(self) -> None:
+        """Tell of all code that what is told of refers to."""
+        while self._waiting:
+            self._waiting.popleft()()
 
     def _tell(self, name: str, value: Any) -> None:
         """Texts may be secret, and are told by a digest."""
         if value is not None:
             shown = value if isinstance(value, bool | int | float) else digest(value)
             self.parts.setdefault(name, []).append(shown)
+
+    def _show(self, name: str, value: Any) -> None:
+        """Tell of a value, and of an object's attributes each by its name."""
+        if isinstance(value, list) and value[:1] == ["object"]:
+            self._tell(name, value[1])
+            for key, attribute in value[2].items():
+                self._show(f"{name}.{key}", attribute)
+        elif not _elsewhere(value) or (value[1] and name.rpartition(".")[2] not in (value[1], value[1].split(".")[-1])):
+            self._tell(name, value)
 
     def _function(self, function: types.FunctionType, depth: int, *, reached: bool = True) -> None:
         if id(function) in self._seen:
@@ -106,33 +124,61 @@ class _Walk:
                 self._tell(f"{name}({key})", self._value(value, f"{name}({key})", depth + 1))
         for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             if key not in self.before.changes and key != "__class__":
-                self._named(key, _content(cell), depth + 1)
+                self._named(key, content(cell), depth + 1)
         for chain in found.reads:
             self._read(function.__globals__, chain, depth + 1)
-        if hasattr(function, "__wrapped__"):
-            self._value(function.__wrapped__, name, depth + 1)
+        package = function.__globals__.get("__package__") or function.__module__.rpartition(".")[0]
+        for level, module_name, chain in found.imports:
+            module = imported(level, module_name, package)
+            if module is None:
+                self._tell(module_name, "cannot be imported")
+            elif chain and own(module.__name__):
+                scope = vars(module) if chain == (ALL,) else {chain[0]: member(module, chain[0])}
+                self._read(scope, chain, depth + 1)
+        for key, value in self._attributes(function, name, depth).items():
+            if key != "__wrapped__":
+                self._show(f"{name}.{key}", value)
 
     def _read(self, scope: Mapping[str, Any], chain: tuple[str, ...], depth: int) -> None:
         """A global that is read, or an attribute of a module of one's own."""
         name, *rest = chain
-        while name in scope and isinstance(scope[name], types.ModuleType) and _own(scope[name].__name__) and rest:
-            scope, (name, *rest) = vars(scope[name]), rest
-        if name in scope and name not in self.before.changes:
+        while isinstance(module := scope.get(name), types.ModuleType) and own(module.__name__) and rest:
+            scope, (name, *rest) = vars(module), rest
+            if name not in scope and name != ALL:  # as `__dict__`, or what its `__getattr__` gives
+                name = ALL
+        if name == ALL:
+            self._all(scope, depth)
+        elif name in scope and name not in self.before.changes:
             self._named(name, scope[name], depth)
 
+    def _all(self, scope: Mapping[str, Any], depth: int) -> None:
+        """The functions, classes and plain data of a module whose names are computed."""
+        if id(scope) in self._seen:
+            return
+        self._seen[id(scope)] = scope
+        for name, value in sorted(scope.items()):
+            plain = name[:1] != "_" and isinstance(value, _PLAIN)
+            code = (name == "__getattr__" or name[:2] != "__") and (callable(value) or own(type(value).__module__))
+            if name not in self.before.changes and (plain or code):
+                self._named(name, value, depth)
+
     def _named(self, name: str, value: Any, depth: int) -> None:
-        value = self._value(value, name, depth)
-        if not (isinstance(value, list) and value[:1] == ["see"]):  # that has a line of its own, or is a library's
-            self._tell(name, value)
+        self._show(name, self._value(value, name, depth))
 
     def _class(self, kind: type, depth: int = 0) -> None:
-        if id(kind) in self._seen or not _own(kind.__module__):
+        if id(kind) in self._seen or not own(kind.__module__):
             return
         self._seen[id(kind)] = kind
-        for base in kind.__bases__:
+        self._tell(f"{kind.__qualname__}(bases)", [base.__qualname__ for base in kind.__bases__])
+        for base in (type(kind), *kind.__mro__[1:]):
             self._class(base, depth + 1)
-        for name, value in vars(kind).items():
-            for function in _functions(value):
+        members = kind.__members__ if issubclass(kind, enum.Enum) else {}
+        for name, one in members.items():
+            self._named(f"{kind.__qualname__}.{name}", one.value, depth + 1)
+        for name, value in sorted(vars(kind).items()):
+            if not isinstance(value, type):
+                self._class(type(value), depth + 1)  # a descriptor's
+            for function in functions(value):
                 reached = name in _ENTRIES or name in self.before.attributes
                 self._function(function, depth + 1, reached=reached)
                 if reached and name not in ("__init__", "__new__"):
@@ -140,84 +186,128 @@ class _Walk:
             if name == "__annotations__":
                 self._tell(f"{kind.__qualname__}(fields)", {k: str(v) for k, v in value.items()} or None)
             hidden = name.startswith("__") or name.startswith("_abc") or name in self.before.changes_own
-            if not hidden and not _functions(value) and not isinstance(value, types.MemberDescriptorType):
+            hidden = hidden or f"{kind.__name__}.{name}" in self.before.changes
+            hidden = hidden or (issubclass(kind, enum.Enum) and (name in members or name.strip("_") != name))
+            if not hidden and not functions(value) and not isinstance(value, types.MemberDescriptorType):
                 self._named(f"{kind.__qualname__}.{name}", value, depth + 1)
 
-    def _attributes(self, value: Any, name: str, depth: int) -> None:
-        for key, attribute in sorted(vars(value).items()):
-            if key not in _APART and not key.startswith("_evoprompt") and key not in self.before.changes_own:
-                self._named(f"{name}.{key}", attribute, depth + 1)
+    def _attributes(self, value: Any, name: str, depth: int) -> dict[str, Any]:
+        """An object's attributes, without what decides about nothing and what the code changes itself."""
+        found = dict(getattr(value, "__dict__", None) or {})
+        kinds = [vars(kind) for kind in type(value).__mro__ if kind.__module__ != "builtins"]
+        for members in kinds:
+            for key, one in members.items():
+                if isinstance(one, types.MemberDescriptorType) and key not in ("__dict__", "__weakref__"):
+                    found |= {key: getattr(value, key)} if hasattr(value, key) else {}
+                elif isinstance(one, functools.cached_property):
+                    found.pop(key, None)
+        last = name.rpartition(".")[2]
+        return {
+            key: self._value(attribute, f"{name}.{key}", depth + 1)
+            for key, attribute in sorted(found.items())
+            if key not in _APART | self.before.changes_own
+            and not key.startswith("_evoprompt")
+            and (key == "__wrapped__" or not (key.startswith("__") and key.endswith("__")))
+            and not {f"{last}.{key}", f"{type(value).__name__}.{key}"} & self.before.changes
+        }
 
     def _value(self, value: Any, name: str, depth: int) -> Any:
         """A value as plain data. What has lines of its own is told as `["see", …]`."""
-        if value is None or isinstance(value, bool | int | float | str):
+        if isinstance(value, enum.Enum):
+            self._class(type(value), depth)
+            return ["enum", type(value).__qualname__, value.name]
+        if value is None or type(value) in (bool, int, float, str):
             return value if not isinstance(value, float) or math.isfinite(value) else repr(value)
+        if isinstance(value, types.FunctionType | type | types.ModuleType):
+            return self._code(value, depth)
+        if id(value) not in self._values:
+            self._seen[id(value)], self._values[id(value)] = value, ["see", type(value).__qualname__]
+            self._values[id(value)] = self._told(value, name, depth)
+        return self._values[id(value)]
+
+    def _within(self, value: Any, name: str, depth: int) -> Any:
+        found = self._value(value, name, depth + 1)
+        return digest(found) if isinstance(found, list) and len(repr(found)) > _LONG else found
+
+    def _told(self, value: Any, name: str, depth: int) -> Any:
         kind = type(value)
         if depth > _DEEPEST:
             return ["see", kind.__qualname__]
-        if isinstance(value, types.FunctionType | type | types.ModuleType):
-            return self._code(value, depth)
-        if _functions(value) or isinstance(value, types.MethodType | functools.partial):
+        if functions(value) or isinstance(value, types.MethodType | functools.partial | functools.partialmethod):
             return self._bound(value, name, depth)
         if isinstance(value, dspy.BaseLM):
             self._class(kind, depth)
             return ["model", self._described(value)]
-        if id(value) in self._seen:
-            return ["see", kind.__qualname__]
-        self._seen[id(value)] = value
         if isinstance(value, dspy.Predict):
             self._class(kind, depth)
             if id(value) in self._apart:
-                return self._types(value.signature, depth) or ["see", kind.__qualname__]
+                return self._types(value.signature, depth) or ["see", ""]
             state = {k: v for k, v in vars(value).items() if k not in _APART and k != "lm" and k[:10] != "_evoprompt"}
-            return [kind.__qualname__, self._value(state, name, depth + 1), self._described(value.lm)]
+            return [kind.__qualname__, self._data(state, name, depth + 1), self._described(value.lm)]
+        if own(kind.__module__) and not isinstance(value, dspy.Example | BaseModel):
+            self._class(kind, depth)
+            attributes = self._attributes(value, name, depth)
+            if plain := self._plain(value, name, depth):
+                attributes["()"] = plain
+            return ["object", kind.__qualname__, attributes]
         return self._data(value, name, depth)
+
+    def _plain(self, value: Any, name: str, depth: int) -> Any:
+        """What a container or a plain value holds; None of another object."""
+        if isinstance(value, bool | int | float | str | bytes):
+            return repr(value) if type(value).__module__ == "builtins" else str(value)
+        if isinstance(value, Mapping):
+            items = sorted(value.items(), key=lambda i: i[0]) if all(type(k) is str for k in value) else value.items()
+            pairs = [[self._within(k, name, depth), self._within(v, f"{name}.{k}", depth)] for k, v in items]
+            made = self._within(value.default_factory, name, depth) if isinstance(value, defaultdict) else None
+            return [sorted(pairs, key=repr), made]
+        if isinstance(value, list | tuple | deque):
+            return [self._within(v, name, depth) for v in value]
+        if isinstance(value, set | frozenset):
+            return sorted((self._within(v, name, depth) for v in sorted(value, key=_order)), key=repr)
+        return None
 
     def _data(self, value: Any, name: str, depth: int) -> Any:
         kind = type(value)
         if isinstance(value, dspy.Example):
+            self._class(kind, depth)
             value = dict(value.items())
         elif isinstance(value, BaseModel):
             self._class(kind, depth)
             value = {key: getattr(value, key) for key in type(value).model_fields}
-        if isinstance(value, Mapping):
-            pairs = [
-                [self._value(k, name, depth + 1), self._value(v, f"{name}.{k}", depth + 1)] for k, v in value.items()
-            ]
-            return [kind.__qualname__, sorted(pairs, key=repr)]
-        if isinstance(value, list | tuple | deque):
-            return [kind.__qualname__, [self._value(v, name, depth + 1) for v in value]]
-        if isinstance(value, set | frozenset):
-            return [kind.__qualname__, sorted((self._value(v, name, depth + 1) for v in value), key=repr)]
-        if callable(told_of := getattr(value, "describe", None)) and not _own(kind.__module__):
+        plain = self._plain(value, name, depth)
+        if plain is not None:
+            return [kind.__qualname__, plain]
+        if isinstance(value, re.Pattern):  # its repr is cut
+            return [kind.__qualname__, str(value.pattern), value.flags]
+        if callable(told_of := getattr(value, "describe", None)):
             return [kind.__qualname__, told_of()]
         if callable(getattr(value, "tobytes", None)):
             return [kind.__qualname__, value.tobytes().hex()]
-        return self._object(value, name, depth)
-
-    def _object(self, value: Any, name: str, depth: int) -> Any:
-        kind = type(value)
-        if _own(kind.__module__) or kind.__module__.partition(".")[0] == "dspy":
-            self._class(kind, depth)
-            if hasattr(value, "__dict__"):
-                self._attributes(value, name, depth + 1)
-            return ["see", kind.__qualname__] if _own(kind.__module__) else kind.__qualname__
+        if isinstance(value, _SHOWN_BY_STATE) or kind.__module__.partition(".")[0] == "dspy":
+            return ["object", kind.__qualname__, self._attributes(value, name, depth)]
         try:
             shown = repr(value)
         except Exception:
             shown = ""
-        return [kind.__qualname__, "" if re.search(r" at 0x[0-9a-fA-F]+", shown) else shown]
+        placed = re.search(r" at 0x[0-9a-fA-F]+", shown) or f"{id(value):x}" in shown.lower()
+        return [kind.__qualname__, "" if placed else shown]
 
     def _code(self, value: Any, depth: int) -> Any:
         if isinstance(value, type) and issubclass(value, dspy.Signature):
             state: Any = value
             return ["signature", state.dump_state(), self._types(state, depth)]
         module = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-        if _own(module) and isinstance(value, types.FunctionType):
-            self._function(value, depth)
-        elif _own(module) and isinstance(value, type):
-            self._class(value, depth)
-        return ["see", module, getattr(value, "__qualname__", "")] if not _own(module) else ["see", value.__name__]
+        if not own(module):
+            return ["see", getattr(value, "__qualname__", module), (module or "").partition(".")[0]]
+        if isinstance(value, types.FunctionType):
+            self._waiting.append(lambda: self._function(value, 0))
+            return ["see", value.__qualname__.replace("<locals>.", ""), digest(told(value.__code__))]
+        if isinstance(value, type):
+            self._waiting.append(lambda: self._class(value))
+            return ["see", value.__qualname__]
+        self._waiting.append(lambda: self._all(vars(value), 0))
+        return ["see", value.__name__]
 
     def _types(self, signature: type[dspy.Signature], depth: int) -> dict[str, str]:
         """The types of fields that are no text, and the classes among them."""
@@ -233,25 +323,17 @@ class _Walk:
     def _bound(self, value: Any, name: str, depth: int) -> Any:
         """Functions in some wrapping, with what they were bound to."""
         if isinstance(value, types.MethodType):
-            return [self._value(value.__func__, name, depth + 1), self._value(value.__self__, name, depth + 1)]
-        if isinstance(value, functools.partial):
+            return ["method", self._within(value.__func__, name, depth), self._within(value.__self__, name, depth)]
+        if isinstance(value, functools.partial | functools.partialmethod):
             parts = (value.func, value.args, value.keywords)
-            return ["partial", *(self._value(part, name, depth + 1) for part in parts)]
-        return ["see", *(self._value(function, name, depth + 1) for function in _functions(value))]
+            return ["partial", *(self._within(part, name, depth) for part in parts)]
+        return ["wrapped", type(value).__qualname__, *(self._within(one, name, depth) for one in functions(value))]
 
 
-def _functions(value: Any) -> list[types.FunctionType]:
-    """The functions of a member of a class, or of a function that is wrapped."""
-    if isinstance(value, types.FunctionType):
-        return [value]
-    if isinstance(value, property):
-        return [f for f in (value.fget, value.fset) if isinstance(f, types.FunctionType)]
-    inner = getattr(value, "__func__" if isinstance(value, staticmethod | classmethod) else "__wrapped__", None)
-    return [inner] if isinstance(inner, types.FunctionType) and not isinstance(value, type) else []
+def _elsewhere(value: Any) -> bool:
+    """True of what has lines of its own, or is a library's."""
+    return isinstance(value, list) and value[:1] == ["see"]
 
 
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not there yet
-        return None
+def _order(value: Any) -> str:
+    return getattr(value, "__qualname__", None) or repr(value)

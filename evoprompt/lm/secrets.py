@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -30,7 +31,16 @@ _PATTERNS = re.compile(
     r"|(?<=[?&])(?P<name>(?:api[_-]?key|key|token|access[_-]?token|auth|password|secret|sig|signature|code)=)[^&\s\"'\\)\]]+",
     re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"password|passwd|pwd", re.IGNORECASE)
+_KEY = re.compile(r"api_?key", re.IGNORECASE)
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DUMMIES = {
+    "ollama", "none", "null", "test", "empty", "dummy", "fake", "local", "true", "false", "key", "secret", "token",
+    "password", "anything", "not-needed", "no-key-needed",
+}  # fmt: skip
+"""What is given as a key where none is needed: plain words, which texts hold."""
+_LEAST = 4
+"""Letters of a credential that is masked; a shorter one is no secret."""
 _SEEN: set[str] = set()  # a server repeats a key in whatever error: every writer of this process must know it
 _DEPTH = 8
 
@@ -39,8 +49,8 @@ def note(lm: Any) -> None:
     """Remember the credentials of a model, so that nothing that is written holds them."""
     given = dict(getattr(lm, "kwargs", None) or {})
     given |= {n: v for n, v in vars(lm).items() if NAMED.search(n)} if hasattr(lm, "__dict__") else {}
-    for value in _values(given, False):
-        _SEEN.update(_forms(value))
+    for value, sure in _values(given, False):
+        _SEEN.update(_forms(value, sure))
 
 
 def settings_without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +68,7 @@ def mask(text: str) -> str:
     """The text without anything that looks like a credential, is one in the environment, or one of a model."""
     for variable, value in _of_environment():
         if value in text:
-            text = text.replace(value, f"[{variable}]")
+            text = re.sub(_whole(value), lambda _, name=variable: f"[{name}]", text)  # type: ignore[misc]
     if _SEEN:
         text = _known(frozenset(_SEEN)).sub(HIDDEN, text)
     return _PATTERNS.sub(lambda m: f"{m['name'] or ''}[key]", text)
@@ -68,61 +78,96 @@ def _of_environment() -> list[tuple[str, str]]:
     found = []
     for variable, value in os.environ.items():
         if secret_name(variable) and not value.startswith("/"):
-            found += [(variable, form) for form in _forms(value) if len(form) >= 8]
+            sure = _PASSWORD.search(variable) is not None
+            found += [(variable, form) for form in _forms(value, sure) if sure or len(form) >= 8]
         elif "@" in value and _URL.match(value) and (password := urlsplit(value).password):
-            found += [(variable, form) for form in _forms(unquote(password)) if len(form) >= 8]
+            found += [(variable, form) for form in (*_forms(unquote(password), True), *_pairs(value))]
     return sorted(found, key=lambda pair: -len(pair[1]))
 
 
 @lru_cache(maxsize=8)
 def _known(values: frozenset[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, sorted(values, key=lambda v: (-len(v), v)))))
+    return re.compile("|".join(map(_whole, sorted(values, key=lambda v: (-len(v), v)))))
 
 
-def _values(value: Any, secret: bool, depth: int = 0) -> Iterator[str]:
-    """Every text in a value that is a credential."""
+def _whole(value: str) -> str:
+    """A pattern of the value; of a plain word, only where it stands as a whole word."""
+    return re.escape(value) if not _plain(value) else rf"(?<![A-Za-z0-9_]){re.escape(value)}(?![A-Za-z0-9_])"
+
+
+def _plain(value: str) -> bool:
+    return len(value) < 6 or (len(value) < 12 and not re.search(r"[\dA-Z]", value))
+
+
+def _values(value: Any, secret: bool, depth: int = 0, name: object = "") -> Iterator[tuple[str, bool]]:
+    """Every text in a value that is a credential, and whether it is one for sure."""
     if depth > _DEPTH:
         return
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _values(inner, secret or secret_name(key), depth + 1)
+            yield from _values(inner, secret or secret_name(key), depth + 1, key)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _values(inner, secret, depth + 1)
+            yield from _values(inner, secret, depth + 1, name)
     elif isinstance(value, bytes):
-        yield from _values(value.decode("utf-8", "replace"), secret, depth + 1)
+        yield from _values(value.decode("utf-8", "replace"), secret, depth + 1, name)
     elif isinstance(value, str):
         if _URL.match(value):
             yield from _of_url(value)
         elif value.lstrip().startswith(("{", "[")):
             yield from _of_json(value, secret, depth)
         if secret:
-            yield value
+            # A server of one's own gets any short word as its key.
+            yield (
+                value,
+                _PASSWORD.search(str(name)) is not None or (_KEY.search(str(name)) is not None and len(value) >= 8),
+            )
 
 
-def _of_url(url: str) -> Iterator[str]:
+def _of_url(url: str) -> Iterator[tuple[str, bool]]:
     try:
         parts = urlsplit(url)
     except ValueError:
         return
-    yield from (unquote(p) for p in (parts.username, parts.password) if p)
-    yield from (value for name, value in parse_qsl(parts.query) if secret_name(name) or name.lower() in ("key", "code"))
+    if parts.username:
+        yield unquote(parts.username), not parts.password  # a user's name is a word; alone, it is a token
+    if parts.password:
+        yield unquote(parts.password), True
+    yield from ((form, True) for form in _pairs(url))
+    for name, value in parse_qsl(parts.query):
+        if secret_name(name) or name.lower() in ("key", "code"):
+            yield value, True
 
 
-def _of_json(text: str, secret: bool, depth: int) -> Iterator[str]:
+def _pairs(url: str) -> Iterator[str]:
+    """User and password of a URL as they are sent (Basic authorization)."""
+    parts = urlsplit(url)
+    if parts.username is not None and parts.password:
+        yield base64.b64encode(f"{unquote(parts.username)}:{unquote(parts.password)}".encode()).decode()
+
+
+def _of_json(text: str, secret: bool, depth: int) -> Iterator[tuple[str, bool]]:
     try:
         yield from _values(json.loads(text), secret, depth + 1)
     except (ValueError, RecursionError):
         return
 
 
-def _forms(value: str) -> Iterator[str]:
-    """A credential as it may stand in a text: whole, line by line, behind its scheme, escaped; no plain word."""
+def _forms(value: str, sure: bool = False) -> Iterator[str]:
+    """A credential as it may stand in a text: whole, line by line, behind its scheme, escaped, encoded.
+
+    Args:
+        value: The credential.
+        sure: It comes from where nothing else stands, so that a plain word is one too.
+    """
     parts = {value, *value.splitlines(), *(value.split(" ", 1)[1:] if value.count(" ") == 1 else ())}
     for part in {p.strip() for p in parts}:
-        short = len(part) < 6 or (len(part) < 12 and not re.search(r"[\dA-Z]", part))
-        if not short and not part.startswith("-----"):
+        known = len(part) < _LEAST or part.lower() in _DUMMIES or (_plain(part) and not sure)
+        if not known and not part.startswith("-----"):
             yield from {part, json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], quote(part, safe="")}
+            raw = part.encode("utf-8", "surrogatepass")
+            encoded = {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
+            yield from {form for text in encoded for form in (text, quote(text, safe=""), text.rstrip("="))}
 
 
 def _clean(value: Any, depth: int = 0) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dspy
 import pytest
@@ -136,6 +138,52 @@ def test_plain_words_are_no_credentials() -> None:
     lm = dspy.LM("openai/m", api_key="ollama")
     note(lm)
     assert mask("ollama_chat/llama") == "ollama_chat/llama"
+
+
+SURE: dict[str, tuple[dict[str, Any], str]] = {
+    "a short password": ({"password": "moon"}, "moon"),
+    "a word as password": ({"extra_body": {"db_password": "plainword"}}, "plainword"),
+    "a longer word as key": ({"api_key": "hunterkey"}, "hunterkey"),
+    "a password in a URL": ({"api_base": "http://me:tulip@h/v1"}, "tulip"),
+    "a quoted password in a URL": ({"api_base": "http://me:tu%2Flip@h/v1"}, "tu/lip"),
+    "a token in a URL": ({"api_base": "http://h/v1?key=rosebush"}, "rosebush"),
+}
+
+
+@pytest.mark.parametrize("what", SURE)
+def test_a_plain_word_that_is_a_credential_for_sure_is_masked_in_every_form(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    options, secret = SURE[what]
+    note(dspy.LM("openai/m", **options))
+    encoded = base64.b64encode(secret.encode()).decode()
+    for form in (secret, encoded, encoded.rstrip("="), quote(secret, safe=""), quote(encoded, safe="")):
+        assert mask(f"wrong: '{form}', it is said") == "wrong: '[secret]', it is said"
+    if secret.isalpha():
+        assert mask(f"a{secret}s") == f"a{secret}s"
+
+
+def test_a_user_and_a_password_are_masked_as_they_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    sent = base64.b64encode(b"me:tulip").decode()
+    note(dspy.LM("openai/m", api_base="http://me:tulip@h/v1"))
+    assert mask(f"Authorization: Basic {sent}") == "Authorization: Basic [secret]"
+    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:tulip@proxy:3128")
+    assert mask(f"Basic {sent}, a tulip") == "Basic [HTTPS_PROXY], a [HTTPS_PROXY]"
+
+
+def test_passwords_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "moon")
+    assert mask("the moon, moonlight, bW9vbg==") == "the [DB_PASSWORD], moonlight, [DB_PASSWORD]"
+
+
+@pytest.mark.parametrize("key", ["ollama", "none", "test", "EMPTY", "sk-", "dummy", "local", "no-key-needed", "word"])
+def test_a_key_that_is_none_garbles_no_text(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    note(dspy.LM("openai/m", api_key=key))
+    assert mask(f"def {key}(x): return '{key}' # {key}") == f"def {key}(x): return '{key}' # {key}"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from evoprompt.errors import UsageError
 from evoprompt.examples import ExampleJudge
 from evoprompt.lm.identity import describe
 from tests.evolve.moods import exact, examples, reply
+from tests.lm.origin_kinds import FILES, KINDS
 from tests.models import scripted
 
 STUDENT = '''
@@ -223,3 +224,113 @@ def test_other_forms_of_a_metric() -> None:
     before = ExampleJudge(judge).describe()
     judge(1, 2)
     assert ExampleJudge(judge).describe() == before
+
+
+DIFFERENT = [
+    "slot", "field default", "field factory", "slots of a dataclass", "item of a list of its own",
+    "attribute of a list", "item of a dict of its own", "attribute of a dict",
+    "attribute of a set", "member of a metaclass", "descriptor",
+    "value of a member", "method of an enum", "name of globals", "get of globals", "default factory",
+    "function in a namespace", "template $a", "function of a map", "end of a pattern", "argument of a partial",
+    "chosen function", "other function", "constant of a helper", "default", "keyword default",
+    "argument of a decorator", "decorated function", "class of a decorator", "function in a decorator's class",
+    "state of a decorator's class", "cached function", "closure in a closure", "dispatch", "registered",
+    "attribute of a function", "inherited attribute", "inherited method", "lambda in a dict", "second lambda",
+    "lambda of an attribute", "state", "word", "bound method", "cached property", "argument of a partialmethod",
+    "dispatch of a method", "registered of a method", "getter", "setter", "deleter", "cached method", "static method",
+    "class method", "lambda within", "data of a module of which a name is computed", "function of it", "literal name",
+    "constant imported within", "what it reads", "function imported", "class imported", "package", "relative import",
+    "import as", "module from a package",
+]  # fmt: skip
+REPLACED = {
+    "another member": ("CHOSEN = Color.RED", "CHOSEN = Color.BLUE"),
+    "another function by the same name": ("PICKED = first", "PICKED = second"),
+    "another bound method": ("self.run = self._late", "self.run = self.told"),
+    "another base": ("class Student(Base)", "class Student(dspy.Module)"),
+    "lambdas swapped": ('"b": lambda: "lambda in a dict", "a"', '"a": lambda: "lambda in a dict", "b"'),
+    "a name deleted": ('DEEP = "constant of a helper"', ""),
+    "a name added": ("DEEP =", "def print(x): return x\nDEEP ="),
+    "a registration added": ("def styled", "@dispatched.register\ndef _(x: str): return 1\ndef styled"),
+    "an attribute added": ("self.call =", "self.new = 1; self.call ="),
+    "a class attribute added": ("    described =", "    more = 1\n    described ="),
+    "another function of a library": ("READ = operator.add", "READ = operator.mul"),
+}
+
+
+def swapped(one: str, other: str) -> tuple[str, str]:
+    return f"{one}\n{other}", f"{other}\n{one}"
+
+
+EQUAL = {
+    "a comment": ("def deeper", "# here\n\n\ndef deeper"),
+    "a docstring of a decorated function": ("A docstring of", "Another docstring of"),
+    "a docstring": ("def deeper(): return DEEP", 'def deeper():\n    """Deep."""\n    return DEEP'),
+    "order of attributes": ("SPACE.one, SPACE.two = 1, 2", "SPACE.two, SPACE.one = 2, 1"),
+    "order of functions": swapped('def first(): return "chosen function"', 'def second(): return "other function"'),
+    "order of methods": swapped(
+        '    @staticmethod\n    def static(): return "static method"',
+        '    @classmethod\n    def made(cls): return "class method"',
+    ),
+    "order of a set": ('{"b", "a", "c"}', '{"c", "b", "a"}'),
+    "a name that is not read": ("never read", "changed"),
+    "a name of another module that is not read": ("not read of a module", "changed"),
+    "a count": ("HOLDER = types.SimpleNamespace(count=0)", "HOLDER = types.SimpleNamespace(count=9)"),
+    "a count of a class": ("total = 0", "total = 9"),
+    "what an object itself changes": ("COUNTER = Counter()", "COUNTER = Counter()\nCOUNTER.up()\nCOUNTER.up()"),
+    "a list under another name": ("LOG = []", "LOG = [9]"),
+}  # fmt: skip
+OTHER_PROCESS = """
+import json, sys
+from pathlib import Path
+from tests.lm.test_origin import parts_of
+print(json.dumps(parts_of(Path(sys.argv[1])), sort_keys=True))
+"""
+
+
+def parts_of(folder: Path, old: str = "", new: str = "") -> Any:
+    """The identity of a student of many kinds of state and code, where a text is another one."""
+    names = ["student", *(name[:-3].replace("/", ".").replace(".__init__", "") for name in FILES)]
+    for name, text in {"student.py": KINDS, **FILES}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text.replace(old, new) if old else text)
+    sys.path.insert(0, str(folder))
+    try:
+        importlib.invalidate_caches()
+        student = importlib.import_module("student").Student()
+        found = describe(student)
+        assert student.hint and describe(student) == found == describe(student.deepcopy())  # a cached property is none
+        return found["parts"]
+    finally:
+        sys.path.remove(str(folder))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return parts_of(tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_each_kind_of_code_and_state_counts(what: str, kinds: Any, tmp_path: Path) -> None:
+    assert parts_of(tmp_path, f'"{what}"', '"changed $a"') != kinds
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_another_choice_counts(what: str, kinds: Any, tmp_path: Path) -> None:
+    assert REPLACED[what][0] in KINDS and parts_of(tmp_path, *REPLACED[what]) != kinds
+
+
+@pytest.mark.parametrize("what", EQUAL)
+def test_what_decides_about_nothing_does_not_count(what: str, kinds: Any, tmp_path: Path) -> None:
+    assert any(EQUAL[what][0] in text for text in (KINDS, *FILES.values()))
+    assert parts_of(tmp_path, *EQUAL[what]) == kinds
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_each_kind_is_the_same_in_another_process(seed: str, kinds: Any, tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": root}
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=root).stdout
+    assert json.loads(found) == json.loads(json.dumps(kinds))

@@ -1,0 +1,73 @@
+"""Code of the user's own: which modules it is in, what it imports while it runs, and the functions in a wrapping."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib.util
+import sys
+import types
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = {*sys.stdlib_module_names, "dspy", "evoprompt", "signatures"} - {"__main__"}
+
+
+@functools.cache
+def own(module: str | None) -> bool:
+    """True for code of the user's own: neither Python's nor an installed package's."""
+    if not module or module.partition(".")[0] in _LIBRARIES:
+        return False
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
+
+
+def imported(level: int, name: str, package: str | None) -> types.ModuleType | None:
+    """A module that code imports while it runs: `builtins` for any library, None where it cannot be imported."""
+    try:
+        whole = importlib.util.resolve_name("." * level + name, package)
+        top = whole.partition(".")[0]
+        if top not in _LIBRARIES and top not in sys.modules and (found := importlib.util.find_spec(top)):
+            places = [found.origin or "", *(found.submodule_search_locations or ())]
+            if any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places):
+                return builtins
+        return importlib.import_module(whole) if own(top) else builtins
+    except (Exception, SystemExit):  # what the module raises, it raises to the program too
+        return None
+
+
+def member(module: types.ModuleType, name: str) -> Any:
+    """What `from module import name` gives."""
+    try:
+        return getattr(module, name) if hasattr(module, name) else importlib.import_module(f"{module.__name__}.{name}")
+    except (Exception, SystemExit):
+        return "cannot be imported"
+
+
+def functions(value: Any) -> list[types.FunctionType]:
+    """The functions of a member of a class, or of a function that is wrapped."""
+    if isinstance(value, types.FunctionType):
+        return [value]
+    inner: Collection[Any] = ()
+    if isinstance(value, property):
+        inner = (value.fget, value.fset, value.fdel)
+    elif isinstance(value, staticmethod | classmethod):
+        inner = (value.__func__,)
+    elif isinstance(value, functools.cached_property):
+        inner = (value.func,)
+    elif isinstance(value, functools.singledispatchmethod):
+        inner = (value.func, *value.dispatcher.registry.values())
+    elif isinstance(value, map | filter):
+        inner = (value.__reduce__()[1][0],)
+    elif not isinstance(value, type) and not own(type(value).__module__):
+        inner = (getattr(value, "__wrapped__", None),)
+    return [function for one in inner if one is not value for function in functions(one)]
+
+
+def content(cell: Any) -> Any:
+    """What a closure holds."""
+    try:
+        return cell.cell_contents
+    except ValueError:  # not there yet
+        return None
