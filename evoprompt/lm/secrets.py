@@ -42,6 +42,7 @@ _DUMMIES = {
 _LEAST = 4
 """Letters of a credential that is masked; a shorter one is no secret."""
 _SEEN: set[str] = set()  # a server repeats a key in whatever error: every writer of this process must know it
+_ENVIRONMENT: dict[str, Any] = {}
 _DEPTH = 8
 
 
@@ -60,7 +61,12 @@ def settings_without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def secret_name(name: object) -> bool:
     """Whether an option of this name holds a credential."""
-    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name))
+    return _secret_name(str(name))
+
+
+@lru_cache(maxsize=4096)
+def _secret_name(name: str) -> bool:
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     return NAMED.search(text) is not None and not COUNTS.fullmatch(text)
 
 
@@ -75,7 +81,17 @@ def mask(text: str) -> str:
 
 
 def _of_environment() -> list[tuple[str, str]]:
-    found = []
+    """Variables with the forms of their credentials, longest first; found anew whenever the environment has changed."""
+    # Every line that is written asks for them: walking through `os.environ` decodes each variable, comparing does not.
+    now = getattr(os.environ, "_data", None)
+    if now is None or now != _ENVIRONMENT.get("now"):
+        _ENVIRONMENT.update(now=None if now is None else dict(now), found=_search_environment())
+    found: list[tuple[str, str]] = _ENVIRONMENT["found"]
+    return found
+
+
+def _search_environment() -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
     for variable, value in os.environ.items():
         if secret_name(variable) and not value.startswith("/"):
             sure = _PASSWORD.search(variable) is not None
