@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+import inspect
 import json
 import math
 import re
@@ -17,6 +18,7 @@ import sys
 import types
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 import dspy
@@ -193,12 +195,14 @@ class _Walk:
 
     def _attributes(self, value: Any, name: str, depth: int) -> dict[str, Any]:
         """An object's attributes, without what decides about nothing and what the code changes itself."""
-        found = dict(getattr(value, "__dict__", None) or {})
+        state = inspect.getattr_static(value, "__dict__", None)
+        found = dict(value.__dict__) if state is not None else {}  # never what a `__getattr__` of one's own makes up
         kinds = [vars(kind) for kind in type(value).__mro__ if kind.__module__ != "builtins"]
         for members in kinds:
             for key, one in members.items():
                 if isinstance(one, types.MemberDescriptorType) and key not in ("__dict__", "__weakref__"):
-                    found |= {key: getattr(value, key)} if hasattr(value, key) else {}
+                    with suppress(AttributeError):  # not set
+                        found[key] = one.__get__(value)
                 elif isinstance(one, functools.cached_property):
                     found.pop(key, None)
         last = name.rpartition(".")[2]

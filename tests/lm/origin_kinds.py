@@ -88,6 +88,10 @@ class Counter:
         self.kept["a"] = 1
 COUNTER = Counter()
 LOG = []
+class Anything:
+    __slots__ = ("unset",)
+    def __getattr__(self, name): return self
+ANYTHING = Anything()
 
 class Base(dspy.Module):
     style = "inherited attribute"
@@ -141,7 +145,7 @@ class Student(Base):
             + getattr(other, "known") + globals()["HIDDEN"] + globals().get("GOTTEN") + SLOTTED.style + DATA.style
             + WORDS.style + TEXTS.style + KINDS.style + WithMeta.text + CHOSEN.value + DEFAULTS[q] + SPACE.style()
             + TEMPLATE + MAPPED + PATTERN + PARTIAL() + PICKED() + second() + helper(q) + inside() + AROUND() + cached()
-            + READ + CLOSED()() + dispatched(1) + styled() + (lambda: "lambda within")()
+            + READ + ANYTHING + CLOSED()() + dispatched(1) + styled() + (lambda: "lambda within")()
         )
 
 def metric(example, pred): return 1.0
