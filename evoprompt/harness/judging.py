@@ -216,7 +216,7 @@ class Judge(Peer):
                 named = {n: values.pop() for n in reversed(more)}
                 return value(*values[1:], **named)
             case "next":
-                return (next(value),)
+                return next(value)
             case "get" if not name.startswith("_") and self.is_own(value):
                 return getattr(value, name)
             case "set" if not name.startswith("_") and self.is_own(value):
@@ -229,9 +229,9 @@ class Judge(Peer):
         """Whether an object is of a class that a test defines: then its public attributes can be had."""
         return type(value).__module__ == "__main__"
 
-    def forget(self) -> None:
+    def forget(self, told: set[int]) -> None:
         """Drops what no test refers to any more."""
-        self.forgotten += self.unused()
+        self.forgotten += self.unused(told)
 
     def foreign(self, value: Any) -> tuple[str, Any] | None:
         """What the other side knows by a name or number."""

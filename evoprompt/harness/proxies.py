@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-_BATCH_AFTER = 32
-_BATCH = 1024
 _UNARY: dict[str, Callable[[Any], Any]] = {
     "len": len, "bool": bool, "str": str, "repr": repr, "iter": iter, "hash": hash, "abs": abs, "int": int,
     "float": float, "complex": complex, "index": operator.index, "neg": operator.neg, "pos": operator.pos,
@@ -61,7 +58,7 @@ class ProxyType(type):
     """The class of all classes of proxies."""
 
 
-_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_steps")
+_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded")
 _GET: dict[str, Any] = {}
 
 
@@ -72,7 +69,7 @@ def inside(proxy: Any, name: str) -> Any:
 
 def fill(proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0) -> None:
     """Fills a new proxy."""
-    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, (0, deque()))
+    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded)
     for slot, value in zip(_SLOTS, values, strict=True):
         _GET[slot].__set__(proxy, value)
 
@@ -155,12 +152,7 @@ def _operation(self: Any, name: str, *operands: Any) -> Any:
 
 
 def _next(self: Any) -> Any:
-    steps, waiting = inside(self, "_steps")
-    if not waiting:
-        count = 1 if steps < _BATCH_AFTER else min(steps, _BATCH)
-        waiting.extend(inside(self, "_peer").request(("next", "", count), [self]))
-    _GET["_steps"].__set__(self, (steps + 1, waiting))
-    return waiting.popleft()
+    return inside(self, "_peer").request(("next", ""), [self])  # one at a time: what it does meanwhile may be seen
 
 
 def _call(self: Any, /, *values: Any, **named: Any) -> Any:

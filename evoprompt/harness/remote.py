@@ -14,7 +14,6 @@ import operator
 import random
 import sys
 import threading
-import time
 import types
 from typing import Any
 
@@ -22,7 +21,6 @@ from .proxies import OPERATIONS, ProxyType, fill, inside, methods_of, proxy_clas
 from .wire import Malformed, Table
 
 _TEXT = 1 << 20
-_BATCH_SECONDS = 0.005
 CALL, RAISED, REFUSED = b"<", b"!", b"?"
 """First byte of what the candidate's side sends: a message; one that tells an exception; why there is none."""
 _TYPES = {value: name for name, value in vars(types).items() if isinstance(value, type)}
@@ -153,7 +151,6 @@ class Candidate(Peer):
         self.provided = provided
         self.names = names
         self.last: dict[str, Any] = {}
-        self.pending: dict[int, BaseException] = {}
         self.output: list[str] = []
         self.original = {"@input": builtins.input, "@print": builtins.print, "@stdin": sys.stdin}
         if console:
@@ -205,28 +202,13 @@ class Candidate(Peer):
             case "operation":
                 return OPERATIONS[name](*values)
             case "next":
-                return self.next_of(values[0], more)
+                return next(values[0])
             case "await":
                 return asyncio.run(_awaited(values[0]))
             case "seed":
                 module = sys.modules.get(name) or random
                 return module.seed(*values)
         return None
-
-    def next_of(self, iterator: Any, count: int) -> tuple[Any, ...]:
-        """Up to so many elements; an exception after the first comes with the next request."""
-        found: list[Any] = []
-        end = time.perf_counter() + _BATCH_SECONDS
-        if (left := self.pending.pop(id(iterator), None)) is not None:
-            raise left
-        try:
-            while len(found) < count and (not found or time.perf_counter() < end):
-                found.append(next(iterator))
-        except BaseException as e:
-            if not found:
-                raise
-            self.pending[id(iterator)] = e
-        return tuple(found)
 
     def message(self, header: tuple[Any, ...], values: list[Any]) -> bytes:
         """A message with the data that both sides have by name."""

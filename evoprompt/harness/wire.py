@@ -101,9 +101,10 @@ class Table:
         writer = _Writer(self)
         items, references = writer.pack(list(values))
         if shared:
-            self.forget()
             writer.refresh()
         nodes = writer.finish()
+        if shared:
+            self.forget(writer.told)
         forgotten, self.forgotten = self.forgotten, []
         return self.encode((header, items, references, nodes, forgotten))
 
@@ -122,8 +123,8 @@ class Table:
             self.exported.add(number)
         return number
 
-    def forget(self) -> None:
-        """Drops the data that nothing here refers to any more; the side whose tests run decides."""
+    def forget(self, told: set[int]) -> None:
+        """Drops the data that nothing here refers to any more and no message tells; the judge's side decides."""
 
     def drop(self, number: int) -> None:
         """Forgets an object."""
@@ -132,10 +133,10 @@ class Table:
             self.agreed.pop(number, None)
             self.exported.discard(number)
 
-    def unused(self) -> list[int]:
-        """Numbers of data that only the table refers to."""
+    def unused(self, told: set[int]) -> list[int]:
+        """Numbers of data that only the table refers to, and that has not changed."""
         found: list[int] = []
-        for number in list(self.agreed):
+        for number in self.agreed.keys() - told:
             if number in self.objects and _count(self.objects, number) <= _ALONE:
                 self.drop(number)
                 found.append(number)

@@ -1,0 +1,85 @@
+"""What crosses between tests and solution that run in processes of their own."""
+
+import pytest
+
+from evoprompt.harness import Harness, Limits, driver
+from evoprompt.tasks import Task
+from tests.harness.test_scripts import same_as_python
+
+
+@pytest.fixture(scope="module")
+def harness():
+    with Harness(limits=Limits(cpu_seconds=2.0), processes=1) as built:
+        yield built
+
+
+def judged(harness, code, *tests, canonical="", **fields):
+    base = {"task_id": "t/1", "prompt": "p", "entry_point": "f", "code": canonical or code, "base": tests}
+    return harness.check(Task(**base | fields), code)
+
+
+CART = """class f:
+    def __init__(self):
+        self.items, self.groups = [], {"a": []}
+    def total(self):
+        return sum(self.items) + len(self.groups["a"])
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["c.items.append(5)", "c.items += [2, 3]", "c.groups['a'].append(5)", "c.groups['a'] = [1]\nc.groups['a'].pop()"],
+)
+def test_a_change_of_data_that_the_test_does_not_keep_arrives(harness, change):
+    tests = [f"c = f()\n{change}\nassert c.total() == c.total() > -1", "found = c.total()\nassert found == 5"]
+    same_as_python(harness, CART, tests)
+
+
+def test_nothing_is_asked_of_a_generator_before_its_turn(harness):
+    code = "def f(g):\n    for i in range(100):\n        yield g(i)\n"
+    test = "seen = []\nmade = f(lambda i: seen.append(i) or i)\nfor i in range(60):\n    next(made)\n"
+    later = "it = iter(range(99))\nmade = f(lambda i: next(it))\nfor _ in range(50):\n    next(made)\n"
+    test, later = test + "assert len(seen) == 60", later + "assert next(it) == 50"
+    assert [c.status for c in same_as_python(harness, code, [test, later])] == ["passed"] * 2
+
+
+RAISES = "def f(x):\n    raise ValueError(x)\n"
+TALKS = """import sys
+def f(x):
+    server = sys._getframe(1).f_locals["self"].server
+    server.describe = lambda e: server.codec.encode(("ValueError", "m" * 1_000_000, 1), max_bytes=1 << 27)
+    raise ValueError(x)
+"""
+
+
+def test_what_tells_an_exception_is_short(harness):
+    test = "for i in range(3):\n    try:\n        f(i)\n    except ValueError:\n        pass"
+    (case,) = judged(harness, TALKS, test, canonical=RAISES).base.cases
+    assert (case.status, case.observed) == ("failed", "sent a malformed answer")
+
+
+def test_of_very_many_exceptions_the_last_are_kept(harness, monkeypatch):
+    monkeypatch.setattr(driver, "_MOST_RAISED", 2)
+    many = "caught = []\nfor i in range(5):\n    try:\n        f(i)\n"
+    many += "    except ValueError as e:\n        caught.append(e)\n"
+    last, first = judged(harness, RAISES, f"{many}raise caught[-1]", f"{many}raise caught[0]").base.cases
+    assert (last.status, last.observed) == ("error", "raised ValueError: 4 (line 2)")
+    assert (first.status, first.observed) == ("error", "raised an exception")
+
+
+def test_an_exception_in_the_guise_of_an_answer_is_the_candidates(harness):
+    code = "import sys\ndef f(x):\n    peer = sys._getframe(1).f_locals['self']\n    told = peer.told\n"
+    code += "    peer.told = lambda e: b'<' + peer.message(('raise',), [e])\n    raise ValueError(x)\n"
+    report = judged(harness, code, "for i in [1]:\n    assert f(i) == 2", canonical="def f(x):\n    return x + 1\n")
+    assert report.base.cases[0].status == "error"
+
+
+def test_answers_may_keep_the_tests_of_a_suite_busy_for_so_long_in_all(harness, monkeypatch):
+    monkeypatch.setattr(driver, "JUDGE_CPU_SECONDS", 0.6)
+    monkeypatch.setattr(driver, "_LEAST_SECONDS", 0.3)
+    tests = [f"for i in [{k}]:\n    assert sum(f(i)) == i" for k in range(40)]
+    code = "def f(x):\n    return range(3_000_000)\n"
+    report = judged(harness, code, *tests, canonical="def f(x):\n    return [x]\n")
+    assert report.base.cases[0].status == "failed"
+    assert report.base.cases[-1].status == "timeout" and len(report.base.cases) < 40
+    assert "keeps the tests busy" in report.base.cases[-1].observed
