@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any
 
 from . import proxies
+from .around import become_main
 from .proxies import ProxyType, fill, inside, proxy_class
 from .remote import Peer
 from .texts import arguments_of, shown
@@ -64,7 +65,7 @@ class Judge(Peer):
         """Makes the module that the tests run in."""
         for name, value in self.server.common.items():
             self.space.setdefault(name, value)
-        self.space["__name__"] = "__main__"
+        become_main(self.server.main)
         for name in self.config["functions"]:
             self.space[name] = self.provided(name, _CALL)
         for name in self.config["classes"]:
@@ -102,6 +103,7 @@ class Judge(Peer):
         self.status, self.marked, self.told, self.telling = "", False, False, telling
         self.errors.clear()
         self.calls.clear()
+        self.server.results.watch(source or "")
         status, name, number = self.verdict(self.run(source))
         calls = tuple(tuple(call) for call in self.calls)
         return DONE + self.encode((status, name, number, self.marked, self.told, calls))
@@ -113,6 +115,7 @@ class Judge(Peer):
                 self.start()
             else:
                 exec(compile(source, "<test>", "exec", dont_inherit=True), self.space)
+                self.server.results.check()
         except BaseException as e:
             return e
         finally:

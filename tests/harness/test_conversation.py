@@ -83,3 +83,28 @@ def test_answers_may_keep_the_tests_of_a_suite_busy_for_so_long_in_all(harness, 
     assert report.base.cases[0].status == "failed"
     assert report.base.cases[-1].status == "timeout" and len(report.base.cases) < 40
     assert "keeps the tests busy" in report.base.cases[-1].observed
+
+
+UNITTEST = "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(3), 6)\n"
+ENDS = [
+    "if __name__ == '__main__':\n    unittest.main()",
+    "unittest.main(exit=False)",
+    "unittest.main(argv=['x'], verbosity=2, exit=False)",
+    "import sys\nunittest.main(module=sys.modules[__name__], exit=False)",
+    "import sys\nif __name__ == '__main__':\n    unittest.main(module=sys.modules['__main__'])",
+    "unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(T))",
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_unittest_finds_decides(harness, end):
+    right, wrong = "def f(x):\n    return 2 * x\n", "def f(x):\n    return 5\n"
+    (case,) = judged(harness, right, UNITTEST + end).base.cases
+    assert case.status == "passed" and case.whole == ("sys.modules" in end)
+    (case,) = judged(harness, wrong, UNITTEST + end, canonical=right).base.cases
+    assert case.status == "failed"
+
+
+def test_a_test_may_pickle_objects_of_its_own_classes(harness):
+    test = "import pickle, math\nclass B:\n    x = 2\nassert f(pickle.loads(pickle.dumps(B())).x) == 4"
+    assert judged(harness, "def f(x):\n    return 2 * x\n", test).status == "passed"
