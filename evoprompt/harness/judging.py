@@ -287,7 +287,7 @@ class Judge(Peer):
         if not callable(result) or isinstance(inside(result, "_number"), str):
             return result
         method: Any = object.__new__(type(result))
-        foreign = name in _PLAIN and name not in self.config["methods"] and not inside(proxy, "_kind")
+        foreign = name in _PLAIN and name not in self.config["methods"] and proxy.__class__ is type(proxy)
         fill(method, self, inside(result, "_number"), name, inside(result, "_kind"), 2 if foreign else 1)
         return method
 
@@ -318,6 +318,7 @@ class Judge(Peer):
 
     def equal(self, value: Any, number: int) -> Any:
         """Whether a value equals a literal that the host holds; what is no plain data is compared here."""
+        value = proxies.content(value)
         if type(value) not in self.classes and not isinstance(type(value), ProxyType):
             try:
                 return self.host(COMPARE + number.to_bytes(4, "little") + self.encode(value))
@@ -327,6 +328,8 @@ class Judge(Peer):
 
     def close(self, value: Any, other: Any) -> Any:
         """Whether two values are equal, or close where a tolerance applies."""
+        if not isinstance(type(value), ProxyType) or not isinstance(type(other), ProxyType):
+            value, other = proxies.content(value), proxies.content(other)
         found = value == other
         if found is True or isinstance(type(value), ProxyType):
             return found

@@ -58,7 +58,7 @@ class ProxyType(type):
     """The class of all classes of proxies."""
 
 
-_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded")
+_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_base")
 _GET: dict[str, Any] = {}
 
 
@@ -67,9 +67,11 @@ def inside(proxy: Any, name: str) -> Any:
     return _GET[name].__get__(proxy)
 
 
-def fill(proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0) -> None:
+def fill(
+    proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0, base: type | None = None
+) -> None:
     """Fills a new proxy."""
-    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded)
+    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, base)
     for slot, value in zip(_SLOTS, values, strict=True):
         _GET[slot].__set__(proxy, value)
 
@@ -89,14 +91,14 @@ class Proxy(metaclass=ProxyType):
     """An object of the other side: whatever is asked of it is asked there.
 
     It is `_made` if the test made it by calling a class of the solution's, and `_guarded` if it is a method of one
-    that is not (2: which no class of the solution's has).
+    that is not (2: which no class of the solution's has). If its class extends a type of data, that is its `_base`.
     """
 
     __slots__ = _SLOTS
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
-            return inside(self, "_kind") or type(self)
+            return inside(self, "_kind") or inside(self, "_base") or type(self)
         return inside(self, "_peer").got(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -142,9 +144,21 @@ _GET.update({name: Proxy.__dict__[name] for name in _SLOTS})
 def _equal(self: Any, other: object) -> Any:
     if self is other:
         return True
+    if inside(self, "_base") and not isinstance(type(other), ProxyType):
+        return content(self) == other
     if not inside(self, "_peer").equality(self, other):
         return NotImplemented
     return _operation(self, "eq", other)
+
+
+def content(value: Any) -> Any:
+    """A value; for an object of a class that extends a type of data, what it holds as such."""
+    if not isinstance(type(value), ProxyType) or not (base := inside(value, "_base")):
+        return value
+    found = inside(value, "_peer").request(("content", ""), [value])
+    if type(found) is not base:
+        raise TypeError(f"it is no {base.__name__}")
+    return found
 
 
 def _operation(self: Any, name: str, *operands: Any) -> Any:

@@ -18,6 +18,7 @@ import types
 from typing import Any
 
 from .proxies import OPERATIONS, ProxyType, fill, inside, methods_of, proxy_class
+from .shapes import DATA, extended, plain_of
 from .wire import Malformed, Table
 
 _TEXT = 1 << 20
@@ -42,20 +43,21 @@ class Peer(Table):
         if kind not in self.abouts:
             module, name = (type.__dict__[n].__get__(kind) for n in ("__module__", "__qualname__"))
             where = ("types", _TYPES[kind]) if kind in _TYPES else (str(module), str(name))
-            self.abouts[kind] = (*where, methods_of(kind))
+            base = self.extended(kind)
+            self.abouts[kind] = (*where, methods_of(kind), "" if base is None else base.__name__)
         return self.abouts[kind]
 
     def proxy(self, number: int, about: Any) -> Any:
         """What stands for an object of the other side."""
         match about:
-            case (str(module), str(name), int(methods)):
+            case (str(module), str(name), int(methods), str(base)):
                 made: Any = object.__new__(proxy_class(methods))
                 known = sys.modules.get(module) if module in sys.stdlib_module_names else None
                 kind = getattr(known, name, None)
                 stands_for = kind if isinstance(kind, type) else None
                 if stands_for is types.CoroutineType:
                     return self.coroutine(number)
-                fill(made, self, number, name, stands_for)
+                fill(made, self, number, name, stands_for, base=next((b for b in DATA if b.__name__ == base), None))
                 return made
         raise Malformed("it is no handle")
 
@@ -201,6 +203,8 @@ class Candidate(Peer):
                 return delattr(values[0], name)
             case "operation":
                 return OPERATIONS[name](*values)
+            case "content":
+                return plain_of(self.extended(type(values[0])), values[0])
             case "next":
                 return next(values[0])
             case "await":
@@ -279,6 +283,12 @@ class Candidate(Peer):
         if data[:1] not in (CALL, RAISED, REFUSED):
             data = CALL + data
         return bytes(self.server.turn(data)[1])
+
+    def extended(self, kind: type) -> Any:
+        """The type of data that a class of the solution's extends by methods."""
+        name = type.__dict__["__name__"].__get__(kind)
+        known = name in self.provided and self.server.module.get(name) is kind
+        return extended(kind) if known else None
 
     def foreign(self, value: Any) -> tuple[str, Any] | None:
         """What the other side knows by a name or number."""

@@ -90,6 +90,10 @@ class Table:
             self.tuples[name, fields] = namedtuple(name, fields)  # it refuses what is no name
         return self.tuples[name, fields]
 
+    def extended(self, kind: type) -> Any:
+        """The type of data that a class of the solution's extends by methods; None for any other."""
+        return None
+
     def about(self, value: Any) -> Any:
         """What the other side is told of an object that it will have a handle of."""
         return ""
@@ -246,6 +250,8 @@ class _Writer:
             return self.instance(value, table.classes[kind])
         if isinstance(value, BaseException):
             return _exception(table, value)
+        if table.extended(kind) is not None:
+            return "remote", table.about(value), []
         if (standard := self.standard(value, kind)) is not None:
             return standard
         for base, name in KINDS.items():
