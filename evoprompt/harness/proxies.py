@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 import os
@@ -35,7 +36,8 @@ _ITEMS: dict[str, Callable[..., Any]] = {
     "isinstance": isinstance,
     "issubclass": issubclass,
 }
-OPERATIONS: dict[str, Callable[..., Any]] = {**_UNARY, **_BINARY, **_ITEMS}
+_COPIES: dict[str, Callable[..., Any]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+OPERATIONS: dict[str, Callable[..., Any]] = {**_UNARY, **_BINARY, **_ITEMS, **_COPIES}
 _METHODS = [f"__{name}__" for name in (*_UNARY, *_BINARY, *_ITEMS, "next", "call", "await")]
 _ALWAYS = frozenset({"__str__", "__repr__", "__format__", "__isinstance__", "__issubclass__"})
 _BY_DEFAULT = {
@@ -99,6 +101,8 @@ class Proxy(metaclass=ProxyType):
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
             return inside(self, "_kind") or inside(self, "_base") or type(self)
+        if name == "__deepcopy__":  # looked up in the object, not in its class
+            return lambda memo: _copied(self, "deepcopy")
         return inside(self, "_peer").got(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -123,6 +127,9 @@ class Proxy(metaclass=ProxyType):
 
     def __subclasscheck__(self, value: Any) -> bool:
         return isinstance(type(value), ProxyType) and bool(_operation(value, "issubclass", self))
+
+    def __copy__(self) -> Any:
+        return _copied(self, "copy")
 
     def __dir__(self) -> Any:
         return self.__class__.__dict__
@@ -149,6 +156,13 @@ def _equal(self: Any, other: object) -> Any:
     if not inside(self, "_peer").equality(self, other):
         return NotImplemented
     return _operation(self, "eq", other)
+
+
+def _copied(self: Any, name: str) -> Any:
+    found = _operation(self, name)
+    if found is not self and isinstance(type(found), ProxyType):
+        mark_made(found, inside(self, "_made"))
+    return found
 
 
 def content(value: Any) -> Any:

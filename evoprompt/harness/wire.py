@@ -290,6 +290,17 @@ class _Writer:
         return "object", (name, "", len(fields)), flat
 
 
+def _cause(value: BaseException) -> BaseException | None:
+    """What an exception was raised from, unless that leads back to it."""
+    read = BaseException.__dict__["__cause__"].__get__
+    seen = [value]
+    while (cause := read(seen[-1])) is not None:
+        if any(cause is one for one in seen):
+            return None
+        seen.append(cause)
+    return seen[1] if len(seen) > 1 else None
+
+
 def _exception(table: Table, value: BaseException) -> tuple[str, Any, list[Any]]:
     """Its classes from the first to the last by name, its arguments and fields."""
     names: list[tuple[str, str]] = []
@@ -304,4 +315,6 @@ def _exception(table: Table, value: BaseException) -> tuple[str, Any, list[Any]]
     fields = fields_of(value)
     arguments = BaseException.args.__get__(value)  # type: ignore[attr-defined]
     fields = {k: v for k, v in fields.items() if isinstance(k, str) and not k.startswith("_")}
+    if (cause := _cause(value)) is not None:
+        fields["__cause__"] = cause
     return "exception", names, [len(arguments), *arguments, *(part for pair in fields.items() for part in pair)]

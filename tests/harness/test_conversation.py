@@ -108,3 +108,64 @@ def test_what_unittest_finds_decides(harness, end):
 def test_a_test_may_pickle_objects_of_its_own_classes(harness):
     test = "import pickle, math\nclass B:\n    x = 2\nassert f(pickle.loads(pickle.dumps(B())).x) == 4"
     assert judged(harness, "def f(x):\n    return 2 * x\n", test).status == "passed"
+
+
+NODE = """class f:
+    def __init__(self, x):
+        self.x = x
+    def same(self, other):
+        return self.x == other.x
+"""
+FROM = """def f(x):
+    try:
+        return 1 // x
+    except ZeroDivisionError as e:
+        raise ValueError(x) from e
+"""
+
+
+def test_objects_of_the_solution_can_be_copied_and_tell_their_class(harness):
+    tests = [
+        "import copy\na = f([4])\nb = copy.copy(a)\nassert b.x is a.x and b is not a and a.same(b)",
+        "c = copy.deepcopy(a)\nc.x.append(1)\nassert c.x == [4, 1] and a.x == [4] and not c.same(a)",
+        "assert a.__class__.__name__ == 'f' and a.__class__ is f and [1].__class__ is list",
+        "d = copy.deepcopy({'k': [a, a]})\nassert d['k'][0] is d['k'][1] is not a",
+    ]
+    assert {c.status for c in same_as_python(harness, NODE, tests)} == {"passed"}
+
+
+def test_an_exception_tells_what_it_was_raised_from(harness):
+    test = "try:\n    f(0)\n    assert False\nexcept ValueError as e:\n"
+    test += "    assert isinstance(e.__cause__, ZeroDivisionError)"
+    alone = test.replace("isinstance(e.__cause__, ZeroDivisionError)", "e.__cause__ is None")
+    assert [c.status for c in same_as_python(harness, FROM, [test, alone])] == ["passed", "failed"]
+    circular = (
+        "def f(x):\n    e = ValueError(x)\n    e.__cause__ = KeyError(1)\n    e.__cause__.__cause__ = e\n    raise e\n"
+    )
+    assert judged(harness, circular, alone).status == "passed"
+
+
+LEFT_BEHIND = {
+    "import warnings\ndef f(x):\n    warnings.warn('old')\n    return x\n": [
+        "import warnings\nwith warnings.catch_warnings(record=True) as w:\n"
+        "    warnings.simplefilter('always')\n    f(1)\nassert w",
+        "import warnings\ntry:\n    with warnings.catch_warnings():\n        warnings.simplefilter('error')\n"
+        "        f(1)\n    assert False\nexcept UserWarning:\n    pass",
+        "import unittest\nwith unittest.TestCase().assertWarns(UserWarning):\n    f(1)",
+    ],
+    "import logging\ndef f(x):\n    logging.getLogger('a').warning('hi')\n": [
+        "import unittest\nwith unittest.TestCase().assertLogs('a') as told:\n    f(1)\nassert len(told.output) == 1",
+    ],
+    "from decimal import Decimal\ndef f(x):\n    return Decimal(1) / x\n": [
+        "import decimal\ndecimal.getcontext().prec = 4\nassert str(f(3)) == '0.3333'",
+    ],
+    "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\ndef f(x):\n    return P(x)\n": [
+        "import dataclasses\nassert dataclasses.asdict(f(2)) == {'x': 2} and dataclasses.is_dataclass(f(1))",
+    ],
+}
+
+
+@pytest.mark.parametrize("code", LEFT_BEHIND, ids=["warnings", "logging", "decimal", "dataclass"])
+def test_what_only_the_process_of_the_solution_knows_is_tested_there(harness, code):
+    cases = judged(harness, code, *LEFT_BEHIND[code]).base.cases
+    assert all(c.status == "passed" and c.whole for c in cases), cases
