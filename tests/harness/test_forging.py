@@ -80,6 +80,15 @@ def test_only_tests_that_tell_the_canonical_solution_what_is_expected_tell_other
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("setup", "marked"), [("b = f(1)\nb.grow(2)", True), ("b = Box(1)\nb.grow(2)", False)])
+def test_what_the_setup_of_the_tests_tells_counts_for_all_tests(harness, setup, marked):
+    code = BOX.replace("def f", "    def grow(self, n):\n        self.n += n\ndef g(b):\n    return b.n\ndef f")
+    given = task(code, "assert g(b) == 3", "assert b.n + 0 == 3", test_setup=setup)
+    assert [(c.status, c.whole) for c in harness.check(given, code).base.cases] == [("passed", marked)] * 2
+    evil = harness.check(given, FORGING + code.replace("b.n", "Thing()"))
+    assert [c.status for c in evil.base.cases] == ["failed", "passed"]
+
+
 @pytest.mark.parametrize("setup", EXECUTING_SETUPS.values(), ids=EXECUTING_SETUPS)
 def test_an_answer_that_the_test_executes_forges_nothing_unmarked(harness, setup):
     """Other asserts are judged where no answer ran, and what is expected of one that runs is not known there."""
