@@ -239,6 +239,12 @@ class _Rewriter(ast.NodeTransformer):
                 node.func = ast.Name("__type__", ast.Load())
         return node
 
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr == "__class__" and isinstance(node.ctx, ast.Load):
+            return _call("__type__", node.value)
+        return node
+
 
 def _call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(func=ast.Name(name, ast.Load()), args=list(arguments), keywords=[])
@@ -247,12 +253,28 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
 _REFLECTIVE = frozenset({"inspect", "sys.modules", "globals", "locals", "os.environ", "dis", "importlib", "__main__"})
 _PATCHED = frozenset({"builtins.input", "builtins.print", "sys.stdin", "sys.stdout", "sys.stderr"})
 """What a test may put something else in place of, for the candidate too."""
+_HERE_ONLY_NAMES = """
+assertLogs assertNoLogs assertWarns assertWarnsRegex deprecated_call getLogger getcontext localcontext setcontext
+asdict astuple is_dataclass
+"""
+_HERE_ONLY: Final = frozenset(_HERE_ONLY_NAMES.split())
+"""What works only in the process of the solution: it sees, or sets, what the solution leaves, or finds, in there."""
 
 
 def _is_bound(body: list[ast.stmt], provided: frozenset[str]) -> bool:
     """Whether a test reaches into the module of the solution, so that it has to run in there."""
     for node in (n for statement in body for n in ast.walk(statement)):
         match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in _HERE_ONLY:
+                return True
+            case ast.Attribute(value=ast.Name(id="pytest"), attr="warns"):
+                return True
+            case ast.Call(func=function, keywords=[ast.keyword(arg="record")]) if _ends(function, "catch_warnings"):
+                return True
+            case ast.Call(func=function, args=[ast.Constant("error"), *_]) if _ends(
+                function, "simplefilter", "filterwarnings"
+            ):
+                return True
             case ast.ClassDef(bases=bases) if any(isinstance(b, ast.Name) and b.id in provided for b in bases):
                 return True
             case ast.Name(id=name) | ast.ImportFrom(module=str(name)) if name in _REFLECTIVE:
@@ -269,6 +291,10 @@ def _is_bound(body: list[ast.stmt], provided: frozenset[str]) -> bool:
                 if not _may_be_patched(what, provided):
                     return True
     return False
+
+
+def _ends(function: ast.expr, *names: str) -> bool:
+    return ast.unparse(function).rpartition(".")[2] in names
 
 
 def _may_be_patched(what: ast.expr, provided: frozenset[str]) -> bool:

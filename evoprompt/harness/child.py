@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-from . import digest, judging, kinds, rebuild, remote
+from . import around, digest, judging, kinds, rebuild, remote
 
 COMPACT_BYTES = 1 << 17
 MESSAGE = 200
@@ -49,9 +49,13 @@ class Server:
         self.code: CodeType | None = None
         self.setup: dict[str, Any] = {}
         self.own: set[int] = set()
-        self.module: dict[str, Any] = {"__name__": "builtins", "__builtins__": builtins}
+        self.main = ModuleType("builtins")
+        self.module: dict[str, Any] = vars(self.main)
+        self.module.clear()
+        self.module |= {"__name__": "builtins", "__builtins__": builtins}
         self.common: dict[str, Any] = {"math": math}
         self.peer: Any = None
+        self.results = around.Results()
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -89,7 +93,7 @@ class Server:
             case "call":
                 return self.value(eval(compile(arguments[0], "<call>", "eval", dont_inherit=True), self.names()))
             case "test":
-                self.test(compile(arguments[0], "<test>", "exec", dont_inherit=True))
+                self.test(arguments[0])
             case "judge":
                 self.peer = judging.Judge(self, *arguments)
                 self.peer.knows(self.setup)
@@ -103,12 +107,21 @@ class Server:
                 return self.codec.VALUE, self.peer.serve(arguments[0])
         return self.codec.DONE, b""
 
-    def test(self, code: CodeType) -> None:
+    def test(self, source: str) -> None:
         """Runs a test; what it defines is there for the next, and for the solution."""
-        names = self.names()
+        main, results = ModuleType("__main__"), self.results
+        names = vars(main)
+        names |= self.names()
+        around.become_main(main)
         before = dict(names)
+        results.watch(source)
         try:
-            exec(code, names)
+            exec(compile(source, "<test>", "exec", dont_inherit=True), names)
+            results.check()
+        except SystemExit as e:  # as `unittest.main` ends
+            results.check()
+            if e.code or not results.ran:
+                raise
         finally:
             self.module.update((n, v) for n, v in names.items() if n not in before or before[n] is not v)
 

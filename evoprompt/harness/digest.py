@@ -49,6 +49,7 @@ def digest(value: Any, *, certain: bool = False) -> bytes:
     whole = hashlib.sha256()
     normal = _Normal(certain)
     try:
+        value = _sequence_of(value)
         if type(value) in (list, tuple) and len(value) > _PIECE:
             whole.update(f"{type(value).__name__} {len(value)}".encode())
             for start in range(0, len(value), _PIECE):
@@ -58,6 +59,21 @@ def digest(value: Any, *, certain: bool = False) -> bytes:
     except (RecursionError, ValueError):
         raise Unencodable("it contains itself, or is nested too deeply") from None
     return whole.digest()
+
+
+def _sequence_of(value: Any) -> Any:
+    """The plain list or tuple that a value is equal to; any other value as it is."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return value
+    reduced = kinds.reduce(value, kind)
+    if reduced is not None:
+        group, content = kinds.alike(*reduced)
+        return _sequence_of(content) if group in (kinds.PLAIN, "list") else value
+    for base in (list, tuple):
+        if issubclass(kind, base):
+            return base(base.__iter__(value))
+    return value
 
 
 def _bytes(normal: Any) -> bytes:
@@ -130,7 +146,8 @@ class _Normal:
             return _real(float.__float__(value))
         if issubclass(kind, complex):
             plain = complex.__complex__(value)
-            return complex(plain.real + 0.0, plain.imag + 0.0) if plain.imag else _real(plain.real)
+            parts = (math.nan if part != part else part + 0.0 for part in (plain.real, plain.imag))
+            return complex(*parts) if plain.imag else _real(plain.real)
         if issubclass(kind, bytes | bytearray):
             return bytes(value)
         if kind is range:
@@ -153,10 +170,10 @@ def _are_numbers(found: set[type]) -> bool:
 
 
 def _real(value: Any) -> object:
-    """An int, or a float that is none."""
+    """An int, or a float that is none; all nans are one."""
     if type(value) is bool or (type(value) is float and value.is_integer()):
         return int(value)
-    return value
+    return value if value == value else math.nan
 
 
 def _ratio(top: int, bottom: int) -> object:

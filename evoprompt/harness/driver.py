@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     from evoprompt.harness.suite import Run
 
 JUDGE_CPU_SECONDS: Final = 60.0
+"""CPU time of the judge's processes of a suite."""
+_LEAST_SECONDS: Final = 10.0
+"""What such a process may use however much the others have used."""
 _JUDGE_OUTPUT_MB: Final = 64
 _SETUP: Final = -1
 """Stands for the position of the setup of the tests."""
+_MOST_TOLD: Final = 2048
+"""Most bytes that describe one exception: its name, its message, its line."""
+_MOST_RAISED: Final = 1000
+"""Most exceptions whose descriptions are kept; a test ends with one of the last."""
 _ODD: Final = "the process of the tests sent what nobody asked for"
 
 
@@ -54,37 +61,46 @@ class Session:
         self.found: dict[int, Finding] = {}
         self.literals: tuple[object, ...] = ()
         self.equal: dict[int, bool] = {}
-        self.raised: list[bytes] = []
-        self.answers = 0
+        self.raised: dict[int, Finding] = {}
+        self.count = self.answers = 0
+        self.seconds = max(JUDGE_CPU_SECONDS - run.judge_seconds, _LEAST_SECONDS)
 
     def findings(self) -> dict[int, Finding]:
         """Position of a test, or of their setup -> how it went, up to the first after which nothing can run."""
-        run, plan = self.run, self.run.plan
+        run = self.run
         limits = replace(
             run.limits,
-            cpu_seconds=max(JUDGE_CPU_SECONDS if self.believed else 0.0, run.limits.cpu_seconds),
+            cpu_seconds=self.seconds if self.believed else run.limits.cpu_seconds,
             wall_seconds=10 * JUDGE_CPU_SECONDS,
-            total_cpu_seconds=10 * JUDGE_CPU_SECONDS + 10 * run.limits.total_cpu_seconds,
+            total_cpu_seconds=self.seconds,
             output_mb=max(_JUDGE_OUTPUT_MB, run.limits.output_mb),
         )
         numpy = needs_numpy(run.job.setup, run.job.test_setup, *run.job.imports, *(c.script for _, c in run.checks))
         with run.candidate() as candidate, run.sandbox.open(limits, numpy=numpy) as judge:
             self.candidate, self.judge = candidate, judge
             judge.confirm, judge.beside = None, candidate
-            run.prepare(judge)
-            reply = candidate.ask("join", plan.names, (*plan.functions, *plan.classes), plan.console)
-            if reply.kind != "done":
-                raise Unloadable(run.unanswered(reply))
-            if judge.ask("judge", plan.config(run.job.atol)).kind != "done":
-                raise SandboxError(_ODD)
-            for index in self.order if self.begin() else ():
-                check = run.checks[index][1]
-                self.literals = check.literals
-                finding = self.unit(check.script, self.tells(index))
-                self.found[index] = finding
-                if finding.final:
-                    break
+            try:
+                self.converse()
+            finally:
+                run.judge_seconds += judge.cpu_seconds
         return self.found
+
+    def converse(self) -> None:
+        """Prepares both processes, and runs the tests."""
+        run, plan, candidate, judge = self.run, self.run.plan, self.candidate, self.judge
+        run.prepare(judge)
+        reply = candidate.ask("join", plan.names, (*plan.functions, *plan.classes), plan.console)
+        if reply.kind != "done":
+            raise Unloadable(run.unanswered(reply))
+        if judge.ask("judge", plan.config(run.job.atol)).kind != "done":
+            raise SandboxError(_ODD)
+        for index in self.order if self.begin() else ():
+            check = run.checks[index][1]
+            self.literals = check.literals
+            finding = self.unit(check.script, self.tells(index))
+            self.found[index] = finding
+            if finding.final:
+                break
 
     def tells(self, index: int) -> str:
         """Whether a test may hand the candidate what may be expected."""
@@ -153,8 +169,12 @@ class Session:
         if kind != b"!":
             return Finding("failed", "sent a malformed answer")
         size = int.from_bytes(body[:4], "little")
-        self.raised.append(body[4 : 4 + size])
-        told = self.run.unanswered(Reply("error", self.raised[-1]))
+        if size > _MOST_TOLD:
+            return Finding("failed", "sent a malformed answer")
+        told = self.run.unanswered(Reply("error", body[4 : 4 + size]))
+        self.count += 1
+        self.raised[self.count] = told
+        self.raised.pop(self.count - _MOST_RAISED, None)
         return told if told.final else body[4 + size :]
 
     def decide(self, kind: bytes, body: bytes) -> object:
@@ -200,8 +220,8 @@ class Session:
                 finding = Finding("passed", observed)
             case "passed":
                 finding = Finding("failed", "does not do what the test wants")
-            case "error" if 0 < number <= len(self.raised):
-                finding = self.run.unanswered(Reply("error", self.raised[number - 1]))
+            case "error":  # what is not kept is one of very many, or was no exception to the host
+                finding = replace(self.raised.get(number, Finding("error", "raised an exception")))
             case "failed" if name == "AssertionError":
                 finding = Finding("failed", observed or "does not do what the test wants")
             case "failed":
@@ -224,8 +244,8 @@ class Session:
         """A test that takes the judge's process down."""
         if not self.believed:
             return Finding("crashed" if reply.kind == "crashed" else "timeout", f"its answer {reply.detail}")
-        if self.answers and reply.kind == "timeout" and self.judge.cpu_seconds >= JUDGE_CPU_SECONDS:
-            return Finding("timeout", f"returned what keeps the test busy for more than {JUDGE_CPU_SECONDS:.0f} s")
+        if self.answers and reply.kind == "timeout" and self.judge.cpu_seconds >= self.seconds:
+            return Finding("timeout", f"returned what keeps the tests busy for more than {JUDGE_CPU_SECONDS:.0f} s")
         raise SandboxError(f"the process of the tests {reply.detail}")
 
 

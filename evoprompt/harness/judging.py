@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any
 
 from . import proxies
+from .around import become_main
 from .proxies import ProxyType, fill, inside, proxy_class
 from .remote import Peer
 from .texts import arguments_of, shown
@@ -64,7 +65,7 @@ class Judge(Peer):
         """Makes the module that the tests run in."""
         for name, value in self.server.common.items():
             self.space.setdefault(name, value)
-        self.space["__name__"] = "__main__"
+        become_main(self.server.main)
         for name in self.config["functions"]:
             self.space[name] = self.provided(name, _CALL)
         for name in self.config["classes"]:
@@ -102,6 +103,7 @@ class Judge(Peer):
         self.status, self.marked, self.told, self.telling = "", False, False, telling
         self.errors.clear()
         self.calls.clear()
+        self.server.results.watch(source or "")
         status, name, number = self.verdict(self.run(source))
         calls = tuple(tuple(call) for call in self.calls)
         return DONE + self.encode((status, name, number, self.marked, self.told, calls))
@@ -113,6 +115,7 @@ class Judge(Peer):
                 self.start()
             else:
                 exec(compile(source, "<test>", "exec", dont_inherit=True), self.space)
+                self.server.results.check()
         except BaseException as e:
             return e
         finally:
@@ -216,7 +219,7 @@ class Judge(Peer):
                 named = {n: values.pop() for n in reversed(more)}
                 return value(*values[1:], **named)
             case "next":
-                return (next(value),)
+                return next(value)
             case "get" if not name.startswith("_") and self.is_own(value):
                 return getattr(value, name)
             case "set" if not name.startswith("_") and self.is_own(value):
@@ -229,9 +232,9 @@ class Judge(Peer):
         """Whether an object is of a class that a test defines: then its public attributes can be had."""
         return type(value).__module__ == "__main__"
 
-    def forget(self) -> None:
+    def forget(self, told: set[int]) -> None:
         """Drops what no test refers to any more."""
-        self.forgotten += self.unused()
+        self.forgotten += self.unused(told)
 
     def foreign(self, value: Any) -> tuple[str, Any] | None:
         """What the other side knows by a name or number."""
@@ -284,7 +287,7 @@ class Judge(Peer):
         if not callable(result) or isinstance(inside(result, "_number"), str):
             return result
         method: Any = object.__new__(type(result))
-        foreign = name in _PLAIN and name not in self.config["methods"] and not inside(proxy, "_kind")
+        foreign = name in _PLAIN and name not in self.config["methods"] and proxy.__class__ is type(proxy)
         fill(method, self, inside(result, "_number"), name, inside(result, "_kind"), 2 if foreign else 1)
         return method
 
@@ -315,6 +318,7 @@ class Judge(Peer):
 
     def equal(self, value: Any, number: int) -> Any:
         """Whether a value equals a literal that the host holds; what is no plain data is compared here."""
+        value = proxies.content(value)
         if type(value) not in self.classes and not isinstance(type(value), ProxyType):
             try:
                 return self.host(COMPARE + number.to_bytes(4, "little") + self.encode(value))
@@ -324,6 +328,8 @@ class Judge(Peer):
 
     def close(self, value: Any, other: Any) -> Any:
         """Whether two values are equal, or close where a tolerance applies."""
+        if not isinstance(type(value), ProxyType) or not isinstance(type(other), ProxyType):
+            value, other = proxies.content(value), proxies.content(other)
         found = value == other
         if found is True or isinstance(type(value), ProxyType):
             return found

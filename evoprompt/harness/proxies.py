@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-_BATCH_AFTER = 32
-_BATCH = 1024
 _UNARY: dict[str, Callable[[Any], Any]] = {
     "len": len, "bool": bool, "str": str, "repr": repr, "iter": iter, "hash": hash, "abs": abs, "int": int,
     "float": float, "complex": complex, "index": operator.index, "neg": operator.neg, "pos": operator.pos,
@@ -38,7 +36,8 @@ _ITEMS: dict[str, Callable[..., Any]] = {
     "isinstance": isinstance,
     "issubclass": issubclass,
 }
-OPERATIONS: dict[str, Callable[..., Any]] = {**_UNARY, **_BINARY, **_ITEMS}
+_COPIES: dict[str, Callable[..., Any]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+OPERATIONS: dict[str, Callable[..., Any]] = {**_UNARY, **_BINARY, **_ITEMS, **_COPIES}
 _METHODS = [f"__{name}__" for name in (*_UNARY, *_BINARY, *_ITEMS, "next", "call", "await")]
 _ALWAYS = frozenset({"__str__", "__repr__", "__format__", "__isinstance__", "__issubclass__"})
 _BY_DEFAULT = {
@@ -61,7 +60,7 @@ class ProxyType(type):
     """The class of all classes of proxies."""
 
 
-_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_steps")
+_SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_base")
 _GET: dict[str, Any] = {}
 
 
@@ -70,9 +69,11 @@ def inside(proxy: Any, name: str) -> Any:
     return _GET[name].__get__(proxy)
 
 
-def fill(proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0) -> None:
+def fill(
+    proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0, base: type | None = None
+) -> None:
     """Fills a new proxy."""
-    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, (0, deque()))
+    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, base)
     for slot, value in zip(_SLOTS, values, strict=True):
         _GET[slot].__set__(proxy, value)
 
@@ -92,14 +93,16 @@ class Proxy(metaclass=ProxyType):
     """An object of the other side: whatever is asked of it is asked there.
 
     It is `_made` if the test made it by calling a class of the solution's, and `_guarded` if it is a method of one
-    that is not (2: which no class of the solution's has).
+    that is not (2: which no class of the solution's has). If its class extends a type of data, that is its `_base`.
     """
 
     __slots__ = _SLOTS
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
-            return inside(self, "_kind") or type(self)
+            return inside(self, "_kind") or inside(self, "_base") or type(self)
+        if name == "__deepcopy__":  # looked up in the object, not in its class
+            return lambda memo: _copied(self, "deepcopy")
         return inside(self, "_peer").got(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -125,6 +128,9 @@ class Proxy(metaclass=ProxyType):
     def __subclasscheck__(self, value: Any) -> bool:
         return isinstance(type(value), ProxyType) and bool(_operation(value, "issubclass", self))
 
+    def __copy__(self) -> Any:
+        return _copied(self, "copy")
+
     def __dir__(self) -> Any:
         return self.__class__.__dict__
 
@@ -145,9 +151,28 @@ _GET.update({name: Proxy.__dict__[name] for name in _SLOTS})
 def _equal(self: Any, other: object) -> Any:
     if self is other:
         return True
+    if inside(self, "_base") and not isinstance(type(other), ProxyType):
+        return content(self) == other
     if not inside(self, "_peer").equality(self, other):
         return NotImplemented
     return _operation(self, "eq", other)
+
+
+def _copied(self: Any, name: str) -> Any:
+    found = _operation(self, name)
+    if found is not self and isinstance(type(found), ProxyType):
+        mark_made(found, inside(self, "_made"))
+    return found
+
+
+def content(value: Any) -> Any:
+    """A value; for an object of a class that extends a type of data, what it holds as such."""
+    if not isinstance(type(value), ProxyType) or not (base := inside(value, "_base")):
+        return value
+    found = inside(value, "_peer").request(("content", ""), [value])
+    if type(found) is not base:
+        raise TypeError(f"it is no {base.__name__}")
+    return found
 
 
 def _operation(self: Any, name: str, *operands: Any) -> Any:
@@ -155,12 +180,7 @@ def _operation(self: Any, name: str, *operands: Any) -> Any:
 
 
 def _next(self: Any) -> Any:
-    steps, waiting = inside(self, "_steps")
-    if not waiting:
-        count = 1 if steps < _BATCH_AFTER else min(steps, _BATCH)
-        waiting.extend(inside(self, "_peer").request(("next", "", count), [self]))
-    _GET["_steps"].__set__(self, (steps + 1, waiting))
-    return waiting.popleft()
+    return inside(self, "_peer").request(("next", ""), [self])  # one at a time: what it does meanwhile may be seen
 
 
 def _call(self: Any, /, *values: Any, **named: Any) -> Any:

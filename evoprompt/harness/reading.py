@@ -145,7 +145,10 @@ class Reader:
         else:
             value = kind.__new__(kind, *arguments)
             value.args = tuple(arguments)
-        fields = {k: v for k, v in zip(rest[::2], rest[1::2], strict=True) if not k.startswith("_")}
+        told = dict(zip(rest[::2], rest[1::2], strict=True))
+        if isinstance(cause := told.get("__cause__"), BaseException):
+            value.__cause__ = cause
+        fields = {k: v for k, v in told.items() if not k.startswith("_")}
         for name, field in fields.items():
             if not hasattr(type(value), name):
                 value.__dict__[name] = field

@@ -14,15 +14,14 @@ import operator
 import random
 import sys
 import threading
-import time
 import types
 from typing import Any
 
 from .proxies import OPERATIONS, ProxyType, fill, inside, methods_of, proxy_class
+from .shapes import DATA, extended, plain_of
 from .wire import Malformed, Table
 
 _TEXT = 1 << 20
-_BATCH_SECONDS = 0.005
 CALL, RAISED, REFUSED = b"<", b"!", b"?"
 """First byte of what the candidate's side sends: a message; one that tells an exception; why there is none."""
 _TYPES = {value: name for name, value in vars(types).items() if isinstance(value, type)}
@@ -44,20 +43,21 @@ class Peer(Table):
         if kind not in self.abouts:
             module, name = (type.__dict__[n].__get__(kind) for n in ("__module__", "__qualname__"))
             where = ("types", _TYPES[kind]) if kind in _TYPES else (str(module), str(name))
-            self.abouts[kind] = (*where, methods_of(kind))
+            base = self.extended(kind)
+            self.abouts[kind] = (*where, methods_of(kind), "" if base is None else base.__name__)
         return self.abouts[kind]
 
     def proxy(self, number: int, about: Any) -> Any:
         """What stands for an object of the other side."""
         match about:
-            case (str(module), str(name), int(methods)):
+            case (str(module), str(name), int(methods), str(base)):
                 made: Any = object.__new__(proxy_class(methods))
                 known = sys.modules.get(module) if module in sys.stdlib_module_names else None
                 kind = getattr(known, name, None)
                 stands_for = kind if isinstance(kind, type) else None
                 if stands_for is types.CoroutineType:
                     return self.coroutine(number)
-                fill(made, self, number, name, stands_for)
+                fill(made, self, number, name, stands_for, base=next((b for b in DATA if b.__name__ == base), None))
                 return made
         raise Malformed("it is no handle")
 
@@ -153,7 +153,6 @@ class Candidate(Peer):
         self.provided = provided
         self.names = names
         self.last: dict[str, Any] = {}
-        self.pending: dict[int, BaseException] = {}
         self.output: list[str] = []
         self.original = {"@input": builtins.input, "@print": builtins.print, "@stdin": sys.stdin}
         if console:
@@ -204,29 +203,16 @@ class Candidate(Peer):
                 return delattr(values[0], name)
             case "operation":
                 return OPERATIONS[name](*values)
+            case "content":
+                return plain_of(self.extended(type(values[0])), values[0])
             case "next":
-                return self.next_of(values[0], more)
+                return next(values[0])
             case "await":
                 return asyncio.run(_awaited(values[0]))
             case "seed":
                 module = sys.modules.get(name) or random
                 return module.seed(*values)
         return None
-
-    def next_of(self, iterator: Any, count: int) -> tuple[Any, ...]:
-        """Up to so many elements; an exception after the first comes with the next request."""
-        found: list[Any] = []
-        end = time.perf_counter() + _BATCH_SECONDS
-        if (left := self.pending.pop(id(iterator), None)) is not None:
-            raise left
-        try:
-            while len(found) < count and (not found or time.perf_counter() < end):
-                found.append(next(iterator))
-        except BaseException as e:
-            if not found:
-                raise
-            self.pending[id(iterator)] = e
-        return tuple(found)
 
     def message(self, header: tuple[Any, ...], values: list[Any]) -> bytes:
         """A message with the data that both sides have by name."""
@@ -297,6 +283,12 @@ class Candidate(Peer):
         if data[:1] not in (CALL, RAISED, REFUSED):
             data = CALL + data
         return bytes(self.server.turn(data)[1])
+
+    def extended(self, kind: type) -> Any:
+        """The type of data that a class of the solution's extends by methods."""
+        name = type.__dict__["__name__"].__get__(kind)
+        known = name in self.provided and self.server.module.get(name) is kind
+        return extended(kind) if known else None
 
     def foreign(self, value: Any) -> tuple[str, Any] | None:
         """What the other side knows by a name or number."""

@@ -6,6 +6,7 @@ Standard library only. Everything is read and written by the base class, so that
 from __future__ import annotations
 
 import enum
+import functools
 import io
 import sys
 import types
@@ -22,6 +23,11 @@ BASES: dict[str, Any] = {
 """Kinds of what has content that may change."""
 KINDS = {base: kind for kind, base in BASES.items()}
 FROZEN = (str, int, float, complex, bytes, tuple, frozenset)
+DATA = (OrderedDict, Counter, defaultdict, dict, list, set, deque, bytearray, *FROZEN)
+"""Types that a class may extend by methods of its own."""
+_MAKING = frozenset({"__init__", "__new__", "__init_subclass__", "__class_getitem__"})
+_OF_NAMED_TUPLES = frozenset({"_make", "_replace", "__replace__", "_asdict", "__repr__", "__getnewargs__"})
+_METHODS = (types.FunctionType, property, classmethod, staticmethod, functools.cached_property)
 
 
 class Malformed(Exception):
@@ -37,6 +43,26 @@ def bare(base: Any, value: Any) -> Any:
     if base is bytes:
         return bytes.__getitem__(value, slice(None))
     return {int: int.__index__, float: float.__float__, complex: complex.__complex__}[base](value)
+
+
+def extended(kind: type) -> Any:
+    """The type of data that a class extends by methods of its own; None for a class that doesn't."""
+    mro = type.__dict__["__mro__"].__get__(kind)
+    base = next((base for base in DATA if base in mro), None)
+    if base is None or enum.Enum in mro:
+        return None
+    made = _MAKING | (_OF_NAMED_TUPLES if any("_fields" in c.__dict__ for c in mro) else frozenset())
+    own = ((name, value) for c in mro[: mro.index(base)] for name, value in c.__dict__.items())
+    return base if any(isinstance(value, _METHODS) and name not in made for name, value in own) else None
+
+
+def plain_of(base: Any, value: Any) -> Any:
+    """What an object of a class that extends a type of data holds, as data of that type."""
+    if base in FROZEN:
+        return bare(base, value)
+    found = BASES[base.__name__]()
+    refill(base.__name__, found, content_of(base.__name__, value)[2])
+    return found
 
 
 def is_plain(value: tuple[Any, ...], depth: int) -> bool:

@@ -73,7 +73,7 @@ class Run:
         self.checks = list(enumerate(checks))
         self.found: dict[int, Finding] = {}
         self.end = len(checks)
-        self.cpu_seconds = 0.0
+        self.cpu_seconds = self.judge_seconds = 0.0
 
     @property
     def plan(self) -> Plan:

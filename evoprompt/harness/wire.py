@@ -90,6 +90,10 @@ class Table:
             self.tuples[name, fields] = namedtuple(name, fields)  # it refuses what is no name
         return self.tuples[name, fields]
 
+    def extended(self, kind: type) -> Any:
+        """The type of data that a class of the solution's extends by methods; None for any other."""
+        return None
+
     def about(self, value: Any) -> Any:
         """What the other side is told of an object that it will have a handle of."""
         return ""
@@ -101,9 +105,10 @@ class Table:
         writer = _Writer(self)
         items, references = writer.pack(list(values))
         if shared:
-            self.forget()
             writer.refresh()
         nodes = writer.finish()
+        if shared:
+            self.forget(writer.told)
         forgotten, self.forgotten = self.forgotten, []
         return self.encode((header, items, references, nodes, forgotten))
 
@@ -122,8 +127,8 @@ class Table:
             self.exported.add(number)
         return number
 
-    def forget(self) -> None:
-        """Drops the data that nothing here refers to any more; the side whose tests run decides."""
+    def forget(self, told: set[int]) -> None:
+        """Drops the data that nothing here refers to any more and no message tells; the judge's side decides."""
 
     def drop(self, number: int) -> None:
         """Forgets an object."""
@@ -132,10 +137,10 @@ class Table:
             self.agreed.pop(number, None)
             self.exported.discard(number)
 
-    def unused(self) -> list[int]:
-        """Numbers of data that only the table refers to."""
+    def unused(self, told: set[int]) -> list[int]:
+        """Numbers of data that only the table refers to, and that has not changed."""
         found: list[int] = []
-        for number in list(self.agreed):
+        for number in self.agreed.keys() - told:
             if number in self.objects and _count(self.objects, number) <= _ALONE:
                 self.drop(number)
                 found.append(number)
@@ -245,6 +250,8 @@ class _Writer:
             return self.instance(value, table.classes[kind])
         if isinstance(value, BaseException):
             return _exception(table, value)
+        if table.extended(kind) is not None:
+            return "remote", table.about(value), []
         if (standard := self.standard(value, kind)) is not None:
             return standard
         for base, name in KINDS.items():
@@ -283,6 +290,17 @@ class _Writer:
         return "object", (name, "", len(fields)), flat
 
 
+def _cause(value: BaseException) -> BaseException | None:
+    """What an exception was raised from, unless that leads back to it."""
+    read = BaseException.__dict__["__cause__"].__get__
+    seen = [value]
+    while (cause := read(seen[-1])) is not None:
+        if any(cause is one for one in seen):
+            return None
+        seen.append(cause)
+    return seen[1] if len(seen) > 1 else None
+
+
 def _exception(table: Table, value: BaseException) -> tuple[str, Any, list[Any]]:
     """Its classes from the first to the last by name, its arguments and fields."""
     names: list[tuple[str, str]] = []
@@ -297,4 +315,6 @@ def _exception(table: Table, value: BaseException) -> tuple[str, Any, list[Any]]
     fields = fields_of(value)
     arguments = BaseException.args.__get__(value)  # type: ignore[attr-defined]
     fields = {k: v for k, v in fields.items() if isinstance(k, str) and not k.startswith("_")}
+    if (cause := _cause(value)) is not None:
+        fields["__cause__"] = cause
     return "exception", names, [len(arguments), *arguments, *(part for pair in fields.items() for part in pair)]

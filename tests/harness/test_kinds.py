@@ -103,6 +103,29 @@ def test_digests_of_long_sequences_are_those_of_their_elements(items, data):
     assert digest.digest(items) != digest.digest(tuple(items)) != digest.digest(tuple(items[:-1]))
 
 
+class _List(list):
+    pass
+
+
+class _Tuple(tuple):
+    pass
+
+
+@pytest.mark.parametrize("count", [3, 9_000])
+@pytest.mark.parametrize("item", [1, 0.5, "a", float("nan"), [2]], ids=repr)
+def test_a_subclass_of_a_sequence_has_the_digest_of_what_it_extends(item, count):
+    items = [item] * count
+    assert digest.digest(_List(items)) == digest.digest(UserList(_List(items))) == digest.digest(items)
+    assert digest.digest(_Tuple(items)) == digest.digest(tuple(items)) != digest.digest(items)
+
+
+def test_all_nans_have_one_digest():
+    infinite = float("inf")
+    for one in (infinite - infinite, -(infinite - infinite), Decimal("nan"), Decimal("-nan")):
+        assert digest.digest([one, 1]) == digest.digest([float("nan"), 1])
+    assert digest.digest(complex(1, infinite - infinite)) == digest.digest(complex(1, float("nan")))
+
+
 @quick
 @given(
     st.lists(st.floats(allow_nan=True), min_size=8, max_size=60),
