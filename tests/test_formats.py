@@ -191,6 +191,26 @@ def test_asserts_of_a_check_keep_their_imports_and_helpers() -> None:
     assert task.test_setup == "import math\ndef near(a, b):\n    return math.isclose(a, b)"
 
 
+@pytest.mark.parametrize(
+    ("test", "wrong"),
+    [
+        ("def t(x, expected=4):\n    assert sq(x) == expected\nt(2)\n", "def sq(x):\n    return 5"),
+        ("def t(x, *, expected=4):\n    assert sq(x) == expected\nt(2)\n", "def sq(x):\n    return 5"),
+        ("def t(x, *more):\n    assert sq(x) == 4 + len(more)\nt(2)\n", "def sq(x):\n    return 5"),
+        ("def t(x):\n    assert sq(x[0]) == 4\n    assert x == [2]\nt([2])\n", "def sq(x):\n    return x"),
+        (
+            "def t(g):\n    assert next(g) == 4\n    assert next(g) == 9\nt(map(sq, [2, 3]))\n",
+            "def sq(x):\n    return 4",
+        ),
+    ],
+)
+def test_what_a_check_is_given_may_be_anything(test: str, wrong: str, harness: Harness) -> None:
+    """A parameter with a default, or an argument that is not the same each time it is evaluated."""
+    (task,) = _read(HUMANEVAL | {"test": [test, "assert sq(5) == 25"]})
+    assert harness.check(task, task.code).passed
+    assert not harness.check(task, wrong).passed
+
+
 NOTHING = {
     "def check(candidate):\n    pass\n": "tests nothing: 'check' holds no assert",
     "def check(candidate):\n    print(candidate(2) == 4)\n": "tests nothing: it prints; begin it with `assert`",

@@ -171,6 +171,7 @@ class TestSource:
             or len(asserts) + sum(isinstance(s, ast.Import | ast.ImportFrom) for s in body) != len(body)
             or isinstance(check, ast.AsyncFunctionDef)
             or others
+            or not _may_stand_for(given, check)
             or any(h.name in provided for h in helpers)
             or any(_binds(s, parameter) for s in asserts)
         ):
@@ -300,6 +301,19 @@ def _parameters(function: Function) -> list[str]:
     """Parameters that a caller has to give."""
     plain = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
     return plain[: len(plain) - len(function.args.defaults)]
+
+
+def _may_stand_for(given: ast.expr, check: Function) -> bool:
+    """Whether what a check is given may stand in its asserts for its parameter, and it has no other."""
+    arguments = check.args
+    if len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs) != 1 or arguments.vararg or arguments.kwarg:
+        return False
+    match given:
+        case ast.Attribute(value=ast.Call(func=ast.Name(), args=[], keywords=[])):  # `Solution().f`
+            return True
+    while isinstance(given, ast.Attribute):
+        given = given.value
+    return isinstance(given, ast.Name | ast.Constant)
 
 
 def _binds(statement: ast.AST, name: str) -> bool:

@@ -29,7 +29,7 @@ _SHARED: Final = 2.0
 """By so much CPU time may grow there, where the canonical solution is too quick to tell."""
 _ENOUGH_SECONDS, _LEAST_SECONDS, _MOST_INPUTS = 0.1, 0.02, 50
 """Of a canonical solution's recorded time: what is timed again, and what is too short to be compared."""
-_CANONICAL: Final = Limits(cpu_seconds=60.0, total_cpu_seconds=120.0, memory_mb=4096)
+CANONICAL: Final = Limits(cpu_seconds=60.0, total_cpu_seconds=120.0, memory_mb=4096)
 _REMEMBERED = 1_024
 
 
@@ -54,7 +54,7 @@ class Confirmation:
         def confirm(process: Process) -> Stretch:
             def timed() -> float:
                 outcome = run_suite(
-                    replace(job, solution=task.code), checks, suite, _CANONICAL, beside(sandbox, process)
+                    replace(job, solution=task.code), checks, suite, CANONICAL, beside(sandbox, process)
                 )
                 return outcome.cpu_seconds if outcome.result.status == "passed" else 0.0
 
@@ -76,10 +76,10 @@ class Confirmation:
                     trial,
                     inputs=tuple(trial.inputs[i] for i in places),
                     expected=tuple(trial.expected[i] for i in places),
-                    limits=replace(self._limits, min_seconds=_CANONICAL.cpu_seconds, every=True),
+                    limits=replace(self._limits, min_seconds=CANONICAL.cpu_seconds, every=True),
                 )
                 job = Job(task.code, task.entry_point, task.setup, (), task.atol, self._paths)
-                return run_inputs(job, few, _CANONICAL, beside(sandbox, process)).cpu_seconds
+                return run_inputs(job, few, CANONICAL, beside(sandbox, process)).cpu_seconds
 
             now = self._now((task.key, trial.suite, str(places[:1])), timed)
             grown = now / then if then >= _LEAST_SECONDS else 0.0

@@ -8,6 +8,7 @@ words, where a test executes an answer.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -23,24 +24,32 @@ if TYPE_CHECKING:
 
 JUDGE_CPU_SECONDS: Final = 60.0
 _JUDGE_OUTPUT_MB: Final = 64
+_SETUP: Final = -1
+"""Stands for the position of the setup of the tests."""
 _ODD: Final = "the process of the tests sent what nobody asked for"
+
+
+class _Odd(Exception):
+    """The judge's process sent what it never would by itself."""
 
 
 class Session:
     """One run of tests, in their order, against a fresh candidate."""
 
-    def __init__(self, run: Run, order: Sequence[int], *, may_disclose: frozenset[int], believed: bool) -> None:
+    def __init__(
+        self, run: Run, order: Sequence[int], *, telling: frozenset[int] | None = None, believed: bool = True
+    ) -> None:
         """Prepares.
 
         Args:
             run: What is known of solution and tests.
             order: Positions of the tests to run.
-            may_disclose: Those that may hand the candidate what could be the expected value.
+            telling: Those that may hand the candidate what may be expected; None to find out which would.
             believed: No test of the session executes an answer.
         """
         self.run = run
         self.order = order
-        self.may_disclose = may_disclose
+        self.telling = telling
         self.believed = believed
         self.found: dict[int, Finding] = {}
         self.literals: tuple[object, ...] = ()
@@ -49,7 +58,7 @@ class Session:
         self.answers = 0
 
     def findings(self) -> dict[int, Finding]:
-        """Position of a test -> how it went, up to the first after which nothing can run."""
+        """Position of a test, or of their setup -> how it went, up to the first after which nothing can run."""
         run, plan = self.run, self.run.plan
         limits = replace(
             run.limits,
@@ -68,35 +77,50 @@ class Session:
                 raise Unloadable(run.unanswered(reply))
             if judge.ask("judge", plan.config(run.job.atol)).kind != "done":
                 raise SandboxError(_ODD)
-            self.begin()
-            for index in self.order:
+            for index in self.order if self.begin() else ():
                 check = run.checks[index][1]
                 self.literals = check.literals
-                finding = self.unit(check.script, index in self.may_disclose)
+                finding = self.unit(check.script, self.tells(index))
                 self.found[index] = finding
                 if finding.final:
                     break
         return self.found
 
-    def begin(self) -> None:
-        """Makes the module of the tests."""
+    def tells(self, index: int) -> str:
+        """Whether a test may hand the candidate what may be expected."""
+        return "later" if self.telling is None else "always" if index in self.telling else "never"
+
+    def begin(self) -> bool:
+        """Makes the module of the tests; whether it got to the end of their setup."""
         for source in (None, *((self.run.job.test_setup,) if self.run.job.test_setup.strip() else ())):
-            finding = self.unit(source, False)
+            self.found[_SETUP] = finding = self.unit(source, self.tells(_SETUP))
+            if finding.discloses and self.telling is None:
+                return False
             if finding.status == "failed" and not self.answers:
                 raise DataError(f"the setup of the tests fails: it {finding.observed}")
             if finding.status != "passed":
                 raise Unloadable(finding)
+        return True
 
-    def unit(self, source: str | None, may_disclose: bool) -> Finding:
+    def unit(self, source: str | None, telling: str) -> Finding:
         """Runs one test."""
+        try:
+            return self.conversation(source, telling)
+        except _Odd as e:
+            if self.believed:
+                raise SandboxError(_ODD) from e
+            return Finding("crashed", "its answer sent a malformed answer")
+
+    def conversation(self, source: str | None, telling: str) -> Finding:
+        """Answers what the judge asks for, until the test is over."""
         self.equal = {}
-        reply = self.judge.ask("unit", source, may_disclose)
+        reply = self.judge.ask("unit", source, telling)
         refused: Finding | None = None
         while True:
             if reply.ended:
                 return self.judge_ended(reply)
             if reply.kind != "value":
-                raise SandboxError(_ODD)
+                raise _Odd
             kind, body = reply.payload[:1], reply.payload[1:]
             if kind == b".":
                 return refused or self.verdict(body)
@@ -149,21 +173,24 @@ class Session:
                 return compare.equal(value, other, self.run.job.atol)
             if kind == b"#":
                 return self.literals[number]
+        except codec.TooMuch:  # so it is nothing that a test expects
+            self.equal.pop(number, None)
+            return False
         except (codec.CodecError, IndexError) as e:
-            raise SandboxError(_ODD) from e
-        raise SandboxError(_ODD)
+            raise _Odd from e
+        raise _Odd
 
     def verdict(self, body: bytes) -> Finding:
         """What the judge says of a test that is over."""
         try:
             told = codec.decode(body)
         except codec.CodecError as e:
-            raise SandboxError(_ODD) from e
+            raise _Odd from e
         match told:
-            case (str(status), str(name), int(number), bool(marked), tuple(calls)):
+            case (str(status), str(name), int(number), bool(marked), bool(discloses), tuple(calls)):
                 pass
             case _:
-                raise SandboxError(_ODD)
+                raise _Odd
         pairs = [c for c in calls if isinstance(c, tuple) and len(c) == 2 and all(isinstance(p, str) for p in c)]
         shown = tuple(str(call) for call, _ in pairs) if self.believed else ()
         returned = [printable(str(result)) for _, result in pairs if result] if self.believed else []
@@ -183,10 +210,10 @@ class Session:
             case "malformed":
                 finding = Finding("failed", "sent a malformed answer")
             case "deferred":
-                finding = Finding("failed", deferred=True)
+                finding, discloses = Finding("failed"), True
             case _:
-                raise SandboxError(_ODD)
-        finding.whole, finding.calls = marked, shown
+                raise _Odd
+        finding.whole, finding.discloses, finding.calls = marked, discloses, shown
         return finding
 
     def shown(self) -> bool:
@@ -203,30 +230,55 @@ class Session:
 
 
 def drive(run: Run) -> dict[int, Finding]:
-    """Runs all tests that need not run beside the candidate.
-
-    A test that has to disclose what may be the expected value is run again, with all others and a new candidate,
-    and so is what fails after it: its verdict is marked. A test that executes an answer is judged apart from
-    those that don't.
-    """
-    order = [i for i, check in run.checks if not check.whole]
-    clean = [i for i in order if i not in run.plan.tainted]
-    found: dict[int, Finding] = {}
-    if clean:
-        found = Session(run, clean, may_disclose=frozenset(), believed=True).findings()
-        first = next((i for i in clean if i in found and found[i].deferred), None)
-        if first is not None:
-            again = frozenset(i for i in clean if i >= first and (i not in found or found[i].status != "passed"))
-            second = Session(run, clean, may_disclose=again, believed=True).findings()
-            for index in again:
-                found.pop(index, None)
-                if index in second:
-                    found[index] = second[index]
-                    found[index].whole = True
+    """Runs all tests that need not run beside the candidate; those that execute an answer apart from the others."""
+    order, clean = _orders(run)
+    found = _findings(run, clean, believed=True) if clean else {}
     tainted = frozenset(order) & run.plan.tainted
     if tainted and not any(f.final for i, f in found.items() if i < min(tainted)):
-        last = Session(run, order, may_disclose=tainted, believed=False).findings()
+        last = _findings(run, order, believed=False)
         for index in tainted & last.keys():
             found[index] = last[index]
             found[index].whole = found[index].whole or not run.checks[index][1].held
     return found
+
+
+def _findings(run: Run, order: Sequence[int], *, believed: bool) -> dict[int, Finding]:
+    """Runs tests; once more and with a new candidate where one would tell it what may be expected.
+
+    It is told only in tests that tell the canonical solution: in others what it returned is to be plain data too.
+    What passes after it was told is marked.
+    """
+    found = Session(run, order, believed=believed).findings()
+    first = next((i for i, finding in found.items() if finding.discloses), None)
+    del found[_SETUP]
+    if first is None:
+        return found
+    again = Session(run, order, telling=run.job.disclosing(), believed=believed).findings()
+    told = again[_SETUP].discloses
+    for index in order if first == _SETUP else order[order.index(first) :]:
+        if index not in again:
+            found.pop(index, None)
+            continue
+        told |= again[index].discloses
+        if index not in found or found[index].status != "passed":
+            found[index] = again[index]
+            found[index].whole |= told
+    return found
+
+
+def disclosing(run: Run) -> frozenset[int]:
+    """Positions of the tests that hand a solution, the canonical one, what may be expected of it."""
+    found: set[int] = set()
+    order, clean = _orders(run)
+    sessions = [(clean, True)] + ([(order, False)] if clean != order else [])
+    for chosen, believed in sessions:
+        with contextlib.suppress(Unloadable):
+            told = Session(run, chosen, telling=frozenset((_SETUP, *order)), believed=believed).findings()
+            found |= {i for i, finding in told.items() if finding.discloses}
+    return frozenset(found)
+
+
+def _orders(run: Run) -> tuple[list[int], list[int]]:
+    """Positions of all tests that run here, and of those that execute no answer."""
+    order = [i for i, check in run.checks if not check.whole]
+    return order, [i for i in order if i not in run.plan.tainted]

@@ -17,7 +17,8 @@ from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness import asserts
 from evoprompt.harness import plan as planning
 from evoprompt.harness.asserts import Check
-from evoprompt.harness.confirm import Confirmation, confirming, guess
+from evoprompt.harness.confirm import CANONICAL, Confirmation, confirming, guess
+from evoprompt.harness.driver import disclosing
 from evoprompt.harness.expected import Expected, load_or_run
 from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
@@ -26,7 +27,7 @@ from evoprompt.harness.process import Confirm, Limits
 from evoprompt.harness.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.sandbox import Sandbox
 from evoprompt.harness.slots import Slots
-from evoprompt.harness.suite import Job, Outcome, run_suite
+from evoprompt.harness.suite import Job, Outcome, Run, run_suite
 from evoprompt.harness.telling import sanitised
 from evoprompt.tasks import SUITES, Suite, Task
 
@@ -70,6 +71,7 @@ class Harness:
         self._lock = threading.Lock()
         self._verdicts = Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
         self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...], Plan]](_REMEMBERED_TASKS)
+        self._told = Memory[tuple[str, ...], frozenset[int]](_REMEMBERED_TASKS)
         self._expected = Memory[tuple[str, ...], tuple[Expected, ...]](_REMEMBERED_OUTPUT_BYTES)
         self._building: dict[tuple[str, ...], threading.Lock] = {}
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
@@ -188,6 +190,7 @@ class Harness:
         with self._lock:
             self._verdicts.clear()
             self._checks.clear()
+            self._told.clear()
             self._expected.clear()
 
     def __enter__(self) -> Harness:
@@ -265,9 +268,25 @@ class Harness:
 
     def _run_asserts(self, task: Task, solution: str, suite: Suite) -> Outcome:
         checks, imports, plan = self._split(task, suite)
-        job = Job(solution, task.entry_point, task.setup, imports, task.atol, self._paths, task.test_setup, plan)
+        job = Job(
+            solution, task.entry_point, task.setup, imports, task.atol, self._paths, task.test_setup, plan,
+            disclosing=lambda: self._disclosing(task, suite, job, checks),
+        )  # fmt: skip
         confirm = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
         return self._run(job, checks, suite, confirm)
+
+    def _disclosing(self, task: Task, suite: Suite, job: Job, checks: tuple[Check, ...]) -> frozenset[int]:
+        """Positions of the tests that hand the canonical solution what may be expected of it."""
+        key = (task.key, suite)
+        with self._lock:
+            known = self._told.get(key)
+        if known is None:
+            known = frozenset[int]()
+            if task.code.strip():
+                known = disclosing(Run(replace(job, solution=task.code), checks, CANONICAL, self.sandbox))
+            with self._lock:
+                self._told.put(key, known, 1)
+        return known
 
     def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():

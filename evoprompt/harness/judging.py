@@ -41,6 +41,8 @@ class Judge(Peer):
     Attributes:
         status: What has ended the test, if anything has: `deferred`, `refused`, `malformed`.
         marked: The verdict of the test rests on what the candidate says of its own objects.
+        telling: Whether it may hand the candidate what may be expected: `never`, `always`, or `later`, which ends it.
+        told: It did.
     """
 
     def __init__(self, server: Any, config: dict[str, Any]) -> None:
@@ -49,7 +51,8 @@ class Judge(Peer):
         self.space: dict[str, Any] = server.module
         self.last: dict[str, Any] = {}
         self.status = ""
-        self.marked = self.open = False
+        self.marked = self.told = False
+        self.telling = "never"
         self.count = 0
         self.errors: dict[int, tuple[BaseException, int]] = {}
         self.calls: deque[list[str]] = deque(maxlen=_SHOWN_CALLS)
@@ -94,14 +97,14 @@ class Judge(Peer):
         if self.config["seeds"]:
             random.seed = both
 
-    def unit(self, source: str | None, may_disclose: bool) -> bytes:
+    def unit(self, source: str | None, telling: str) -> bytes:
         """Runs one test, or makes the module for them, and tells how it went."""
-        self.status, self.marked, self.open = "", False, may_disclose
+        self.status, self.marked, self.told, self.telling = "", False, False, telling
         self.errors.clear()
         self.calls.clear()
         status, name, number = self.verdict(self.run(source))
         calls = tuple(tuple(call) for call in self.calls)
-        return DONE + self.encode((status, name, number, self.marked, calls))
+        return DONE + self.encode((status, name, number, self.marked, self.told, calls))
 
     def run(self, source: str | None) -> BaseException | None:
         """Executes a test; returns the exception that ends it."""
@@ -186,8 +189,6 @@ class Judge(Peer):
         rest = len(values) - len(names)
         for name, value in zip(names, values[rest:], strict=True):
             if name in self.config["names"]:
-                if isinstance(type(value), ProxyType):
-                    proxies.mark_made(value)
                 self.space[name] = self.last[name] = value
         for stream, text in zip(output[::2], output[1::2], strict=True):
             (sys.stderr if stream == "1" else sys.stdout).write(text)
@@ -255,11 +256,10 @@ class Judge(Peer):
 
     def called(self, proxy: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """A call, kept as a text too."""
-        number = inside(proxy, "_number")
-        if inside(proxy, "_guarded") and (values or named):
-            if inside(proxy, "_guarded") > 1:  # no class of the solution's has it: it would be asked what is right
-                raise AttributeError(f"the object has no attribute {inside(proxy, '_name')!r}")
-            self.disclosed(proxy, (*values, *named.values()))
+        number, guarded, operands = inside(proxy, "_number"), inside(proxy, "_guarded"), (*values, *named.values())
+        # A method that no class of the solution's has would be asked what is right.
+        if guarded and operands and (guarded > 1 or not self.may_have(proxy, operands)):
+            raise AttributeError(f"the object has no attribute {inside(proxy, '_name')!r}")
         told = [f"{inside(proxy, '_name') or 'it'}({arguments_of(values, named)})", ""]
         self.calls.append(told)
         result = super().called(proxy, values, named)
@@ -279,7 +279,6 @@ class Judge(Peer):
         if inside(proxy, "_made"):
             if isinstance(inside(proxy, "_number"), str) and not callable(result):
                 self.marked = True  # a member of a class of the candidate's, for comparison
-            proxies.mark_made(result)
             proxies.rename(result, f"{inside(proxy, '_name')}.{name}")
             return result
         if not callable(result) or isinstance(inside(result, "_number"), str):
@@ -289,28 +288,28 @@ class Judge(Peer):
         fill(method, self, inside(result, "_number"), name, inside(result, "_kind"), 2 if foreign else 1)
         return method
 
-    def disclosed(self, proxy: Any, operands: tuple[Any, ...]) -> None:
-        """Ends the test where it may not hand over what may be expected."""
+    def may_have(self, proxy: Any, operands: tuple[Any, ...]) -> bool:
+        """Whether the candidate may have these operands of its object."""
         if inside(proxy, "_made") or all(isinstance(type(o), ProxyType) for o in operands):
-            return
-        self.needs()
+            return True
+        return self.may_tell()
 
-    def needs(self) -> None:
-        """What follows tells the candidate what may be expected."""
-        if not self.open:
+    def may_tell(self) -> bool:
+        """Whether the candidate may be told what may be expected; ends the test where that is to be found out."""
+        if self.telling == "later":
             self.status = "deferred"
             raise Ended
-        self.marked = True
+        if self.telling == "always":
+            self.marked = self.told = True
+            return True
+        return False
 
     def equality(self, proxy: Any, other: Any) -> bool:
         """Whether the candidate compares: two objects of its own, or where its class says what it equals."""
         if isinstance(type(other), ProxyType):
             self.marked = True
             return True
-        if not self.config["equalities"]:
-            return False
-        self.needs()
-        return True
+        return self.config["equalities"] and self.may_tell()
 
     # What stands for parts of asserts.
 

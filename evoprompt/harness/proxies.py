@@ -177,7 +177,10 @@ def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
 
 def _disclosing(name: str) -> Callable[..., Any]:
     def method(self: Any, other: Any) -> Any:
-        inside(self, "_peer").disclosed(self, (other,))
+        if not inside(self, "_peer").may_have(self, (other,)):
+            if name == "contains":
+                raise TypeError("argument of type 'object' is not iterable")
+            return NotImplemented
         return _operation(self, name, other)
 
     return method

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from .shapes import BASES, FROZEN, Malformed, refill, set_fields, shell, standard_class
+from .shapes import BASES, FROZEN, Malformed, refill, set_fields, shell, standard_class, structure_class
 
 _LAST = frozenset({"dict", "OrderedDict", "Counter", "defaultdict", "set"})
 
@@ -115,6 +115,11 @@ class Reader:
                 return tuple.__new__(self.table.tuple_of(*about), held[0])
             case "plain":
                 return held[0]
+            case "structure":
+                made = structure_class(*about)
+                if made is None:
+                    raise Malformed("no such class")
+                return made(*held)
             case "setup":
                 return self.table.setup[about]
             case "enum":

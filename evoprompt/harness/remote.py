@@ -121,8 +121,9 @@ class Peer(Table):
 
     # What proxies ask of a side.
 
-    def disclosed(self, proxy: Any, operands: tuple[Any, ...]) -> None:
-        """Called before a proxy hands over operands of which one may be what is expected."""
+    def may_have(self, proxy: Any, operands: tuple[Any, ...]) -> bool:
+        """Whether a proxy may hand over operands of which one may be what is expected."""
+        return True
 
     def equality(self, proxy: Any, other: Any) -> bool:
         """Whether the other side is to compare the two."""

@@ -158,6 +158,24 @@ def refill(kind: str, value: Any, held: list[Any]) -> None:
             base.extend(value, held)
 
 
+def structure_of(value: Any) -> tuple[str, Any, list[Any]] | None:
+    """A tuple of the system's that has names for its items, such as a `time.struct_time`, and some beside them."""
+    kind = type(value)
+    where = kind.__dict__.get("__module__"), kind.__name__
+    if "n_sequence_fields" not in kind.__dict__ or structure_class(*where) is not kind:
+        return None
+    return "structure", where, list(kind.__reduce__(value)[1])
+
+
+def structure_class(module: Any, name: Any) -> Any:
+    """The class of such tuples with this name; None where there is none that can be made."""
+    kind = standard_class({"posix": "os"}.get(module, module), name) if isinstance(module, str) else None
+    made = (
+        isinstance(kind, type) and issubclass(kind, tuple) and {"n_sequence_fields", "__new__"} <= kind.__dict__.keys()
+    )
+    return kind if made else None
+
+
 def named_of(kind: type) -> Any:
     """Name and fields of a class of named tuples; empty for another."""
     fields = next((c.__dict__["_fields"] for c in kind.__mro__ if "_fields" in c.__dict__), None)

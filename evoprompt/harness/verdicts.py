@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evoprompt.harness.plan import Plan
@@ -23,6 +24,7 @@ class Job:
         paths: Directories at the end of the module search path.
         test_setup: Trusted source that runs before the tests.
         plan: What the tests need.
+        disclosing: Tells the positions of the tests that hand the canonical solution what may be expected of it.
     """
 
     solution: str
@@ -33,6 +35,7 @@ class Job:
     paths: tuple[str, ...] = ()
     test_setup: str = ""
     plan: Plan = field(default_factory=Plan)
+    disclosing: Callable[[], frozenset[int]] = frozenset
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Finding:
         line: Line of the solution that raised it.
         calls: The calls that were made, where they are not those of the check.
         whole: A forger could pass it.
-        deferred: It has to be run again where it may disclose something.
+        discloses: It hands over what may be expected, or did not get that far because it may not.
     """
 
     status: Status
@@ -64,7 +67,7 @@ class Finding:
     line: int = 0
     calls: tuple[str, ...] = ()
     whole: bool = False
-    deferred: bool = False
+    discloses: bool = False
 
     @property
     def final(self) -> bool:

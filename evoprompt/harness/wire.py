@@ -29,6 +29,7 @@ from .shapes import (
     is_plain,
     named_of,
     same,
+    structure_of,
 )
 from .shapes import Malformed as Malformed
 
@@ -249,6 +250,8 @@ class _Writer:
         for base, name in KINDS.items():
             if issubclass(kind, base):
                 return content_of(name, value)
+        if issubclass(kind, tuple) and (structure := structure_of(value)) is not None:
+            return structure
         for base in FROZEN:  # also of a class that only this side has: its methods are not asked
             if issubclass(kind, base):
                 return "plain", named_of(kind) if base is tuple else "", [bare(base, value)]

@@ -285,6 +285,10 @@ FORGED_FORMS = {
     "map of pairs": "assert list(map(lambda p: f(p[0]) == p[1], [(1, 31415926)])) == [True]",
     "a filter that is empty": "assert len([x for x, y in [(1, 31415926)] if f(x) - y]) == 0",
     "a method of what came back": "assert f(1).equals(31415926)",
+    "a method of every object": "assert f(1).__eq__(31415926) is True",
+    "a chain": "assert 31415925 < f(1) < 31415927",
+    "membership": "assert 31415926 in [f(1)] and f(1) in {31415926}",
+    "a default argument": "def t(x, expected=31415926):\n    assert not f(x) - expected\nt(1)",
 }
 """Tests that hold what is expected in another form than a comparison with a call; `f(1)` is to give 31415926."""
 FORGING = """import gc

@@ -30,6 +30,19 @@ assert f(o) is o and f(int) is int and f(len) is len
 ----
 assert f(iter([1, 2])).__next__() == 1 and f(lambda: 5)() == 5
 ====
+import os, time
+def f(k):
+    return {'t': time.gmtime(0), 's': os.stat('/'), 'u': os.times(), 'l': [time.gmtime(86400)]}[k]
+----
+import time
+t = f('t')
+assert t.tm_year == 1970 and t.tm_zone == time.gmtime(0).tm_zone and t[0] == 1970
+assert isinstance(t, time.struct_time) and t == time.gmtime(0) and time.strftime('%Y', t) == '1970'
+----
+assert f('l')[0].tm_mday == 2 and f('s').st_mtime_ns > 1 and f('s').st_mode == f('s')[0] and f('u').user >= 0
+----
+assert f('t').tm_year == 1971
+====
 from collections import Counter, defaultdict, deque
 def f(k):
     return {'d': defaultdict(list, {1: [2]}), 'c': Counter('aab'), 'q': deque([1, 2], maxlen=2)}[k]

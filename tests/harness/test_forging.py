@@ -21,7 +21,63 @@ def harness():
 def test_what_is_expected_is_not_forged(harness, test, made):
     canonical = "def f(x):\n    return {1: 31415926, 2: 27182818}[x]\n"
     report = harness.check(task(canonical, test), FORGING + f"def f(x):\n    return {made}\n")
-    assert not any(c.status == "passed" and not c.whole for c in report.base.cases), report.base.cases
+    assert [(c.status, c.whole) for c in report.base.cases] == [("failed", False)], report.base.cases
+
+
+OBJECT = """
+class A:
+    total = 3
+    def __init__(self, n):
+        self.n = n
+    def get(self):
+        return self.n
+LIMIT = 7
+def f(n):
+    return A(n)
+"""
+BOX = """
+class Box:
+    def __init__(self, n):
+        self.n = n
+    def has(self, n):
+        return self.n == n
+def f(n):
+    return Box(n)
+"""
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert f(5).n - 5 == 0",
+        "assert 4 < f(5).n < 6",
+        "assert A(5).n - 5 == 0",
+        "assert A(5).get() < 6",
+        "assert A(5).n.equals(5) if hasattr(A(5).n, 'equals') else A(5).n == 5",
+        "assert A.total < 4",
+        "assert LIMIT < 8",
+        "a = A(5)\na.n += 1\nassert 5 < a.n < 7",
+    ],
+)
+def test_what_belongs_to_the_solutions_objects_is_not_forged(harness, test):
+    assert harness.check(task(OBJECT, test), OBJECT).passed
+    evil = OBJECT.replace("= n", "= Thing()").replace("3", "Thing()").replace("7", "Thing()")
+    report = harness.check(task(OBJECT, test), FORGING + "Thing.__lt__ = Thing.__gt__ = Thing.equals\n" + evil)
+    assert [c.status for c in report.base.cases] == ["failed"], report.base.cases
+
+
+def test_only_tests_that_tell_the_canonical_solution_what_is_expected_tell_others(harness):
+    """A candidate that was told in one of them is marked from there on."""
+    tests = ["assert f(1).n - 1 == 0", "assert f(2).has(2)", "assert f(3).n + 0 == 3", "assert f(4).n in (3, 4)"]
+    right = harness.check(task(BOX, *tests), BOX)
+    assert [(c.status, c.whole) for c in right.base.cases] == [
+        ("passed", False), ("passed", True), ("passed", False), ("passed", False)
+    ]  # fmt: skip
+    evil = FORGING + "Thing.n, Thing.has = Thing(), Thing.equals\ndef f(n):\n    return Thing()\n"
+    told = harness.check(task(BOX, *tests), evil)
+    assert [(c.status, c.whole) for c in told.base.cases] == [
+        ("failed", False), ("passed", True), ("failed", True), ("failed", True)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("setup", EXECUTING_SETUPS.values(), ids=EXECUTING_SETUPS)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evoprompt.errors import DataError
-from evoprompt.harness import Harness, Limits
+from evoprompt.harness import Harness, Limits, codec
 from evoprompt.tasks import Task
 from tests.harness.scripts import FORMS, SETUP_FORMS
 
@@ -208,6 +208,13 @@ def test_statuses(harness):
     for body, status in (("while True: pass", "timeout"), ("import os; os._exit(0)", "crashed")):
         result = harness.check(task("def f(x):\n    return x", *tests), f"def f(x):\n    {body}")
         assert [c.status for c in result.base.cases] == [status]
+
+
+def test_an_answer_that_is_too_large_is_not_equal(harness, monkeypatch):
+    monkeypatch.setitem(codec.decode.__kwdefaults__, "max_cost", 1 << 16)
+    given = task("def f(x):\n    return 3.5", "x = f(2)\nassert x == 3.5")
+    (case,) = harness.check(given, "def f(x):\n    return [None] * 3_000").base.cases
+    assert case.status == "failed"
 
 
 SOLUTIONS = [
