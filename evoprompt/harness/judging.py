@@ -31,6 +31,10 @@ _PLAIN = frozenset(
 """What is called on plain answers, and then runs here."""
 
 
+_ADDRESSES = frozenset({"__array_interface__", "__array_struct__", "__cuda_array_interface__"})
+"""What would tell numpy where in the memory of this process an array is."""
+
+
 class Ended(BaseException):
     """The test can't go on: the candidate is gone, or what is needed may not be done in this session."""
 
@@ -273,6 +277,8 @@ class Judge(Peer):
 
     def got(self, proxy: Any, name: str) -> Any:
         """An attribute; a method of what the test did not make is guarded."""
+        if name in _ADDRESSES:
+            raise AttributeError(f"the object has no attribute {name!r}")
         result = super().got(proxy, name)
         if not isinstance(type(result), ProxyType):
             return result

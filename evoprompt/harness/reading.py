@@ -5,6 +5,7 @@ Nothing of a message is believed: what does not fit raises `Malformed`, or whate
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from typing import Any
 
@@ -68,6 +69,8 @@ class Reader:
             value = shell(self.named(about[0]), about[1])
         elif kind == "ndarray":
             value = table.standard.real(next(n for n in self.data if n[0] == number)[3][0])
+            if type(value).__name__ != "ndarray":
+                raise Malformed("it is no array")
         else:
             value = deque(maxlen=about) if kind == "deque" else BASES[kind]()
         table.objects[number] = value
@@ -123,10 +126,13 @@ class Reader:
             case "setup":
                 return self.table.setup[about]
             case "enum":
-                return self.named(about)[held[0]]
+                found = self.named(about)
+                if not issubclass(found, enum.Enum):
+                    raise Malformed("it is of another kind")
+                return found.__members__[held[0]]
             case "frozen":
                 base: Any = next(b for b in FROZEN if b.__name__ == about[1])
-                if not issubclass(self.named(about[0]), base):
+                if not issubclass(self.named(about[0]), base) or issubclass(self.named(about[0]), enum.Enum):
                     raise Malformed("it is of another class")
                 return base.__new__(self.named(about[0]), held[0])
             case "standard":

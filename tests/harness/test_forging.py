@@ -103,3 +103,50 @@ def test_an_answer_that_the_test_executes_does_not_stop_the_run(deed):
         except SandboxError:
             return
         assert not report.passed
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "X('exception', T(E('types:CodeType'), T(*map(E, code))))",
+        "X('exception', T(E('builtins:map'), T(X('name', E('builtins:print')), E([1]))))",
+        "X('enum', T(E('builtins:object'), E('__subclasses__'), E(None)))",
+        "X('name', E('operator:methodcaller'))",
+        "X('ndarray', T(E('<i8'), T(E(1)), E(10 ** 12)))",
+    ],
+)
+def test_no_bytes_of_a_solution_are_code_or_memory_of_the_judges(harness, sent):
+    """Whatever a solution writes itself, instead of an answer."""
+    evil = f"""
+import struct, sys
+class Mark: pass
+def f(x):
+    server = sys._getframe(1).f_locals["self"].server
+    E, old = server.codec.encode, server.take
+    def T(*parts): return b"t" + struct.pack("<I", len(parts)) + b"".join(parts)
+    def X(kind, content): return b"x" + bytes([len(kind)]) + kind.encode() + content
+    c = (lambda *_: 1).__code__
+    code = [c.co_argcount, 0, 0, c.co_nlocals, c.co_stacksize, c.co_flags, c.co_code, c.co_consts, c.co_names,
+            c.co_varnames, "a", "a", "a", 1, c.co_linetable, c.co_exceptiontable, (), ()]
+    data = {sent}
+    server.take = lambda value, kind: data if kind is Mark else old(value, kind)
+    return Mark()
+"""
+    report = harness.check(task("def f(x):\n    return x", "r = f(2)\nassert r is not None"), evil)
+    assert [(c.status, c.observed) for c in report.base.cases] == [("failed", "sent a malformed answer")]
+
+
+def test_numpy_is_not_told_where_in_memory_an_answer_is(harness):
+    pytest.importorskip("numpy")
+    evil = """
+class A:
+    @property
+    def __array_interface__(self):
+        return dict(shape=(1,), typestr='<i8', version=3, data=(id(self), True))
+def f(x):
+    return A()
+"""
+    test = "import numpy as np\nr = f(2)\nassert np.asarray(r).dtype == np.int64"
+    right = "import numpy as np\ndef f(x):\n    return np.array([x])"
+    assert harness.check(task(right, test), right).passed
+    assert not harness.check(task(right, test), evil).passed
