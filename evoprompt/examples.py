@@ -19,13 +19,13 @@ from pydantic import Field
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.judges.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, origin_of
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import plain, text
 from evoprompt.rollout import CodeJudge, Judge, Rollout
-from evoprompt.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

@@ -17,6 +17,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
+from evoprompt.judges.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import extract_code, scrub
@@ -28,7 +29,6 @@ from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
-from evoprompt.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

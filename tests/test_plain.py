@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoprompt.judges.students import digest
 from evoprompt.plain import MAX_TEXT, plain, text
-from evoprompt.students import digest
 
 RAW = random.Random(0).randbytes(9000)
 ENCODED = base64.b64encode(RAW).decode()

@@ -95,14 +95,14 @@ def _require_known(options: dict[str, Any], run_dir: Path) -> None:
     """A file must not say by itself where a key is sent.
 
     Raises:
-        UsageError: There is a key, and nobody else names the server that the run names.
+        UsageError: There is a key, and the user never named the server that the run names.
     """
+    from evoprompt.cli.servers import is_known
     from evoprompt.lm.resolve import keys_for
 
-    servers = {v.rstrip("/") for k, v in os.environ.items() if k.endswith(("_API_BASE", "_BASE_URL"))}
     names = [options.get(n) or options["model"] for n in ("model", "debugger_model", "optimizer_model")]
     keys = sorted({key for name in names for key in keys_for(name) if os.environ.get(key)})
-    if keys and options["api_base"].rstrip("/") not in servers:
+    if keys and not is_known(options["api_base"]):
         raise UsageError(
             f"{str(run_dir)!r} names the server {options['api_base']!r}, which would be sent {keys[0]}: if it is yours, "
             f"say so with --api_base {options['api_base']}"

@@ -110,6 +110,7 @@ def train(
 def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
     """The command, with its options as they were given."""
     from evoprompt.cli.display import Display
+    from evoprompt.cli.servers import remember
     from evoprompt.cli.setup import Models, build_program, read_splits
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
@@ -126,6 +127,8 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     data = read_splits(given.dataset_path, {"train": given.train_file, **unseen}, skip_bad=given.skip_bad)
     models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
     program = build_program(models)
+    if given.api_base and not given.dry_run:
+        remember(given.api_base)
     flags = given.base_test, given.plus_test, given.require_both
     metric = _metric(data, flags, given.time_limit, unsafe=given.allow_unsafe_exec)
     if given.dry_run:

@@ -19,6 +19,7 @@ from evoprompt.evolve.record import DevDone, DevRestored, Event, Finished, Liste
 from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_with
 from evoprompt.evolve.search import digest
 from evoprompt.examples import judge_of
+from evoprompt.judges.students import examples_of
 from evoprompt.lm.budget import ON_DEV
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.secrets import discreet
@@ -26,7 +27,6 @@ from evoprompt.metric import CodeMetric
 from evoprompt.rollout import CodeJudge, Job, Judge, Rollout, Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.runs.damage import reading
-from evoprompt.students import examples_of
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

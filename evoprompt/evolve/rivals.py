@@ -22,6 +22,7 @@ from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.evolve.rival_sizes import Rival, sizes
 from evoprompt.evolve.rival_watch import Guarded, Metered, Watch, metered, quiet, watched
 from evoprompt.examples import ExampleJudge, judge_of, tasks_for
+from evoprompt.judges.students import AskedTask
 from evoprompt.lm.budget import Budget, Spending
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, predictors_of
@@ -32,7 +33,6 @@ from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge
 from evoprompt.runs.journal import Journal
-from evoprompt.students import AskedTask
 from evoprompt.tasks import Task
 
 PROPOSER = "optimizer"

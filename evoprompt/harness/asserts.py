@@ -86,12 +86,12 @@ def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, .
 
 def defined_names(code: str) -> frozenset[str]:
     """What trusted code defines at its top level, imports aside: what a candidate is to provide."""
-    return frozenset(_defined(_parse_or_empty(code).body))
+    return frozenset(_defined(parse_or_empty(code).body))
 
 
 def imports_of(code: str) -> tuple[str, ...]:
     """The import statements at the top level of trusted code, for tests that lean on them."""
-    return tuple(map(ast.unparse, _imports(_parse_or_empty(code).body)))
+    return tuple(map(ast.unparse, _imports(parse_or_empty(code).body)))
 
 
 def _imports(body: Iterable[ast.stmt]) -> list[ast.stmt]:
@@ -109,7 +109,8 @@ def _parse(source: str) -> ast.Module:
         raise ValueError(f"the test does not parse: {reason}") from e
 
 
-def _parse_or_empty(source: str) -> ast.Module:
+def parse_or_empty(source: str) -> ast.Module:
+    """The tree of a source; an empty one where it does not parse."""
     try:
         return _parse(source)
     except ValueError:

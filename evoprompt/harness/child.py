@@ -87,9 +87,9 @@ class Server:
                 if arguments[0] not in self.module:
                     return self.codec.MISSING, b""
             case "call":
-                return self.value(eval(_expression(arguments[0], "<call>"), self.names()), *arguments[1:])
+                return self.value(eval(compile(arguments[0], "<call>", "eval", dont_inherit=True), self.names()))
             case "test":
-                exec(compile(arguments[0], "<test>", "exec", dont_inherit=True), self.names())
+                self.test(compile(arguments[0], "<test>", "exec", dont_inherit=True))
             case "judge":
                 self.peer = judging.Judge(self, *arguments)
                 self.peer.knows(self.setup)
@@ -102,6 +102,15 @@ class Server:
             case "message":
                 return self.codec.VALUE, self.peer.serve(arguments[0])
         return self.codec.DONE, b""
+
+    def test(self, code: CodeType) -> None:
+        """Runs a test; what it defines is there for the next, and for the solution."""
+        names = self.names()
+        before = dict(names)
+        try:
+            exec(code, names)
+        finally:
+            self.module.update((n, v) for n, v in names.items() if n not in before or before[n] is not v)
 
     def apply(self, name: str, count: int) -> None:
         """Calls a function with each of `count` inputs, encoded lists of arguments, and answers each before the next.
@@ -121,7 +130,7 @@ class Server:
             self.send(kind, payload)
 
     def prepare(self, setup: str, imports: tuple[str, ...], paths: tuple[str, ...]) -> None:
-        """Makes the world that the solution, or a residual, finds."""
+        """Makes the world that the solution or the tests find."""
         sys.path.extend(p for p in paths if p not in sys.path)
         for statement in imports:
             with contextlib.suppress(ImportError):  # a test that needs it says so itself
@@ -139,13 +148,11 @@ class Server:
         """What a test can name: the common imports, and over them all that the module holds now."""
         return {**self.common, **self.module}
 
-    def value(self, value: object, truth: bool = False) -> tuple[bytes, bytes]:
-        """Encodes an answer; where only its truth matters, any object has an encoding."""
+    def value(self, value: object) -> tuple[bytes, bytes]:
+        """Encodes an answer."""
         try:
             return self.codec.VALUE, self.encode(value, self.output_bytes)
         except self.codec.Unencodable as e:
-            if truth:
-                return self.codec.VALUE, self.codec.encode(bool(value))
             return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
 
     def take(self, value: Any, kind: type) -> bytes | None:
@@ -261,10 +268,6 @@ def _ids(code: CodeType) -> Iterator[int]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _ids(constant)
-
-
-def _expression(source: str, filename: str) -> CodeType:
-    return compile(source, filename, "eval", dont_inherit=True)
 
 
 def _limit_cpu(seconds: int) -> None:

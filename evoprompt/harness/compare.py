@@ -73,15 +73,6 @@ def same(a: object, b: object) -> bool:
     return True
 
 
-def canonical(value: object) -> bytes:
-    """Bytes that are the same for decoded values that are equal as keys of a dict would be.
-
-    Raises:
-        ValueError: The value holds a nan, which equals nothing.
-    """
-    return _canonical(value)
-
-
 def is_floats(value: object) -> bool:
     """Whether EvalPlus allows a tolerance where this is expected: a float, a flat list or tuple of floats."""
     if isinstance(value, list | tuple):
@@ -190,7 +181,7 @@ def _same_time(kind: str, a: Any, b: Any) -> bool:
 def _same_pairs(a: Pairs, b: Pairs, waiting: list[tuple[object, object]]) -> bool:
     kinds_ = {a.kind, b.kind}
     if kinds_ == {"OrderedDict"}:
-        if [_canonical(k) for k in a.flat[::2]] != [_canonical(k) for k in b.flat[::2]]:
+        if [canonical(k) for k in a.flat[::2]] != [canonical(k) for k in b.flat[::2]]:
             return False
         waiting.extend(zip(a.flat[1::2], b.flat[1::2], strict=True))
         return True
@@ -207,7 +198,7 @@ def _same_pairs(a: Pairs, b: Pairs, waiting: list[tuple[object, object]]) -> boo
 def _by_key(pairs: Pairs, tally: bool) -> dict[Any, object]:
     """Values by canonical key, or by the key itself where all are text; as between two Counters, without the zeros."""
     keys = pairs.flat[::2]
-    named: Any = keys if all(type(k) is str for k in keys) else [_canonical(k) for k in keys]
+    named: Any = keys if all(type(k) is str for k in keys) else [canonical(k) for k in keys]
     found = {k: v for k, v in zip(named, pairs.flat[1::2], strict=True) if not (tally and same(v, 0))}
     if not tally and len(found) != len(keys):
         raise _NeverEqual  # no dict has one key twice
@@ -220,11 +211,15 @@ def _same_elements(a: Elements, b: Elements) -> bool:
     types = set(map(type, a.items)) | set(map(type, b.items))
     if types == {str} or types == {int}:
         return sorted(a.items) == sorted(b.items)  # type: ignore[type-var]
-    return sorted(map(_canonical, a.items)) == sorted(map(_canonical, b.items))
+    return sorted(map(canonical, a.items)) == sorted(map(canonical, b.items))
 
 
-def _canonical(value: object, depth: int = 0) -> bytes:
-    """Bytes that are the same for equal keys; those of a container are a digest of its parts."""
+def canonical(value: object, depth: int = 0) -> bytes:
+    """Bytes that are the same for decoded values that are equal as keys of a dict would be.
+
+    Raises:
+        ValueError: The value holds a nan, which equals nothing.
+    """
     if depth > _MAX_KEY_DEPTH:
         raise _NeverEqual
     value = form(value)
@@ -240,16 +235,16 @@ def _canonical(value: object, depth: int = 0) -> bytes:
         case range():
             return b"r" + codec.encode(_range_key(value), max_bytes=UNBOUNDED)
         case tuple() | list():
-            return _digest(type(value).__name__, [_canonical(v, depth + 1) for v in value])
+            return _digest(type(value).__name__, [canonical(v, depth + 1) for v in value])
         case Elements():
-            return _digest("set", sorted(_canonical(v, depth + 1) for v in value.items))
+            return _digest("set", sorted(canonical(v, depth + 1) for v in value.items))
         case Pairs():
-            parts = [_canonical(v, depth + 1) for v in value.flat]
+            parts = [canonical(v, depth + 1) for v in value.flat]
             return _digest("dict", sorted(_digest("", [k, v]) for k, v in zip(parts[::2], parts[1::2], strict=True)))
         case Other():
-            return _digest(value.kind, [_canonical(value.content, depth + 1)])
+            return _digest(value.kind, [canonical(value.content, depth + 1)])
         case array():
-            return _digest("array", [_canonical(value.tolist(), depth + 1)])
+            return _digest("array", [canonical(value.tolist(), depth + 1)])
     raise TypeError(f"no decoded value: {type(value).__name__}")
 
 

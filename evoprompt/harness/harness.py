@@ -20,6 +20,7 @@ from evoprompt.harness.asserts import Check
 from evoprompt.harness.confirm import CANONICAL, Confirmation, confirming, guess
 from evoprompt.harness.driver import disclosing
 from evoprompt.harness.expected import Expected, load_or_run
+from evoprompt.harness.files import beside_files
 from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.plan import Plan
@@ -169,6 +170,7 @@ class Harness:
             DataError: A test or the setup is broken.
         """
         checks = _split(tests, frozenset(names), entry_point, "the example")
+        checks = beside_files(checks, setup, "", frozenset((*names, entry_point)))
         imports = tuple(line for test in tests for line in asserts.imports_of(test))
         plan = planning.plan("", entry_point, names, setup, "", checks, imports)
         job = Job(solution, entry_point, setup, imports, atol, self._paths, plan=plan)
@@ -236,6 +238,8 @@ class Harness:
             tests = task.tests(suite)
             imports = [line for source in (task.code, *tests) for line in asserts.imports_of(source)]
             checks = _split(tests, names, task.entry_point, f"{suite} test")
+            provided = names | planning.methods_of(task.code) | {task.entry_point}
+            checks = beside_files(checks, task.setup, task.test_setup, provided)
             imports = list(dict.fromkeys(imports))
             plan = planning.plan(task.code, task.entry_point, names, task.setup, task.test_setup, checks, imports)
             known = checks, tuple(imports), plan

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness.asserts import defined_names
+from evoprompt.harness.asserts import defined_names, imports_of
 from evoprompt.harness.expected import cache_folder
 from evoprompt.harness.harness import Harness
 from evoprompt.harness.report import Case, SuiteResult
@@ -36,6 +36,7 @@ class Nonsense:
     def __getattr__(self, name):
         if name.startswith("__"): raise AttributeError(name)
         return self
+    def __call__(self, *_, **__): return Nonsense(self.true)
     def __setitem__(self, *_): pass
     def __exit__(self, *_): pass
     def __contains__(self, _): return False
@@ -48,7 +49,7 @@ class Nonsense:
     def __hash__(self): return 0
 
 for name in (
-    "call enter getitem neg pos abs invert round add sub mul truediv floordiv mod pow divmod matmul and or xor lshift "
+    "enter getitem neg pos abs invert round add sub mul truediv floordiv mod pow divmod matmul and or xor lshift "
     "rshift radd rsub rmul rtruediv rfloordiv rmod rpow rdivmod rmatmul rand ror rxor rlshift rrshift"
 ).split():
     setattr(Nonsense, f"__{name}__", lambda self, *_, **__: self)
@@ -143,8 +144,10 @@ def _tells(task: Task, suite: Suite, harness: Harness) -> bool:
 
 def _run(task: Task, suite: Suite, harness: Harness, nonsense: str) -> SuiteResult:
     names = sorted({task.entry_point, *defined_names(task.code) - defined_names(task.setup)})
-    source = "\n".join([_CLASS if nonsense in _ANYTHING else "", *(nonsense.format(name=name) for name in names)])
-    report = harness.check(task, source, base=suite == "base", plus=suite == "plus")
+    parts = [_CLASS if nonsense in _ANYTHING else "", *(nonsense.format(name=name) for name in names)]
+    source = "\n".join([*imports_of(task.code), *parts])
+    # Nonsense is told what the canonical solution would be: it is that here.
+    report = harness.check(task.model_copy(update={"code": source}), source, base=suite == "base", plus=suite == "plus")
     result = report.base if suite == "base" else report.plus
     assert result is not None  # it was asked for, and has tests
     return result

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from evoprompt.harness.asserts import Check, defined_names
-from evoprompt.tasks import parse_python
+from evoprompt.harness.asserts import Check, defined_names, parse_or_empty
 
 _CONSOLE: Final = re.compile(r"stdout|stderr|stdin|print|input|capsys")
 _SEED: Final = re.compile(r"\bseed\b")
@@ -99,7 +98,7 @@ def plan(
         checks: The tests.
         imports: Import statements whose names the tests may use.
     """
-    tree = _parse(code)
+    tree = parse_or_empty(code)
     classes: dict[str, ast.ClassDef] = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
     exceptions = tuple((name, base) for name, node in classes.items() if (base := _exception_base(node, classes)))
     raised = {name for name, _ in exceptions}
@@ -111,7 +110,7 @@ def plan(
     data = {n for n in others - functions - upper - {entry_point} if code}
     scripts = [check.script or check.source for check in checks]
     text = "\n".join((setup, test_setup, *scripts))
-    synced = _free(tree, provided) & _stored(_parse(setup), *map(_parse, (test_setup, *scripts)))
+    synced = _free(tree, provided) & _stored(parse_or_empty(setup), *map(parse_or_empty, (test_setup, *scripts)))
     return Plan(
         fast=all(check.form for check in checks) and not test_setup.strip(),
         functions=tuple(sorted(others - data - upper)),
@@ -120,20 +119,17 @@ def plan(
         data=tuple(sorted(data)),
         names=tuple(sorted(data | synced)),
         equalities=any(isinstance(n, ast.FunctionDef) and n.name == "__eq__" for n in ast.walk(tree)),
-        methods=tuple(
-            sorted({f.name for c in classes.values() for f in ast.walk(c) if isinstance(f, ast.FunctionDef)})
-        ),
+        methods=tuple(sorted(methods_of(code))),
         console=bool(_CONSOLE.search(text)),
         seeds=bool(_SEED.search(text)),
         tainted=_tainted(setup, test_setup, scripts, imports, provided),
     )
 
 
-def _parse(source: str) -> ast.Module:
-    try:
-        return parse_python(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.Module(body=[], type_ignores=[])
+def methods_of(code: str) -> set[str]:
+    """Names of the methods of the classes that a solution defines."""
+    classes = [n for n in parse_or_empty(code).body if isinstance(n, ast.ClassDef)]
+    return {f.name for c in classes for f in ast.walk(c) if isinstance(f, ast.FunctionDef)}
 
 
 def _exception_base(node: ast.ClassDef, classes: dict[str, ast.ClassDef], depth: int = 9) -> str:
@@ -222,20 +218,41 @@ def _tainted(
     setup: str, test_setup: str, scripts: Sequence[str], imports: Iterable[str], provided: set[str]
 ) -> frozenset[int]:
     """Positions of the tests that may execute an answer, or share names with one that does."""
-    helpers = _parse(setup)
-    trees = [_parse(test_setup), *map(_parse, scripts)]
-    lines = [s for line in imports for s in _parse(line).body]
-    bad = set(_imported([*lines, *(s for t in (helpers, *trees) for s in ast.walk(t) if isinstance(s, ast.stmt))]))
-    variables = _stored(*trees) - provided
+    trees = map(parse_or_empty, (*imports, setup, test_setup, *scripts))
+    bad = set(_imported(s for t in trees for s in ast.walk(t) if isinstance(s, ast.stmt)))
+    return spread(setup, test_setup, scripts, bad, _executes, provided)
+
+
+def spread(
+    setup: str,
+    test_setup: str,
+    scripts: Sequence[str],
+    bad: set[str],
+    is_bad: Callable[[ast.AST, set[str]], bool],
+    provided: Iterable[str],
+) -> frozenset[int]:
+    """Positions of the tests that something is true of, and of those that share names with them.
+
+    Args:
+        setup: Source whose helpers tests may call.
+        test_setup: Source that runs before the tests; if it is one, all are.
+        scripts: The tests.
+        bad: Names that make a test one of them; those that are found are added.
+        is_bad: Whether something is one of them, given such names.
+        provided: Names that are the solution's.
+    """
+    helpers = [s for s in parse_or_empty(setup).body if not isinstance(s, ast.Import | ast.ImportFrom)]
+    trees = [parse_or_empty(test_setup), *map(parse_or_empty, scripts)]
+    variables = _stored(*trees) - set(provided)
     found: set[int] = set()
     size = -1
     while size != len(bad) + len(found):
         size = len(bad) + len(found)
-        for statement in helpers.body:
-            if not isinstance(statement, ast.Import | ast.ImportFrom) and _executes(statement, bad):
+        for statement in helpers:
+            if is_bad(statement, bad):
                 bad |= set(defined_names(ast.unparse(statement)))
         for position, tree in enumerate(trees, -1):
-            if _executes(tree, bad):
+            if is_bad(tree, bad):
                 found.add(position)
                 bad |= _names(tree) & variables
     return frozenset(range(len(scripts)) if -1 in found else found)

@@ -1,4 +1,4 @@
-"""Real values from decoded ones, for a process that evaluates the rest of a test. Never for the host.
+"""Real values from decoded ones, for a process that calls a solution or runs tests. Never for the host.
 
 The process may be attacked by what it gets: it is locked in as any. What can be called, and what goes by name, is in
 this file: nothing that makes code of data, or opens what it is told. Standard library only.

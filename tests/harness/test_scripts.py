@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness, Limits, codec
+from evoprompt.harness.sandbox import TIERS
 from evoprompt.tasks import Task
 from tests.harness.scripts import FORMS, SETUP_FORMS
 
@@ -208,6 +209,43 @@ def test_statuses(harness):
     for body, status in (("while True: pass", "timeout"), ("import os; os._exit(0)", "crashed")):
         result = harness.check(task("def f(x):\n    return x", *tests), f"def f(x):\n    {body}")
         assert [c.status for c in result.base.cases] == [status]
+
+
+READ = "def f(path):\n    with open(path) as h:\n        return len(h.readlines())\n"
+WRITE = "def f(path):\n    with open(path, 'w') as h:\n        h.write('a')\n"
+FOLDER = "import os, tempfile\nd = tempfile.mkdtemp()\np = os.path.join(d, 'x.txt')\n"
+MAKER = "import os, tempfile\ndef made(text):\n    p = os.path.join(tempfile.mkdtemp(), 'x')\n"
+MAKER += "    with open(p, 'w') as h:\n        h.write(text)\n    return p\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "tests", "setup", "test_setup"),
+    [
+        (READ, [FOLDER + "open(p, 'w').write('a\\nb\\n')\nassert f(p) == 2", "assert f(p) == 2"], "", ""),
+        (
+            READ,
+            [FOLDER + "with open(p, 'w') as h:\n    h.write('a')", "assert 1 == f(p)", "q = p\nassert f(q) == 2"],
+            "",
+            "",
+        ),
+        (READ, ["assert f(made('a\\nb')) == 2", "assert f(made('')) == 0"], MAKER, ""),
+        (READ, ["assert f(p) == 1"], "", FOLDER + "open(p, 'w').write('a')"),
+        (READ, ["import tempfile\nwith tempfile.NamedTemporaryFile() as h:\n    assert f(h.name) == 0"], "", ""),
+        (WRITE, [FOLDER + "f(p)\nassert os.path.exists(p)", "assert open(p).read() == 'a'"], "", ""),
+    ],
+)
+def test_files_that_tests_and_solutions_share(harness, code, tests, setup, test_setup):
+    if harness.tier != TIERS[0]:
+        pytest.skip("no folder for temporary files")
+    same_as_python(harness, code, tests, setup=setup, test_setup=test_setup)
+
+
+def test_what_only_looks_like_a_file_is_judged_as_ever(harness):
+    code = "class Door:\n    def open(self):\n        return 'open'\n    def exists(self):\n        return True\n"
+    tests = ["d = Door()\nassert d.open() == 'open' and d.exists()", "import io\nassert f(io.StringIO('a')) == 'a'"]
+    tests += ["assert f(io.BytesIO(b'a.b/c')) == b'a.b/c'", "assert 'open' != Door().open().upper()"]
+    cases = same_as_python(harness, code + "def f(h):\n    return h.read()", tests)
+    assert not any(c.whole for c in cases)
 
 
 def test_an_answer_that_is_too_large_is_not_equal(harness, monkeypatch):

@@ -185,7 +185,7 @@ def test_plain_never_pays_twice() -> None:
     prediction, _ = debug(PlainAdapter(), "word " * 100)
     assert len(prediction.diagnosis.rule.split()) == 25
     prediction, seen = optimize(PlainAdapter(), "Write code. " * 200)
-    assert len(prediction.new_instruction) <= 1000
+    assert len(prediction.new_instruction) < 1100  # what it says over and over is kept no longer
     assert len(seen) == 1
 
 
