@@ -61,6 +61,7 @@ class Judge(Peer):
         self.errors: dict[int, tuple[BaseException, int]] = {}
         self.calls: deque[list[str]] = deque(maxlen=_SHOWN_CALLS)
         self.made: dict[str, Any] = {}
+        self.taken: set[str] = set()
         self.console = {"@input": builtins.input, "@print": builtins.print, "@stdin": sys.stdin}
         self.seeds()
 
@@ -77,8 +78,10 @@ class Judge(Peer):
             known: Any = self.made.get(base) or getattr(builtins, base, Exception)
             self.space[name] = self.made[name] = type(name, (known,), {"__module__": "solution"})
         self.space |= {"__equal__": self.equal, "__close__": self.close, "__type__": self.type_of}
-        if self.config["names"]:
+        self.taken = {*self.config["stored"], *self.config["data"]}
+        if self.taken or self.config["told"]:
             self.request(("hello", ""), [])
+        self.taken = {*self.config["stored"]}
         missing = [n for n in self.config["data"] if n not in self.space]
         self.space.update((n, self.provided(n, _CALL)) for n in missing)
 
@@ -174,8 +177,8 @@ class Judge(Peer):
         return error
 
     def message(self, header: tuple[Any, ...], values: list[Any]) -> bytes:
-        """A message with the data that both sides have by name."""
-        names, space = self.config["names"], self.space
+        """A message with the data that the solution reads by name."""
+        names, space = self.config["told"], self.space
         changed = [n for n in names if n in space and space[n] is not self.last.get(n, _MISSING)]
         self.last.update((n, space[n]) for n in changed)
         values = [*values, *(space[n] for n in changed)]
@@ -188,11 +191,11 @@ class Judge(Peer):
         return self.write((*header, tuple(changed), ()), values)
 
     def common(self, header: tuple[Any, ...], values: list[Any]) -> list[Any]:
-        """Takes the data that both sides have by name out of a message."""
+        """Takes the data that the solution has by name out of a message: once what it defines, then what it sets."""
         names, output = header[-2], header[-1]
         rest = len(values) - len(names)
         for name, value in zip(names, values[rest:], strict=True):
-            if name in self.config["names"]:
+            if name in self.taken:
                 self.space[name] = self.last[name] = value
         for stream, text in zip(output[::2], output[1::2], strict=True):
             (sys.stderr if stream == "1" else sys.stdout).write(text)

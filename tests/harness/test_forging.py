@@ -150,3 +150,45 @@ def f(x):
     right = "import numpy as np\ndef f(x):\n    return np.array([x])"
     assert harness.check(task(right, test), right).passed
     assert not harness.check(task(right, test), evil).passed
+
+
+LOCALS = [
+    "def f(x):\n    want = x * 2\n    return want",
+    "def f(want):\n    want = want * 2\n    return want",
+    "def f(x):\n    for want in [x]:\n        x += want\n    return x",
+    "def f(x):\n    def inner(want):\n        return [want for want in [want]][0] * 2\n    return inner(x)",
+    "def f(x):\n    return (lambda want: want * 2)(x)",
+    "def f(x):\n    return x * 2\nfor want in [1]:\n    f(want)\n",
+    "def f(x):\n    try:\n        return x * 2\n    except KeyError as want:\n        return want\n",
+    "def f(x):\n    return x * 2\nwant = f(3)\n",
+]
+
+
+@pytest.mark.parametrize("canonical", LOCALS)
+def test_no_name_of_the_canonical_solutions_own_tells_or_takes_what_a_test_calls_so(harness, canonical):
+    """Local variables, parameters and the variables of loops are nobody else's."""
+    tests = [
+        "for x, want in [(1, 2), (5, 10)]:\n    assert f(x) == want",
+        "want = 14\nassert f(7) == want",
+        "want = 6\nr = f(3)\nassert r == want",
+    ]
+    assert harness.check(task(canonical, *tests), canonical).passed
+    for evil in (
+        "def f(x):\n    return globals().get('want')",
+        "def f(x):\n    global want\n    want = -1\n    return -1",
+        "want = -1\ndef f(x):\n    globals()['want'] = -1\n    return -1",
+    ):
+        report = harness.check(task(canonical, *tests), evil)
+        assert [c.status for c in report.base.cases] == ["failed"] * 3, evil
+
+
+def test_names_that_the_canonical_solution_sets_or_reads_are_the_same_for_tests(harness):
+    code = "N = 0\nSEEN = []\nLIMIT = 9\ndef f(x):\n    global N\n    N += 1\n    SEEN.append(x)\n"
+    code += "    return x < LIMIT and x > LOW"
+    tests = [
+        "LOW = 1\nassert f(2) and N == 1 and SEEN == [2]",
+        "LIMIT = 3\nLOW = 0\nassert f(1) and not f(4)\nassert N == 3",
+    ]
+    assert harness.check(task(code, *tests), code).passed
+    other = code.replace("SEEN.append(x)", "global SEEN\n    SEEN = [*SEEN, x]")
+    assert harness.check(task(code, *tests), other).passed
