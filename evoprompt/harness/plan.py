@@ -47,6 +47,7 @@ class Plan:
         told: What tests set and functions of the solution read, which it is told.
         stored: What functions of the solution set or change: what is there afterwards counts for the tests too.
         methods: Names of the methods of its classes.
+        fluent: Those that give back their own object.
         equalities: A class of the solution says itself what it is equal to.
         console: Tests may read what the solution prints, or give it what it reads.
         seeds: Tests may seed random numbers.
@@ -63,6 +64,7 @@ class Plan:
     stored: tuple[str, ...] = ()
     equalities: bool = False
     methods: tuple[str, ...] = ()
+    fluent: tuple[str, ...] = ()
     console: bool = False
     seeds: bool = False
     tainted: frozenset[int] = frozenset()
@@ -78,6 +80,7 @@ class Plan:
             "stored": self.stored,
             "equalities": self.equalities,
             "methods": self.methods,
+            "fluent": self.fluent,
             "console": self.console,
             "seeds": self.seeds,
             "close": atol > 0,
@@ -129,6 +132,7 @@ def plan(
         stored=tuple(sorted((data | told) & _changed(tree))),
         equalities=any(isinstance(n, ast.FunctionDef) and n.name == "__eq__" for n in ast.walk(tree)),
         methods=tuple(sorted(methods_of(code))),
+        fluent=tuple(sorted(_fluent(tree))),
         console=bool(_CONSOLE.search(text)),
         seeds=bool(_SEED.search(text)),
         tainted=_tainted(setup, test_setup, scripts, imports, provided),
@@ -139,6 +143,19 @@ def methods_of(code: str) -> set[str]:
     """Names of the methods of the classes that a solution defines."""
     classes = [n for n in parse_or_empty(code).body if isinstance(n, ast.ClassDef)]
     return {f.name for c in classes for f in ast.walk(c) if isinstance(f, ast.FunctionDef)}
+
+
+def _fluent(tree: ast.Module) -> set[str]:
+    """Names of the functions that return their first parameter."""
+    found = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.args.args:
+            own = function.args.args[0].arg
+            for node in ast.walk(function):
+                match node:
+                    case ast.Return(value=ast.Name(id=name)) if name == own:
+                        found.add(function.name)
+    return found
 
 
 def _exception_base(node: ast.ClassDef, classes: dict[str, ast.ClassDef], depth: int = 9) -> str:

@@ -52,7 +52,7 @@ class Reader:
         if number > 0:
             if number not in self.table.objects:
                 raise Malformed("no such number")
-            return self.table.objects[number]
+            return self.table.reached(self.table.objects[number])
         if number not in self.built:
             self.built[number] = self.build(*self.local.pop(number))
         return self.built[number]
@@ -90,7 +90,8 @@ class Reader:
             name, kind, count = about
             if type(value) is not self.named(name):
                 raise Malformed("it is of another class")
-            set_fields(value, dict(zip(held[: 2 * count : 2], held[1 : 2 * count : 2], strict=True)))
+            fields = (self.table.reached(field, True) for field in held[1 : 2 * count : 2])
+            set_fields(value, dict(zip(held[: 2 * count : 2], fields, strict=True)))
             held = held[2 * count :]
         elif kind == "ndarray":
             value[...] = self.table.standard.real(held[0])
@@ -139,7 +140,7 @@ class Reader:
                 return self.table.standard.real(held[0])
             case "exception":
                 return self.exception(about, held)
-        return self.table.at(kind, about)
+        return self.table.reached(self.table.at(kind, about))
 
     def exception(self, names: list[tuple[str, str]], held: list[Any]) -> BaseException:
         """An exception, made without anything that the other side chose to run."""
@@ -164,8 +165,8 @@ class Reader:
                 found = self.table.setup.get(name)
             elif module.startswith("@"):
                 found = self.table.at(module, name)
-            else:
-                found = standard_class(module, name)
+            else:  # by an exception of its own unittest ends a test that has not failed
+                found = standard_class(module, name) if module.partition(".")[0] != "unittest" else None
             if isinstance(found, type) and issubclass(found, BaseException):
                 return found if not position else type(names[0][1], (found,), {"__module__": "solution"})
         raise Malformed("it is no exception")
