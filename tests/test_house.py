@@ -24,7 +24,11 @@ FLOORS = {
     "evoprompt.harness.encoding": 0,
     "evoprompt.harness.kinds": 0,
     **dict.fromkeys(
-        (f"evoprompt.harness.{n}" for n in ["judging", "proxies", "reading", "remote", "shapes", "texts", "wire"]), 0
+        (
+            f"evoprompt.harness.{n}"
+            for n in ["around", "guarding", "judging", "proxies", "reading", "remote", "shapes", "texts", "wire"]
+        ),
+        0,
     ),
     "evoprompt.harness.lockdown": 0,
     "evoprompt.harness.rebuild": 0,

@@ -6,58 +6,39 @@ the literals that asserts compare with. The names of the module that tests run i
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import random
 import sys
 import types
-from collections import deque
 from typing import Any
 
 from . import proxies
 from .around import become_main
-from .proxies import ProxyType, fill, inside, proxy_class
-from .remote import Peer
-from .texts import arguments_of, shown
+from .guarding import Ended, Guard
+from .proxies import MADE, OTHERS, ProxyType, fill, inside, proxy_class
 from .wire import Malformed
 
 TO_CANDIDATE, COMPARE, CLOSE, LITERAL, DONE = b">", b"=", b"~", b"#", b"."
 """First byte of what the judge's side sends: a message for the candidate, what the host is to do, or the end."""
 
 _CALL = proxies.methods_of(type(lambda: None))
-_SHOWN_CALLS = 3
 _MISSING = object()
-_PLAIN = frozenset(
-    name for kind in (int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range) for name in dir(kind)
-) - frozenset(dir(object))
-"""What is called on plain answers, and then runs here."""
+_SWALLOWED = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError)
+"""Exceptions that end something else than a test."""
 
 
-class Ended(BaseException):
-    """The test can't go on: the candidate is gone, or what is needed may not be done in this session."""
-
-
-class Judge(Peer):
-    """The judge's side of a conversation with a candidate.
-
-    Attributes:
-        status: What has ended the test, if anything has: `deferred`, `refused`, `malformed`.
-        marked: The verdict of the test rests on what the candidate says of its own objects.
-        telling: Whether it may hand the candidate what may be expected: `never`, `always`, or `later`, which ends it.
-        told: It did.
-    """
+class Judge(Guard):
+    """The judge's side of a conversation with a candidate."""
 
     def __init__(self, server: Any, config: dict[str, Any]) -> None:
-        super().__init__(server, 1)
-        self.config = config
+        super().__init__(server, config)
         self.space: dict[str, Any] = server.module
         self.last: dict[str, Any] = {}
-        self.status = ""
-        self.marked = self.told = False
-        self.telling = "never"
         self.count = 0
         self.errors: dict[int, tuple[BaseException, int]] = {}
-        self.calls: deque[list[str]] = deque(maxlen=_SHOWN_CALLS)
         self.made: dict[str, Any] = {}
+        self.taken: set[str] = set()
         self.console = {"@input": builtins.input, "@print": builtins.print, "@stdin": sys.stdin}
         self.seeds()
 
@@ -74,8 +55,10 @@ class Judge(Peer):
             known: Any = self.made.get(base) or getattr(builtins, base, Exception)
             self.space[name] = self.made[name] = type(name, (known,), {"__module__": "solution"})
         self.space |= {"__equal__": self.equal, "__close__": self.close, "__type__": self.type_of}
-        if self.config["names"]:
+        self.taken = {*self.config["stored"], *self.config["data"]}
+        if self.taken or self.config["told"]:
             self.request(("hello", ""), [])
+        self.taken = {*self.config["stored"]}
         missing = [n for n in self.config["data"] if n not in self.space]
         self.space.update((n, self.provided(n, _CALL)) for n in missing)
 
@@ -83,7 +66,7 @@ class Judge(Peer):
         """What stands for a function or class of the solution's."""
         made: Any = object.__new__(proxy_class(methods))
         fill(made, self, name, name, None)
-        proxies.mark_made(made)
+        proxies.mark_made(made, OTHERS if name in self.config["data"] else MADE)
         self.made[name] = made
         return made
 
@@ -157,10 +140,18 @@ class Judge(Peer):
         if self.status:
             raise Ended
         try:
-            return super().request(header, values)
+            result = super().request(header, values)
         except Malformed:
             self.status = "malformed"
             raise Ended from None
+        except _SWALLOWED as e:
+            if header[0] not in ("next", "await") or not isinstance(e, StopIteration | StopAsyncIteration):
+                self.marked = True  # it may end a loop in which the rest of the test is
+            raise
+        self.reached(result)  # which may be one of the values that were sent
+        if header[0] == "operation" and result is values[0] and f"__{header[1]}__" in self.config["fluent"]:
+            self.restore(result)
+        return result
 
     def thrown(self, error: Any) -> BaseException:
         """The exception of the candidate, remembered as its own."""
@@ -173,8 +164,8 @@ class Judge(Peer):
         return error
 
     def message(self, header: tuple[Any, ...], values: list[Any]) -> bytes:
-        """A message with the data that both sides have by name."""
-        names, space = self.config["names"], self.space
+        """A message with the data that the solution reads by name."""
+        names, space = self.config["told"], self.space
         changed = [n for n in names if n in space and space[n] is not self.last.get(n, _MISSING)]
         self.last.update((n, space[n]) for n in changed)
         values = [*values, *(space[n] for n in changed)]
@@ -187,11 +178,11 @@ class Judge(Peer):
         return self.write((*header, tuple(changed), ()), values)
 
     def common(self, header: tuple[Any, ...], values: list[Any]) -> list[Any]:
-        """Takes the data that both sides have by name out of a message."""
+        """Takes the data that the solution has by name out of a message: once what it defines, then what it sets."""
         names, output = header[-2], header[-1]
         rest = len(values) - len(names)
         for name, value in zip(names, values[rest:], strict=True):
-            if name in self.config["names"]:
+            if name in self.taken:
                 self.space[name] = self.last[name] = value
         for stream, text in zip(output[::2], output[1::2], strict=True):
             (sys.stderr if stream == "1" else sys.stdout).write(text)
@@ -254,65 +245,6 @@ class Judge(Peer):
         if kind == "@solution":
             return self.made.get(name)  # a class or function that the candidate names as the test does
         return super().at(kind, name)
-
-    # Proxies.
-
-    def called(self, proxy: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """A call, kept as a text too."""
-        number, guarded, operands = inside(proxy, "_number"), inside(proxy, "_guarded"), (*values, *named.values())
-        # A method that no class of the solution's has would be asked what is right.
-        if guarded and operands and (guarded > 1 or not self.may_have(proxy, operands)):
-            raise AttributeError(f"the object has no attribute {inside(proxy, '_name')!r}")
-        told = [f"{inside(proxy, '_name') or 'it'}({arguments_of(values, named)})", ""]
-        self.calls.append(told)
-        result = super().called(proxy, values, named)
-        told[1] = shown(result)
-        if isinstance(type(result), ProxyType):
-            if number in self.config["classes"]:
-                proxies.mark_made(result)
-            elif isinstance(number, str) and inside(result, "_made"):
-                proxies.mark_made(result, False)
-        return result
-
-    def got(self, proxy: Any, name: str) -> Any:
-        """An attribute; a method of what the test did not make is guarded."""
-        result = super().got(proxy, name)
-        if not isinstance(type(result), ProxyType):
-            return result
-        if inside(proxy, "_made"):
-            if isinstance(inside(proxy, "_number"), str) and not callable(result):
-                self.marked = True  # a member of a class of the candidate's, for comparison
-            proxies.rename(result, f"{inside(proxy, '_name')}.{name}")
-            return result
-        if not callable(result) or isinstance(inside(result, "_number"), str):
-            return result
-        method: Any = object.__new__(type(result))
-        foreign = name in _PLAIN and name not in self.config["methods"] and proxy.__class__ is type(proxy)
-        fill(method, self, inside(result, "_number"), name, inside(result, "_kind"), 2 if foreign else 1)
-        return method
-
-    def may_have(self, proxy: Any, operands: tuple[Any, ...]) -> bool:
-        """Whether the candidate may have these operands of its object."""
-        if inside(proxy, "_made") or all(isinstance(type(o), ProxyType) for o in operands):
-            return True
-        return self.may_tell()
-
-    def may_tell(self) -> bool:
-        """Whether the candidate may be told what may be expected; ends the test where that is to be found out."""
-        if self.telling == "later":
-            self.status = "deferred"
-            raise Ended
-        if self.telling == "always":
-            self.marked = self.told = True
-            return True
-        return False
-
-    def equality(self, proxy: Any, other: Any) -> bool:
-        """Whether the candidate compares: two objects of its own, or where its class says what it equals."""
-        if isinstance(type(other), ProxyType):
-            self.marked = True
-            return True
-        return self.config["equalities"] and self.may_tell()
 
     # What stands for parts of asserts.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import symtable
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -42,8 +43,11 @@ class Plan:
         classes: Names of its classes.
         exceptions: Names of its exceptions, each with the name of its base.
         data: Names of other things that it defines.
-        names: Those, and what tests set and the solution reads: both sides are to have the same.
+        names: Those, and what tests set and the solution reads or sets.
+        told: What tests set and functions of the solution read, which it is told.
+        stored: What functions of the solution set or change: what is there afterwards counts for the tests too.
         methods: Names of the methods of its classes.
+        fluent: Those that give back their own object.
         equalities: A class of the solution says itself what it is equal to.
         console: Tests may read what the solution prints, or give it what it reads.
         seeds: Tests may seed random numbers.
@@ -56,8 +60,11 @@ class Plan:
     exceptions: tuple[tuple[str, str], ...] = ()
     data: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    stored: tuple[str, ...] = ()
     equalities: bool = False
     methods: tuple[str, ...] = ()
+    fluent: tuple[str, ...] = ()
     console: bool = False
     seeds: bool = False
     tainted: frozenset[int] = frozenset()
@@ -69,9 +76,11 @@ class Plan:
             "classes": self.classes,
             "exceptions": self.exceptions,
             "data": self.data,
-            "names": self.names,
+            "told": self.told,
+            "stored": self.stored,
             "equalities": self.equalities,
             "methods": self.methods,
+            "fluent": self.fluent,
             "console": self.console,
             "seeds": self.seeds,
             "close": atol > 0,
@@ -110,16 +119,20 @@ def plan(
     data = {n for n in others - functions - upper - {entry_point} if code}
     scripts = [check.script or check.source for check in checks]
     text = "\n".join((setup, test_setup, *scripts))
-    synced = _free(tree, provided) & _stored(parse_or_empty(setup), *map(parse_or_empty, (test_setup, *scripts)))
+    told = _globals_read(code) & _stored(parse_or_empty(setup), *map(parse_or_empty, (test_setup, *scripts)))
+    told -= {*functions, *classes, *vars(builtins)}
     return Plan(
         fast=all(check.form for check in checks) and not test_setup.strip(),
         functions=tuple(sorted(others - data - upper)),
         classes=tuple(sorted(upper | classes.keys() - raised)),
         exceptions=exceptions,
         data=tuple(sorted(data)),
-        names=tuple(sorted(data | synced)),
+        names=tuple(sorted(data | told)),
+        told=tuple(sorted(told)),
+        stored=tuple(sorted((data | told) & _changed(tree))),
         equalities=any(isinstance(n, ast.FunctionDef) and n.name == "__eq__" for n in ast.walk(tree)),
         methods=tuple(sorted(methods_of(code))),
+        fluent=tuple(sorted(_fluent(tree))),
         console=bool(_CONSOLE.search(text)),
         seeds=bool(_SEED.search(text)),
         tainted=_tainted(setup, test_setup, scripts, imports, provided),
@@ -130,6 +143,19 @@ def methods_of(code: str) -> set[str]:
     """Names of the methods of the classes that a solution defines."""
     classes = [n for n in parse_or_empty(code).body if isinstance(n, ast.ClassDef)]
     return {f.name for c in classes for f in ast.walk(c) if isinstance(f, ast.FunctionDef)}
+
+
+def _fluent(tree: ast.Module) -> set[str]:
+    """Names of the functions that return their first parameter."""
+    found = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.args.args:
+            own = function.args.args[0].arg
+            for node in ast.walk(function):
+                match node:
+                    case ast.Return(value=ast.Name(id=name)) if name == own:
+                        found.add(function.name)
+    return found
 
 
 def _exception_base(node: ast.ClassDef, classes: dict[str, ast.ClassDef], depth: int = 9) -> str:
@@ -158,11 +184,34 @@ def _made(tree: ast.Module) -> set[str]:
     return found
 
 
-def _free(tree: ast.Module, provided: set[str]) -> set[str]:
-    """Names that a solution reads and does not define."""
-    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    declared = {name for n in ast.walk(tree) if isinstance(n, ast.Global) for name in n.names}
-    return (read | declared) - provided - set(vars(builtins))
+def _globals_read(code: str) -> set[str]:
+    """Names of the module that functions and classes of a solution read or set: never one of a local variable."""
+    found: set[str] = set()
+    try:
+        tables = list(symtable.symtable(code, "<solution>", "exec").get_children())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return found
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        found |= {s.get_name() for s in table.get_symbols() if s.is_global()}
+    return found
+
+
+def _changed(tree: ast.Module) -> set[str]:
+    """Names that a solution declares global, or whose object it may change."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Global(names=names):
+                found |= set(names)
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
+                found.add(name)
+    return found
 
 
 def _stored(setup: ast.Module, *tests: ast.Module) -> set[str]:

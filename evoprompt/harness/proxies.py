@@ -61,6 +61,8 @@ class ProxyType(type):
 
 
 _SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_base")
+OTHERS, ONCE, MADE = 0, 1, 2
+"""How a test came to have an object: from the solution; so, but it made it itself; by making it and by nothing else."""
 _GET: dict[str, Any] = {}
 
 
@@ -73,14 +75,19 @@ def fill(
     proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0, base: type | None = None
 ) -> None:
     """Fills a new proxy."""
-    values: tuple[Any, ...] = (peer, number, name, kind, False, guarded, base)
+    values: tuple[Any, ...] = (peer, number, name, kind, OTHERS, guarded, base)
     for slot, value in zip(_SLOTS, values, strict=True):
         _GET[slot].__set__(proxy, value)
 
 
-def mark_made(proxy: Any, made: bool = True) -> None:
-    """Says that the test made it, or not."""
+def mark_made(proxy: Any, made: int) -> None:
+    """Says that the test made it, or that it did and has it now from the solution, or did not."""
     _GET["_made"].__set__(proxy, made)
+
+
+def guard(proxy: Any, guarded: int) -> None:
+    """Makes of a proxy that of a method."""
+    _GET["_guarded"].__set__(proxy, guarded)
 
 
 def rename(proxy: Any, name: str) -> None:
@@ -92,8 +99,8 @@ def rename(proxy: Any, name: str) -> None:
 class Proxy(metaclass=ProxyType):
     """An object of the other side: whatever is asked of it is asked there.
 
-    It is `_made` if the test made it by calling a class of the solution's, and `_guarded` if it is a method of one
-    that is not (2: which no class of the solution's has). If its class extends a type of data, that is its `_base`.
+    It is `_made` as far as the test made it by calling a class of the solution's, and `_guarded` if it is a method of
+    one that is not. If its class extends a type of data, that is its `_base`.
     """
 
     __slots__ = _SLOTS

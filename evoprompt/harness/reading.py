@@ -5,6 +5,7 @@ Nothing of a message is believed: what does not fit raises `Malformed`, or whate
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from typing import Any
 
@@ -51,7 +52,7 @@ class Reader:
         if number > 0:
             if number not in self.table.objects:
                 raise Malformed("no such number")
-            return self.table.objects[number]
+            return self.table.reached(self.table.objects[number])
         if number not in self.built:
             self.built[number] = self.build(*self.local.pop(number))
         return self.built[number]
@@ -68,6 +69,8 @@ class Reader:
             value = shell(self.named(about[0]), about[1])
         elif kind == "ndarray":
             value = table.standard.real(next(n for n in self.data if n[0] == number)[3][0])
+            if type(value).__name__ != "ndarray":
+                raise Malformed("it is no array")
         else:
             value = deque(maxlen=about) if kind == "deque" else BASES[kind]()
         table.objects[number] = value
@@ -87,7 +90,8 @@ class Reader:
             name, kind, count = about
             if type(value) is not self.named(name):
                 raise Malformed("it is of another class")
-            set_fields(value, dict(zip(held[: 2 * count : 2], held[1 : 2 * count : 2], strict=True)))
+            fields = (self.table.reached(field, True) for field in held[1 : 2 * count : 2])
+            set_fields(value, dict(zip(held[: 2 * count : 2], fields, strict=True)))
             held = held[2 * count :]
         elif kind == "ndarray":
             value[...] = self.table.standard.real(held[0])
@@ -123,17 +127,20 @@ class Reader:
             case "setup":
                 return self.table.setup[about]
             case "enum":
-                return self.named(about)[held[0]]
+                found = self.named(about)
+                if not issubclass(found, enum.Enum):
+                    raise Malformed("it is of another kind")
+                return found.__members__[held[0]]
             case "frozen":
                 base: Any = next(b for b in FROZEN if b.__name__ == about[1])
-                if not issubclass(self.named(about[0]), base):
+                if not issubclass(self.named(about[0]), base) or issubclass(self.named(about[0]), enum.Enum):
                     raise Malformed("it is of another class")
                 return base.__new__(self.named(about[0]), held[0])
             case "standard":
                 return self.table.standard.real(held[0])
             case "exception":
                 return self.exception(about, held)
-        return self.table.at(kind, about)
+        return self.table.reached(self.table.at(kind, about))
 
     def exception(self, names: list[tuple[str, str]], held: list[Any]) -> BaseException:
         """An exception, made without anything that the other side chose to run."""
@@ -161,8 +168,8 @@ class Reader:
                 found = self.table.setup.get(name)
             elif module.startswith("@"):
                 found = self.table.at(module, name)
-            else:
-                found = standard_class(module, name)
+            else:  # by an exception of its own unittest ends a test that has not failed
+                found = standard_class(module, name) if module.partition(".")[0] != "unittest" else None
             if isinstance(found, type) and issubclass(found, BaseException):
                 return found if not position else type(names[0][1], (found,), {"__module__": "solution"})
         raise Malformed("it is no exception")

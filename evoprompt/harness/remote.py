@@ -119,6 +119,10 @@ class Peer(Table):
         """Gives the turn to the other side, until it gives it back."""
         raise NotImplementedError
 
+    def reached(self, value: Any, field: bool = False) -> Any:
+        """What a message refers to, on its way to where it goes; in a field of an object of the setup's, or not."""
+        return value
+
     # What proxies ask of a side.
 
     def may_have(self, proxy: Any, operands: tuple[Any, ...]) -> bool:

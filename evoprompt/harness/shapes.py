@@ -12,6 +12,7 @@ import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 LEAVES = frozenset({int, str, float, bool, type(None), complex, bytes})
@@ -106,6 +107,15 @@ def fields_of(value: Any) -> dict[str, Any]:
     return found | dict(getattr(value, "__dict__", {}))
 
 
+def parts_of(value: Any, fields: bool) -> list[Any]:
+    """What a container holds, and the fields of an object."""
+    base = next((b for b in (dict, list, tuple, set, frozenset, deque) if isinstance(value, b)), None)
+    held: list[Any] = list(base.__iter__(value)) if base else []
+    if base is dict:
+        held += dict.values(value)
+    return [*held, *fields_of(value).values()] if fields else held
+
+
 def standard_class(module: str, name: str) -> Any:
     """A name of a module of the standard library that is loaded."""
     if module.partition(".")[0] not in sys.stdlib_module_names:
@@ -133,7 +143,8 @@ def set_fields(value: Any, fields: dict[str, Any]) -> None:
         if type(name) is not str:
             raise Malformed("a field has no name")
         own = next((c.__dict__[name] for c in kind.__mro__ if name in c.__dict__), None)
-        if isinstance(own, types.FunctionType | classmethod | staticmethod | property) or (
+        computes = callable(own) or hasattr(type(own), "__get__")
+        if (computes and not isinstance(own, types.MemberDescriptorType | cached_property)) or (
             name.startswith("__") and name.endswith("__")
         ):
             raise Malformed(f"the field {name!r} hides a method")

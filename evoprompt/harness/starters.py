@@ -14,7 +14,7 @@ from evoprompt.errors import SandboxError
 HERE: Final = Path(__file__).resolve().parent
 _ZYGOTE: Final = (
     *("zygote", "lockdown", "seccomp", "codec", "encoding", "kinds", "rebuild", "digest", "child"),
-    *("shapes", "reading", "wire", "proxies", "remote", "texts", "around", "judging"),
+    *("shapes", "reading", "wire", "proxies", "remote", "texts", "around", "guarding", "judging"),
 )
 """The modules that a zygote loads; it needs, and is shown, no other of ours."""
 _FLAGS: Final = ("-S", "-s", "-P", "-B", "-X", "utf8")  # `-I` would ignore PYTHONHASHSEED

@@ -64,7 +64,8 @@ def test_bubblewrap_shows_python_and_nothing_that_knows_answers(monkeypatch, tmp
     assert "--unshare-all" in words and "--bind" not in words and "--proc" not in words
     ours = [w for w in words if w.startswith(f"{starters.HERE}/")]
     assert sorted(w.rpartition("/")[2] for w in ours) == [
-        "around.py", "child.py", "codec.py", "digest.py", "encoding.py", "judging.py", "kinds.py", "lockdown.py",
+        "around.py", "child.py", "codec.py", "digest.py", "encoding.py", "guarding.py", "judging.py", "kinds.py",
+        "lockdown.py",
         "proxies.py", "reading.py", "rebuild.py", "remote.py", "seccomp.py", "shapes.py", "texts.py", "wire.py",
         "zygote.py",
     ]  # fmt: skip
