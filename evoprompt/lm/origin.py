@@ -103,7 +103,7 @@ class _Walk:
 
     def _show(self, name: str, value: Any) -> None:
         """Tell of a value, and of an object's attributes each by its name."""
-        if isinstance(value, list) and value[:1] == ["object"]:
+        if isinstance(value, list) and value[:1] == ["object"] and len(value) == 3:  # no bare `object()`
             self._tell(name, value[1])
             for key, attribute in value[2].items():
                 self._show(f"{name}.{key}", attribute)

@@ -73,7 +73,7 @@ def damages(text: str, random_: random.Random) -> Iterator[Any]:
         value = json.loads(text)
     except ValueError:
         value = text
-    for _ in range(4):
+    for _ in range(2):
         yield json.dumps(replaced(value, random_))
 
 
@@ -103,7 +103,7 @@ def test_every_kind_of_row(copy: Path, capsys: pytest.CaptureFixture[str]) -> No
             shutil.copyfile(journal, copy.parent / "kept")
             change(journal, f"UPDATE {table} SET {column} = CAST(? AS TEXT) WHERE {where}", value)
             told(["export", str(copy)], capsys)
-            if number in (0, 2, 3, 5):
+            if number in (0, 3):
                 told(["resume", str(copy)], capsys)
             for name in ("journal.sqlite-wal", "journal.sqlite-shm"):
                 (copy / name).unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def test_a_journal_of_which_the_end_is_missing(copy: Path, capsys: pytest.Captur
 
 def test_every_json_file(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random_ = random.Random(5)
-    files = sorted(copy.rglob("*.json"), key=lambda p: (len(p.parts), p.name))[:12]
+    files = sorted(copy.rglob("*.json"), key=lambda p: (len(p.parts), p.name))[:6]
     assert {"config.json", "program.json", "summary.json"} <= {p.name for p in files}
     for path in files:
         content = path.read_bytes()
