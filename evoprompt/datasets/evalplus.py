@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from evoprompt.atomic import home
 from evoprompt.errors import DataError
 from evoprompt.harness import codec, oracles
 from evoprompt.tasks import Task
@@ -59,7 +60,7 @@ def path_of(name: str) -> Path:
     """
     source = SOURCES[name]
     given = os.environ.get(source.variable)
-    path = Path(given).expanduser() if given else _cache() / source.file
+    path = home(given) if given else _cache() / source.file
     if not path.is_file():
         if given:
             raise DataError(f"{source.variable}={given!r} is not a file: correct or unset it")

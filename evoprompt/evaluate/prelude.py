@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
+from evoprompt.atomic import home
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError
 from evoprompt.tasks import parse_python
@@ -45,7 +45,7 @@ def read_prelude(name_or_path: str) -> str:
     if name_or_path == "humaneval":
         return HUMANEVAL
     try:
-        return Path(name_or_path).expanduser().read_text(encoding="utf-8-sig")
+        return home(name_or_path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
         why = getattr(e, "strerror", None) or "not text"
         raise DataError(f"--prelude {name_or_path!r}: {why}; give a Python file, or `humaneval`") from e
