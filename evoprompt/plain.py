@@ -28,10 +28,7 @@ def plain(value: Any) -> Any:
     """As JSON has it; the same for equal values, in every process. What is no data is told by its repr."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, dspy.Example):
-        value = dict(value.items())
-    elif isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
+    value = _opened(value)
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -83,16 +80,22 @@ def _stand_in(kind: str, size: int) -> str:
     return f"<{what}, {kind}, {size / 1000:.0f} kB>" if size >= 1000 else f"<{what}, {kind}, {size} bytes>"
 
 
+def _opened(value: Any) -> Any:
+    """An example's or a model's fields as a dict; any other value as it is."""
+    if isinstance(value, dspy.Example):
+        return dict(value.items())
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields}
+    return value
+
+
 def _shown(value: Any) -> Any:
     """As `plain`, without what is no text."""
     if isinstance(value, bytes | bytearray | memoryview) and len(value) >= _LEAST:
         return _stand_in("bytes", len(value))
     if isinstance(value, dspy.Audio) and isinstance(value.data, str) and len(value.data) >= _LEAST:
         return _stand_in(f"audio/{value.audio_format}", len(value.data) * 3 // 4)
-    if isinstance(value, dspy.Example):
-        value = dict(value.items())
-    elif isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
+    value = _opened(value)
     if isinstance(value, Mapping):
         return {str(k): _shown(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
