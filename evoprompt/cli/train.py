@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
-OURS = ("strategy", "batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads", "patience", "target")
+OURS = (
+    "strategy",
+    "batch_size",
+    "epochs",
+    "eval_interval",
+    "accept",
+    "seed",
+    "num_threads",
+    "patience",
+    "target",
+    "auto",
+)
 """Options that `evoprompt.Options` has too, but for the budget."""
 MODELS = (
     "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
@@ -78,6 +89,7 @@ def train(
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
+    auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", rich_help_panel=BUDGET, help="A budget by the number of tasks: `light` is --max_rollouts 100 and 2 more for each training and dev task, `medium` twice and `heavy` four times as many.")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
@@ -137,12 +149,12 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "dry_run"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(metric.harness)
-        _vet(metric, search.num_threads)
+        _vet(metric, given.num_threads)
         run = stack.enter_context(_opened(run_dir, lock, new_dir))
         with Display(simulated=models.simulated) as display:
             _begin(run, display, options, data, models)
             evolved = _evolve(given.optimizer, run, display, program, data, metric, search)
-            tests = _tested(run, display, program, evolved, data, metric, search.num_threads)
+            tests = _tested(run, display, program, evolved, data, metric, given.num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 
@@ -197,10 +209,11 @@ def _rival(
     from evoprompt.evolve.rival_run import run_rival, size_of_rival
     from evoprompt.evolve.rivals import RivalOptions
 
-    search, dev = ours.options, data.get("dev", Dataset([]))
+    dev = data.get("dev", Dataset([]))
+    search = ours.options.settled(len(data["train"]) + len(dev))
     upper = ours.estimate(program, list(data["train"]), list(dev)).roles[0].calls.high
     calls = size_of_rival(search, upper, run.journal)
-    options = RivalOptions(rival, calls, seed=search.seed, num_threads=search.num_threads, budget=search.budget)
+    options = RivalOptions(rival, calls, seed=search.seed, num_threads=search.threads, budget=search.budget)
     evolved: Program = run_rival(
         options, program, metric, run, train=data["train"], dev=dev, listener=display
     )  # fmt: skip
@@ -336,7 +349,7 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "max_calls", "max_total_tokens", "max_cost", "max_seconds", "max_rollouts",
-    "allow_unsafe_exec", "fork", "config", "skip_bad",
+    "auto", "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
