@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve import Options
     from evoprompt.evolve.record import Results
-    from evoprompt.evolve.rival_sizes import Rival
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
@@ -127,14 +126,11 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
+    rival = {} if given.optimizer == "evoprompt" else {"strategy": given.optimizer}
     search = Options(
-        **{name: getattr(given, name) for name in OURS},
+        **{name: getattr(given, name) for name in OURS} | rival,
         budget=Budget(given.max_calls, given.max_total_tokens, given.max_cost, given.max_seconds, given.max_rollouts),
     )
-    if given.optimizer != "evoprompt":
-        from evoprompt.evolve.rivals import require_installed
-
-        require_installed(given.optimizer)
     unseen = {} if given.skip_evaluations else {"dev": given.dev_file, "test": given.test_file}
     data = read_splits(given.dataset_path, {"train": given.train_file, **unseen}, skip_bad=given.skip_bad)
     models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
@@ -144,7 +140,7 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     flags = given.base_test, given.plus_test, given.require_both
     metric = _metric(data, flags, given.time_limit, unsafe=given.allow_unsafe_exec)
     if given.dry_run:
-        _estimate(given.optimizer, program, data, metric, search, models.mark)
+        _estimate(program, data, metric, search, models.mark)
         return
     options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "dry_run"}
     with contextlib.ExitStack() as stack:
@@ -153,26 +149,17 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
         run = stack.enter_context(_opened(run_dir, lock, new_dir))
         with Display(simulated=models.simulated) as display:
             _begin(run, display, options, data, models)
-            evolved = _evolve(given.optimizer, run, display, program, data, metric, search)
+            evolved = _evolve(run, display, program, data, metric, search)
             tests = _tested(run, display, program, evolved, data, metric, given.num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 
-def _estimate(
-    optimizer: Optimizer, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str
-) -> None:  # fmt: skip
+def _estimate(program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str) -> None:
     from evoprompt.evolve import EvoPrompt
-    from evoprompt.evolve.rival_run import estimate_rival, size_of_rival
 
     told = EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ())))
     typer.echo(f"{mark}estimate; nothing is asked and nothing is written:\n")
-    if optimizer == "evoprompt":
-        typer.echo(told)
-    else:
-        typer.echo(estimate_rival(size_of_rival(search, told.roles[0].calls.high), told))
-        typer.echo(
-            f"Calls of the model that proposes for {optimizer} come on top, and it may make somewhat more than said."
-        )
+    typer.echo(told)
     if "test" in data:
         typer.echo(
             f"The evaluation on test tasks comes on top: {len(data['test'])} calls for each of up to two prompts."
@@ -180,43 +167,20 @@ def _estimate(
 
 
 def _evolve(
-    optimizer: Optimizer, run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric,
-    search: Options,
+    run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options
 ) -> Program:  # fmt: skip
     """The search."""
     from evoprompt.evolve import EvoPrompt
 
     dev = list(data.get("dev", ()))
+    told = {
+        "factorial": "the result is compared with the start prompt on training tasks alone",
+        "refine": "the last accepted prompt is the result",
+    }
+    if not dev and search.strategy in told:
+        display.say(f"no evaluation on dev tasks: {told[str(search.strategy)]}")
     ours = EvoPrompt(metric, options=search, run_dir=run, listener=display, on_interrupt="raise")
-    if optimizer != "evoprompt":
-        return _rival(optimizer, ours, run, display, program, data, metric)
-    if not dev:
-        told = {
-            "factorial": "the result is compared with the start prompt on training tasks alone",
-            "refine": "the last accepted prompt is the result",
-        }
-        display.say(f"no evaluation on dev tasks: {told[search.strategy]}")
     evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
-    return evolved
-
-
-def _rival(
-    rival: Rival, ours: EvoPrompt, run: Run, display: Display, program: Program, data: dict[str, Dataset],
-    metric: CodeMetric,
-) -> Program:  # fmt: skip
-    """One of DSPy's optimizers in our place."""
-    from evoprompt.datasets import Dataset
-    from evoprompt.evolve.rival_run import run_rival, size_of_rival
-    from evoprompt.evolve.rivals import RivalOptions
-
-    dev = data.get("dev", Dataset([]))
-    search = ours.options.settled(len(data["train"]) + len(dev))
-    upper = ours.estimate(program, list(data["train"]), list(dev)).roles[0].calls.high
-    calls = size_of_rival(search, upper, run.journal)
-    options = RivalOptions(rival, calls, seed=search.seed, num_threads=search.threads, budget=search.budget)
-    evolved: Program = run_rival(
-        options, program, metric, run, train=data["train"], dev=dev, listener=display
-    )  # fmt: skip
     return evolved
 
 

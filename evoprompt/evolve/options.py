@@ -10,12 +10,13 @@ from typing import Any, Literal, get_args
 import dspy
 
 from evoprompt.errors import UsageError
+from evoprompt.evolve.strategies import Named, Strategy, name_of, strategy_class
 from evoprompt.lm.budget import Budget
+from evoprompt.lm.identity import origin_of
 from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
 Auto = Literal["light", "medium", "heavy"]
-Strategy = Literal["factorial", "refine"]
 
 THREADS = 8
 """Rollouts under way at once where nobody says."""
@@ -40,7 +41,9 @@ class Options:
 
     Attributes:
         strategy: `factorial` measures every rule of the instruction from rollouts with random subsets of them and
-            confirms the result against the start; `refine` rewrites one instruction after the other.
+            confirms the result against the start; `refine` rewrites one instruction after the other; `gepa`, `mipro`,
+            `simba` and `copro` are DSPy's own optimizers. Or a class of your own, or the place where it can be imported
+            from: see `evoprompt.evolve.strategies`.
         batch_size: Tasks per batch; each batch proposes at most one new instruction.
         epochs: Passes over the trainset, each in its own seeded order. `factorial` takes two rollouts of each task
             in a pass, as `refine` does; with a budget of rollouts or calls it goes on until that is spent.
@@ -63,7 +66,7 @@ class Options:
         budget: What the search may cost; it ends with the best so far when that is spent.
     """
 
-    strategy: Strategy = "factorial"
+    strategy: Named | str | type[Strategy] = "factorial"
     batch_size: int = 10
     epochs: int = 1
     eval_interval: int = 5
@@ -102,7 +105,7 @@ class Options:
                 raise UsageError(f"{name} must be a whole number of at least 1, or None, not {value!r}")
         if self.target is not None and not 0 < self.target <= 100:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
-        one_of("strategy", self.strategy, get_args(Strategy))
+        strategy_class(self.strategy)
         one_of("accept", self.accept, get_args(Accept))
         if self.auto is not None:
             one_of("auto", self.auto, get_args(Auto))
@@ -134,7 +137,9 @@ class Options:
         """What must be the same for a run to go on. Runs that were begun before there was an option go on as well."""
         before = {field.name: _BEFORE.get(field.name, field.default) for field in fields(Options)}
         told = {name: value for name, value in self.as_dict().items() if name not in _ELSEWHERE}
-        return {name: value for name, value in told.items() if name in _ALWAYS or value != before[name]}
+        told["strategy"] = name_of(self.strategy)
+        own = origin_of(strategy_class(self.strategy), "strategy")  # nothing where it is ours
+        return own | {name: value for name, value in told.items() if name in _ALWAYS or value != before[name]}
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""

@@ -17,13 +17,12 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
-from evoprompt.evolve.factorial import Factorial
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener, Results
-from evoprompt.evolve.refine import Refine
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
+from evoprompt.evolve.strategies import strategy_class
 from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.lm.secrets import discreet
@@ -169,8 +168,9 @@ class EvoPrompt(Teleprompter):
             if ready.note:
                 logger.warning("%s", ready.note)
             runner = Runner(student, judge, journal=journal, num_threads=options.threads, budget=options.budget)
-            strategy = {"factorial": Factorial, "refine": Refine}[options.strategy]
-            search = strategy(Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell)
+            search = strategy_class(options.strategy)(
+                Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
+            )
             return search.run(train, dev)
 
     def _how_to_go_on(self) -> str:
