@@ -188,6 +188,7 @@ class Runner:
         executor: Runs the jobs instead of threads of our own. It must keep to this process.
 
     Attributes:
+        student: The program as it was given.
         journal: The one given, or that in memory.
         calls: Through which every model is asked; other programs of the same run may share it.
         called: Knows which predictors were called.
@@ -205,7 +206,7 @@ class Runner:
         executor: Executor | None = None,
     ) -> None:
         judge: Judge = CodeJudge(metric) if isinstance(metric, CodeMetric) else metric
-        self.num_threads = num_threads
+        self.num_threads, self.student = num_threads, program
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
