@@ -12,7 +12,7 @@ from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
-from evoprompt.evolve.triage import triage
+from evoprompt.evolve.triage import cluster, triage
 from evoprompt.evolve.wrapped import unwrapped
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of, feedback
@@ -149,3 +149,11 @@ class Advice:
             "\n".join(filter(None, said)) or f"It was judged as {rollout.status}, with the score {rollout.score:.3g}."
         )
         return roles.explain(inputs=task.prompt, output=labelled(output), feedback=known)
+
+
+def blamed(diagnosed: Iterable[Diagnosed]) -> dict[str, list[FailureGroup]]:
+    """The failures in groups, by the predictor that is to blame; the one with most of them first."""
+    found: dict[str, list[Diagnosis]] = {}
+    for one in diagnosed:
+        found.setdefault(one.predictor, []).append(one.diagnosis)
+    return {p: cluster(found[p]) for p in sorted(found, key=lambda p: -len(found[p]))}

@@ -17,13 +17,21 @@ from signatures import Diagnosis, FailureGroup
 
 
 class Diagnosed(BaseModel):
-    """The diagnosis of one failed rollout, and whether a program or the debugger made it."""
+    """The diagnosis of one failed rollout.
+
+    Attributes:
+        task_id: Its task.
+        by: Whether a program or the debugger made it.
+        diagnosis: Why it failed.
+        predictor: The predictor that is to blame; empty where the student has but one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     task_id: str
     by: Literal["program", "debugger"]
     diagnosis: Diagnosis
+    predictor: str = ""
 
 
 class Tried(BaseModel):

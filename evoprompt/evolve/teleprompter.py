@@ -242,7 +242,12 @@ class EvoPrompt(Teleprompter):
         options = {
             k: v for k, v in self.options.as_dict().items() if k not in elsewhere and (k not in later or v != later[k])
         }
-        programs = {"student": describe(student)} | ({} if roles is student else {"roles": describe(roles)})
+        programs: dict[str, Any] = {"student": describe(student)} | (
+            {} if roles is student else {"roles": describe(roles)}
+        )
+        names = [name for name, _ in student.named_predictors()]
+        if len(names) > 1:  # earlier versions evolved the first alone
+            programs["evolves"] = names
         return {**programs, "options": options, "metric": judge.describe(), "train": train, "dev": dev}
 
 
