@@ -244,6 +244,7 @@ class Factorial(Confirming):
 
     def _learn(self, record: BatchRecord) -> BatchRecord:
         self._observe(record.tried)
+        self._hear(record)
         self._count()
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         for rollout in record.rollouts:
@@ -280,6 +281,11 @@ class Factorial(Confirming):
                 "shortened": tuple(sorted(self._growth.shortened)),
             }
         )  # fmt: skip
+
+    def _hear(self, record: BatchRecord) -> None:
+        called = {step.predictor for rollout in record.rollouts for step in rollout.steps}
+        if (quiet := self._pool.hear(called, first=record.batch == 1)) and record.batch == 1:
+            logger.warning("not called so far, so that their instructions stay: %s", ", ".join(map(repr, quiet)))
 
     def _learning(self, batch: int) -> bool:
         planned = LEARNING * self._planned(len(self._train))
@@ -366,8 +372,8 @@ class Factorial(Confirming):
         update = {"reason": reason, "rules": tuple(self._pool.rules), "sure": self._sure()}
         if child.key == parent.key:
             return record.model_copy(update=update)
-        entry = EvolutionEntry(
-            id=child.key, instruction=child.told, parent=parent.key, generation=parent.generation + 1,
+        entry = EvolutionEntry.of(
+            child, parent=parent.key, generation=parent.generation + 1,
             epoch=record.epoch, batch=record.batch, reason=reason,
         )  # fmt: skip
         child = child.model_copy(update={"parents": (parent.key,), "generation": parent.generation + 1})

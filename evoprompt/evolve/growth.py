@@ -125,7 +125,8 @@ class Growth:
         current, before = current - others, len(self._pool.rules)
         chosen, new = set[int](), list[int]()
         # What every prompt has is no proposal, in whatever words.
-        for sentence in split(prose(proposal) if self._pool.fixed else proposal):
+        fixed = self._pool.of(predictor or self._pool.predictors[0], self._pool.fixed)
+        for sentence in split(prose(proposal) if fixed else proposal):
             rule = self._pool.find(sentence, predictor)
             if rule is None and is_heading(sentence):
                 continue

@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
@@ -17,6 +17,7 @@ from evoprompt.evolve.markdown import split
 from evoprompt.evolve.scaffold import parts
 from evoprompt.evolve.triage import same_rule
 from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
+from evoprompt.sparse import Sparse
 from evoprompt.tasks import Task
 
 MAX_WORDS = 80
@@ -33,7 +34,7 @@ _QUOTED = re.compile(
 )
 
 
-class Rule(BaseModel):
+class Rule(Sparse):
     """One sentence of an instruction, as a factor of the experiment.
 
     Attributes:
@@ -52,6 +53,7 @@ class Rule(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True)
+    SPARSE: ClassVar = frozenset({"predictor"})
 
     text: str
     start: bool = False
@@ -64,11 +66,6 @@ class Rule(BaseModel):
     kept: bool = False
     fixed: bool = False
     predictor: str = ""
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the predictor where there is but one."""
-        return {name: value for name, value in write(self).items() if name != "predictor" or value}
 
     @property
     def words(self) -> int:
@@ -101,7 +98,6 @@ class Pool:
         rules: The rules; an index in this list is a rule's name everywhere.
         predictors: Those that rules are for, in the program's order; a single one is "".
         start: The rules of the start prompt.
-        fixed: Those that are in every prompt.
     """
 
     def __init__(self, seed: Candidate) -> None:
@@ -111,7 +107,28 @@ class Pool:
         self.predictors = tuple(self._names)
         self.rules = [rule for predictor, text in self._texts.items() for rule in _begun(predictor, text)]
         self.start = frozenset(range(len(self.rules)))
-        self.fixed = frozenset(r for r in self.start if self.rules[r].fixed)
+        self._base = self.fixed
+
+    @property
+    def fixed(self) -> frozenset[int]:
+        """The rules that are in every prompt."""
+        return frozenset(r for r, rule in enumerate(self.rules) if rule.fixed)
+
+    def hear(self, called: Collection[str], *, first: bool) -> list[str]:
+        """Take note of which predictors a batch has called: what others are told changes nothing, and stays.
+
+        Args:
+            called: Their names; none where nothing is known of that.
+            first: Whether it is the first batch. One that is called later evolves from then on.
+
+        Returns:
+            The predictors that were not called so far.
+        """
+        quiet = [p for p in self.predictors if p not in called] if called and len(self.predictors) > 1 else []
+        for r in sorted(self.start - self._base):
+            if (heard := self.rules[r].predictor in called) or (first and quiet):
+                self.change(r, fixed=not heard)
+        return [p for p in quiet if all(self.rules[r].fixed for r in self.of(p, self.start))]
 
     @staticmethod
     def _labels(seed: Candidate) -> tuple[str, ...]:

@@ -42,8 +42,8 @@ class EvoPrompt(Teleprompter):
     keep the rewrite if it is better on the same tasks. The instruction that scores best on the valset wins.
 
     With a `CodeMetric`, that is. With any other metric it does the same for any DSPy program: examples are the
-    tasks, the metric judges, and its feedback tells the debugger what went wrong. The instruction that evolves is
-    that of the first predictor in `named_predictors()`; those of others stay.
+    tasks, the metric judges, and its feedback tells the debugger what went wrong. The instructions of all predictors
+    in `named_predictors()` evolve: of several, the debugger says which one is to blame for a failure.
 
     Args:
         metric: A `CodeMetric`, which judges the code and holds the tasks; or any function of an example and a
@@ -158,7 +158,8 @@ class EvoPrompt(Teleprompter):
                 prepare(journal, student, (*more, *train, *dev), train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
             threads, budget = self.options.num_threads, self.options.budget
-            runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget)
+            several = len(student.predictors()) > 1
+            runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget, steps=several)
             strategy = {"factorial": Factorial, "refine": Refine}[self.options.strategy]
             search = strategy(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
             return search.run(train, dev)

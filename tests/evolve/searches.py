@@ -17,7 +17,7 @@ from tests.models import scripted
 
 
 class Nested(dspy.Module):
-    """A student with two predictors, of which the first evolves."""
+    """A student with two predictors, of which it calls the first alone."""
 
     def __init__(self) -> None:
         super().__init__()
