@@ -267,6 +267,12 @@ class Factorial(Confirming):
             if groups:
                 self._tell(Working(f"{self._where}rewriting the prompt"))
                 for predictor, found in to_blame.items():
+                    many = len(self._pool.rules)
+                    current = self._growth.state(current, found, record.batch, rejected, predictor)
+                    self._about_new_rules()
+                    import evoprompt.evolve.growth as G
+                    if G.REWRITE == "never" or (G.REWRITE == "idle" and len(self._pool.rules) > many): continue
+                    if G.REWRITE == "thirds" and record.batch % 3: continue
                     current, why = self._growth.grow(current, self._effects, found, record.batch, predictor)
                     rejected += why
                     self._about_new_rules()

@@ -30,6 +30,10 @@ MAX_TOLD = 12
 """Rules whose effects the optimizer is told."""
 
 
+STATED = 3
+"""Rules that come in straight from the diagnoses of one batch."""
+REWRITE = "always"
+
 class Growth:
     """Brings new rules into the pool.
 
@@ -50,6 +54,34 @@ class Growth:
         self._longest = max([MAX_WORDS, *(int(LONGER * rule.words) for rule in pool.rules if rule.start)])
         self.asked = 0
         self.shortened = frozenset[int]()
+
+    def state(
+        self, current: set[int], groups: Sequence[FailureGroup], batch: int, rejected: list[str], predictor: str = ""
+    ) -> set[int]:
+        """Take the rules that the debugger stated, those of the most frequent failures first.
+
+        Args:
+            current: Rules of the prompt.
+            groups: Failures by rule.
+            batch: Number of the batch.
+            rejected: Gets the reasons why rules were rejected.
+            predictor: The one to blame.
+
+        Returns:
+            The rules of the prompt with the new ones.
+        """
+        new = 0
+        for group in groups:
+            if new == STATED:
+                break
+            if self._pool.find(group.rule, predictor) is not None:
+                continue
+            if problem := screen_rule(group.rule, self._tasks, self._longest):
+                logger.info("rule rejected: %s: %r", problem, group.rule)
+                rejected.append(problem)
+                continue
+            current, new = current | {self._pool.add(group.rule, batch, predictor)}, new + 1
+        return current
 
     def grow(
         self, current: set[int], effects: Effects, groups: Sequence[FailureGroup], batch: int, predictor: str = ""
