@@ -66,6 +66,9 @@ ROOM = 1.25
 TYPICAL = 60
 """Words of a start prompt from which one more costs less: a tenth more costs the same, whatever the length."""
 _TRIES = 100
+SWEED = 0.0
+MEASURE = "train"
+LEARN = "train"
 
 
 class Factorial(Confirming):
@@ -95,6 +98,7 @@ class Factorial(Confirming):
 
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
+        self._tasks = [*self._train, *(self._apart_dev() if MEASURE == "all" else [])]
         self._pool = Pool(self.history.seed)
         self._pool.require_words()
         self._current = set(self._pool.start)
@@ -112,7 +116,11 @@ class Factorial(Confirming):
         most = max(self._options.longest(text) for _, text in self.history.seed.instructions)
         self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
-        self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
+        self._allowance = Allowance(self._options.budget, len(self._train) + (1 if MEASURE == 'all' else 2) * len(self._dev))
+
+    def _apart_dev(self) -> list[Task]:
+        known = {t.task_id for t in self._train}
+        return [t for t in self._dev if t.task_id not in known]
 
     def _count(self) -> None:
         """Tell what was done so far."""
@@ -187,9 +195,9 @@ class Factorial(Confirming):
 
     def _jobs(self, number: int, size: int, random: np.random.Generator) -> list[tuple[Job, frozenset[int]]]:
         """What to ask for: unseen tasks with the start prompt, seen ones with a subset of the rules."""
-        order = [
-            self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))
-        ]
+        dice = np.random.default_rng(self._options.seed % 2**63)
+        order = [self._tasks[i] for i in dice.permutation(len(self._train))]
+        order += [self._tasks[i + len(self._train)] for i in dice.permutation(len(self._tasks) - len(self._train))]
         unknown = self._unseen()
         unseen = [t for t in order if t.task_id in unknown][: max(size, 0)]
         jobs: list[tuple[Job, frozenset[int]]] = []
@@ -212,7 +220,7 @@ class Factorial(Confirming):
 
     def _unseen(self) -> set[str]:
         """Tasks that the start prompt was not tried on, or without an answer so far."""
-        ids = (t.task_id for t in self._train)
+        ids = (t.task_id for t in self._tasks)
         return {one for one in ids if one not in self._place and self._mute[one] < MUTE}
 
     def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
@@ -246,7 +254,8 @@ class Factorial(Confirming):
         self._observe(record.tried)
         self._hear(record)
         self._count()
-        failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
+        mine = {t.task_id for t in self._train}
+        failed = [r for r in record.rollouts if r.score is not None and r.score < 1 and (LEARN == "all" or r.task_id in mine)]
         for rollout in record.rollouts:
             if rollout.score == 1:
                 self._open.pop(rollout.task_id, None)
@@ -326,7 +335,7 @@ class Factorial(Confirming):
     def _explain(self, failed: Sequence[Rollout]) -> tuple[Diagnosed, ...]:
         """The diagnoses; the same failure of an earlier batch is not asked about again."""
         new = [r for r in failed if r.said not in self._explained]
-        found = {d.task_id: d for d in self._advice.diagnose(new, self._train)} if new else {}
+        found = {d.task_id: d for d in self._advice.diagnose(new, self._tasks)} if new else {}
         self._debugged += sum(d.by == "debugger" for d in found.values())
         for rollout in new:
             if rollout.task_id in found:
@@ -345,7 +354,7 @@ class Factorial(Confirming):
             fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
             if fine != parts:
                 kept |= fine
-            elif mean[r] > -WEED * deviation[r] * self._added[r] or not (self._added[r] or self._proven(r)):
+            elif mean[r] > -(WEED if self._added[r] else SWEED) * deviation[r] or not (self._added[r] or self._proven(r)):
                 kept.add(r)
         kept = kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed
         # A predictor has something to go by: the best of its rules.
@@ -396,7 +405,7 @@ class Factorial(Confirming):
         self._allowance.look(record.bill)
         self._growth.shortened = frozenset(record.shortened)
         self._effects = self._estimated()
-        tasks = {t.task_id: t for t in self._train}
+        tasks = {t.task_id: t for t in self._tasks}
         keys = {one.task_id: (one.candidate, tasks[one.task_id].key, 0) for one in record.tried}
         for diagnosed in diagnoses(self._journal, record):
             body = self._journal.rollout(*keys[diagnosed.task_id])

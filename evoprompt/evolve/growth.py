@@ -24,7 +24,7 @@ ALIKE = 0.5
 """Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
 SHARED = 0.2
 """Share of a rule's words that a shorter sentence must have to say it: what no sentence has so much of was left out."""
-PROPOSALS = 4
+PROPOSALS = 1
 """How often the optimizer is asked in one batch otherwise, while it still has new rules."""
 MAX_TOLD = 12
 """Rules whose effects the optimizer is told."""
