@@ -49,7 +49,7 @@ BOLDNESS = 0.5
 """Deviations by which a draw of the effects may differ from their means; 1 is plain Thompson sampling."""
 FLIP = 0.04
 """Probability that a rule is in or out against the draw, so that no effect is ever beyond doubt."""
-OPTIMISM = 0.5
+OPTIMISM = 0.0
 """Deviations that added rules are given in advance when one is drawn: several may be needed for a task to be solved."""
 WEED = 0.5
 """Deviations by which the effect of an added rule must be below 0 for it to be left out."""
@@ -66,7 +66,10 @@ ROOM = 1.25
 TYPICAL = 60
 """Words of a start prompt from which one more costs less: a tenth more costs the same, whatever the length."""
 _TRIES = 100
-SWEED = 0.0
+SWEED = 1.0
+BASE = 30
+PER = 30.0
+EACH = 1
 MEASURE = "train"
 LEARN = "train"
 
@@ -260,14 +263,16 @@ class Factorial(Confirming):
             if rollout.score == 1:
                 self._open.pop(rollout.task_id, None)
         diagnosed: tuple[Diagnosed, ...] = ()
+        many_explained = len(self._explained)
         learning = self._learning(record.batch)
         if failed and learning:
             self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
-            diagnosed = self._explain(failed)
+            diagnosed = self._explain(failed, max(0, self._calls() - 2))
             self._open.update({d.task_id: d for d in diagnosed})
         self._effects = self._estimated()
         # A budget that ends amid all this must find the prompt that was there before.
         current = self._weeded(learning)
+        new_diag = len(self._explained) > many_explained
         to_blame = blamed([self._open[t] for t in sorted(self._open)])
         groups = tuple(group for found in to_blame.values() for group in found)
         rejected: list[str] = []
@@ -276,16 +281,18 @@ class Factorial(Confirming):
             if groups:
                 self._tell(Working(f"{self._where}rewriting the prompt"))
                 for predictor, found in to_blame.items():
+                    if not new_diag and record.batch % 4: continue
                     many = len(self._pool.rules)
                     current = self._growth.state(current, found, record.batch, rejected, predictor)
                     self._about_new_rules()
                     import evoprompt.evolve.growth as G
+                    if self._calls() < 1: continue
                     if G.REWRITE == "never" or (G.REWRITE == "idle" and len(self._pool.rules) > many): continue
                     if G.REWRITE == "thirds" and record.batch % 3: continue
                     current, why = self._growth.grow(current, self._effects, found, record.batch, predictor)
                     rejected += why
                     self._about_new_rules()
-            current = self._growth.shorten(current, self._effects, record.batch, rejected)
+            if self._calls() >= 1: current = self._growth.shorten(current, self._effects, record.batch, rejected)
             self._about_new_rules()
         self._current = current
         self._count()
@@ -332,9 +339,15 @@ class Factorial(Confirming):
         if len(self._pool.rules) > len(self._effects.mean):
             self._effects = self._estimated()
 
-    def _explain(self, failed: Sequence[Rollout]) -> tuple[Diagnosed, ...]:
+    def _calls(self) -> int:
+        """Calls of the advisors that may be made now."""
+        self._count()
+        return int(BASE + len(self._known) / PER) - self._allowance.advised
+
+    def _explain(self, failed: Sequence[Rollout], most: int) -> tuple[Diagnosed, ...]:
         """The diagnoses; the same failure of an earlier batch is not asked about again."""
-        new = [r for r in failed if r.said not in self._explained]
+        told = Counter(said[0] for said in self._explained)
+        new = sorted((r for r in failed if r.said not in self._explained), key=lambda r: told[r.task_id])[:most]
         found = {d.task_id: d for d in self._advice.diagnose(new, self._tasks)} if new else {}
         self._debugged += sum(d.by == "debugger" for d in found.values())
         for rollout in new:
