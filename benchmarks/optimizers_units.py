@@ -27,9 +27,8 @@ from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.errors import BudgetSpent
-from evoprompt.evolve import confirming, effects, growth
+from evoprompt.evolve import confirming, decision, effects, growth
 from evoprompt.evolve import factorial as search
-from evoprompt.evolve.confirm import Decision
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.lm.simulated_text import Reading, read
@@ -235,7 +234,8 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "merged rules never apart": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9}),
     "merged rules unlinked": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
-    "no confirmation": ({}, {(confirming, "sign_test"): lambda *_, **__: Decision(True, 0, 0, 0, 0)}),
+    "no confirmation": ({}, {(confirming, "PROBABLE"): 0.0, (decision, "PROBABLE"): 0.0}),
+    "only what is confirmed": ({"accept_when": "confirmed"}, {}),
 }
 """`factorial` without one piece of it: the options, and the constants, that switch it off."""
 

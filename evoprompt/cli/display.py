@@ -170,11 +170,13 @@ def spent_line(spent: Mapping[str, Spent]) -> str:
 
 
 def confirmation_line(confirmation: Confirmation) -> str:
-    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks: better`."""
-    reason = visible(confirmation.reason)
-    if confirmation.accepted:
-        return f"confirmed against the start prompt: {reason}"
-    return f"not confirmed, the start prompt stays: {reason}"
+    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks; better with 99 %, …`."""
+    told = {
+        "confirmed": "confirmed against the start prompt",
+        "probable": "probably better than the start prompt",
+        "start kept": "the start prompt stays, nothing better was found that is sure enough",
+    }
+    return f"{told[confirmation.word]}: {visible(confirmation.reason)}"
 
 
 def rules_table(rules: Sequence[Rule], console: Console) -> str:

@@ -62,8 +62,8 @@ def _options(run_dir: Path) -> dict[str, Any]:
     if config.get("command") != "train":
         raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
     with reading("the options of `train`", path):
-        # A run that was begun before there was a choice refines.
-        return _checked({"strategy": "refine", **config["options"]})
+        # A run that was begun before there was a choice refines, or wants its result confirmed.
+        return _checked({"strategy": "refine", "accept_when": "confirmed", **config["options"]})
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
-OURS = ("strategy", "batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads", "patience", "target")
+OURS = (
+    "strategy",
+    "batch_size",
+    "epochs",
+    "eval_interval",
+    "accept",
+    "accept_when",
+    "seed",
+    "num_threads",
+    "patience",
+    "target",
+)
 """Options that `evoprompt.Options` has too, but for the budget."""
 MODELS = (
     "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
@@ -76,6 +87,7 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
+    accept_when: Annotated[Literal["probable", "confirmed"], typer.Option("--accept_when", rich_help_panel=SEARCH, help="Of `factorial` only: `probable` takes a prompt that is better than the start with a probability of 0.8, `confirmed` only one that a paired test calls better, with an error of 5 %.")] = "probable",
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
@@ -339,7 +351,10 @@ WHEREABOUTS = {
     "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
-BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
+BEFORE = {
+    "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
+    "accept_when": "confirmed",
+}  # fmt: skip
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
 
@@ -351,6 +366,8 @@ def _begin(
     from evoprompt.lm.secrets import settings_without_secrets
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
+    if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
+        del about["accept_when"]
     if options["optimizer"] != "evoprompt":
         del about["strategy"]
     for name, value in BEFORE.items():

@@ -10,6 +10,7 @@ from evoprompt.lm.budget import Budget
 from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
+AcceptWhen = Literal["probable", "confirmed"]
 Strategy = Literal["factorial", "refine"]
 
 
@@ -27,6 +28,8 @@ class Options:
             is always followed by one.
         accept: Of `refine`: `improves` keeps a proposal that solves more of the same batch than the instruction before
             it; `always` takes every proposal, as systems did that replace the prompt after each batch.
+        accept_when: Of `factorial`: `probable` returns a prompt that is better than the start with a probability of
+            0.8; `confirmed` only one that a paired test calls better, with an error of 5 %.
         seed: Seed of the batches' order.
         num_threads: Rollouts, diagnoses and tests under way at once.
         max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
@@ -45,6 +48,7 @@ class Options:
     epochs: int = 1
     eval_interval: int = 5
     accept: Accept = "improves"
+    accept_when: AcceptWhen = "probable"
     seed: int = 42
     num_threads: int = 8
     max_unmeasured: float = MAX_UNMEASURED
@@ -76,10 +80,9 @@ class Options:
             raise UsageError(f"patience must be a whole number of at least 1, or None, not {self.patience!r}")
         if self.target is not None and not 0 < self.target <= 100:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
-        if self.strategy not in get_args(Strategy):
-            raise UsageError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {self.strategy!r}")
-        if self.accept not in get_args(Accept):
-            raise UsageError(f"accept must be one of {', '.join(get_args(Accept))}, not {self.accept!r}")
+        for name, words in (("strategy", Strategy), ("accept", Accept), ("accept_when", AcceptWhen)):
+            if getattr(self, name) not in get_args(words):
+                raise UsageError(f"{name} must be one of {', '.join(get_args(words))}, not {getattr(self, name)!r}")
         if self.max_unmeasured is None or not 0 <= self.max_unmeasured <= 1:
             raise UsageError(f"max_unmeasured must be between 0 and 1, not {self.max_unmeasured!r}")
 

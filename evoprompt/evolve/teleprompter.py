@@ -236,9 +236,11 @@ class EvoPrompt(Teleprompter):
         self, student: dspy.Module, roles: Roles, judge: Judge, train: str, dev: str
     ) -> dict[str, Any]:  # fmt: skip
         """What must be the same for an earlier process' answers and decisions to count."""
-        elsewhere = ("num_threads", "budget")  # how fast and how far, not which way
+        elsewhere = {"num_threads", "budget"}  # how fast and how far, not which way
+        if self.options.strategy != "factorial":
+            elsewhere.add("accept_when")
         # Runs that were begun before there was a choice go on.
-        later: dict[str, Any] = {"strategy": "refine", "patience": None, "target": None}
+        later: dict[str, Any] = {"strategy": "refine", "patience": None, "target": None, "accept_when": "confirmed"}
         options = {
             k: v for k, v in self.options.as_dict().items() if k not in elsewhere and (k not in later or v != later[k])
         }
