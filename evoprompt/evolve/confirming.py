@@ -23,9 +23,6 @@ logger = logging.getLogger("evoprompt")
 
 ERROR = 0.045
 """Of the sign test: a little below 5 %, for the start's solutions of training tasks told what to propose."""
-LEARNT = 0.5
-"""What a pair of a training task counts in the posterior: the rules were made for its failures, and a prompt gains more
-there than on new tasks. The search's rollouts, which count beside the pairs, are of these tasks too."""
 TRAIN_PER_DEV = 2
 """Tasks of the train set for one of the dev set: there the start's solutions are known, so that they cost half."""
 
@@ -42,7 +39,7 @@ class Confirming(Search):
 
     def _sure(self) -> bool:
         """Whether the prompt would be the result if no call were left to compare it with the start."""
-        return self._options.accept_when == "probable" and gain(Pairs(), self._expected()).better >= PROBABLE
+        return self._options.accept_when == "probable" and gain(Pairs(), searched=self._expected()).better >= PROBABLE
 
     def _require_measured(self, rollouts: Sequence[Rollout], *, known: bool) -> None:
         """Stop where the model gives no answers that can be used, whatever the prompt.
@@ -160,8 +157,7 @@ class Confirming(Search):
         differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
         planned = max(planned, len(differences), 1)
         known = {t.task_id for t in self._train}
-        weights = [LEARNT if t in known else 1.0 for t in start]
-        return decide(differences, planned, weights, self._expected(), alpha=ERROR, over=over)
+        return decide(differences, planned, [t in known for t in start], self._expected(), alpha=ERROR, over=over)
 
     def _on_dev(self, paired: Collection[str]) -> list[str]:
         """The dev tasks that both prompts were tried on."""
@@ -199,7 +195,7 @@ class Confirming(Search):
         final = self.history.current
         if final.key == self.history.seed.key or self.history.confirmation is not None:
             return
-        hope = gain(Pairs(), self._expected())
+        hope = gain(Pairs(), searched=self._expected())
         word: Word = "probable" if hope.better >= PROBABLE else "start kept"
         record = self._recorded(final, word, hope, "the budget was spent before the comparison with the start; ", "")
         self._keep(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
