@@ -1,8 +1,8 @@
 """How much better is the proposed prompt, and how sure is that? One posterior, from everything that was paid for.
 
 On a share `d` of the tasks the two prompts score differently. Of these the proposal wins the share `p`, so that it
-gains `g = d * (2 * p - 1)`. Before any task, `p` is as likely to be anything as anything else (`WINNING`), and `d` is small
-more often than large (`DIFFERING`). Then
+gains `g = d * (2 * p - 1)`. Before any task, `p` is as likely to be anything as anything else (`WINNING`), and `d` is
+small more often than large (`DIFFERING`). Then
 
     new tasks, paired:        d^differing * (1 - d)^ties * p^wins * (1 - p)^losses
     training tasks, paired:   d^differing * (1 - d)^ties * (p^wins * (1 - p)^losses)^k
