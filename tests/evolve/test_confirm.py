@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from benchmarks import acceptance, acceptance_reuse
 from evoprompt import Program, Task
 from evoprompt.candidate import Candidate
+from evoprompt.cli.display import confirmation_line
 from evoprompt.evolve.confirm import ALPHA, Decision, looks_at, sign_test
 from evoprompt.evolve.confirming import Confirming
 from evoprompt.evolve.record import Confirmation
@@ -260,6 +261,18 @@ def test_the_better_bet_is_the_result_and_its_word_says_how_sure_it_is() -> None
         assert (sure.word, sure.accepted) == ("confirmed", True) and asked < all_of_them, "it stops when it can tell"
         none, *_ = _compared(accept_when, 3, 3, NOTHING)
         assert (none.word, none.accepted) == ("start kept", False)
+
+
+def test_people_are_told_the_word_how_sure_it_is_and_the_gain() -> None:
+    told = {word: confirmation_line(_compared("probable", wins, 1, NOTHING)[0]) for word, wins in
+            (("confirmed", 24), ("probable", 6), ("start kept", 1))}  # fmt: skip
+    assert told["confirmed"].startswith("confirmed against the start prompt: wins ")
+    assert told["probable"].startswith("probably better than the start prompt: wins 6, loses 1 of 48 paired tasks; ")
+    assert told["start kept"].startswith("the start prompt stays, nothing better was found that is sure enough: wins 1")
+    for line in told.values():
+        assert re.search(
+            r"better with \d\d? %, [+-]\d+\.\d points expected \(95 % interval [+-]\S+ to [+-]\S+\)$", line
+        )
 
 
 def test_what_the_search_has_measured_counts_too() -> None:
