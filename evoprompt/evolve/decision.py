@@ -145,7 +145,8 @@ def gain(new: Pairs, trained: Pairs = Pairs(), searched: tuple[float, float] | N
     weight /= weight.sum()
     below = np.cumsum(weight.ravel()[order])
     low, high = (new.unit * float(g.ravel()[order][np.searchsorted(below, share)]) for share in (0.025, 0.975))
-    return Gain(float(weight[:, _SHARES // 2 :].sum()), new.unit * float((weight * g).sum()), (low, high))
+    better = min(1.0, float(weight[:, _SHARES // 2 :].sum()))  # a sum of rounded numbers
+    return Gain(better, new.unit * float((weight * g).sum()), (low, high))
 
 
 @dataclass(frozen=True)

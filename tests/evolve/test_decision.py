@@ -55,6 +55,11 @@ def test_the_mean_of_the_differences_is_kept(differences: list[float]) -> None:
     assert all(-1 <= side <= 1 for side in gain(pairs).interval)
 
 
+def test_a_probability_is_one_at_most() -> None:
+    found = [gain(Pairs(wins, losses, 0), Pairs(wins), (0.5, 0.05)) for wins in range(120) for losses in (0, 1)]
+    assert all(0 <= f.better <= 1 and -1 <= f.interval[0] <= f.interval[1] <= 1 for f in found)
+
+
 def test_no_pairs_are_no_evidence() -> None:
     assert Pairs.of([]) == Pairs() and Pairs.of([0.0] * 5) == Pairs(ties=5)
     assert gain(Pairs()).better == pytest.approx(0.5)
