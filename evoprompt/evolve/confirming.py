@@ -147,7 +147,7 @@ class Confirming(Search):
                     start[before.task_id], proposed[after.task_id] = before, after
             done = look
             verdict = self._verdict(start, proposed, len(tasks) - lost, over=spent)
-            if verdict.final:
+            if verdict.final or (self._options.accept_when == "confirmed" and verdict.test.better is False):
                 break
         return start, proposed, verdict, spent and verdict.word != "confirmed"
 

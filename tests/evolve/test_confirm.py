@@ -263,6 +263,11 @@ def test_the_better_bet_is_the_result_and_its_word_says_how_sure_it_is() -> None
         assert (none.word, none.accepted) == ("start kept", False)
 
 
+def test_where_it_must_be_confirmed_no_pair_is_paid_for_after_the_test_can_tell_no_more() -> None:
+    (record, asked, all_of_them), (_, more, _) = (_compared(word, 0, 3, NOTHING) for word in ("confirmed", "probable"))
+    assert record.word == "start kept" and asked < more == all_of_them
+
+
 def test_people_are_told_the_word_how_sure_it_is_and_the_gain() -> None:
     told = {word: confirmation_line(_compared("probable", wins, 1, NOTHING)[0]) for word, wins in
             (("confirmed", 24), ("probable", 6), ("start kept", 1))}  # fmt: skip
