@@ -273,7 +273,8 @@ def run_one(
     seed_prompt = Candidate.of(setting.student()).instruction
     tests, began, cpu = metric.seconds, time.perf_counter(), time.process_time()
     with dspy.context(lm=lm):
-        final = Candidate.of(optimize(setting)).instruction
+        program = optimize(setting)
+    final = Candidate.of(program).instruction
     seconds = time.perf_counter() - began
     # CPU time: on a machine that has other things to do, the clock would tell of those.
     cpu = time.process_time() - cpu
@@ -288,8 +289,17 @@ def run_one(
         "start": score(seed_prompt), "final": score(final), "words": len(final.split()), "instruction": final,
         "calls": dict(meter.calls), "tokens": meter.tokens, "trace": trace,
         "seconds": round(seconds, 3), "cpu": round(cpu, 3),
-        "overhead_ms": round(1000 * overhead / max(1, calls, setting.asked), 3),
+        "overhead_ms": round(1000 * overhead / max(1, calls, setting.asked), 3), "decision": decided(program, score),
     }  # fmt: skip
+
+
+def decided(program: dspy.Module, score: Callable[[str], float]) -> dict[str, Any] | None:
+    """What our search said of the prompt that it compared with the start, and the gain of that prompt in truth."""
+    record = getattr(getattr(program, "detailed_results", None), "confirmation", None)
+    if record is None:
+        return None
+    gain = score(record.candidate.instruction) - score(program.detailed_results.seed.instruction)
+    return record.model_dump(include={"word", "p_better", "gain", "interval", "pairs"}) | {"truth": gain}
 
 
 @functools.cache
