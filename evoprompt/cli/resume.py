@@ -35,6 +35,8 @@ def resume(
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
     if api_base is None and options.get("api_base"):
         _require_known(options, run_dir)
+    if ":" in options["strategy"]:  # a file must not say by itself which code is run
+        raise UsageError(f"{str(run_dir)!r} searches by {options['strategy']!r}: give its `evoprompt train` again")
     if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
         options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
     options |= {"root_dir": place.parent.parent, **given}

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Case, factorial_plan
 from evoprompt.evolve.history import RIVAL
@@ -67,6 +68,7 @@ class RivalSearch(Search):
     def _found(self, train: Sequence[Task], dev: Sequence[Task]) -> dict[str, Any]:
         """What the rival found, as plain data. One that a budget ended walks on: the budget may be larger now."""
         options, journal = self._options, self._journal
+        calls = size_of_rival(options, len(train), len(dev), journal)
         known = journal.step(RIVAL, self.rival)
         if known is not None:
             with reading("the step of a rival", journal.path):
@@ -75,7 +77,6 @@ class RivalSearch(Search):
                 if not known["stopped"]:
                     return known
         self._catch_up()
-        calls = size_of_rival(options, len(train), len(dev), journal)
         journal.keep_meta(SIZED_FOR, str(calls))
         self._tell(Working(f"{self.rival}: up to {calls} calls"))
 
@@ -135,13 +136,22 @@ def size_of_rival(options: Options, train: int, dev: int, journal: Journal | Non
         train: Tasks to learn from.
         dev: Tasks to choose by.
         journal: Of the run; what it was begun with stays.
+
+    Raises:
+        UsageError: The budget is of another number of rollouts than it was begun with.
     """
-    budget = options.budget
+    budget, begun = options.budget, None if journal is None else journal.meta(SIZED_FOR)
+    if journal is not None and begun is not None and journal.counts()["answers"]:
+        with reading("the size of the search", journal.path):
+            size = int(begun)
+        if budget.rollouts not in (None, size):
+            raise UsageError(
+                f"this search was begun for {size} rollouts, and can't become one for {budget.rollouts}: give {size} "
+                "to go on, or another run to begin anew"
+            )
+        return size
     if budget.rollouts is not None:
         return budget.rollouts
-    if journal is not None and (begun := journal.meta(SIZED_FOR)) is not None:
-        with reading("the size of the search", journal.path):
-            return int(begun)
     if budget.lm_calls is not None:
         return int(_SHARE * budget.lm_calls)
     return math.ceil(factorial_plan(Case(train, dev, options, failing=0.75, asked=1, accepted=1))["generator"])

@@ -125,6 +125,8 @@ def _named(name: str) -> Any:
         found: Any = importlib.import_module(module)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
-    except Exception as e:  # what the module raises is the user's to know
-        raise UsageError(f"strategy {name!r} can't be imported: {type(e).__name__}: {e}") from e
+    except Exception as e:  # what the module raises, too
+        hint = " (PYTHONPATH=. lets modules of this folder be found)" if isinstance(e, ModuleNotFoundError) else ""
+        told = " ".join(str(e).split())
+        raise UsageError(f"strategy {name!r} can't be imported: {type(e).__name__}: {told}{hint}") from e
     return found
