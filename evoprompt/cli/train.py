@@ -241,7 +241,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
-    before, after = Candidate.of(program).instruction, Candidate.of(evolved).instruction
+    before, after = Candidate.of(program).told, Candidate.of(evolved).told
     if before == after:
         tried = any(entry.accepted and entry.parent for entry in results.evolution)
         told = (

@@ -290,7 +290,7 @@ class TreeWriter:
         for name, text in best.instructions:
             state_of(state, name)["signature"]["instructions"] = text
         write_json(self._tree.program, state)
-        self._tree.text("training/final_prompt.txt", best.instruction)
+        self._tree.text("training/final_prompt.txt", best.told)
         self._best = best  # only now: Ctrl-C may have come between the two files
 
     def _rollouts(
@@ -315,8 +315,8 @@ class TreeWriter:
         """One rollout for people: the problem, the answer, the verdict, and every failing case with its test."""
         report, task = rollout.report, self._tasks[rollout.task_id]
         if rollout.output:
-            told = rollout.model_dump(include={"sample", "status", "score", "output", "feedback", "fault", "error"})
-            return {"prompt": task.prompt, "candidate_id": rollout.candidate, **told}
+            fields = {"sample", "status", "score", "output", "feedback", "fault", "error", "steps"}
+            return {"prompt": task.prompt, "candidate_id": rollout.candidate, **rollout.model_dump(include=fields)}
         return {
             "prompt": task.prompt,
             "entry_point": task.interface,
@@ -331,6 +331,7 @@ class TreeWriter:
             "plus": _suite(report.plus) if report and report.plus else None,
             "failing_cases": [c.model_dump() for c in report.failures] if report else [],
             "sandbox_tier": report.tier if report else "",
+            **rollout.model_dump(include={"steps"}),
         }
 
     def _note(self, event: Event) -> None:

@@ -53,9 +53,7 @@ class History:
     def __init__(self, seed: Candidate) -> None:
         self.seed, self.current = seed, seed
         self._batches: list[BatchRecord] = []
-        self._entries: dict[str, EvolutionEntry] = {
-            seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")
-        }
+        self._entries: dict[str, EvolutionEntry] = {seed.key: EvolutionEntry.of(seed, reason="the student's own")}
         self._candidates: dict[str, Candidate] = {seed.key: seed}
         self._dev: dict[str, Evaluation] = {}
         self._dev_scores: dict[str, dict[str, float]] = {}
@@ -216,15 +214,15 @@ def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, E
         dev: Evaluations on the valset by candidate key.
     """
     rival, final = found["rival"], Candidate.model_validate(found["final"])
-    entries = {seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")}
+    entries = {seed.key: EvolutionEntry.of(seed, reason="the student's own")}
     for best in found["trace"]:
-        child = seed.child(best["instruction"])
-        entry = EvolutionEntry(
-            id=child.key, instruction=child.instruction, parent=seed.key, generation=1, accepted=False,
+        child = seed.changed(dict(best.get("instructions") or [(seed.instructions[0][0], best["instruction"])]))
+        entry = EvolutionEntry.of(
+            child, parent=seed.key, generation=1, accepted=False,
             reason=f"best so far of {rival} after {best['calls']} calls", batch_score=100 * best["score"],
         )  # fmt: skip
         entries.setdefault(child.key, entry)
-    last = EvolutionEntry(id=final.key, instruction=final.instruction, parent=seed.key, generation=1)
+    last = EvolutionEntry.of(final, parent=seed.key, generation=1)
     entries[final.key] = entries.get(final.key, last).model_copy(
         update={"accepted": True, "reason": f"what {rival} returned after {found['calls']} calls"}
     )

@@ -53,8 +53,8 @@ class EvoPrompt(Teleprompter):
     keep the rewrite if it is better on the same tasks. The instruction that scores best on the valset wins.
 
     With a `CodeMetric`, that is. With any other metric it does the same for any DSPy program: examples are the
-    tasks, the metric judges, and its feedback tells the debugger what went wrong. The instruction that evolves is
-    that of the first predictor in `named_predictors()`; those of others stay.
+    tasks, the metric judges, and its feedback tells the debugger what went wrong. The instructions of all predictors
+    in `named_predictors()` evolve: of several, the debugger says which one is to blame for a failure.
 
     Args:
         metric: A `CodeMetric`, which judges the code and holds the tasks; or any function of an example and a
@@ -167,7 +167,8 @@ class EvoPrompt(Teleprompter):
             tell = self._listeners(run, stack)
             if ready.note:
                 logger.warning("%s", ready.note)
-            runner = Runner(student, judge, journal=journal, num_threads=options.threads, budget=options.budget)
+            threads, budget, several = options.threads, options.budget, len(student.predictors()) > 1
+            runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget, steps=several)
             search = strategy_class(options.strategy)(
                 Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
             )
@@ -260,9 +261,12 @@ class EvoPrompt(Teleprompter):
 
     def _identity(self, student: dspy.Module, ready: _Ready) -> dict[str, Any]:
         """What must be the same for an earlier process' answers and decisions to count."""
-        programs = {"student": describe(student)}
+        programs: dict[str, Any] = {"student": describe(student)}
         if ready.roles is not student:
             programs["roles"] = describe(ready.roles)
+        names = [name for name, _ in student.named_predictors()]
+        if len(names) > 1:  # earlier versions evolved the first alone
+            programs["evolves"] = names
         sets = {"train": digest(ready.train), "dev": digest(ready.dev)}
         return {**programs, "options": ready.options.identity(), "metric": ready.judge.describe(), **sets}
 
