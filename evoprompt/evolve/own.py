@@ -11,10 +11,12 @@ from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
+from evoprompt.evolve.advise import blamed
 from evoprompt.evolve.history import BATCH, HEAVY, keep_diagnoses
 from evoprompt.evolve.judgement import compare, screen
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import BatchDone, BatchRecord, Diagnosed, EvolutionEntry
+from evoprompt.evolve.scaffold import with_base
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.triage import cluster
 from evoprompt.rollout import Job, Rollout, require_measured
@@ -85,6 +87,8 @@ class OwnSearch(Search, ABC):
     def rewrite(self, parent: Candidate, rollouts: Sequence[Rollout], tasks: Sequence[Task]) -> Candidate | None:
         """Have failures explained, and an instruction written that avoids them.
 
+        Of several predictors, it is that of the one which is to blame for most.
+
         Args:
             parent: The instruction to rewrite.
             rollouts: What it made of the tasks.
@@ -97,17 +101,20 @@ class OwnSearch(Search, ABC):
         def made() -> dict[str, Any]:
             failed = [r for r in rollouts if r.score is not None and r.score < 1]
             found = self._advice.diagnose(failed, tasks) if failed else ()
-            groups = cluster([d.diagnosis for d in found])
-            text = self._advice.propose(parent.instruction, groups, []) if groups else ""
-            return {"text": text, "diagnosed": [d.model_dump(mode="json") for d in found]}
+            blame = next(iter(blamed(found)), "") or parent.instructions[0][0]
+            groups = next(iter(blamed(found).values()), [])
+            text = self._advice.propose(dict(parent.instructions)[blame], groups, []) if groups else ""
+            text = text and with_base(text, dict(self.history.seed.instructions)[blame])
+            return {"predictor": blame, "text": text, "diagnosed": [d.model_dump(mode="json") for d in found]}
 
         body = self._once(REWRITTEN, f"{parent.key}.{_digest(rollouts)}", made)
         with reading("a step of a search", self._journal.path):
             self._explained = tuple(map(Diagnosed.model_validate, body["diagnosed"]))
-            text = str(body["text"])
+            child = parent.changed({body["predictor"]: body["text"]})
+            start = dict(self.history.seed.instructions)[body["predictor"]]
         known = [entry.instruction for entry in self.history.entries]
-        refused = screen(text, known, tasks, self.options.longest(self.history.seed.instruction))
-        return parent.child(text) if refused is None else None
+        refused = screen(body["text"], known, tasks, self.options.longest(start), child.told)
+        return child if refused is None else None
 
     def decide(
         self, before: Sequence[Rollout], child: Candidate, after: Sequence[Rollout], *, accepted: bool, reason: str
@@ -127,10 +134,9 @@ class OwnSearch(Search, ABC):
             return
         self._catch_up()
         groups = tuple(cluster([d.diagnosis for d in self._explained]))
-        entry = EvolutionEntry(
-            id=child.key, instruction=child.instruction, parent=parent.key, generation=child.generation, epoch=1,
-            batch=batch, proposed_because=groups, accepted=accepted, reason=reason, batch_score=found.child_score,
-            parent_batch_score=found.parent_score,
+        entry = EvolutionEntry.of(
+            child, parent=parent.key, generation=child.generation, epoch=1, batch=batch, proposed_because=groups,
+            accepted=accepted, reason=reason, batch_score=found.child_score, parent_batch_score=found.parent_score,
         )  # fmt: skip
         record = BatchRecord(
             epoch=1, batch=batch, parent=parent, tasks=tuple(r.task_id for r in before),
