@@ -25,7 +25,7 @@ from evoprompt.evolve.record import BatchDone, DevDone, Event, Finished, Started
 from evoprompt.evolve.refine import Refine
 from evoprompt.lm.pace import Pace
 from evoprompt.runs import Run
-from tests.evolve import moods
+from tests.evolve import moods, test_predictors
 from tests.evolve.moods import RULE, exact, examples, reply
 from tests.models import asked_for, scripted
 from tests.test_rivals_any_metric import say
@@ -127,12 +127,18 @@ def test_what_was_not_measured_stays_so(tmp_path: Path, climbing: Path, monkeypa
     assert again.detailed_results == whole and not seen
 
 
+def test_it_rewrites_the_predictor_that_is_to_blame(climbing: Path) -> None:
+    evolved, _ = test_predictors.compiled(strategy="climbing:Climb")
+    assert RULE in test_predictors.texts(evolved)["judge"]
+    assert test_predictors.texts(evolved)["note"] == test_predictors.NOTE
+
+
 def test_its_code_is_part_of_what_a_run_is(climbing: Path, tmp_path: Path) -> None:
     compiled("climbing:Climb", run_dir=tmp_path / "run")
     (climbing / "climbing.py").write_text(CLASS.replace("if not better", "if better"))
     sys.modules.pop("climbing")
     importlib.invalidate_caches()
-    with pytest.raises(UsageError, match=r"belongs to another run: options\.code was"):
+    with pytest.raises(UsageError, match=r"belongs to another run: options\.strategy\.code was"):
         compiled("climbing:Climb", run_dir=tmp_path / "run")
     with pytest.raises(UsageError, match=r"belongs to another run"):
         compiled("refine", run_dir=tmp_path / "run")
