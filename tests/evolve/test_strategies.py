@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve import OwnSearch, Strategy, strategies
 from evoprompt.evolve.export import export
 from evoprompt.evolve.factorial import Factorial
-from evoprompt.evolve.record import BatchDone, DevDone, Event, Finished, Started
+from evoprompt.evolve.record import BatchDone, DevDone, Event, Finished, Interrupted, Started
 from evoprompt.evolve.refine import Refine
 from evoprompt.lm.pace import Pace
 from evoprompt.runs import Run
@@ -262,6 +263,22 @@ def test_a_rival_through_the_same_door(tmp_path: Path) -> None:
     assert again.detailed_results == evolved.detailed_results
     with pytest.raises(UsageError, match="begun for 60 rollouts, and can't become one for 90: give 60"):
         compiled("copro", **options | {"budget": Budget(rollouts=90)})
+
+
+def test_ctrl_c_amid_a_rival_gives_its_best_so_far(tmp_path: Path) -> None:
+    left = iter(range(16))
+
+    def says(text: str) -> str:
+        if next(left, None) is None:
+            signal.raise_signal(signal.SIGINT)
+        return say(text)
+
+    options: dict[str, Any] = {"budget": Budget(rollouts=60), "num_threads": 1, "seed": 0}
+    part, _, events = compiled("copro", says, run_dir=tmp_path / "run", **options)
+    assert part.detailed_results.stopped == "interrupted" and RULE in part.signature.instructions
+    assert isinstance(events[-1], Interrupted)
+    whole = compiled("copro", say, run_dir=tmp_path / "whole", **options)[0].detailed_results
+    assert compiled("copro", say, run_dir=tmp_path / "run", **options)[0].detailed_results == whole
 
 
 def test_an_outage_pauses_a_rival_through_the_same_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
