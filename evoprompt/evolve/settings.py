@@ -130,7 +130,6 @@ def with_options(doc: str | None) -> str | None:
     """A docstring whose arguments go on with the options of a search, as the docstring of `Options` tells them."""
     if doc is None or Options.__doc__ is None:  # python -OO
         return doc
-    before, raises, after = doc.partition("\n    Raises:")
+    before, raises, after = inspect.cleandoc(doc).partition("\n\nRaises:")
     told = inspect.cleandoc(Options.__doc__).partition("Attributes:\n")[2]
-    lines = "".join(f"    {line}\n" for line in told.rstrip().splitlines())
-    return f"{before.rstrip()}\n{lines}{raises}{after}"
+    return f"{before}\n{told}{raises}{after}\n"

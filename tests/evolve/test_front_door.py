@@ -37,7 +37,7 @@ def test_every_option_has_a_name_a_type_a_default_and_a_meaning() -> None:
     for name, parameter in PARAMETERS.items():
         assert parameter.annotation is not parameter.empty, name
         assert name == "metric" or parameter.default is not parameter.empty, name
-        assert f"\n        {name}: " in (EvoPrompt.__doc__ or ""), f"help(EvoPrompt) has no line about {name}"
+        assert f"\n    {name}: " in (EvoPrompt.__doc__ or ""), f"help(EvoPrompt) has no line about {name}"
         assert name in Options.__annotations__ or name in dir(Settings) or name == "metric"
     assert PARAMETERS["batch_size"].default == Options().batch_size
 
