@@ -77,7 +77,7 @@ OTHER = scripted("", "scripted/other")[0]
         ({"strategy": "genetic"}, "strategy must be one of factorial, refine"),
         ({"num_threads": 0}, "num_threads must be a whole number of at least 1, or None, not 0"),
         ({"num_threads": True}, "num_threads must be a whole number"),
-        ({"on_interrupt": "ask"}, "on_interrupt must be one of return, raise, not 'ask'"),
+        ({"on_interrupt": "ask"}, "on_interrupt must be 'return' or 'raise', not 'ask'"),
         ({"reflection_lm": "openai/gpt-4o"}, r"reflection_lm must be a model, such as dspy.LM.*, not 'openai/gpt-4o'"),
         ({"reflection_lm": OTHER, "optimizer_lm": OTHER.copy()}, "reflection_lm is debugger_lm and optimizer_lm"),
         ({"run_dir": "a", "log_dir": "b"}, "log_dir is another name of run_dir: give one, not run_dir='a' and"),
