@@ -96,6 +96,11 @@ def name_of(strategy: Any) -> str:
     return next((name for name, known in _PLACES.items() if known == place), strategy.__qualname__)
 
 
+def known(name: str) -> bool:
+    """Whether a search has this name, ours or that of an installed package."""
+    return name in NAMES or name in entry_points(group=GROUP).names
+
+
 def _lacks(kind: type) -> str:
     """Of what a search needs, what the class has not."""
     if not callable(getattr(kind, "run", None)):
