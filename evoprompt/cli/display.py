@@ -92,6 +92,7 @@ class Display:
             more = self._strategy == "factorial" and (limits.rollouts or limits.lm_calls)
             # With such a budget it goes on for as many batches as that lasts.
             how = f"tasks in batches of {event.options.batch_size}" if more else f"tasks in {event.batches} batches"
+            how = how if event.batches else f"tasks with {self._strategy}"
             how = f"tasks with DSPy's {self._rival}" if self._rival else how
             self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
             if event.answers:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -82,7 +82,7 @@ def train(
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
-    strategy: Annotated[Literal["factorial", "refine"], typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other.")] = "factorial",
+    strategy: Annotated[str, typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other. Or a search of your own, by its name or as `package.module:Class` (docs/python.md).")] = "factorial",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
@@ -128,6 +128,8 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
+    if given.strategy in get_args(Optimizer) and given.optimizer == "evoprompt":
+        given.optimizer = given.strategy
     rival = {} if given.optimizer == "evoprompt" else {"strategy": given.optimizer}
     search = Options(
         **{name: getattr(given, name) for name in OURS} | rival,

@@ -142,11 +142,12 @@ class Options:
         """What must be the same for a run to go on. Runs that were begun before there was an option go on as well."""
         before = {field.name: _BEFORE.get(field.name, field.default) for field in fields(Options)}
         told = {name: value for name, value in self.as_dict().items() if name not in _ELSEWHERE}
-        told["strategy"] = name_of(self.strategy)
+        search = strategy_class(self.strategy)
+        own = origin_of(search, "strategy")  # nothing where it is ours
+        told["strategy"] = {"name": name_of(search), **own} if own else name_of(search)
         if told["strategy"] == "refine":
             del told["accept_when"]
-        own = origin_of(strategy_class(self.strategy), "strategy")  # nothing where it is ours
-        return own | {name: value for name, value in told.items() if name in _ALWAYS or value != before[name]}
+        return {name: value for name, value in told.items() if name in _ALWAYS or value != before[name]}
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""
