@@ -16,7 +16,7 @@ from typing import Any
 import dspy
 
 from benchmarks.counted import Played, role_of
-from benchmarks.edges_kinds import CHATTER, KINDS, TRAPS, kinds_in, kinds_of, listing, rule, sentences, traps_in
+from benchmarks.edges_kinds import CHATTER, KINDS, TRAPS, kinds_in, kinds_of, listing, sentences, traps_in
 from benchmarks.edges_laws import START, Laws, arguments_in, dice_of
 from evoprompt.lm.simulated_advisors import current_instruction
 from evoprompt.lm.simulated_text import Reading, json_list, normal, parsed, write
@@ -24,7 +24,7 @@ from evoprompt.tasks import Task
 
 SHOWN = 3
 """Failing calls that the feedback names."""
-RULES = 2
+RULES = 1
 """New rules in one rewrite."""
 NOTICED, DROPPED = -1.5, 0.7
 """A measured effect, in points, below which a rewrite drops a rule, and the probability that it does."""
@@ -125,7 +125,7 @@ class EdgesEngine(Played):
 
     def _advice(self, kind: str, dice: random.Random) -> str:
         """A rule about a kind; in some worlds now and then bad advice."""
-        return TRAPS[dice.choice(sorted(TRAPS))] if dice.random() < self.world.traps else rule(kind, dice)
+        return TRAPS[dice.choice(sorted(TRAPS))] if dice.random() < self.world.traps else dice.choice(KINDS[kind].rules)
 
     def _guess(self, calls: Sequence[str], dice: random.Random) -> str:
         """The class that failing calls most likely have in common, now and then another one; empty for none."""
