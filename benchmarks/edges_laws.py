@@ -59,8 +59,8 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "base": World(),
         "noisy": World(wrong=0.55, forget=0.3, chat=0.6),
         "harmful": World(traps=0.35, harm=0.25),
-        "long": World(free=len(START.split()), dilution=180.0),
-        "nothing": World(shares=(0.63, 0.21, 0.12, 0.04), followed=0.0, listed=0.0),
+        "long": World(free=len(START.split()), dilution=165.0),
+        "nothing": World(shares=(0.61, 0.23, 0.12, 0.04), followed=0.0, listed=0.0),
     }
 )
 """Worlds by name.
