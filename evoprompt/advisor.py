@@ -6,7 +6,7 @@ import dspy
 
 from evoprompt.lm.adapter import CodeAdapter
 from evoprompt.program import Program, Proposing, scrubbed
-from signatures import Diagnosis, ExplainFailure, OptimizeInstruction
+from signatures import Blame, Diagnosis, ExplainFailure, ExplainSteps, OptimizeInstruction, Step
 
 
 class Advisor(Proposing):
@@ -42,4 +42,12 @@ class Advisor(Proposing):
     def explain(self, *, inputs: str, output: str, feedback: str) -> Diagnosis:
         """Ask the debugger why `output` was not judged right."""
         with dspy.context(adapter=self.adapter):
-            return scrubbed(self.debugger(inputs=inputs, output=output, feedback=feedback).diagnosis)
+            diagnosis: Diagnosis = self.debugger(inputs=inputs, output=output, feedback=feedback).diagnosis
+        return scrubbed(diagnosis)
+
+    def blame(self, *, inputs: str, output: str, feedback: str, steps: list[Step]) -> Blame:
+        """Ask the debugger which of these steps is why `output` was not judged right."""
+        told = {"inputs": inputs, "output": output, "feedback": feedback, "steps": steps}
+        with dspy.context(adapter=self.adapter):
+            blame: Blame = self.debugger(signature=ExplainSteps, **told).diagnosis
+        return scrubbed(blame)

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import types
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -48,6 +49,13 @@ class Candidate(BaseModel):
         return self.instructions[0][1]
 
     @property
+    def told(self) -> str:
+        """All texts for people: where there are several, each below the name of its predictor."""
+        if len(self.instructions) == 1:
+            return self.instruction
+        return "\n\n".join(f"[{name}]\n{text}" for name, text in self.instructions)
+
+    @property
     def length(self) -> int:
         """Characters of all instructions together; the shorter of two equals is kept."""
         return sum(len(text) for _, text in self.instructions)
@@ -59,9 +67,12 @@ class Candidate(BaseModel):
 
     def child(self, instruction: str) -> Candidate:
         """This candidate with another first instruction."""
-        (name, _), *rest = self.instructions
+        return self.changed({self.instructions[0][0]: instruction})
+
+    def changed(self, texts: Mapping[str, str]) -> Candidate:
+        """This candidate with other instructions, by predictor name; the rest stays."""
         return Candidate(
-            instructions=((name, _normal(instruction)), *rest),
+            instructions=tuple((n, _normal(texts[n]) if n in texts else text) for n, text in self.instructions),
             parents=(self.key,),
             generation=self.generation + 1,
             operator="rewrite",

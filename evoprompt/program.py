@@ -25,11 +25,24 @@ from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.lm.step import measuring
 from evoprompt.metric import failures_of
 from evoprompt.tasks import parse_python
-from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt, ShortenPrompt
+from signatures import (
+    Attempt,
+    Blame,
+    DebugCode,
+    DebugSteps,
+    Diagnosis,
+    Failure,
+    FailureGroup,
+    GenerateCode,
+    OptimizePrompt,
+    ShortenPrompt,
+    Step,
+)
 
 logger = logging.getLogger("evoprompt")
 
 Answer = TypeVar("Answer")
+Told = TypeVar("Told", bound=Diagnosis)
 
 ADAPTER_KEY = "evoprompt_adapter"
 ROLES = ("generator", "debugger", "optimizer")
@@ -108,6 +121,7 @@ class Program(Proposing):
             code = extract_code(code_text(prediction), entry_point)
             if self.max_repairs > 0:
                 code = self._repair(prompt, entry_point, code)
+                prediction = prediction.copy()  # in a trace, it is what the generator said
         prediction.code = code
         return prediction
 
@@ -118,8 +132,15 @@ class Program(Proposing):
     def debug(self, *, prompt: str, code: str, failures: list[Failure], fix: bool = False) -> Diagnosis:
         """Ask the debugger why `code` fails, and with `fix` for a corrected program."""
         with dspy.context(adapter=self.adapter):
-            diagnosis = self.debugger(prompt=prompt, code=code, failures=failures, fix=fix).diagnosis
+            diagnosis: Diagnosis = self.debugger(prompt=prompt, code=code, failures=failures, fix=fix).diagnosis
         return scrubbed(diagnosis)
+
+    def blame(self, *, prompt: str, code: str, failures: list[Failure], steps: list[Step]) -> Blame:
+        """Ask the debugger which of these steps is why `code` fails."""
+        told = {"prompt": prompt, "code": code, "failures": failures, "steps": steps}
+        with dspy.context(adapter=self.adapter):
+            blame: Blame = self.debugger(signature=DebugSteps, **told).diagnosis
+        return scrubbed(blame)
 
     def _repair(self, prompt: str, entry_point: str, code: str) -> str:
         examples = visible_examples(prompt)
@@ -201,10 +222,10 @@ class Program(Proposing):
         return self
 
 
-def scrubbed(diagnosis: Diagnosis) -> Diagnosis:
+def scrubbed(diagnosis: Told) -> Told:
     """A diagnosis whose texts every file can hold."""
     fields = {k: scrub(v) if isinstance(v, str) else v for k, v in dict(diagnosis).items()}
-    return Diagnosis.model_validate(fields)
+    return type(diagnosis).model_validate(fields)
 
 
 def ask(call: Callable[[], Answer], who: str) -> Answer | None:

@@ -7,16 +7,17 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness.memory import Memory
 from evoprompt.harness.report import Report, Status, Unmeasured
+from evoprompt.judges.steps import Step, collecting, steps_of
 from evoprompt.judges.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
@@ -29,6 +30,7 @@ from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
+from evoprompt.sparse import Sparse
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -50,7 +52,7 @@ class Job:
     sample: int = 0
 
 
-class Rollout(BaseModel):
+class Rollout(Sparse):
     """One solution of one task by one candidate, with its verdict.
 
     Attributes:
@@ -65,9 +67,11 @@ class Rollout(BaseModel):
         feedback: What that metric said about it.
         fault: For an unmeasured rollout, the kind of what went wrong: `rate_limit`, `timeout`, `cut_off`, …
         error: The same in words.
+        steps: The calls of the student's predictors, where somebody wants to know.
     """
 
     model_config = ConfigDict(frozen=True)
+    SPARSE: ClassVar = frozenset({"steps"})
 
     candidate: str
     task_id: str
@@ -80,6 +84,7 @@ class Rollout(BaseModel):
     feedback: str = ""
     fault: str = ""
     error: str = ""
+    steps: tuple[Step, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -186,8 +191,10 @@ class Runner:
         budget: What the search may cost of which the rollouts are a part; None where they are of none.
         label: Put before the roles of its calls in the journal's sums, and kept with its rollouts.
         executor: Runs the jobs instead of threads of our own. It must keep to this process.
+        steps: Whether rollouts keep the calls of the student's predictors.
 
     Attributes:
+        student: The program as it was given.
         journal: The one given, or that in memory.
         calls: Through which every model is asked; other programs of the same run may share it.
         called: Knows which predictors were called.
@@ -203,9 +210,10 @@ class Runner:
         budget: Budget | None = None,
         label: str = "",
         executor: Executor | None = None,
+        steps: bool = False,
     ) -> None:
         judge: Judge = CodeJudge(metric) if isinstance(metric, CodeMetric) else metric
-        self.num_threads = num_threads
+        self.num_threads, self.student = num_threads, program
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
@@ -213,7 +221,7 @@ class Runner:
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self.called = Called(self.program)
-        self._executor = executor
+        self._executor, self._steps = executor, steps
         self._lock = threading.Lock()
         self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
 
@@ -259,16 +267,14 @@ class Runner:
 
     def known(self, job: Job) -> Rollout | None:
         """The measured rollout of a job that was run before."""
-        body = self.journal.rollout(*_key(job))
-        if body is None:
+        if (body := self.journal.rollout(*_key(job))) is None:
             return None
         # A task that is asked in several ways may have had another of its names then.
         return as_written(Rollout, body, self.journal.path).model_copy(update={"task_id": job.task.task_id})
 
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
         """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
-        left = self.rollouts_left()
-        if left is None or left >= len(jobs):
+        if (left := self.rollouts_left()) is None or left >= len(jobs):
             return list(jobs)
         asked: set[tuple[str, str, int]] = set()
         for place, job in enumerate(jobs):
@@ -294,8 +300,7 @@ class Runner:
             )  # fmt: skip
 
     def _one(self, job: Job) -> Rollout:
-        known = self.known(job)
-        if known is not None:
+        if (known := self.known(job)) is not None:
             return known
         with self.calls.purse.rollout() as measured, step(job.sample):
             rollout = self._measure(job)
@@ -323,11 +328,11 @@ class Runner:
     def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
         where = f"judge {type(self.judge).__name__}, task {job.task.task_id!r}"
         try:
-            with self.called.listening():
+            with self.called.listening(), collecting(self._steps) as trace:
                 found = self.judge.rollout(self._program(job.candidate), job.task, identity)
             if not isinstance(found, Rollout) or found.task_id != job.task.task_id:
                 raise UsageError(f"{where}: `rollout` must give a Rollout of this task, not {found!r:.100}")
-            return found
+            return found.model_copy(update={"steps": steps_of(trace)}) if trace else found
         except (AdapterParseError, LMError, EvoPromptError):
             raise
         except Exception as e:  # of a judge of somebody's own

@@ -50,6 +50,24 @@ class Diagnosis(BaseModel):
     fixed_code: str = Field(default="", description="the whole corrected program when it was asked for, else empty")
 
 
+class Step(BaseModel):
+    """One step of a program of several models: what a predictor was given, and what it answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    predictor: str = Field(description="name of the predictor")
+    inputs: str = Field(description="what it was given")
+    outputs: str = Field(description="what it answered")
+
+
+class Blame(Diagnosis):
+    """Why a program of several predictors failed, which of them is to blame, and the rule for that one."""
+
+    predictor: str = Field(
+        default="", description="name of the predictor whose step went wrong first; the rule is for this one alone"
+    )
+
+
 class FailureGroup(BaseModel):
     """Diagnoses of one batch that come to the same rule."""
 

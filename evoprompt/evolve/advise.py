@@ -12,7 +12,7 @@ from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
-from evoprompt.evolve.triage import triage
+from evoprompt.evolve.triage import cluster, triage
 from evoprompt.evolve.wrapped import unwrapped
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of, feedback
@@ -20,7 +20,7 @@ from evoprompt.plain import labelled
 from evoprompt.program import Program, ask
 from evoprompt.rollout import Rollout, Runner
 from evoprompt.tasks import Task
-from signatures import Attempt, Diagnosis, Failure, FailureGroup
+from signatures import Attempt, Blame, Diagnosis, Failure, FailureGroup
 
 logger = logging.getLogger("evoprompt")
 
@@ -39,6 +39,7 @@ class Advice:
 
     def __init__(self, roles: Roles, runner: Runner, options: Options) -> None:
         self._roles, self._runner, self._options = roles, runner, options
+        self._several = len(runner.program.predictors()) > 1
 
     def diagnose(self, rollouts: Sequence[Rollout], tasks: Iterable[Task]) -> tuple[Diagnosed, ...]:
         """Say why rollouts failed: without a model where that is certain, else by the debugger.
@@ -122,9 +123,9 @@ class Advice:
         return unwrapped(reply or "", before)
 
     def _one_diagnosis(self, rollout: Rollout, task: Task) -> Diagnosed | LMError | None:
-        certain = triage(rollout)
+        certain, last = triage(rollout), rollout.steps[-1].predictor if self._several and rollout.steps else ""
         if certain is not None:
-            return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain)
+            return Diagnosed(task_id=task.task_id, by="program", diagnosis=certain, predictor=last)
         try:
             diagnosis = ask(lambda: self._asked(rollout, task), f"debugger, task {task.task_id}")
         except LMError as e:
@@ -132,13 +133,20 @@ class Advice:
             return e
         if diagnosis is None:
             return None
-        return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis)
+        if isinstance(diagnosis, Blame):
+            last = _named(diagnosis.predictor, [step.predictor for step in rollout.steps])
+            diagnosis = Diagnosis.model_validate(dict(diagnosis))
+        return Diagnosed(task_id=task.task_id, by="debugger", diagnosis=diagnosis, predictor=last)
 
     def _asked(self, rollout: Rollout, task: Task) -> Diagnosis | None:
         roles, report = self._roles, rollout.report
+        asked = len({step.predictor for step in rollout.steps}) > 1
+        steps = [step.told for step in rollout.steps] if asked else []
         if isinstance(roles, Program):
             told: Any = rollout.status
             failures = failures_of(report, task.prompt) if report else [Failure(status=told, observed=rollout.feedback)]
+            if steps:
+                return roles.blame(prompt=task.prompt, code=rollout.code, failures=failures, steps=steps)
             return roles.debug(prompt=task.prompt, code=rollout.code, failures=failures)
         # A judge of somebody's own tells in a form of its own: all of it is shown.
         output = rollout.output if rollout.code in ("", *rollout.output.values()) else {
@@ -148,4 +156,22 @@ class Advice:
         known = (
             "\n".join(filter(None, said)) or f"It was judged as {rollout.status}, with the score {rollout.score:.3g}."
         )
+        if steps:
+            return roles.blame(inputs=task.prompt, output=labelled(output), feedback=known, steps=steps)
         return roles.explain(inputs=task.prompt, output=labelled(output), feedback=known)
+
+
+def _named(said: str, called: Sequence[str]) -> str:
+    """The predictor that a debugger means; the last one that was called where it names none of them."""
+    said = said.strip(" `'\"*.[]").casefold()
+    known = {name.strip("[]").casefold(): name for name in called}
+    parts = [name for low, name in known.items() if said and said in low.split(".")]
+    return known.get(said) or (parts[0] if len(parts) == 1 else called[-1])
+
+
+def blamed(diagnosed: Iterable[Diagnosed]) -> dict[str, list[FailureGroup]]:
+    """The failures in groups, by the predictor that is to blame; the one with most of them first."""
+    found: dict[str, list[Diagnosis]] = {}
+    for one in diagnosed:
+        found.setdefault(one.predictor, []).append(one.diagnosis)
+    return {p: cluster(found[p]) for p in sorted(found, key=lambda p: -len(found[p]))}

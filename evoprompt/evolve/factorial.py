@@ -16,9 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evoprompt.candidate import Candidate
-from evoprompt.errors import UsageError
 from evoprompt.evaluate import summarize
+from evoprompt.evolve.advise import blamed
 from evoprompt.evolve.allowance import LEARNING, Allowance
 from evoprompt.evolve.confirming import Confirming
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects, proven, reachable
@@ -34,7 +33,6 @@ from evoprompt.evolve.record import (
     Working,
 )
 from evoprompt.evolve.rules import Pool
-from evoprompt.evolve.triage import cluster
 from evoprompt.rollout import Job, Rollout
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
@@ -97,12 +95,8 @@ class Factorial(Confirming):
 
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
-        self._pool = Pool(self.history.seed.instruction)
-        if not self._pool.rules:
-            text = self.history.seed.instruction
-            raise UsageError(
-                f"the instruction {text!r} has no words to begin with; write one, or take strategy='refine'"
-            )
+        self._pool = Pool(self.history.seed)
+        self._pool.require_words()
         self._current = set(self._pool.start)
         self._place: dict[str, int] = {}
         self._solved: list[bool] = []
@@ -113,8 +107,9 @@ class Factorial(Confirming):
         self._known: set[tuple[frozenset[int], str]] = set()
         self._effects = self._estimated()
         self._debugged = 0
-        self._room = max(self._options.max_words, math.ceil(ROOM * self._pool.words(self._pool.start)))
-        most = self._options.longest(self.history.seed.instruction)
+        most = self._options.max_words * len(self._pool.predictors)
+        self._room = max(most, math.ceil(ROOM * self._pool.words(self._pool.start)))
+        most = max(self._options.longest(text) for _, text in self.history.seed.instructions)
         self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
         self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
@@ -211,7 +206,7 @@ class Factorial(Confirming):
             task = group.pop()
             rules = self._subset(task, random)
             if rules is not None:
-                jobs.append((Job(self._candidate(rules), task), rules))
+                jobs.append((Job(self._pool.candidate(rules), task), rules))
         # No other prompt to try yet, as where nothing has failed: the rest of the tasks may tell of one.
         return jobs or [(Job(self.history.seed, t), self._pool.start) for t in unseen]
 
@@ -227,7 +222,7 @@ class Factorial(Confirming):
             rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
             rules |= self._pool.fixed
             rules = self._taken_apart(rules, drawn, random)
-            if rules and (rules, task.task_id) not in self._known:
+            if self._pool.whole(rules) and (rules, task.task_id) not in self._known:
                 return rules
         return None
 
@@ -245,14 +240,11 @@ class Factorial(Confirming):
                     rules |= {r}
         return rules
 
-    def _candidate(self, rules: frozenset[int] | set[int]) -> Candidate:
-        seed = self.history.seed
-        return seed if rules == self._pool.start else seed.child(self._pool.text(rules))
-
     # What a batch teaches
 
     def _learn(self, record: BatchRecord) -> BatchRecord:
         self._observe(record.tried)
+        self._hear(record)
         self._count()
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         for rollout in record.rollouts:
@@ -267,14 +259,17 @@ class Factorial(Confirming):
         self._effects = self._estimated()
         # A budget that ends amid all this must find the prompt that was there before.
         current = self._weeded(learning)
-        groups = tuple(cluster([self._open[t].diagnosis for t in sorted(self._open)]))
+        to_blame = blamed([self._open[t] for t in sorted(self._open)])
+        groups = tuple(group for found in to_blame.values() for group in found)
         rejected: list[str] = []
         before = len(self._pool.rules)
         if learning:
             if groups:
                 self._tell(Working(f"{self._where}rewriting the prompt"))
-                current, rejected = self._growth.grow(current, self._effects, groups, record.batch)
-                self._about_new_rules()
+                for predictor, found in to_blame.items():
+                    current, why = self._growth.grow(current, self._effects, found, record.batch, predictor)
+                    rejected += why
+                    self._about_new_rules()
             current = self._growth.shorten(current, self._effects, record.batch, rejected)
             self._about_new_rules()
         self._current = current
@@ -286,6 +281,11 @@ class Factorial(Confirming):
                 "shortened": tuple(sorted(self._growth.shortened)),
             }
         )  # fmt: skip
+
+    def _hear(self, record: BatchRecord) -> None:
+        called = {step.predictor for rollout in record.rollouts for step in rollout.steps}
+        if (quiet := self._pool.hear(called, first=record.batch == 1)) and record.batch == 1:
+            logger.warning("not called so far, so that their instructions stay: %s", ", ".join(map(repr, quiet)))
 
     def _learning(self, batch: int) -> bool:
         planned = LEARNING * self._planned(len(self._train))
@@ -341,7 +341,10 @@ class Factorial(Confirming):
                 kept |= fine
             elif mean[r] > -WEED * deviation[r] * self._added[r] or not (self._added[r] or self._proven(r)):
                 kept.add(r)
-        return kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed or {int(np.argmax(mean))}
+        kept = kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed
+        # A predictor has something to go by: the best of its rules.
+        bare = [mine for p in self._pool.predictors if not (mine := self._pool.of(p, range(len(mean)))) & kept]
+        return kept | {max(sorted(mine), key=lambda r: mean[r]) for mine in bare}
 
     def _order(self) -> list[Task]:
         order = super()._order()
@@ -357,7 +360,7 @@ class Factorial(Confirming):
     # What is written down
 
     def _decided(self, record: BatchRecord, before: int, rejected: Sequence[str]) -> BatchRecord:
-        parent, child = record.parent, self._candidate(self._current)
+        parent, child = record.parent, self._pool.candidate(self._current)
         had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
         self._pool.measured(self._effects, self._trials, self._current)
         count, added, dropped = len(self._current), len(self._current - had), len(had - self._current)
@@ -369,8 +372,8 @@ class Factorial(Confirming):
         update = {"reason": reason, "rules": tuple(self._pool.rules), "sure": self._sure()}
         if child.key == parent.key:
             return record.model_copy(update=update)
-        entry = EvolutionEntry(
-            id=child.key, instruction=child.instruction, parent=parent.key, generation=parent.generation + 1,
+        entry = EvolutionEntry.of(
+            child, parent=parent.key, generation=parent.generation + 1,
             epoch=record.epoch, batch=record.batch, reason=reason,
         )  # fmt: skip
         child = child.model_copy(update={"parents": (parent.key,), "generation": parent.generation + 1})

@@ -52,7 +52,7 @@ class Growth:
         self.shortened = frozenset[int]()
 
     def grow(
-        self, current: set[int], effects: Effects, groups: Sequence[FailureGroup], batch: int
+        self, current: set[int], effects: Effects, groups: Sequence[FailureGroup], batch: int, predictor: str = ""
     ) -> tuple[set[int], list[str]]:
         """Let the optimizer put rules into a prompt: until it has no more, unless its rules have done harm so far.
 
@@ -61,6 +61,7 @@ class Growth:
             effects: What is known of them.
             groups: What goes wrong.
             batch: Number of the batch.
+            predictor: The one to blame, whose text is rewritten.
 
         Returns:
             The rules of the prompt after that, and why sentences or proposals were rejected.
@@ -70,8 +71,9 @@ class Growth:
         rejected: list[str] = []
         for _ in range(PROPOSALS if added and mean > TRUST * deviation else 1):
             self.asked += 1
-            proposal = self._advice.propose(self._pool.text(current), groups, self._told(current, effects))
-            grown = self._taken(proposal, current, effects, batch, rejected, ALIKE)
+            text, told = self._pool.text(current, predictor), self._told(current, effects, predictor)
+            proposal = self._advice.propose(text, groups, told)
+            grown = self._taken(proposal, current, effects, batch, rejected, ALIKE, predictor)
             before, current = current, grown or current
             if current <= before:
                 break
@@ -94,32 +96,45 @@ class Growth:
             return current
         self.asked += 1
         self.shortened = frozenset(current)
-        shorter = self._advice.shorten(self._pool.text(current), self._told(current, effects), self._room)
+        longest = max(self._pool.predictors, key=lambda p: self._pool.words(self._pool.of(p, current)))
+        room = self._room - (words - self._pool.words(self._pool.of(longest, current)))
+        text, told = self._pool.text(current, longest), self._told(current, effects, longest)
+        shorter = self._advice.shorten(text, told, room)
         before = len(rejected)
-        rules = self._taken(shorter, current, effects, batch, rejected, 0.0)
+        rules = self._taken(shorter, current, effects, batch, rejected, 0.0, longest)
         if len(rejected) > before:
             # What a rejected sentence said would be lost, and the others would be taken to say it.
             return current
         return rules if rules and self._pool.words(rules) < words else current
 
     def _taken(
-        self, proposal: str, current: set[int], effects: Effects, batch: int, rejected: list[str], alike: float
+        self,
+        proposal: str,
+        current: set[int],
+        effects: Effects,
+        batch: int,
+        rejected: list[str],
+        alike: float,
+        predictor: str,
     ) -> set[int] | None:
         """The rules of a proposal. What it forgot and is known to help stays, unless a new sentence says it."""
         if not proposal.strip() or len(proposal) > self._most:
             rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
             return None
-        before, chosen, new = len(self._pool.rules), set[int](), list[int]()
+        others = current - self._pool.of(predictor or self._pool.predictors[0], current)
+        current, before = current - others, len(self._pool.rules)
+        chosen, new = set[int](), list[int]()
         # What every prompt has is no proposal, in whatever words.
-        for sentence in split(prose(proposal) if self._pool.fixed else proposal):
-            rule = self._pool.find(sentence)
+        fixed = self._pool.of(predictor or self._pool.predictors[0], self._pool.fixed)
+        for sentence in split(prose(proposal) if fixed else proposal):
+            rule = self._pool.find(sentence, predictor)
             if rule is None and is_heading(sentence):
                 continue
             if rule is None and (problem := screen_rule(sentence, self._tasks, self._longest)):
                 logger.info("rule rejected: %s: %r", problem, sentence)
                 rejected.append(problem)
                 continue
-            rule = self._pool.add(sentence, batch) if rule is None else rule
+            rule = self._pool.add(sentence, batch, predictor) if rule is None else rule
             chosen.add(rule)
             if rule >= before:
                 new.append(rule)
@@ -132,7 +147,7 @@ class Growth:
             forgotten = lost - {part for parts in merged.values() for part in parts}
             chosen |= {r for r in forgotten if r < len(mean) and mean[r] > REMEMBERED * deviation[r]}
         chosen -= {part for rule in chosen for part in self._pool.says(rule)}
-        return chosen | self._pool.fixed if chosen else None
+        return chosen | others | self._pool.fixed if chosen else None
 
     def _merged(self, new: Sequence[int], lost: Iterable[int], alike: float) -> dict[int, set[int]]:
         """Which new sentence was said instead of which rules: the one with most of its words, or else the longest.
@@ -151,10 +166,11 @@ class Growth:
                 found.setdefault(best, set()).add(rule)
         return found
 
-    def _told(self, current: set[int], effects: Effects) -> list[Attempt]:
-        """The rules with the clearest effects."""
+    def _told(self, current: set[int], effects: Effects, predictor: str) -> list[Attempt]:
+        """The rules of a predictor with the clearest effects."""
         mean, deviation = effects.mean, effects.deviation
-        tried = [r for r, rule in enumerate(self._pool.rules[: len(mean)]) if not rule.start]
+        mine = self._pool.of(predictor or self._pool.predictors[0], range(len(mean)))
+        tried = [r for r in sorted(mine) if not self._pool.rules[r].start]
         clearest = sorted(tried, key=lambda r: -abs(mean[r]) / deviation[r])[:MAX_TOLD]
         return [
             Attempt(

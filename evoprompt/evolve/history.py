@@ -46,18 +46,19 @@ class History:
 
     Attributes:
         current: The instruction that the next batch starts from.
+        confirmation: How a factorial search ended.
+        rival: What one of DSPy's own optimizers came to.
     """
 
     def __init__(self, seed: Candidate) -> None:
         self.seed, self.current = seed, seed
         self._batches: list[BatchRecord] = []
-        self._entries: dict[str, EvolutionEntry] = {
-            seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")
-        }
+        self._entries: dict[str, EvolutionEntry] = {seed.key: EvolutionEntry.of(seed, reason="the student's own")}
         self._candidates: dict[str, Candidate] = {seed.key: seed}
         self._dev: dict[str, Evaluation] = {}
         self._dev_scores: dict[str, dict[str, float]] = {}
         self.confirmation: Confirmation | None = None
+        self.rival: Mapping[str, Any] | None = None
 
     @property
     def entries(self) -> list[EvolutionEntry]:
@@ -109,6 +110,8 @@ class History:
         if kind == CONFIRM:
             self.confirmation = Confirmation.model_validate(body)
             return Confirmed(self.confirmation, self.results())
+        if kind == RIVAL:
+            self.rival = body
         return None
 
     @property
@@ -135,6 +138,8 @@ class History:
 
     def results(self) -> Results:
         """The state as plain data."""
+        if self.rival is not None:
+            return rival_results(self.seed, self.rival, self._dev)
         evolution = tuple(
             e.model_copy(update={"dev_score": self._dev[k].score if k in self._dev else None})
             for k, e in self._entries.items()
@@ -209,15 +214,15 @@ def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, E
         dev: Evaluations on the valset by candidate key.
     """
     rival, final = found["rival"], Candidate.model_validate(found["final"])
-    entries = {seed.key: EvolutionEntry(id=seed.key, instruction=seed.instruction, reason="the student's own")}
+    entries = {seed.key: EvolutionEntry.of(seed, reason="the student's own")}
     for best in found["trace"]:
-        child = seed.child(best["instruction"])
-        entry = EvolutionEntry(
-            id=child.key, instruction=child.instruction, parent=seed.key, generation=1, accepted=False,
+        child = seed.changed(dict(best.get("instructions") or [(seed.instructions[0][0], best["instruction"])]))
+        entry = EvolutionEntry.of(
+            child, parent=seed.key, generation=1, accepted=False,
             reason=f"best so far of {rival} after {best['calls']} calls", batch_score=100 * best["score"],
         )  # fmt: skip
         entries.setdefault(child.key, entry)
-    last = EvolutionEntry(id=final.key, instruction=final.instruction, parent=seed.key, generation=1)
+    last = EvolutionEntry.of(final, parent=seed.key, generation=1)
     entries[final.key] = entries.get(final.key, last).model_copy(
         update={"accepted": True, "reason": f"what {rival} returned after {found['calls']} calls"}
     )

@@ -13,7 +13,9 @@ from evoprompt.rollout import Rollout
 from evoprompt.tasks import Task
 
 
-def screen(proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars: int) -> str | None:
+def screen(
+    proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars: int, whole: str | None = None
+) -> str | None:  # fmt: skip
     """Say why a proposal is not worth trying, or None when it is.
 
     Args:
@@ -21,12 +23,13 @@ def screen(proposal: str, known: Iterable[str], tasks: Iterable[Task], max_chars
         known: Instructions that were tried already.
         tasks: The batch's tasks: what gives them away would be learnt by heart.
         max_chars: Longest instruction, in characters.
+        whole: The prompt that it would be a part of, as `known` has it; by default it is the whole.
     """
     if not proposal.strip():
         return "the optimizer's reply holds no instruction"
     if len(proposal) > max_chars:
         return f"it has {len(proposal)} characters, more than {max_chars}"
-    alike = plain(proposal)
+    alike = plain(proposal if whole is None else whole)
     if any(alike == plain(k) for k in known):
         return "it was tried before"
     return leak(proposal, tasks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
@@ -13,17 +13,27 @@ from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.rules import Rule
 from evoprompt.rollout import Rollout
+from evoprompt.sparse import Sparse
 from signatures import Diagnosis, FailureGroup
 
 
-class Diagnosed(BaseModel):
-    """The diagnosis of one failed rollout, and whether a program or the debugger made it."""
+class Diagnosed(Sparse):
+    """The diagnosis of one failed rollout.
+
+    Attributes:
+        task_id: Its task.
+        by: Whether a program or the debugger made it.
+        diagnosis: Why it failed.
+        predictor: The predictor that is to blame; empty where the student has but one.
+    """
 
     model_config = ConfigDict(frozen=True)
+    SPARSE: ClassVar = frozenset({"predictor"})
 
     task_id: str
     by: Literal["program", "debugger"]
     diagnosis: Diagnosis
+    predictor: str = ""
 
 
 class Tried(BaseModel):
@@ -70,12 +80,13 @@ class Confirmation(BaseModel):
     dev_scores: tuple[float, float] | None = None
 
 
-class EvolutionEntry(BaseModel):
+class EvolutionEntry(Sparse):
     """One instruction in the history of a run.
 
     Attributes:
         id: Key of the candidate.
-        instruction: Its text.
+        instruction: Its text; with several predictors, all of them below their names.
+        instructions: With several predictors, name and text of each.
         parent: Key of the instruction that it was made from; None for the seed.
         generation: Number of rewrites since the seed.
         epoch: Epoch that proposed it; 0 for the seed.
@@ -89,9 +100,11 @@ class EvolutionEntry(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True)
+    SPARSE: ClassVar = frozenset({"instructions"})
 
     id: str
     instruction: str
+    instructions: tuple[tuple[str, str], ...] = ()
     parent: str | None = None
     generation: int = 0
     epoch: int = 0
@@ -102,6 +115,12 @@ class EvolutionEntry(BaseModel):
     batch_score: float | None = None
     parent_batch_score: float | None = None
     dev_score: float | None = None
+
+    @classmethod
+    def of(cls, candidate: Candidate, **facts: Any) -> EvolutionEntry:
+        """The entry of a candidate."""
+        texts = candidate.instructions if len(candidate.instructions) > 1 else ()
+        return cls(id=candidate.key, instruction=candidate.told, instructions=texts, **facts)
 
 
 class BatchRecord(BaseModel):
@@ -209,7 +228,7 @@ class Results:
 class Started:
     """The search begins, or goes on: `steps` were done and `answers` paid for by an earlier process.
 
-    `optimizer` is ours, or one of DSPy's own: then nothing is known of batches.
+    Where there are no `batches`, nothing is known of them.
     """
 
     options: Options
@@ -219,7 +238,6 @@ class Started:
     batches: int
     steps: int = 0
     answers: int = 0
-    optimizer: str = "evoprompt"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
+from evoprompt.evolve.advise import blamed
 from evoprompt.evolve.history import BATCH, HEAVY, keep_diagnoses
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
@@ -19,7 +20,6 @@ from evoprompt.evolve.record import (
 )
 from evoprompt.evolve.scaffold import with_base
 from evoprompt.evolve.search import Search, digest
-from evoprompt.evolve.triage import cluster
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, require_measured
 from evoprompt.tasks import Task
@@ -87,20 +87,25 @@ class Refine(Search):
             return record.model_copy(update={"reason": "nothing failed, nothing to propose"})
         self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
         diagnosed = self._advice.diagnose(failed, tasks)
-        groups = tuple(cluster([d.diagnosis for d in diagnosed]))
+        to_blame = blamed(diagnosed)
+        groups = tuple(group for found in to_blame.values() for group in found)
         record = record.model_copy(update={"diagnosed": diagnosed, "groups": groups})
         if not groups:
             return record.model_copy(update={"reason": "no failure could be diagnosed"})
         self._tell(Working(f"{self._where}rewriting the prompt"))
-        proposal = self._advice.propose(record.parent.instruction, groups, self._attempts())
-        proposal = proposal and with_base(proposal, self.history.seed.instruction)
+        name, found = next(iter(to_blame.items()))
+        name = name or self.history.seed.instructions[0][0]
+        start = dict(self.history.seed.instructions)[name]
+        text = dict(record.parent.instructions)[name]
+        proposal = self._advice.propose(text, found, self._attempts(name))
+        proposal = proposal and with_base(proposal, start)
+        child = record.parent.changed({name: proposal})
         known = [e.instruction for e in self.history.entries]
-        problem = screen(proposal, known, tasks, self._options.longest(self.history.seed.instruction))
+        problem = screen(proposal, known, tasks, self._options.longest(start), child.told)
         if problem is not None:
             reason = f"proposal rejected: {problem}"
-            entry = self._entry(record, record.parent.child(proposal), False, reason, None) if proposal else None
+            entry = self._entry(record, child, False, reason, None) if proposal else None
             return record.model_copy(update={"reason": reason, "entry": entry})
-        child = record.parent.child(proposal)
         rollouts = self._roll("proposed prompt", [Job(child, t) for t in tasks])
         # What a proposal does to its own replies is no outage: such a one is rejected below.
         require_measured([r for r in rollouts if r.fault not in ABOUT_THE_REQUEST], self._options.max_unmeasured)
@@ -120,9 +125,8 @@ class Refine(Search):
     def _entry(
         self, record: BatchRecord, child: Candidate, accepted: bool, reason: str, comparison: Comparison | None
     ) -> EvolutionEntry:
-        return EvolutionEntry(
-            id=child.key,
-            instruction=child.instruction,
+        return EvolutionEntry.of(
+            child,
             parent=record.parent.key,
             generation=child.generation,
             epoch=record.epoch,
@@ -134,10 +138,10 @@ class Refine(Search):
             parent_batch_score=comparison.parent_score if comparison else None,
         )
 
-    def _attempts(self) -> list[Attempt]:
+    def _attempts(self, predictor: str) -> list[Attempt]:
         return [
             Attempt(
-                instruction=e.instruction,
+                instruction=dict(e.instructions).get(predictor, e.instruction),
                 score=e.batch_score,
                 parent_score=e.parent_batch_score,
                 accepted=e.accepted,

@@ -69,13 +69,15 @@ class Best:
 
     Attributes:
         calls: Task-model calls that were paid for by then.
-        instruction: The prompt.
+        instruction: The prompt: the text of the first predictor.
         score: Its score on the tasks that the rival selects by, in [0, 1].
+        instructions: Name and text of each predictor.
     """
 
     calls: int
     instruction: str
     score: float
+    instructions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def compile_with(
     tasks_for(student, judge_of(metric), trainset, valset)
     journal = journal or Journal()
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
-    journal.begin(_identity(options, student, metric, trainset, valset))
+    journal.begin(_identity(options, student, metric, trainset, valset), "rival")
     watch = Watch(journal, int(options.overspend * options.calls))
     calls = Calls(watch, most=options.num_threads, budget=options.budget, around=watch.call)
     own = student.optimizer.lm if isinstance(student, Program) else None
@@ -247,9 +249,8 @@ class _Run(BaseCallback):
                 raise EvoPromptError(f"{self._options.rival} failed: {one_line(e)}") from e
             found = None
         if isinstance(self._watch.error, BudgetSpent):
-            (name, first), *rest = Candidate.of(self._student).instructions
-            text = self.trace[-1].instruction if self.trace else first
-            return Candidate(instructions=((name, text), *rest)).apply(self._student)
+            texts = dict(self.trace[-1].instructions) if self.trace else {}
+            return Candidate.of(self._student).changed(texts).apply(self._student)
         if self._watch.error is not None:
             raise self._watch.error
         return found
@@ -270,7 +271,8 @@ class _Run(BaseCallback):
             return
         score = float(outputs.score) / 100
         if not self.trace or score > self.trace[-1].score:
-            self.trace.append(Best(self._watch.paid, Candidate.of(program).instruction, score))
+            best = Candidate.of(program)
+            self.trace.append(Best(self._watch.paid, best.instruction, score, best.instructions))
             if self.tell is not None:
                 self.tell(self.trace[-1])
 

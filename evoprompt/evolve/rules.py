@@ -1,4 +1,4 @@
-"""An instruction as a list of rules: sentences that can be kept, left out and measured one by one."""
+"""Instructions as a list of rules: sentences that can be kept, left out and measured one by one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evolve.effects import Effects, Trial
 from evoprompt.evolve.markdown import split
 from evoprompt.evolve.scaffold import parts
 from evoprompt.evolve.triage import same_rule
 from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
+from evoprompt.sparse import Sparse
 from evoprompt.tasks import Task
 
 MAX_WORDS = 80
@@ -30,7 +34,7 @@ _QUOTED = re.compile(
 )
 
 
-class Rule(BaseModel):
+class Rule(Sparse):
     """One sentence of an instruction, as a factor of the experiment.
 
     Attributes:
@@ -45,9 +49,11 @@ class Rule(BaseModel):
         trials: Rollouts with it.
         kept: Whether the current prompt has it.
         fixed: Whether it is no rule but what every prompt must have: see `scaffold`.
+        predictor: The predictor that it is for; empty where the student has but one.
     """
 
     model_config = ConfigDict(frozen=True)
+    SPARSE: ClassVar = frozenset({"predictor"})
 
     text: str
     start: bool = False
@@ -59,6 +65,7 @@ class Rule(BaseModel):
     trials: int = 0
     kept: bool = False
     fixed: bool = False
+    predictor: str = ""
 
     @property
     def words(self) -> int:
@@ -82,33 +89,95 @@ def _is_sentence(text: str) -> bool:
 
 
 class Pool:
-    """All rules that were ever proposed, in order.
+    """All rules that were ever proposed, of all predictors, in order.
 
     Args:
-        instruction: The start prompt.
+        seed: The start prompt.
 
     Attributes:
         rules: The rules; an index in this list is a rule's name everywhere.
-        start: Those of the start prompt.
-        fixed: Those that are in every prompt.
+        predictors: Those that rules are for, in the program's order; a single one is "".
+        start: The rules of the start prompt.
     """
 
-    def __init__(self, instruction: str) -> None:
-        self._instruction = instruction
-        found = [(rule, stays) for part, stays in parts(instruction) for rule in ([part] if stays else split(part))]
-        self.rules = [Rule(text=t, start=True, kept=True, fixed=stays or "```" in t) for t, stays in found]
+    def __init__(self, seed: Candidate) -> None:
+        self._seed = seed
+        self._names = dict(zip(self._labels(seed), (name for name, _ in seed.instructions), strict=True))
+        self._texts = dict(zip(self._names, (text for _, text in seed.instructions), strict=True))
+        self.predictors = tuple(self._names)
+        self.rules = [rule for predictor, text in self._texts.items() for rule in _begun(predictor, text)]
         self.start = frozenset(range(len(self.rules)))
-        self.fixed = frozenset(r for r in self.start if self.rules[r].fixed)
+        self._base = self.fixed
 
-    def text(self, rules: Collection[int]) -> str:
-        """The instruction that holds these rules; with all of the start prompt's, that stands as it was written."""
-        chosen = [self.rules[r] for r in sorted(rules)]
+    @property
+    def fixed(self) -> frozenset[int]:
+        """The rules that are in every prompt."""
+        return frozenset(r for r, rule in enumerate(self.rules) if rule.fixed)
+
+    def hear(self, called: Collection[str], *, first: bool) -> list[str]:
+        """Take note of which predictors a batch has called: what others are told changes nothing, and stays.
+
+        Args:
+            called: Their names; none where nothing is known of that.
+            first: Whether it is the first batch. One that is called later evolves from then on.
+
+        Returns:
+            The predictors that were not called so far.
+        """
+        quiet = [p for p in self.predictors if p not in called] if called and len(self.predictors) > 1 else []
+        for r in sorted(self.start - self._base):
+            if (heard := self.rules[r].predictor in called) or (first and quiet):
+                self.change(r, fixed=not heard)
+        return [p for p in quiet if all(self.rules[r].fixed for r in self.of(p, self.start))]
+
+    @staticmethod
+    def _labels(seed: Candidate) -> tuple[str, ...]:
+        return ("",) if len(seed.instructions) == 1 else tuple(name for name, _ in seed.instructions)
+
+    def candidate(self, rules: Collection[int]) -> Candidate:
+        """The prompt that holds these rules; with those of the start alone, the start prompt itself."""
+        if self.start == set(rules):
+            return self._seed
+        return self._seed.changed({name: self.text(rules, label) for label, name in self._names.items()})
+
+    def of(self, predictor: str, rules: Iterable[int]) -> set[int]:
+        """Those of the rules that are for a predictor."""
+        return {r for r in rules if self.rules[r].predictor == predictor}
+
+    def text(self, rules: Collection[int], predictor: str = "") -> str:
+        """The instruction of a predictor that holds its part of these rules.
+
+        With all that the start prompt has for it, that stands as it was written.
+        """
+        predictor = predictor or self.predictors[0]
+        mine = self.of(predictor, rules)
+        chosen = [self.rules[r] for r in sorted(mine)]
         first = [r.text if r.fixed or _is_sentence(r.text) else f"- {r.text}" for r in chosen if r.start]
         added = [rule.text for rule in chosen if not rule.start]
         mark = "" if all(_is_sentence(text) for text in added) else "- "
-        if self.start <= set(rules):
-            first = [self._instruction]
+        if self.of(predictor, self.start) <= mine:
+            first = [self._texts[predictor]]
         return _joined([*first, *(f"{mark}{text}" for text in added)])
+
+    def whole(self, rules: Collection[int]) -> bool:
+        """Whether every predictor has something to go by."""
+        return {self.rules[r].predictor for r in rules} >= set(self.predictors)
+
+    def require_words(self) -> None:
+        """Refuse a start prompt that has nothing to begin with.
+
+        Raises:
+            UsageError: A predictor has no instruction.
+        """
+        if self.whole(self.start):
+            return
+        have = {self.rules[r].predictor for r in self.start}
+        label = next(p for p in self.predictors if p not in have)
+        of = f" of the predictor {label!r}" if label else ""
+        raise UsageError(
+            f"the instruction{of} {self._texts[label]!r} has no words to begin with; write one, or take "
+            "strategy='refine'"
+        )
 
     def words(self, rules: Collection[int]) -> int:
         """The length of these rules together."""
@@ -121,20 +190,20 @@ class Pool:
             found |= self.says(part) or {part}
         return frozenset(found)
 
-    def find(self, text: str) -> int | None:
-        """The rule with this text, or one that says the same in nearly the same words."""
-        alike = plain(text)
-        exact = next((n for n, rule in enumerate(self.rules) if plain(rule.text) == alike), None)
+    def find(self, text: str, predictor: str = "") -> int | None:
+        """The rule of a predictor with this text, or one that says the same in nearly the same words."""
+        alike, mine = plain(text), sorted(self.of(predictor or self.predictors[0], range(len(self.rules))))
+        exact = next((r for r in mine if plain(self.rules[r].text) == alike), None)
         if exact is not None:
             return exact
-        return next((n for n, rule in enumerate(self.rules) if same_rule(rule.text, text, 0.8)), None)
+        return next((r for r in mine if same_rule(self.rules[r].text, text, 0.8)), None)
 
-    def add(self, text: str, born: int) -> int:
-        """A new rule, or the one that is there already."""
-        known = self.find(text)
+    def add(self, text: str, born: int, predictor: str = "") -> int:
+        """A new rule for a predictor, or the one that is there already."""
+        known = self.find(text, predictor)
         if known is not None:
             return known
-        self.rules.append(Rule(text=text, born=born))
+        self.rules.append(Rule(text=text, born=born, predictor=predictor or self.predictors[0]))
         return len(self.rules) - 1
 
     def change(self, rule: int, **values: object) -> None:
@@ -150,6 +219,12 @@ class Pool:
                 r, kept=r in kept, trials=counts[r],
                 effect=_points(effects.mean[r]), low=_points(low), high=_points(high),
             )  # fmt: skip
+
+
+def _begun(predictor: str, instruction: str) -> list[Rule]:
+    """The rules of a predictor's start prompt."""
+    found = [(rule, stays) for part, stays in parts(instruction) for rule in ([part] if stays else split(part))]
+    return [Rule(text=t, start=True, kept=True, fixed=stays or "```" in t, predictor=predictor) for t, stays in found]
 
 
 def screen_rule(text: str, tasks: Iterable[Task], most: int = MAX_WORDS) -> str | None:

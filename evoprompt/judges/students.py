@@ -22,14 +22,13 @@ from pydantic_core import PydanticUndefined
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.judges.steps import NAME, tracing, unread
 from evoprompt.lm.resolve import one_line
 from evoprompt.plain import labelled, plain, text
 from evoprompt.tasks import Task
 
 _TELLING = AdapterParseError | LMError | EvoPromptError
 """What a student may raise because of a model or of us."""
-_NAME = "_evoprompt_name"
-"""Attribute of a student's predictors: copies have it, too."""
 _INNER = ("predict", "module", "program")
 """Where DSPy's modules keep the module that they give all inputs to."""
 
@@ -244,8 +243,7 @@ def answering(task_id: str, trace: list[Any] | None = None) -> Iterator[None]:
         UsageError: It raised. Whether the model or the student is to blame, nobody knows: that is no score.
     """
     try:
-        # DSPy would keep ten thousand traces and calls in memory.
-        with dspy.context(trace=[] if trace is None else trace, disable_history=True):
+        with tracing([] if trace is None else trace):
             yield
     except Exception as e:
         cause = _cause(e)
@@ -280,11 +278,16 @@ def answer(program: Any, task: Task, trace: list[Any] | None = None) -> Any:
         LMError: There is none.
         UsageError: The program fails, or gives nothing.
     """
+    trace = [] if trace is None else trace
     with answering(task.task_id, trace):
         waits = isinstance(program, dspy.Module) and not _has_forward(program)
-        found = program.acall(**inputs_of(task)) if waits else program(**inputs_of(task))
-        if inspect.isawaitable(found):
-            found = asyncio.run(_result(found))
+        try:
+            found = program.acall(**inputs_of(task)) if waits else program(**inputs_of(task))
+            if inspect.isawaitable(found):
+                found = asyncio.run(_result(found))
+        except AdapterParseError as e:
+            trace += unread(program, e)
+            raise
     if found is None:
         raise UsageError(f"task {task.task_id!r}: the student gives None: does its `forward` return its prediction?")
     return found
@@ -298,31 +301,30 @@ class Called(BaseCallback):
         self._heard: set[str] = set()
         self.answers = 0
         for name, predictor in student.named_predictors():
-            vars(predictor)[_NAME] = name
+            vars(predictor)[NAME] = name
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """One of somebody's modules is called."""
-        if (name := vars(instance).get(_NAME)) is not None:
+        if (name := vars(instance).get(NAME)) is not None:
             self._heard.add(name)
 
     def listening(self) -> AbstractContextManager[None]:
-        """Hears every call, until the predictor that evolves was called: each call pays for who listens."""
-        if self._names[0] in self._heard:
+        """Hears every call, until a predictor was called: each call pays for who listens."""
+        if self._heard:
             return contextlib.nullcontext()
         return cast("AbstractContextManager[None]", dspy.context(callbacks=[*dspy.settings.callbacks, self]))
 
     def require(self) -> None:
-        """Refuse to go on where the predictor whose instruction evolves is not called.
+        """Refuse to go on where no predictor whose instruction evolves is called.
 
         Raises:
-            UsageError: The student has answered without it.
+            UsageError: The student has answered without them.
         """
-        first = self._names[0]
-        if self.answers and first not in self._heard:
-            heard = ", ".join(repr(n) for n in self._names if n in self._heard) or "none of its predictors"
+        if self.answers and not self._heard:
+            names = ", ".join(map(repr, self._names))
             raise UsageError(
-                f"the instruction of the first predictor, {first!r}, would evolve, and {self.answers} answers came "
-                f"without it; the student calls {heard}: let it hold that one first, or compile the part that it is in"
+                f"the instruction of {names} would evolve, and {self.answers} answers came without a call of it: let "
+                "the student call the predictors that it holds, or compile the part that does"
             )
 
 

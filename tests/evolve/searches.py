@@ -8,14 +8,16 @@ from typing import Any
 import dspy
 
 from evoprompt import EvoPrompt
+from evoprompt.candidate import Candidate
 from evoprompt.evolve.record import BatchDone, Event
+from evoprompt.evolve.rules import Pool
 from evoprompt.rollout import Rollout
 from tests.evolve.moods import exact, examples, reply
 from tests.models import scripted
 
 
 class Nested(dspy.Module):
-    """A student with two predictors, of which the first evolves."""
+    """A student with two predictors, of which it calls the first alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,3 +47,8 @@ def compiled(
         student = student or dspy.Predict("text -> label")
         evolved = search.compile(student, trainset=examples(), valset=examples(4, 11))
     return evolved, engine.seen, rollouts
+
+
+def pool_of(text: str) -> Pool:
+    """The pool of a student with one predictor that has this instruction."""
+    return Pool(Candidate(instructions=(("self", text),)))

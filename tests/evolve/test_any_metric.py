@@ -81,7 +81,7 @@ def test_a_permutation_of_partial_scores_is_no_improvement() -> None:
     assert not accepts(compare(rolled(0.3, 0.2, 0.1), rolled(0.1, 0.2, 0.3)), "improves")[0]
 
 
-def test_of_several_predictors_the_first_evolves() -> None:
+def test_of_several_predictors_those_evolve_that_are_called() -> None:
     evolved, _, rollouts = compiled(student=Nested())
     first, second = (p.signature.instructions for _, p in evolved.named_predictors())
     assert RULE in first and second == "Given the fields `text`, `first`, produce the fields `label`."

@@ -8,6 +8,7 @@ from typing import Any
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.growth import Growth
 from evoprompt.evolve.rules import MAX_WORDS, Pool
+from tests.evolve.searches import pool_of
 
 START = "Write the function."
 EMPTY, CASE, TIES = "Mind empty input.", "Compare words without their case.", "Break ties by position."
@@ -18,7 +19,7 @@ def growth(*said: str) -> tuple[Pool, Growth]:
     """A growth whose optimizer says these things, one after the other."""
     replies = iter(said)
     advice: Any = SimpleNamespace(propose=lambda *_: next(replies), shorten=lambda *_: next(replies))
-    pool = Pool(START)
+    pool = pool_of(START)
     return pool, Growth(pool, advice, [], 4_000, 8)
 
 
@@ -52,7 +53,7 @@ def test_what_was_left_out_is_said_by_no_sentence() -> None:
 
 
 def test_merged_again_it_still_says_the_first_ones() -> None:
-    pool = Pool(START)
+    pool = pool_of(START)
     first, second, third = (pool.add(text, 1) for text in (EMPTY, CASE, TIES))
     both = pool.add("Mind empty input and case.", 2)
     pool.change(both, replaces=(first, second))
@@ -93,7 +94,7 @@ def test_a_shorter_prompt_that_lost_a_sentence_is_not_taken() -> None:
 def test_headings_are_no_rules_but_in_the_start_prompt() -> None:
     pool, current = grown(f"## Task\n{START}\n\n**Rules:**\n1. {EMPTY}\n2. {CASE}")
     assert [pool.rules[r].text for r in sorted(current)] == [START, EMPTY, CASE]
-    pool = Pool(f"## Task\n{START}")
+    pool = pool_of(f"## Task\n{START}")
     advice: Any = SimpleNamespace(propose=lambda *_: f"## Task\n{START}\n{EMPTY}")
     current, _ = Growth(pool, advice, [], 4_000, 8).grow({0, 1}, unknown(pool), [], 1)
     assert [pool.rules[r].text for r in sorted(current)] == ["## Task", START, EMPTY]

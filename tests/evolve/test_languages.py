@@ -11,12 +11,12 @@ import pytest
 from evoprompt import Task
 from evoprompt.evolve.estimate import tokens_of
 from evoprompt.evolve.markdown import is_heading, split
-from evoprompt.evolve.rules import MAX_WORDS, Pool, leak, screen_rule
+from evoprompt.evolve.rules import MAX_WORDS, leak, screen_rule
 from evoprompt.evolve.triage import cluster, same_rule, shared_words
 from evoprompt.lm.words import count_words
 from signatures import Diagnosis
 from tests.evolve.moods import exact
-from tests.evolve.searches import compiled
+from tests.evolve.searches import compiled, pool_of
 from tests.models import asked_for
 
 RULES = {
@@ -110,7 +110,7 @@ def test_a_copy_in_other_characters_of_the_same_meaning_is_a_copy() -> None:
 )
 def test_words_are_counted_sensibly(text: str, least: int, most: int) -> None:
     assert least <= count_words(text) <= most
-    assert least <= Pool(text).words({0}) <= most
+    assert least <= pool_of(text).words({0}) <= most
 
 
 def test_a_long_chinese_sentence_is_no_rule() -> None:

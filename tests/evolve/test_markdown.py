@@ -7,8 +7,8 @@ import time
 import pytest
 
 from evoprompt.evolve.markdown import ITEM_WORDS, is_heading, split
-from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.wrapped import unwrapped
+from tests.evolve.searches import pool_of
 
 TEXT = "# Task\n\nWrite it.\n\n1. **Ties:** Keep the first."
 LONG = " ".join(["word"] * (ITEM_WORDS - 5)) + "."
@@ -38,7 +38,7 @@ def test_markdown_is_taken_apart_into_rules_that_mean_something(text: str, parts
 
 
 def test_a_rule_of_several_sentences_stays_one_in_the_prompt() -> None:
-    pool = Pool("Write it.")
+    pool = pool_of("Write it.")
     pool.add("**Ties:** Keep the first. It matters.", 1)
     pool.add("When it is empty: Stop. Say so.", 1)
     pool.add("Be brief", 1)
@@ -48,7 +48,7 @@ def test_a_rule_of_several_sentences_stays_one_in_the_prompt() -> None:
 
 
 def test_what_is_no_list_item_is_none_in_the_prompt() -> None:
-    pool = Pool("- Write it. At once.\n- Be brief.")
+    pool = pool_of("- Write it. At once.\n- Be brief.")
     pool.add("Keep the first.", 1)
     assert pool.text({0, 2}) == "- Write it. At once.\nKeep the first."
     assert split(pool.text({0, 2})) == ["Write it. At once.", "Keep the first."]

@@ -14,10 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
+from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evolve import scaffold
 from evoprompt.evolve.markdown import split
 from evoprompt.evolve.rules import COPIED, MAX_WORDS, Pool, Rule, leak, screen_rule
 from tests import world
+from tests.evolve.searches import pool_of
 from tests.models import asked_for, scripted
 
 WORD = st.sampled_from(
@@ -47,7 +50,7 @@ def test_no_word_is_lost_and_the_start_stands_as_it_was_written(text: str) -> No
     parts = split(text)
     assert words("\n".join(parts)) == words(text)
     assert all(part == part.strip() and part for part in parts)
-    pool = Pool(text)
+    pool = pool_of(text)
     assert pool.text(pool.start) == text
     assert [rule.text for rule in pool.rules] == parts or any(stays for _, stays in scaffold.parts(text))
     assert all(rule.start and rule.kept and rule.born == 0 for rule in pool.rules)
@@ -56,7 +59,7 @@ def test_no_word_is_lost_and_the_start_stands_as_it_was_written(text: str) -> No
 @settings(max_examples=300, deadline=None)
 @given(st.lists(SENTENCE, min_size=1, max_size=8), st.data())
 def test_a_prompt_of_some_rules_splits_into_these(sentences: list[str], data: st.DataObject) -> None:
-    pool = Pool("\n\n".join(sentences))
+    pool = pool_of("\n\n".join(sentences))
     kept = data.draw(st.sets(st.sampled_from(sorted(pool.start))))
     assert split(pool.text(kept)) == [pool.rules[r].text for r in sorted(kept)]
     grown = pool.add("An added rule that is new", 1)
@@ -99,7 +102,7 @@ def test_where_a_sentence_ends(text: str, parts: list[str]) -> None:
 def test_a_megabyte_is_no_trouble(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     begin = time.process_time()
-    Pool(text)
+    pool_of(text)
     assert time.process_time() - begin < 5
 
 
@@ -118,7 +121,7 @@ def test_a_megabyte_is_no_trouble(piece: str) -> None:
     ],
 )  # fmt: skip
 def test_the_same_rule_in_other_words_is_one_rule(one: str, other: str, same: bool) -> None:
-    pool = Pool("Write a function.")
+    pool = pool_of("Write a function.")
     first = pool.add(one, 1)
     assert (pool.add(other, 2) == first) is same
     assert len(pool.rules) == (2 if same else 3)
@@ -126,7 +129,7 @@ def test_the_same_rule_in_other_words_is_one_rule(one: str, other: str, same: bo
 
 
 def test_a_rule_is_changed_by_its_place() -> None:
-    pool = Pool("Write a function.")
+    pool = pool_of("Write a function.")
     rule = pool.add("Mind the empty list.", 3)
     pool.change(rule, effect=1.5, kept=True)
     assert (pool.rules[rule].effect, pool.rules[rule].kept, pool.rules[rule].words) == (1.5, True, 4)
@@ -186,3 +189,40 @@ def test_a_rejected_rule_is_logged_and_in_no_prompt(harness: Harness, caplog: py
     assert "rejected: it names a function of the batch: top_2" in results.batches[0].reason
     assert not any(leaking in rule.text for batch in results.batches for rule in batch.rules)
     assert leaking not in evolved.generator.signature.instructions
+
+
+TWO = Candidate(instructions=(("plan.predict", "Think first. Be brief."), ("write", "Be brief. Write it.")))
+
+
+def test_each_rule_is_for_one_predictor() -> None:
+    pool = Pool(TWO)
+    assert [(r.predictor, r.text) for r in pool.rules] == [
+        ("plan.predict", "Think first."), ("plan.predict", "Be brief."), ("write", "Be brief."), ("write", "Write it."),
+    ]  # fmt: skip
+    mind = pool.add("Mind the empty list.", 1, "write")
+    assert pool.candidate(pool.start) is TWO
+    child = pool.candidate({0, 3, mind})
+    assert child.instructions == (("plan.predict", "Think first."), ("write", "Write it.\nMind the empty list."))
+    assert child.parents == (TWO.key,)
+    assert child.told == "[plan.predict]\nThink first.\n\n[write]\nWrite it.\nMind the empty list."
+    assert pool.candidate({*pool.start, mind}).instructions[0] == TWO.instructions[0], "as it was written"
+
+
+def test_the_same_words_for_another_predictor_are_another_rule() -> None:
+    pool = Pool(TWO)
+    assert pool.find("Be brief.", "plan.predict") == 1 and pool.find("Be brief.", "write") == 2
+    assert pool.find("Write it.", "plan.predict") is None
+    assert pool.add("Write it.", 2, "plan.predict") == 4
+
+
+def test_no_predictor_goes_without_an_instruction() -> None:
+    pool = Pool(TWO)
+    assert pool.whole({0, 3}) and not pool.whole({0, 1})
+    with pytest.raises(UsageError, match=r"of the predictor 'write' '' has no words to begin with; write one"):
+        Pool(Candidate(instructions=(("plan", "Think."), ("write", "")))).require_words()
+
+
+def test_what_is_written_of_a_rule_names_its_predictor_where_there_are_several() -> None:
+    assert "predictor" not in pool_of("Be brief.").rules[0].model_dump()
+    told = Pool(TWO).rules[2].model_dump(mode="json")
+    assert told["predictor"] == "write" and Rule.model_validate(told) == Pool(TWO).rules[2]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from evoprompt import EvoPrompt
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.record import BatchDone
-from evoprompt.evolve.rules import Pool
 from evoprompt.evolve.scaffold import parts, prose, with_base
 from signatures import DebugCode, GenerateCode, OptimizePrompt, ShortenPrompt
+from tests.evolve.searches import pool_of
 from tests.models import fields_asked_for, scripted
 
 FIELDS = "Fields:\n- `name` (str): the name\n- `age` (int): years"
@@ -76,7 +76,7 @@ def test_text_that_is_no_prose_stays_as_it_was_written(text: str, stays: str) ->
     found = parts(text)
     assert [part for part, kept in found if kept] == [stays]
     assert all(part.strip() for part, _ in found)
-    pool = Pool(text)
+    pool = pool_of(text)
     (fixed,) = pool.fixed
     assert pool.rules[fixed].text == stays and pool.words(pool.fixed) == 0
     assert pool.text(pool.fixed) == stays and pool.text(pool.start) == text
@@ -98,7 +98,7 @@ def test_rules_are_left_to_be_chosen(text: str) -> None:
 
 
 def test_a_sentence_with_a_fenced_form_stays() -> None:
-    pool = Pool('Be kind. Answer so:\n```json\n{"a": 1}\n```\n\nBe brief.')
+    pool = pool_of('Be kind. Answer so:\n```json\n{"a": 1}\n```\n\nBe brief.')
     assert [rule.fixed for rule in pool.rules] == [False, True, False]
 
 
