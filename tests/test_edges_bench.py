@@ -124,5 +124,8 @@ def test_advisors_infer_the_class_from_the_failing_calls() -> None:
         rewrite = dspy.Predict("current_instruction, examples_with_feedback: list -> new_instruction")
         shown = [{"Feedback": "Wrong for these calls: `f(-1)`"}]
         text = rewrite(current_instruction=START, examples_with_feedback=shown).new_instruction
+        reword = dspy.Predict("rule -> wordings: list[str]")
+        ways = reword(rule=KINDS["huge"].rules[0]).wordings
     assert kinds_in(told["rule"]) == {"hollow"}
+    assert ways == list(KINDS["huge"].rules[1:])
     assert text.startswith(START) and "minus" in kinds_in(text)
