@@ -128,8 +128,8 @@ def _letters(value: Any) -> bool:
 
 
 _HOLDS: Mapping[str, Callable[[list[Any]], bool]] = {
-    "hollow": lambda arguments: any(_sized(v) and not v for v in arguments),
-    "lone": lambda arguments: any(_sized(v) and len(v) == 1 for v in arguments),
+    "hollow": _any(lambda v: _sized(v) and not v),
+    "lone": _any(lambda v: _sized(v) and len(v) == 1),
     "minus": _any(lambda v: _number(v) and v < 0),
     "nought": _any(lambda v: _number(v) and v == 0),
     "twice": _any(_twice),
