@@ -87,6 +87,11 @@ class Candidate(BaseModel):
         copy = _copied(program)
         texts = dict(self.instructions)
         for name, predictor in copy.named_predictors():
+            if name not in texts:
+                raise UsageError(
+                    f"{type(program).__name__} can't be copied: it holds a predictor more than once, also as {name!r}, "
+                    "and something that has no copy (a lock, a client); hold the predictor once, or define __deepcopy__"
+                )
             # Signatures are classes shared between copies: assigning `.instructions` would change them all.
             predictor.signature = predictor.signature.with_instructions(texts[name])
         return copy
