@@ -4,13 +4,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-bench test-local bench-optimizers bench-optimizers-local lint format wheel clean help
+.PHONY: demo test test-bench test-local bench-replay bench-optimizers bench-optimizers-local lint format wheel clean help
 
 help:
 	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
 	@echo "make test        the test suite"
 	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
+	@echo "make bench-replay  the decision for a prompt on the outcomes of 18 real models, under a minute"
 	@echo "make bench-optimizers  EvoPrompt beside GEPA, MIPROv2, SIMBA and COPRO (SIMULATED, half an hour on 2 cores)"
 	@echo "make bench-optimizers-local  some of them on the small real model (40 minutes of one core or more)"
 	@echo "make lint        ruff and mypy"
@@ -48,6 +49,9 @@ test-local: $(VENV)/.local
 
 test-bench: $(VENV)/.bench
 	$(BIN)/python -m pytest tests/harness/test_oracles.py tests/test_evalplus_data.py
+
+bench-replay: $(VENV)/.dev
+	$(BIN)/python benchmarks/replay.py
 
 bench-optimizers: $(VENV)/.dev
 	$(BIN)/python benchmarks/optimizers.py --out bench-optimizers

@@ -34,7 +34,7 @@ def main() -> None:
     rows = list(_rows(arguments))
     cells = summarize(rows, ours=arguments.ours, rivals=RIVALS)
     for cell in cells:
-        print(_line(cell))
+        print(report.line(cell))
     cpu = sum(row["cpu"] for row in rows)
     print(f"{len(rows)} runs, {time.monotonic() - began:.0f} s; {cpu:.0f} s of CPU time without the sandbox'")
     if arguments.out is not None:
@@ -72,16 +72,6 @@ def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for world in arguments.worlds
     ]
     return in_processes(run_unit, units, arguments.workers)
-
-
-def _line(cell: Cell) -> str:
-    low, high = cell.interval
-    return (
-        f"{cell.world:8} {cell.budget:4} {cell.optimizer:14} score {cell.final:5.1f} [{low:4.1f}, {high:4.1f}]"
-        f"  start {cell.start:4.1f} best {cell.best:4.1f}  regret {cell.regret:5.1f}  words {cell.words:5.1f}"
-        f"  calls {cell.calls['generator']:5.0f} + {sum(n for r, n in cell.calls.items() if r != 'generator'):4.0f}"
-        f"  worse {100 * cell.false:3.0f} %  {cell.seconds:5.2f} s  {cell.overhead_ms:4.1f} ms"
-    )
 
 
 def _write(arguments: argparse.Namespace, rows: list[dict[str, Any]], cells: list[Cell], seconds: float) -> None:

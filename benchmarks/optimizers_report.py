@@ -88,6 +88,17 @@ def _all(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
+def line(cell: Cell) -> str:
+    """A cell in a line of a terminal."""
+    low, high = cell.interval
+    return (
+        f"{cell.world:8} {cell.budget:4} {cell.optimizer:14} score {cell.final:5.1f} [{low:4.1f}, {high:4.1f}]"
+        f"  start {cell.start:4.1f} best {cell.best:4.1f}  regret {cell.regret:5.1f}  words {cell.words:5.1f}"
+        f"  calls {cell.calls['generator']:5.0f} + {sum(n for r, n in cell.calls.items() if r != 'generator'):4.0f}"
+        f"  worse {100 * cell.false:3.0f} %  {cell.seconds:5.2f} s  {cell.overhead_ms:4.1f} ms"
+    )
+
+
 def figure(rows: Sequence[Row], worlds: Sequence[str], optimizers: Sequence[str]) -> str:
     """One panel for each world: the test score of the best prompt so far against calls, mean over the seeds."""
     lines = -(-len(worlds) // COLUMNS)

@@ -12,9 +12,7 @@ import json
 import logging
 import os
 import random
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,15 +22,14 @@ import dspy
 from dspy.lm15 import Request, Response
 from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 
+from benchmarks.counted import Counting
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
-from evoprompt.errors import BudgetSpent
 from evoprompt.evolve import confirming, effects, growth
 from evoprompt.evolve import factorial as search
 from evoprompt.evolve.confirm import Decision
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
-from evoprompt.lm.simulated_text import Reading, read
 from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
 from evoprompt.metric import feedback
 from evoprompt.rollout import Job, Runner
@@ -42,50 +39,6 @@ TRAIN, VAL, TEST = 24, 24, 24
 TEST_MBPP = 96
 THREADS = 1
 """One: the simulated model does not wait for anything, and two units run side by side."""
-
-
-class Counting:
-    """An engine whose calls are counted by role.
-
-    Attributes:
-        limit: Task-model calls after which it answers no more.
-        calls: By role; a request for code is the task model's.
-        tokens: Input and output tokens by role.
-        seconds: CPU time spent in here.
-    """
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.limit: int | None = None
-        self.seconds = 0.0
-        self.calls: Counter[str] = Counter()
-        self.tokens: dict[str, list[int]] = {}
-        self._counting = threading.Lock()
-
-    def answer(self, request: Request) -> Response:
-        """The answer to a request that has been counted."""
-        raise NotImplementedError
-
-    def complete(self, request: Request) -> Response:
-        began = time.thread_time()
-        role = role_of(read(request))
-        with self._counting:
-            if role == "generator" and self.limit is not None and self.calls[role] >= self.limit:
-                raise BudgetSpent(f"all {self.limit} calls of the task model are spent")
-            self.calls[role] += 1
-        response = self.answer(request)
-        with self._counting:
-            usage = self.tokens.setdefault(role, [0, 0])
-            usage[0] += response.usage.input_tokens or 0
-            usage[1] += response.usage.output_tokens or 0
-            self.seconds += time.thread_time() - began
-        return response
-
-
-def role_of(reading: Reading) -> str:
-    """Whose answer is asked for."""
-    outputs = reading.outputs
-    return "generator" if "code" in outputs else "debugger" if "diagnosis" in outputs else "optimizer"
 
 
 class Meter(Counting, SimulatedEngine):
@@ -117,17 +70,20 @@ class Setting:
     """What an optimizer gets, and where it tells what it has found.
 
     Attributes:
+        metric: Knows how many seconds of this process it took.
         budget: Task-model calls.
+        student: Makes the program whose prompt it improves.
         trace: Calls and prompt, each time that the best so far was another one.
         asked: Rollouts that it asked for, paid or not, where it counts them.
     """
 
     meter: Counting
-    metric: Timed
+    metric: Any
     train: list[dspy.Example]
     val: list[dspy.Example]
     budget: int
     seed: int
+    student: Callable[[], dspy.Module] = Program
     trace: list[tuple[int, str]] = field(default_factory=list)
     asked: int = 0
 
@@ -150,7 +106,7 @@ def ours(setting: Setting, **options: Any) -> dspy.Module:
 
     more = {"on_interrupt": "raise", "listener": listen, **options}
     teleprompter = EvoPrompt(setting.metric, seed=setting.seed, num_threads=THREADS, **more)
-    return teleprompter.compile(Program(), trainset=setting.train, valset=setting.val)
+    return teleprompter.compile(setting.student(), trainset=setting.train, valset=setting.val)
 
 
 def refine(setting: Setting, accept: str) -> dspy.Module:
@@ -178,8 +134,9 @@ def rival(setting: Setting, name: str, share: float = 1.0) -> dspy.Module:
         setting.note(best.instruction)
 
     program = compile_with(
-        options, Program(), setting.metric, trainset=setting.train, valset=setting.val, prompt_lm=lm, on_best=note
-    )
+        options, setting.student(), setting.metric,
+        trainset=setting.train, valset=setting.val, prompt_lm=lm, on_best=note,
+    )  # fmt: skip
     setting.asked = program.detailed_results.asked
     return program
 
@@ -298,19 +255,22 @@ def setting_of(unit: Unit, meter: Counting, tasks: Sequence[Task], budget: int) 
     return Setting(meter, metric_of(unit.tasks), train, val, budget, unit.seed)
 
 
-def run_one(name: str, setting: Setting, score: Callable[[str], float], world: str) -> dict[str, Any]:
+def run_one(
+    name: str, setting: Setting, score: Callable[[str], float], world: str, optimize: Optimizer | None = None
+) -> dict[str, Any]:
     """What one optimizer makes of a setting.
 
     Args:
-        name: Of `OPTIMIZERS` or `ABLATIONS`.
+        name: Of `OPTIMIZERS` or `ABLATIONS`, or of the one that is given.
         setting: What it gets.
         score: Percent of the held-out tasks that a prompt solves.
         world: Its name.
+        optimize: Another one.
     """
     meter, metric = setting.meter, setting.metric
-    optimize = OPTIMIZERS.get(name) or functools.partial(ablated, name=name)
+    optimize = optimize or OPTIMIZERS.get(name) or functools.partial(ablated, name=name)
     lm = dspy.LM(f"simulated/{world}-{setting.seed}", engine=meter, cache=False, temperature=0.0, num_retries=0)
-    seed_prompt = Candidate.of(Program()).instruction
+    seed_prompt = Candidate.of(setting.student()).instruction
     tests, began, cpu = metric.seconds, time.perf_counter(), time.process_time()
     with dspy.context(lm=lm):
         final = Candidate.of(optimize(setting)).instruction

@@ -8,16 +8,12 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from dspy.lm15 import Message, Request, Response, Usage
-
-from benchmarks.optimizers_units import Counting, role_of
+from benchmarks.counted import Played, role_of
 from benchmarks.styles_voices import CONCEPTS, HARMS, NEUTRAL, STYLES, bullet, capital, concepts, harms
-from evoprompt.lm.simulated_text import Reading, json_list, read, write
+from evoprompt.lm.simulated_text import Reading, json_list, write
 from evoprompt.tasks import Task
 
 SOLVED, SLIPPED = 0.97, 0.03
@@ -101,7 +97,7 @@ def slips(text: str) -> list[str | None]:
     return [names[int(number)] if int(number) < len(names) else None for number in _SLIP.findall(text)]
 
 
-class StylesEngine(Counting):
+class StylesEngine(Played):
     """Programmer, debugger and optimizer of this world.
 
     Args:
@@ -109,55 +105,23 @@ class StylesEngine(Counting):
         style: How the optimizer writes, by its name in `STYLES`.
     """
 
-    takes_seed = True
-
     def __init__(self, laws: Laws, style: str) -> None:
-        super().__init__()
-        self.laws, self.seed, self.style = laws, laws.seed, style
-        self._seen: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        super().__init__(laws.seed)
+        self.laws, self.style = laws, style
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> StylesEngine:
-        return self  # copies of a program must go on counting the same requests
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def dump_state(self) -> dict[str, Any]:
-        """Nothing to keep: a benchmark loads no program."""
-        return {}
-
-    def answer(self, request: Request) -> Response:
+    def said(self, reading: Reading) -> str:
         """The answer of the role that is asked."""
-        reading = read(request)
         role = role_of(reading)
         if role == "generator":
             found = re.search(r"(\w+)\(", reading.inputs["entry_point"])
             code = self.laws.code(reading.instruction, found[1] if found else "")
-            text = write(reading, {"code": f"```python\n{code}\n```"})
-        elif role == "debugger":
+            return write(reading, {"code": f"```python\n{code}\n```"})
+        if role == "debugger":
             dice = dice_of(self.seed, reading.everything)
-            text = write(reading, {"diagnosis": diagnosis(reading.inputs["code"], dice)})
-        else:
-            new = self._proposal(reading, dice_of(self.seed, reading.everything, self._nonce(reading)))
-            # Without output fields it is GEPA that asks, and it reads a fenced block.
-            text = write(reading, {next(iter(reading.outputs)): new}) if reading.outputs else f"```\n{new}\n```"
-        shown = len(reading.system) + len(reading.user)
-        return Response(
-            id="styles",
-            model=request.model,
-            message=Message.assistant(text),
-            finish_reason="stop",
-            usage=Usage(input_tokens=1 + shown // 4, output_tokens=1 + len(text) // 4),
-        )
-
-    def _nonce(self, reading: Reading) -> int:
-        """How often this very request came, this time included; 0 at temperature 0."""
-        if not reading.temperature:
-            return 0
-        with self._lock:
-            self._seen[reading.everything] += 1
-            return self._seen[reading.everything]
+            return write(reading, {"diagnosis": diagnosis(reading.inputs["code"], dice)})
+        new = self._proposal(reading, dice_of(self.seed, reading.everything, self.nonce(reading)))
+        # Without output fields it is GEPA that asks, and it reads a fenced block.
+        return write(reading, {next(iter(reading.outputs)): new}) if reading.outputs else f"```\n{new}\n```"
 
     def _proposal(self, reading: Reading, dice: random.Random) -> str:
         current = _current(reading)

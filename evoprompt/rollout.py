@@ -194,6 +194,7 @@ class Runner:
         steps: Whether rollouts keep the calls of the student's predictors.
 
     Attributes:
+        student: The program as it was given.
         journal: The one given, or that in memory.
         calls: Through which every model is asked; other programs of the same run may share it.
         called: Knows which predictors were called.
@@ -212,7 +213,7 @@ class Runner:
         steps: bool = False,
     ) -> None:
         judge: Judge = CodeJudge(metric) if isinstance(metric, CodeMetric) else metric
-        self.num_threads = num_threads
+        self.num_threads, self.student = num_threads, program
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")

@@ -10,12 +10,12 @@ import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError
 
+from evoprompt import Budget, EvoPrompt
 from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.held_out import evaluate_test
 from evoprompt.evolve.record import Results
-from evoprompt.evolve.rival_run import run_rival
 from evoprompt.evolve.rivals import RivalOptions, compile_with
 from evoprompt.runs import Run
 from tests.evolve.moods import RULE, examples, reply
@@ -52,9 +52,9 @@ def compete(rival: Any, metric: Any, folder: Path, student: Any = None) -> tuple
     lm, engine = scripted(say)
     lm.kwargs["temperature"] = 0.0
     with dspy.context(lm=lm), Run(folder) as run:
-        options = RivalOptions(rival, 60, num_threads=1)
+        search = EvoPrompt(metric, strategy=rival, budget=Budget(rollouts=60), seed=0, num_threads=1, run_dir=run)
         student = student or dspy.Predict("text -> label")
-        evolved = run_rival(options, student, metric, run, train=examples(), dev=examples(4, 11))
+        evolved = search.compile(student, trainset=examples(), valset=examples(4, 11))
         evaluate_test(run, "evolved", evolved, examples(4, 21), metric)
     return evolved, engine.seen
 
@@ -135,7 +135,8 @@ def test_an_id_that_two_examples_have_is_no_id(tmp_path: Path) -> None:
     with dspy.context(lm=lm), Run(tmp_path) as run:
         student = dspy.Predict("text -> label")
         numbered = [e.copy(id=n).with_inputs("text") for n, e in enumerate(examples())]
-        evolved = run_rival(RivalOptions("copro", 60, num_threads=1), student, plain, run, train=numbered)
+        search = EvoPrompt(plain, strategy="copro", budget=Budget(rollouts=60), num_threads=1, run_dir=run)
+        evolved = search.compile(student, trainset=numbered, valset=[])
         other = [e.copy(id=n).with_inputs("text") for n, e in enumerate(examples(2, 21))]
         with pytest.raises(UsageError, match="another task of this run has the id '0'"):
             evaluate_test(run, "evolved", evolved, other, plain)

@@ -9,7 +9,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 from rich.progress import (
@@ -83,11 +83,13 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
         from evoprompt.evolve import record
+        from evoprompt.evolve.rival_sizes import Rival
+        from evoprompt.evolve.strategies import name_of
 
         if isinstance(event, record.Started):
-            self._rival = event.optimizer if event.optimizer != "evoprompt" else ""
-            self._strategy, limits = event.options.strategy, event.options.budget
-            more = event.options.strategy == "factorial" and (limits.rollouts or limits.lm_calls)
+            self._strategy, limits = name_of(event.options.strategy), event.options.budget
+            self._rival = self._strategy if self._strategy in get_args(Rival) else ""
+            more = self._strategy == "factorial" and (limits.rollouts or limits.lm_calls)
             # With such a budget it goes on for as many batches as that lasts.
             how = f"tasks in batches of {event.options.batch_size}" if more else f"tasks in {event.batches} batches"
             how = f"tasks with DSPy's {self._rival}" if self._rival else how

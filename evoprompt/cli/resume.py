@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from evoprompt.errors import UsageError
 from evoprompt.runs.damage import reading
 
+LIMITS = ("max_calls", "max_rollouts", "max_total_tokens", "max_cost", "max_seconds")
+"""Limits of a budget: `--auto` stands in the place of all."""
 RUN_DIR = typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN.")
 
 
@@ -20,6 +22,7 @@ def resume(
     api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", help="Go on where no sandbox works. The run's own answer to that is not taken.")] = False,
+    auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", help="A new budget by the number of tasks, what was spent before counted.")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", min=1, help="A new budget of answers, those before counted.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", min=1, help="A new budget of solutions, those before counted.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", min=1, help="A new budget of tokens.")] = None,
@@ -32,6 +35,8 @@ def resume(
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
     if api_base is None and options.get("api_base"):
         _require_known(options, run_dir)
+    if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
+        options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
     options |= {"root_dir": place.parent.parent, **given}
     from evoprompt.cli.train import train
 

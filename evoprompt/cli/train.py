@@ -19,16 +19,26 @@ if TYPE_CHECKING:
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve import Options
     from evoprompt.evolve.record import Results
-    from evoprompt.evolve.rival_sizes import Rival
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
-OURS = ("strategy", "batch_size", "epochs", "eval_interval", "accept", "seed", "num_threads", "patience", "target")
+OURS = (
+    "strategy",
+    "batch_size",
+    "epochs",
+    "eval_interval",
+    "accept",
+    "seed",
+    "num_threads",
+    "patience",
+    "target",
+    "auto",
+)
 """Options that `evoprompt.Options` has too, but for the budget."""
 MODELS = (
     "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
@@ -78,6 +88,7 @@ def train(
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
+    auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", rich_help_panel=BUDGET, help="A budget by the number of tasks: `light` is --max_rollouts 100 and 2 more for each training and dev task, `medium` twice and `heavy` four times as many.")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
@@ -115,14 +126,11 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
+    rival = {} if given.optimizer == "evoprompt" else {"strategy": given.optimizer}
     search = Options(
-        **{name: getattr(given, name) for name in OURS},
+        **{name: getattr(given, name) for name in OURS} | rival,
         budget=Budget(given.max_calls, given.max_total_tokens, given.max_cost, given.max_seconds, given.max_rollouts),
     )
-    if given.optimizer != "evoprompt":
-        from evoprompt.evolve.rivals import require_installed
-
-        require_installed(given.optimizer)
     unseen = {} if given.skip_evaluations else {"dev": given.dev_file, "test": given.test_file}
     data = read_splits(given.dataset_path, {"train": given.train_file, **unseen}, skip_bad=given.skip_bad)
     models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
@@ -132,35 +140,26 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     flags = given.base_test, given.plus_test, given.require_both
     metric = _metric(data, flags, given.time_limit, unsafe=given.allow_unsafe_exec)
     if given.dry_run:
-        _estimate(given.optimizer, program, data, metric, search, models.mark)
+        _estimate(program, data, metric, search, models.mark)
         return
     options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "dry_run"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(metric.harness)
-        _vet(metric, search.num_threads)
+        _vet(metric, given.num_threads)
         run = stack.enter_context(_opened(run_dir, lock, new_dir))
         with Display(simulated=models.simulated) as display:
             _begin(run, display, options, data, models)
-            evolved = _evolve(given.optimizer, run, display, program, data, metric, search)
-            tests = _tested(run, display, program, evolved, data, metric, search.num_threads)
+            evolved = _evolve(run, display, program, data, metric, search)
+            tests = _tested(run, display, program, evolved, data, metric, given.num_threads)
         _tell(program, evolved, tests, run, models.mark)
 
 
-def _estimate(
-    optimizer: Optimizer, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str
-) -> None:  # fmt: skip
+def _estimate(program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str) -> None:
     from evoprompt.evolve import EvoPrompt
-    from evoprompt.evolve.rival_run import estimate_rival, size_of_rival
 
     told = EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ())))
     typer.echo(f"{mark}estimate; nothing is asked and nothing is written:\n")
-    if optimizer == "evoprompt":
-        typer.echo(told)
-    else:
-        typer.echo(estimate_rival(size_of_rival(search, told.roles[0].calls.high), told))
-        typer.echo(
-            f"Calls of the model that proposes for {optimizer} come on top, and it may make somewhat more than said."
-        )
+    typer.echo(told)
     if "test" in data:
         typer.echo(
             f"The evaluation on test tasks comes on top: {len(data['test'])} calls for each of up to two prompts."
@@ -168,42 +167,20 @@ def _estimate(
 
 
 def _evolve(
-    optimizer: Optimizer, run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric,
-    search: Options,
+    run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options
 ) -> Program:  # fmt: skip
     """The search."""
     from evoprompt.evolve import EvoPrompt
 
     dev = list(data.get("dev", ()))
+    told = {
+        "factorial": "the result is compared with the start prompt on training tasks alone",
+        "refine": "the last accepted prompt is the result",
+    }
+    if not dev and search.strategy in told:
+        display.say(f"no evaluation on dev tasks: {told[str(search.strategy)]}")
     ours = EvoPrompt(metric, options=search, run_dir=run, listener=display, on_interrupt="raise")
-    if optimizer != "evoprompt":
-        return _rival(optimizer, ours, run, display, program, data, metric)
-    if not dev:
-        told = {
-            "factorial": "the result is compared with the start prompt on training tasks alone",
-            "refine": "the last accepted prompt is the result",
-        }
-        display.say(f"no evaluation on dev tasks: {told[search.strategy]}")
     evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
-    return evolved
-
-
-def _rival(
-    rival: Rival, ours: EvoPrompt, run: Run, display: Display, program: Program, data: dict[str, Dataset],
-    metric: CodeMetric,
-) -> Program:  # fmt: skip
-    """One of DSPy's optimizers in our place."""
-    from evoprompt.datasets import Dataset
-    from evoprompt.evolve.rival_run import run_rival, size_of_rival
-    from evoprompt.evolve.rivals import RivalOptions
-
-    search, dev = ours.options, data.get("dev", Dataset([]))
-    upper = ours.estimate(program, list(data["train"]), list(dev)).roles[0].calls.high
-    calls = size_of_rival(search, upper, run.journal)
-    options = RivalOptions(rival, calls, seed=search.seed, num_threads=search.num_threads, budget=search.budget)
-    evolved: Program = run_rival(
-        options, program, metric, run, train=data["train"], dev=dev, listener=display
-    )  # fmt: skip
     return evolved
 
 
@@ -336,7 +313,7 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "max_calls", "max_total_tokens", "max_cost", "max_seconds", "max_rollouts",
-    "allow_unsafe_exec", "fork", "config", "skip_bad",
+    "auto", "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}

@@ -16,6 +16,7 @@ from evoprompt.evolve.allowance import Allowance
 from evoprompt.evolve.growth import PROPOSALS
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
+from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.examples import ExampleTask
 from evoprompt.lm.prices import price
 from evoprompt.lm.words import tokens_of
@@ -99,7 +100,7 @@ def factorial_plan(case: Case) -> dict[str, float]:
 
 
 PLANS: dict[str, Plan] = {"factorial": factorial_plan, "refine": refine_plan}
-"""The plan of each strategy."""
+"""The plans of our own strategies; others bring theirs."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ class Estimate:
 
     @property
     def calls(self) -> Span:
-        """Answers of all roles."""
-        return _sum(r.calls for r in self.roles)
+        """Answers of all roles; any number, where the strategy does not tell."""
+        return Span(0, math.inf) if not self.roles else _sum(r.calls for r in self.roles)
 
     @property
     def tokens(self) -> Span:
@@ -174,6 +175,9 @@ class Estimate:
 
     def __str__(self) -> str:
         """A table, and what it assumes."""
+        strategy = name_of(self.options.strategy)
+        if not self.roles:
+            return "\n".join([f"What {strategy} will cost is not known: its class has no `plan(case)`.", *self._limits])
         rows = [("role", "model", "calls", "input tokens", "output tokens", "US $")]
         for r in self.roles:
             model = r.model or "none is set"
@@ -196,18 +200,24 @@ class Estimate:
             f"Input: the prompts as they would be sent, {CHARACTERS} characters a token. Output: guessed; a model that "
             "thinks first writes more. Calls that are repeated after a failure come on top.",
         ]
+        if not {r.role for r in self.roles} & ANSWERS.keys():
+            who = name_of(self.options.strategy)
+            notes.append(
+                f"Calls of the model that proposes for {who} come on top, and it may make somewhat more than said."
+            )
         if len(self.roles) > len(ANSWERS) + 1:
             notes.append("Each predictor of the student is taken to be asked once for each solution.")
         unknown = sorted({r.model or "none" for r in self.roles if r.usd is None})
         if unknown:
             notes.append(f"The price is not known of: {', '.join(unknown)}.")
+        return notes + self._limits
+
+    @property
+    def _limits(self) -> list[str]:
         limits = {k: v for k, v in self.options.as_dict()["budget"].items() if v is not None}
-        if limits:
-            names = {"lm_calls": "calls", "usd": "dollars"}
-            notes.append(
-                "The budget ends it at " + ", ".join(f"{v:,} {names.get(k, k)}" for k, v in limits.items()) + "."
-            )
-        return notes
+        names = {"lm_calls": "calls", "usd": "dollars"}
+        told = ", ".join(f"{v:,} {names.get(k, k)}" for k, v in limits.items())
+        return [f"The budget ends it at {told}."] if told else []
 
 
 def estimate(
@@ -228,7 +238,9 @@ def estimate(
         Case(len(train), len(dev), options, share, asked, accepted)
         for share, asked, accepted in zip(failing, (0.5, 1.0), (0.0, 1.0), strict=True)
     )
-    plan = PLANS[options.strategy]
+    plan = PLANS.get(name_of(options.strategy)) or getattr(strategy_class(options.strategy), "plan", None)
+    if plan is None:
+        return Estimate((), low, high, options)
     calls = {role: Span(n, plan(high)[role]) for role, n in plan(low).items()}
     tasks = [*train, *dev]
     found = []
@@ -239,12 +251,16 @@ def estimate(
             reads, writes = Span(shown, shown + GROWTH / CHARACTERS), Span(length + 20, 5 * length + 200)
             found.append(_role(name, predictor, calls["generator"], (reads, writes)))
     if repairs := getattr(student, "max_repairs", 0):
-        calls["debugger"] += Span(0, repairs * calls["generator"].high * high.failing)
-    reads = Span(*(_mean(_debugged(roles, t, n) for t in tasks) for n in (1, 3)))
-    found.append(_role("debugger", roles.debugger, calls["debugger"], (reads, Span(*ANSWERS["debugger"]))))
-    text = Candidate.of(student).instruction
-    reads = Span(_optimized(roles, text, 1, 0), _optimized(roles, text + "x" * GROWTH, GROUPS, MAX_ATTEMPTS))
-    found.append(_role("optimizer", roles.optimizer, calls["optimizer"], (reads, Span(*ANSWERS["optimizer"]))))
+        calls["debugger"] = calls.get("debugger", Span(0, 0)) + Span(
+            0, repairs * calls["generator"].high * high.failing
+        )
+    if "debugger" in calls:
+        reads = Span(*(_mean(_debugged(roles, t, n) for t in tasks) for n in (1, 3)))
+        found.append(_role("debugger", roles.debugger, calls["debugger"], (reads, Span(*ANSWERS["debugger"]))))
+    if "optimizer" in calls:
+        text = Candidate.of(student).instruction
+        reads = Span(_optimized(roles, text, 1, 0), _optimized(roles, text + "x" * GROWTH, GROUPS, MAX_ATTEMPTS))
+        found.append(_role("optimizer", roles.optimizer, calls["optimizer"], (reads, Span(*ANSWERS["optimizer"]))))
     return Estimate(tuple(found), low, high, options)
 
 

@@ -18,7 +18,7 @@ from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.history import RIVAL, History, dev_event, diagnoses, rival_results
+from evoprompt.evolve.history import History, dev_event, diagnoses
 from evoprompt.evolve.record import (
     BatchDone,
     BatchRecord,
@@ -106,21 +106,15 @@ def export(run: Run) -> None:
         history.seed.instruction  # noqa: B018  # there is one
     write = TreeWriter(run.tree, run.journal, anew=True)
     tests: dict[str, float | None] = {}
-    rival: dict[str, Any] | None = None
-    dev: dict[str, Evaluation] = {}
     with reading("a step", run.journal.path):
         for kind, body in run.journal.steps():
-            if kind == RIVAL:
-                rival = body
-            elif kind == TEST:
+            if kind == TEST:
                 tested, _ = dev_event(body)
                 write.restored(test_file(body["name"]), tested)
                 tests[body["name"]] = tested.evaluation.score
             elif (event := history.step(kind, body)) is not None:
                 write(event)
-                if isinstance(event, DevRestored):
-                    dev[event.candidate.key] = event.evaluation
-        write(Finished(history.results() if rival is None else rival_results(history.seed, rival, dev)))
+        write(Finished(history.results()))
     told = {"status": "running"} | run.journal.fact("ending")
     if (reason := run.journal.meta("ended_by")) is not None:
         told["ended_by"] = reason

@@ -46,6 +46,8 @@ class History:
 
     Attributes:
         current: The instruction that the next batch starts from.
+        confirmation: How a factorial search ended.
+        rival: What one of DSPy's own optimizers came to.
     """
 
     def __init__(self, seed: Candidate) -> None:
@@ -56,6 +58,7 @@ class History:
         self._dev: dict[str, Evaluation] = {}
         self._dev_scores: dict[str, dict[str, float]] = {}
         self.confirmation: Confirmation | None = None
+        self.rival: Mapping[str, Any] | None = None
 
     @property
     def entries(self) -> list[EvolutionEntry]:
@@ -107,6 +110,8 @@ class History:
         if kind == CONFIRM:
             self.confirmation = Confirmation.model_validate(body)
             return Confirmed(self.confirmation, self.results())
+        if kind == RIVAL:
+            self.rival = body
         return None
 
     @property
@@ -133,6 +138,8 @@ class History:
 
     def results(self) -> Results:
         """The state as plain data."""
+        if self.rival is not None:
+            return rival_results(self.seed, self.rival, self._dev)
         evolution = tuple(
             e.model_copy(update={"dev_score": self._dev[k].score if k in self._dev else None})
             for k, e in self._entries.items()

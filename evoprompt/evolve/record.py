@@ -228,7 +228,7 @@ class Results:
 class Started:
     """The search begins, or goes on: `steps` were done and `answers` paid for by an earlier process.
 
-    `optimizer` is ours, or one of DSPy's own: then nothing is known of batches.
+    Where there are no `batches`, nothing is known of them.
     """
 
     options: Options
@@ -238,7 +238,6 @@ class Started:
     batches: int
     steps: int = 0
     answers: int = 0
-    optimizer: str = "evoprompt"
 
 
 @dataclass(frozen=True)

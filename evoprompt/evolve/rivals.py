@@ -143,7 +143,7 @@ def compile_with(
     tasks_for(student, judge_of(metric), trainset, valset)
     journal = journal or Journal()
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
-    journal.begin(_identity(options, student, metric, trainset, valset))
+    journal.begin(_identity(options, student, metric, trainset, valset), "rival")
     watch = Watch(journal, int(options.overspend * options.calls))
     calls = Calls(watch, most=options.num_threads, budget=options.budget, around=watch.call)
     own = student.optimizer.lm if isinstance(student, Program) else None

@@ -61,6 +61,8 @@ class Search:
         history: What led where.
     """
 
+    _done = ""
+
     def __init__(self, seed: Candidate, roles: Roles, runner: Runner, options: Options, listener: Listener) -> None:
         self.history = History(seed)
         self._runner, self._options, self._tell = runner, options, listener
@@ -102,7 +104,7 @@ class Search:
             self._cut_short()
         self._journal.put_last(self._walked)
         results = replace(self.history.results(), stopped=ended)
-        self._tell(Finished(results, ended))
+        self._tell(Finished(results, ended or self._done))
         return results
 
     def _planned(self, tasks: int) -> int:

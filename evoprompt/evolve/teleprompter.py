@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import dspy
 from dspy.teleprompt import Teleprompter
@@ -18,21 +17,33 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
 from evoprompt.evolve.export import TreeWriter, ending, prepare
-from evoprompt.evolve.factorial import Factorial
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Event, Listener, Results
-from evoprompt.evolve.refine import Refine
 from evoprompt.evolve.search import SearchInterrupted, digest
+from evoprompt.evolve.settings import Settings, taking, with_options
+from evoprompt.evolve.splitting import split, told
+from evoprompt.evolve.strategies import strategy_class
 from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.lm.secrets import discreet
-from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that a search begins with. `note` is what has to be said about the tasks."""
+
+    judge: Judge
+    train: list[Task]
+    dev: list[Task]
+    roles: Roles
+    options: Options
+    note: str = ""
 
 
 class EvoPrompt(Teleprompter):
@@ -48,42 +59,37 @@ class EvoPrompt(Teleprompter):
     Args:
         metric: A `CodeMetric`, which judges the code and holds the tasks; or any function of an example and a
             prediction (see `ExampleJudge`).
-        options: All options at once; single ones may be given by name instead (`batch_size=5`).
+        options: Options of the search all at once. Each of them is a keyword as well, listed last in
+            `help(EvoPrompt)`; one that is given by name wins.
+        debugger_lm: Model that explains failures; None: the student's own where it is a `Program` that has one, else
+            `dspy.settings.lm`.
+        optimizer_lm: Model that rewrites the instruction; None: likewise.
+        reflection_lm: Both of them at once.
         run_dir: Directory for the journal and the results tree (see the README). Where an earlier process was
             stopped there, `compile` goes on to the same result and pays for nothing twice; another program,
             data set or option is refused. None writes nothing.
+        log_dir: Another name of `run_dir`.
+        track_stats: Whether the program gets `detailed_results`.
         listener: Is told of every event (`evoprompt.evolve.record`), for progress displays.
         on_interrupt: What `compile` does at the first Ctrl-C, after what is under way: `return` gives the best program
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
-        **changes: Fields of `Options`, replacing those of `options`.
 
     Raises:
         UsageError: An option is unknown or has a value that can't work.
     """
 
-    def __init__(
-        self,
-        metric: CodeMetric | Judge | Callable[..., Any],
-        *,
-        options: Options | None = None,
-        run_dir: str | Path | Run | None = None,
-        listener: Listener | None = None,
-        on_interrupt: Literal["return", "raise"] = "return",
-        **changes: Any,
-    ) -> None:
+    @taking(Settings)
+    def __init__(self, metric: Any, **named: Any) -> None:
         super().__init__()
-        known = [field.name for field in fields(Options)]
-        unknown = [name for name in changes if name not in known]
-        if unknown:
-            raise UsageError(f"EvoPrompt has no option {unknown[0]!r}; it has {', '.join(known)}")
-        if on_interrupt not in ("return", "raise"):
-            raise UsageError(f"on_interrupt must be 'return' or 'raise', not {on_interrupt!r}")
-        self.metric = metric
-        self.on_interrupt = on_interrupt
-        self.options = replace(options or Options(), **changes)
-        self.run_dir = run_dir
-        self.listener = listener
+        settings = Settings(metric, **named).completed(named)
+        self.metric = settings.metric
+        self.options = settings.search()
+        self.debugger_lm = settings.debugger_lm or settings.reflection_lm
+        self.optimizer_lm = settings.optimizer_lm or settings.reflection_lm
+        self.run_dir = settings.log_dir if settings.run_dir is None else settings.run_dir
+        self.track_stats, self.listener = settings.track_stats, settings.listener
+        self.on_interrupt = settings.on_interrupt
 
     def compile(
         self,
@@ -105,13 +111,14 @@ class EvoPrompt(Teleprompter):
             trainset: Examples (or tasks) to learn from. The student is called with an example's inputs;
                 labels are shown to the metric, to no model.
             teacher: Not used; DSPy's interface has it.
-            valset: Examples to choose the best instruction by. Without it the last accepted one is returned.
+            valset: Examples to choose the best instruction by. None: half of the trainset, 100 examples at most, where
+                it has 20 or more; which ones, the seed decides. An empty one: nothing is kept to choose by.
             **kwargs: Nothing else is taken.
 
         Returns:
-            A copy of the student with the best instruction, and `detailed_results` (`Results`). After Ctrl-C, the
-            best so far: `detailed_results.stopped` is "interrupted", no further call was begun, and `compile` with the
-            same `run_dir` goes on to the result that an uninterrupted search has.
+            A copy of the student with the best instruction, and `detailed_results` (`Results`), but for
+            `track_stats=False`. After Ctrl-C, the best so far: `detailed_results.stopped` is "interrupted", no further
+            call was begun, and `compile` with the same `run_dir` goes on to the result of an uninterrupted search.
 
         Raises:
             UsageError: The trainset is empty, the student has no predictor, can't take an example's inputs or gives
@@ -126,11 +133,11 @@ class EvoPrompt(Teleprompter):
         """
         if kwargs:
             raise UsageError(f"compile() takes no argument {next(iter(kwargs))!r}; options go to EvoPrompt(...)")
-        judge, train, dev, roles = self._ready(student, trainset, valset)
-        if any(role.lm is None for role in (roles.debugger, roles.optimizer)) and dspy.settings.lm is None:
+        ready = self._ready(student, trainset, valset)
+        if any(role.lm is None for role in (ready.roles.debugger, ready.roles.optimizer)) and dspy.settings.lm is None:
             raise UsageError("no model for the debugger and the optimizer: dspy.configure(lm=...) first")
         try:
-            results = self._search(student, judge, roles, train, dev)
+            results = self._search(student, ready)
         except SearchInterrupted as e:
             if self.on_interrupt == "raise":
                 raise
@@ -138,30 +145,33 @@ class EvoPrompt(Teleprompter):
             logger.warning("interrupted: the best prompt so far is returned; %s", self._how_to_go_on())
         evolved = results.best.apply(student)
         discreet(predictor for _, predictor in predictors_of(evolved))
-        evolved.detailed_results = results
+        vars(evolved).pop("detailed_results", None)  # of an earlier search
+        if self.track_stats:
+            evolved.detailed_results = results
         evolved._compiled = True
         return evolved
 
-    def _search(
-        self, student: dspy.Module, judge: Judge, roles: Roles, train: list[Task], dev: list[Task]
-    ) -> Results:  # fmt: skip
+    def _search(self, student: dspy.Module, ready: _Ready) -> Results:
+        judge, train, dev, options = ready.judge, ready.train, ready.dev, ready.options
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
             if isinstance(judge, CodeJudge):
-                lost = judge.vet([*train, *dev], num_threads=self.options.num_threads)
+                lost = judge.vet([*train, *dev], num_threads=options.threads)
                 if lost:
                     raise DataError.of(list(lost.values()))
             journal = run.journal if run is not None else Journal()
-            journal.begin(self._identity(student, roles, judge, digest(train), digest(dev)))
+            journal.begin(self._identity(student, ready))
             if run is not None and journal.meta("seed") is None:
                 more = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else ()
                 prepare(journal, student, (*more, *train, *dev), train_tasks=len(train), dev_tasks=len(dev))
             tell = self._listeners(run, stack)
-            threads, budget = self.options.num_threads, self.options.budget
-            several = len(student.predictors()) > 1
+            if ready.note:
+                logger.warning("%s", ready.note)
+            threads, budget, several = options.threads, options.budget, len(student.predictors()) > 1
             runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget, steps=several)
-            strategy = {"factorial": Factorial, "refine": Refine}[self.options.strategy]
-            search = strategy(Candidate.of(student), runner.calls.applied(roles), runner, self.options, tell)
+            search = strategy_class(options.strategy)(
+                Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
+            )
             return search.run(train, dev)
 
     def _how_to_go_on(self) -> str:
@@ -193,25 +203,41 @@ class EvoPrompt(Teleprompter):
             UsageError: `compile` would not take these.
             DataError: An example's task is unknown to the metric.
         """
-        _, train, dev, roles = self._ready(student, trainset, valset)
-        return estimate(student, roles, train, dev, self.options, failing)
+        ready = self._ready(student, trainset, valset)
+        return estimate(student, ready.roles, ready.train, ready.dev, ready.options, failing)
 
-    def _ready(
-        self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None
-    ) -> tuple[Judge, list[Task], list[Task], Roles]:
-        """Who judges, the tasks, and who serves as debugger and optimizer."""
+    def _ready(self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None) -> _Ready:
+        """Who judges, the tasks, who serves as debugger and optimizer, and how far the search goes."""
         if not isinstance(student, dspy.Module):
             hint = "; call it: the program itself is wanted, not its class" if isinstance(student, type) else ""
             raise UsageError(f"the student must be a dspy.Module, not {student!r}{hint}")
         if not student.predictors():
             raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
         judge = judge_of(self.metric)
-        train, dev = tasks_for(student, judge, *(() if given is None else given for given in (trainset, valset)))
+        train, dev = tasks_for(student, judge, *(() if one is None else one for one in (trainset, valset)))
         if not train:
             raise UsageError("the trainset is empty: there is nothing to learn from")
+        note = ""
+        if valset is None:
+            train, dev = split(train, self.options.seed)
+            note = told(len(train), len(dev), self.options.seed)
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:
             logger.warning("%d of %d dev tasks are training tasks as well: they judge too kindly", len(both), len(dev))
-        return judge, train, dev, _roles(student, judge)
+        options = self.options.settled(len(train) + len(dev))
+        return _Ready(judge, train, dev, self._roles(student, judge), options, note)
+
+    def _roles(self, student: dspy.Module, judge: Judge) -> Roles:
+        """Who explains failures and rewrites the instruction: the student itself where it can and nobody else shall."""
+        roles: Roles
+        if isinstance(judge, CodeJudge):
+            roles = student if isinstance(student, Program) else Program()
+        else:
+            roles = Advisor.of(student)
+        models = self.debugger_lm or roles.debugger.lm, self.optimizer_lm or roles.optimizer.lm
+        if models != (roles.debugger.lm, roles.optimizer.lm):
+            roles = roles.deepcopy()
+            roles.debugger.lm, roles.optimizer.lm = models
+        return roles
 
     def _open(self, stack: contextlib.ExitStack) -> Run | None:
         """The run of the directory that was given. One that was given open stays open."""
@@ -233,27 +259,16 @@ class EvoPrompt(Teleprompter):
 
         return tell
 
-    def _identity(
-        self, student: dspy.Module, roles: Roles, judge: Judge, train: str, dev: str
-    ) -> dict[str, Any]:  # fmt: skip
+    def _identity(self, student: dspy.Module, ready: _Ready) -> dict[str, Any]:
         """What must be the same for an earlier process' answers and decisions to count."""
-        elsewhere = ("num_threads", "budget")  # how fast and how far, not which way
-        # Runs that were begun before there was a choice go on.
-        later: dict[str, Any] = {"strategy": "refine", "patience": None, "target": None}
-        options = {
-            k: v for k, v in self.options.as_dict().items() if k not in elsewhere and (k not in later or v != later[k])
-        }
-        programs: dict[str, Any] = {"student": describe(student)} | (
-            {} if roles is student else {"roles": describe(roles)}
-        )
+        programs: dict[str, Any] = {"student": describe(student)}
+        if ready.roles is not student:
+            programs["roles"] = describe(ready.roles)
         names = [name for name, _ in student.named_predictors()]
         if len(names) > 1:  # earlier versions evolved the first alone
             programs["evolves"] = names
-        return {**programs, "options": options, "metric": judge.describe(), "train": train, "dev": dev}
+        sets = {"train": digest(ready.train), "dev": digest(ready.dev)}
+        return {**programs, "options": ready.options.identity(), "metric": ready.judge.describe(), **sets}
 
 
-def _roles(student: dspy.Module, judge: Judge) -> Roles:
-    """Who explains failures and rewrites the instruction."""
-    if not isinstance(judge, CodeJudge):
-        return Advisor.of(student)
-    return student if isinstance(student, Program) else Program()
+EvoPrompt.__doc__ = with_options(EvoPrompt.__doc__)
