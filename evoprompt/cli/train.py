@@ -33,6 +33,7 @@ OURS = (
     "epochs",
     "eval_interval",
     "accept",
+    "max_demos",
     "seed",
     "num_threads",
     "patience",
@@ -86,6 +87,7 @@ def train(
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
+    max_demos: Annotated[int, typer.Option("--max_demos", rich_help_panel=SEARCH, min=0, help="Of `factorial` only: solutions of training tasks that passed which the prompt may show as few-shot demos. Each is measured as a sentence is; those that help most stay.")] = 0,
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
     auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", rich_help_panel=BUDGET, help="A budget by the number of tasks: `light` is --max_rollouts 100 and 2 more for each training and dev task, `medium` twice and `heavy` four times as many.")] = None,
@@ -239,7 +241,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
-    before, after = Candidate.of(program).told, Candidate.of(evolved).told
+    before, after = Candidate.of(program).told, Candidate.compiled(evolved)[0].told
     if before == after:
         tried = any(entry.accepted and entry.parent for entry in results.evolution)
         told = (
@@ -316,7 +318,14 @@ WHEREABOUTS = {
     "auto", "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
-BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
+BEFORE = {
+    "optimizer": "evoprompt",
+    "strategy": "refine",
+    "patience": None,
+    "target": None,
+    "time_limit": None,
+    "max_demos": 0,
+}
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
 
@@ -358,7 +367,7 @@ def _test(
 
     found: dict[str, Evaluation] = {}
     for name, module in (("start", program), ("evolved", evolved)):
-        if name == "evolved" and Candidate.of(module).key == Candidate.of(program).key:
+        if name == "evolved" and Candidate.compiled(module)[0].key == Candidate.of(program).key:
             break
         counter = display.counter(f"test set, {name} prompt", len(test))
         found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)

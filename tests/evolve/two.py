@@ -44,6 +44,8 @@ def reply(text: str, blamed: str = "judge", rule: str = RULE) -> str:
         "new_instruction": f"{current}\n{rule}",
         "shortened_instruction": current,
     }
+    if "Respond with a JSON object" in text:
+        return json.dumps({field: said[field] for field in fields_asked_for(text)})
     parts = [f"[[ ## {field} ## ]]\n{said[field]}" for field in fields_asked_for(text)]
     return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
