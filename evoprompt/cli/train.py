@@ -34,6 +34,7 @@ OURS = (
     "eval_interval",
     "accept",
     "accept_when",
+    "max_demos",
     "seed",
     "num_threads",
     "patience",
@@ -88,6 +89,7 @@ def train(
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
     accept_when: Annotated[Literal["probable", "confirmed"], typer.Option("--accept_when", rich_help_panel=SEARCH, help="Of `factorial` only: `probable` takes a prompt that is better than the start with a probability of 0.8, `confirmed` only one that a paired test calls better, with an error of 5 %.")] = "probable",
+    max_demos: Annotated[int, typer.Option("--max_demos", rich_help_panel=SEARCH, min=0, help="Of `factorial` only: solutions of training tasks that passed which the prompt may show as few-shot demos. Each is measured as a sentence is; those that help most stay.")] = 0,
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
     auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", rich_help_panel=BUDGET, help="A budget by the number of tasks: `light` is --max_rollouts 100 and 2 more for each training and dev task, `medium` twice and `heavy` four times as many.")] = None,
@@ -243,7 +245,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
-    before, after = Candidate.of(program).told, Candidate.of(evolved).told
+    before, after = Candidate.of(program).told, Candidate.compiled(evolved)[0].told
     if before == after:
         tried = any(entry.accepted and entry.parent for entry in results.evolution)
         told = (
@@ -322,7 +324,7 @@ WHEREABOUTS = {
 """Options that change where things are and how fast they go, not what comes out."""
 BEFORE = {
     "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
-    "accept_when": "confirmed",
+    "accept_when": "confirmed", "max_demos": 0,
 }  # fmt: skip
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
@@ -367,7 +369,7 @@ def _test(
 
     found: dict[str, Evaluation] = {}
     for name, module in (("start", program), ("evolved", evolved)):
-        if name == "evolved" and Candidate.of(module).key == Candidate.of(program).key:
+        if name == "evolved" and Candidate.compiled(module)[0].key == Candidate.of(program).key:
             break
         counter = display.counter(f"test set, {name} prompt", len(test))
         found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)

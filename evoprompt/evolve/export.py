@@ -291,6 +291,9 @@ class TreeWriter:
         state = self._journal.fact("program")
         for name, text in best.instructions:
             state_of(state, name)["signature"]["instructions"] = text
+        for name, demos in best.demos:
+            found = state_of(state, name)
+            found["demos"] = [*found["demos"], *(demo.fields for demo in demos)]
         write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.told)
         self._best = best  # only now: Ctrl-C may have come between the two files

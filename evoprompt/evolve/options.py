@@ -62,6 +62,8 @@ class Options:
             longer than twice the start.
         max_words: Of `factorial`: where the prompt has more words (and clearly more than the start), the optimizer is
             asked to shorten it.
+        max_demos: Of `factorial`: how many passing rollouts of training tasks a predictor may be shown as few-shot
+            demos. Each is measured as a rule is; those that help most stay.
         patience: The search ends after so many batches in a row that changed nothing; None: it never does.
         target: The search ends when it expects the prompt to solve this percentage, and has measured what it changed.
         auto: A budget by the number of tasks, training and dev: `light` is 100 rollouts and 2 more for each task,
@@ -80,6 +82,7 @@ class Options:
     max_unmeasured: float = MAX_UNMEASURED
     max_instruction_chars: int = 4_000
     max_words: int = 60
+    max_demos: int = 0
     patience: int | None = None
     target: float | None = None
     auto: Auto | None = None
@@ -95,6 +98,8 @@ class Options:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if type(self.max_demos) is not int or self.max_demos < 0:
+            raise UsageError(f"max_demos must be a whole number of at least 0, not {self.max_demos!r}")
         if not isinstance(self.budget, Budget):
             raise UsageError(f"budget must be a Budget, such as Budget(lm_calls=500), not {self.budget!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -110,6 +115,8 @@ class Options:
         if self.target is not None and not 0 < self.target <= 100:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
         strategy_class(self.strategy)
+        if self.max_demos and self.strategy != "factorial" and self.strategy in get_args(Named):
+            raise UsageError(f"max_demos is for strategy='factorial'; {self.strategy!r} takes none: leave it out")
         one_of("accept", self.accept, get_args(Accept))
         one_of("accept_when", self.accept_when, get_args(AcceptWhen))
         if self.auto is not None:
