@@ -52,7 +52,7 @@ FLIP = 0.04
 """Probability that a rule is in or out against the draw, so that no effect is ever beyond doubt."""
 OPTIMISM = 0.0
 """Deviations that added rules are given in advance when one is drawn: several may be needed for a task to be solved."""
-WEED = 0.5
+WEED = 1.5
 """Deviations by which the effect of an added rule must be below 0 for it to be left out."""
 MUTE = 2
 """Times that a task is asked for with the start prompt without a measured answer, before it is left alone."""
@@ -68,6 +68,7 @@ TYPICAL = 60
 """Words of a start prompt from which one more costs less: a tenth more costs the same, whatever the length."""
 _TRIES = 100
 SWEED = 1.0
+LAST = 0.5
 BASE = 30
 PER = 30.0
 EACH = 1
@@ -367,7 +368,7 @@ class Factorial(Confirming):
             fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
             if fine != parts:
                 kept |= fine
-            elif mean[r] > -(WEED if self._added[r] else SWEED) * deviation[r] or not (self._added[r] or self._proven(r)):
+            elif mean[r] > -((WEED if learning else LAST) if self._added[r] else SWEED) * deviation[r] or not (self._added[r] or self._proven(r)):
                 kept.add(r)
         kept = kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed
         # A predictor has something to go by: the best of its rules.
