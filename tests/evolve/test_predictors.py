@@ -25,7 +25,7 @@ from evoprompt.evolve.advise import _named
 from evoprompt.evolve.history import rival_results
 from evoprompt.evolve.rivals import Best
 from evoprompt.evolve.rules import Rule
-from evoprompt.judges.steps import MAX_STEPS, MAX_VALUE, NAME, steps_of
+from evoprompt.judges.steps import MAX_STEPS, MAX_VALUE, NAME, steps_of, told
 from evoprompt.runs import Run
 from tests import world
 from tests.evolve.moods import RULE
@@ -275,6 +275,9 @@ def test_what_is_kept_of_the_steps_is_bounded() -> None:
     steps = steps_of([called("first", label="x"), *(called("next", label="y" * 10**6) for _ in range(50))])
     assert [s.predictor for s in steps] == ["first", *["next"] * (MAX_STEPS + 1)]
     assert steps[0].whole and not steps[1].whole and len(steps[1].outputs["label"]) <= MAX_VALUE
+    shown = told(steps_of([called("a", label="y" * 9_000), called("b", label="short")]))
+    assert [len(s.outputs) < MAX_VALUE + 50 for s in shown] == [True, True] and shown[1].outputs == "label: short"
+    assert sum(len(s.outputs) for s in told([steps[1]] * 200)) < 50_000
     image = dspy.Image("data:image/png;base64," + "iVBORw0KGgo" * 1000)
     for value in (image, {1, 2}, object(), float("nan"), "\ud800", [image], 10**5000):
         (step,) = steps_of([called("a", label=value)])
