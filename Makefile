@@ -12,7 +12,7 @@ help:
 	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
 	@echo "make bench-replay  the decision for a prompt on the outcomes of 18 real models, under a minute"
-	@echo "make bench-optimizers  EvoPrompt beside GEPA, MIPROv2, SIMBA and COPRO (SIMULATED, half an hour on 2 cores)"
+	@echo "make bench-optimizers  EvoPrompt beside GEPA, MIPROv2, SIMBA and COPRO (SIMULATED, an hour on 2 cores)"
 	@echo "make bench-optimizers-local  some of them on the small real model (40 minutes of one core or more)"
 	@echo "make lint        ruff and mypy"
 	@echo "make wheel       build the wheel into dist/"
@@ -55,6 +55,7 @@ bench-replay: $(VENV)/.dev
 
 bench-optimizers: $(VENV)/.dev
 	$(BIN)/python benchmarks/optimizers.py --out bench-optimizers
+	$(BIN)/python benchmarks/edges.py --out bench-edges
 
 bench-optimizers-local: $(VENV)/.local
 	$(BIN)/python benchmarks/optimizers_local.py --out bench-optimizers-local

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +25,17 @@ class Kind:
     Attributes:
         pattern: Of a sentence that is about it.
         topic: Its name in a list.
-        short: The shortest rule.
-        subjects: Wordings of the situation.
-        remedies: Wordings of what to do.
-        reason: Why.
+        rules: Wordings of a rule about it.
     """
 
     pattern: str
     topic: str
-    short: str
-    subjects: Sequence[str]
-    remedies: Sequence[str]
-    reason: str
+    rules: Sequence[str]
+
+    @property
+    def short(self) -> str:
+        """The shortest rule."""
+        return min(self.rules, key=lambda rule: len(rule.split()))
 
 
 KINDS: Mapping[str, Kind] = {name: Kind(**entry) for name, entry in _DATA["kinds"].items()}
@@ -45,14 +43,6 @@ TRAPS: Mapping[str, str] = {name: entry["text"] for name, entry in _DATA["traps"
 """Rules that sound good and break tasks."""
 CHATTER: Sequence[str] = _DATA["chatter"]
 _TRAPS = {name: entry["pattern"] for name, entry in _DATA["traps"].items()}
-
-
-def rule(kind: str, dice: random.Random) -> str:
-    """A rule about a kind, in one of its wordings."""
-    said = KINDS[kind]
-    remedy = dice.choice(said.remedies)
-    words = {"subject": dice.choice(said.subjects), "remedy": remedy, "reason": said.reason}
-    return dice.choice(_DATA["templates"]).format(**words, Remedy=remedy[:1].upper() + remedy[1:])
 
 
 def listing(kinds: Sequence[str]) -> str:

@@ -44,9 +44,9 @@ class World:
     shares: tuple[float, ...] = (0.47, 0.31, 0.16, 0.06)
     lost: float = 0.06
     followed: float = 0.85
-    listed: float = 0.7
-    free: int = 80
-    dilution: float = 400.0
+    listed: float = 0.55
+    free: int = 100
+    dilution: float = 600.0
     wrong: float = 0.1
     forget: float = 0.05
     chat: float = 0.2
@@ -59,8 +59,8 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "base": World(),
         "noisy": World(wrong=0.55, forget=0.3, chat=0.6),
         "harmful": World(traps=0.35, harm=0.25),
-        "long": World(free=len(START.split()), dilution=135.0),
-        "nothing": World(shares=(0.63, 0.21, 0.12, 0.04), followed=0.0, listed=0.0),
+        "long": World(free=len(START.split()), dilution=165.0),
+        "nothing": World(shares=(0.61, 0.23, 0.12, 0.04), followed=0.0, listed=0.0),
     }
 )
 """Worlds by name.

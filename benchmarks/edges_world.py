@@ -16,7 +16,7 @@ from typing import Any
 import dspy
 
 from benchmarks.counted import Played, role_of
-from benchmarks.edges_kinds import CHATTER, KINDS, TRAPS, kinds_in, kinds_of, listing, rule, sentences, traps_in
+from benchmarks.edges_kinds import CHATTER, KINDS, TRAPS, kinds_in, kinds_of, listing, sentences, traps_in
 from benchmarks.edges_laws import START, Laws, arguments_in, dice_of
 from evoprompt.lm.simulated_advisors import current_instruction
 from evoprompt.lm.simulated_text import Reading, json_list, normal, parsed, write
@@ -24,14 +24,15 @@ from evoprompt.tasks import Task
 
 SHOWN = 3
 """Failing calls that the feedback names."""
-RULES = 2
+RULES = 1
 """New rules in one rewrite."""
 NOTICED, DROPPED = -1.5, 0.7
 """A measured effect, in points, below which a rewrite drops a rule, and the probability that it does."""
 GUESSED = 0.5
 """Probability that a prompt writer who sees no failure gives a rule all the same."""
 _FAILING = re.compile(r"Wrong for these calls: ((?:`[^`]+`(?:, )?)+)")
-_RULES = re.compile(r"(\w+_)?(rule|guideline|suggestion|lesson|insight|tip|wording)s?")
+_RULES = re.compile(r"(\w+_)?(rule|guideline|suggestion|lesson|insight|tip)s?")
+_WORDINGS = re.compile(r"(\w+_)?(wording|paraphrase|variant|alternative)s?")
 
 
 def student() -> dspy.Predict:
@@ -104,8 +105,10 @@ class EdgesEngine(Played):
             }
         if name.startswith(("shorten", "short", "merged", "condensed")):
             return self._shortened(reading, dice)
-        if _RULES.fullmatch(name):
-            found = self._new(reading, "", RULES, dice)
+        if _RULES.fullmatch(name) or _WORDINGS.fullmatch(name):
+            found = (
+                _reworded(reading) if _WORDINGS.fullmatch(name) else self._new(reading, _current(reading), RULES, dice)
+            )
             return found if reading.outputs[name].startswith("list") else next(iter(found), dice.choice(CHATTER))
         if "instruction" in name or name.endswith("prompt"):
             return self._rewritten(reading, dice)
@@ -125,7 +128,7 @@ class EdgesEngine(Played):
 
     def _advice(self, kind: str, dice: random.Random) -> str:
         """A rule about a kind; in some worlds now and then bad advice."""
-        return TRAPS[dice.choice(sorted(TRAPS))] if dice.random() < self.world.traps else rule(kind, dice)
+        return TRAPS[dice.choice(sorted(TRAPS))] if dice.random() < self.world.traps else dice.choice(KINDS[kind].rules)
 
     def _guess(self, calls: Sequence[str], dice: random.Random) -> str:
         """The class that failing calls most likely have in common, now and then another one; empty for none."""
@@ -159,9 +162,7 @@ class EdgesEngine(Played):
         """The current prompt with new rules, without what is known to do harm."""
         effects = _effects(reading)
         kept = [
-            part
-            for part in sentences(current_instruction(reading))
-            if effects.get(part, 0.0) > NOTICED or dice.random() > DROPPED
+            part for part in sentences(_current(reading)) if effects.get(part, 0.0) > NOTICED or dice.random() > DROPPED
         ]
         rules = [part for part in kept if kinds_in(part)]
         if len(rules) > 1 and dice.random() < self.world.forget:
@@ -174,9 +175,7 @@ class EdgesEngine(Played):
     def _shortened(self, reading: Reading, dice: random.Random) -> str:
         """The shortest wording of each rule; where that is still too long, a list of kinds."""
         effects = _effects(reading)
-        parts = [
-            p for p in sentences(current_instruction(reading)) if p not in CHATTER and effects.get(p, 0.0) > NOTICED
-        ]
+        parts = [p for p in sentences(_current(reading)) if p not in CHATTER and effects.get(p, 0.0) > NOTICED]
         kinds = [kind for kind in KINDS if kind in kinds_in(" ".join(parts))]
         plain = [part for part in parts if not kinds_in(part)]
         limit = re.search(r"\d+", reading.inputs.get("length_limit", ""))
@@ -184,6 +183,18 @@ class EdgesEngine(Played):
         if kinds and limit and len(text.split()) > int(limit[0]):
             text = " ".join([*plain, listing(kinds)])
         return text
+
+
+def _current(reading: Reading) -> str:
+    """The prompt, or the rules, that a request is about."""
+    given = (text for name, text in reading.inputs.items() if re.fullmatch(r"(\w+_)?rules?", name))
+    return current_instruction(reading) or "\n".join(part for text in given for part in _texts(text))
+
+
+def _reworded(reading: Reading) -> list[str]:
+    """Other wordings of what is said."""
+    current = _current(reading)
+    return [rule for kind in sorted(kinds_in(current)) for rule in KINDS[kind].rules if rule not in current]
 
 
 def failing(reading: Reading) -> list[list[str]]:

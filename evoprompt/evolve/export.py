@@ -259,8 +259,10 @@ class TreeWriter:
             self._tree.json("training/confirmation.json", told)
         else:  # batches of a larger budget have gone on after it
             self._tree.remove("training/confirmation.json")
-        start = results.dev.get(results.seed.key)
+        start, last_word = results.dev.get(results.seed.key), results.confirmation
+        names = {"word", "p_better", "gain", "interval"}
         self._tree.summary(
+            decision=last_word.model_dump(include=names) if last_word is not None else None,
             batches_done=len(results.batches),
             improved=results.best.key != results.seed.key,
             scored_dev_tasks=start.tasks if start else None,
