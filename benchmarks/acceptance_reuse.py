@@ -5,7 +5,8 @@
 
 Whole factorial searches over rules that do nothing, 24 training and 24 dev tasks, the start solves 70 %. Dev pairs are
 new. On the training tasks the start's rollouts told which tasks it solves, and some of the final prompt's rollouts
-chose it: `reused` confirms with those, `final anew` draws the final prompt's again, `both anew` both.
+chose it: `reused` confirms with those, `final anew` draws the final prompt's again, `both anew` both. Last, how many of
+these prompts the whole decision takes, by default and where they must be confirmed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evoprompt.evolve.confirm import looks_at, sign_test
+from evoprompt.evolve.confirming import ERROR
+from evoprompt.evolve.decision import Word, decide
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.factorial import BOLDNESS, FLIP, UNSOLVED_SHARE
 
@@ -67,16 +70,27 @@ class Search:
 
     def accepted(self, way: str) -> bool:
         """Whether the final prompt is called better."""
+        differences = self.differences(way)
+        for look in looks_at(len(differences)):
+            if (better := sign_test(differences[:look], len(differences)).better) is not None:
+                return better
+        raise AssertionError("the last look decides")
+
+    def word(self) -> Word:
+        """What the search would say of its prompt after all pairs."""
+        differences = self.differences("final anew")
+        gain = self.effects().gain(self.final, START)
+        return decide(differences, len(differences), [False, True] * TASKS, gain, alpha=ERROR).word
+
+    def differences(self, way: str) -> list[float]:
+        """A dev task and a training task in turn."""
         differences: list[float] = []
         for task in range(TASKS):
             differences.append(self.passes(TASKS + task) - self.passes(TASKS + task))
             before = self.passes(task) if way == "both anew" else self.start[task]
             seen = self.known.get((self.final, task)) if way == "reused" else None
             differences.append((self.passes(task) if seen is None else seen) - before)
-        for look in looks_at(len(differences)):
-            if (better := sign_test(differences[:look], len(differences)).better) is not None:
-                return better
-        raise AssertionError("the last look decides")
+        return differences
 
 
 def main() -> None:
@@ -88,8 +102,11 @@ def main() -> None:
     proposed = [search for search in searches if search.final != START]
     print(f"{len(proposed)} of {len(searches)} searches propose a prompt. Accepted of those that do nothing:\n")
     print("| train rollouts | accepted, percent |\n|---|---|")
-    for way in WAYS:
-        share = sum(search.accepted(way) for search in proposed) / max(1, len(proposed))
+    words = [search.word() for search in proposed]
+    counts = {way: sum(search.accepted(way) for search in proposed) for way in WAYS}
+    counts |= {f"decision: {word}": words.count(word) for word in ("probable", "confirmed")}
+    for way, count in counts.items():
+        share = count / max(1, len(proposed))
         error = (share * (1 - share) / max(1, len(proposed))) ** 0.5
         print(f"| {way} | {100 * share:.1f} ± {196 * error:.1f} |")
 

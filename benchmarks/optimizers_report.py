@@ -19,6 +19,8 @@ WIDTH, HEIGHT, GAP, LEFT, TOP = 300, 190, 66, 58, 96
 FOOT = 44
 """Under the last row of panels."""
 COLUMNS, POINTS = 3, 80
+LEVELS = (0.0, 0.2, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
+"""Where the groups of P(better) begin."""
 LEGEND, IN_A_LINE = 128, 8
 
 
@@ -35,7 +37,8 @@ def markdown(
         " model that were paid for; other roles after the plus sign.",
         "",
     ]
-    return "\n".join([*lines, *_against(cells, ours, rivals), "", *_all(cells), ""])
+    told = [row["decision"] for row in rows if row["optimizer"] == ours and row.get("decision")]
+    return "\n".join([*lines, *_against(cells, ours, rivals), "", *_decisions(told), "", *_all(cells), ""])
 
 
 def _against(cells: Sequence[Cell], ours: str, rivals: Iterable[str]) -> list[str]:
@@ -58,6 +61,30 @@ def _against(cells: Sequence[Cell], ours: str, rivals: Iterable[str]) -> list[st
             f"| {cell.world} | {cell.budget} | {cell.against} | {rival.final:.1f} | {cell.final:.1f} "
             f"| {cell.gain or 0.0:+.1f} [{low:+.1f}, {high:+.1f}] | {cell.regret:.1f} / {least:.1f} "
             f"| {_times(cell.reach)} | {cell.words:.0f} | {100 * cell.false:.0f} % |"
+        )
+    return lines
+
+
+def _decisions(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How often P(better) was right, by its size, whichever prompt was returned."""
+    lines = [
+        "## What it said of the prompts that it compared with the start",
+        "",
+        "| P(better) | prompts | mean P | better | the same | worse | gain expected / true | within the interval |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for low, high in zip(LEVELS, (*LEVELS[1:], 1.01), strict=True):
+        here = [one for one in told if low <= one["p_better"] < high]
+        if not here:
+            continue
+        count = len(here) / 100
+        signs = [0 if abs(one["truth"]) < 1e-9 else 1 if one["truth"] > 0 else -1 for one in here]
+        shares = " | ".join(f"{signs.count(sign) / count:.0f} %" for sign in (1, 0, -1))
+        p, expected, truth = (statistics.fmean(one[name] for one in here) for name in ("p_better", "gain", "truth"))
+        within = sum(one["interval"][0] - 1e-9 <= one["truth"] <= one["interval"][1] + 1e-9 for one in here)
+        lines.append(
+            f"| {low:.2f} to {min(high, 1):.2f} | {len(here)} | {100 * p:.0f} % | {shares} "
+            f"| {expected:.1f} / {truth:.1f} | {within / count:.0f} % |"
         )
     return lines
 

@@ -25,9 +25,8 @@ from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 from benchmarks.counted import Counting
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
-from evoprompt.evolve import confirming, effects, growth
+from evoprompt.evolve import confirming, decision, effects, growth
 from evoprompt.evolve import factorial as search
-from evoprompt.evolve.confirm import Decision
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
@@ -192,7 +191,8 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "merged rules never apart": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9}),
     "merged rules unlinked": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
-    "no confirmation": ({}, {(confirming, "sign_test"): lambda *_, **__: Decision(True, 0, 0, 0, 0)}),
+    "no confirmation": ({}, {(confirming, "PROBABLE"): 0.0, (decision, "PROBABLE"): 0.0}),
+    "only what is confirmed": ({"accept_when": "confirmed"}, {}),
 }
 """`factorial` without one piece of it: the options, and the constants, that switch it off."""
 
@@ -273,7 +273,8 @@ def run_one(
     seed_prompt = Candidate.of(setting.student()).instruction
     tests, began, cpu = metric.seconds, time.perf_counter(), time.process_time()
     with dspy.context(lm=lm):
-        final = Candidate.of(optimize(setting)).instruction
+        program = optimize(setting)
+    final = Candidate.of(program).instruction
     seconds = time.perf_counter() - began
     # CPU time: on a machine that has other things to do, the clock would tell of those.
     cpu = time.process_time() - cpu
@@ -288,8 +289,17 @@ def run_one(
         "start": score(seed_prompt), "final": score(final), "words": len(final.split()), "instruction": final,
         "calls": dict(meter.calls), "tokens": meter.tokens, "trace": trace,
         "seconds": round(seconds, 3), "cpu": round(cpu, 3),
-        "overhead_ms": round(1000 * overhead / max(1, calls, setting.asked), 3),
+        "overhead_ms": round(1000 * overhead / max(1, calls, setting.asked), 3), "decision": decided(program, score),
     }  # fmt: skip
+
+
+def decided(program: dspy.Module, score: Callable[[str], float]) -> dict[str, Any] | None:
+    """What our search said of the prompt that it compared with the start, and the gain of that prompt in truth."""
+    record = getattr(getattr(program, "detailed_results", None), "confirmation", None)
+    if record is None:
+        return None
+    gain = score(record.candidate.instruction) - score(program.detailed_results.seed.instruction)
+    return record.model_dump(include={"word", "p_better", "gain", "interval", "pairs"}) | {"truth": gain}
 
 
 @functools.cache

@@ -50,14 +50,13 @@ def ours(outcomes: Outcomes, budget: int, random: Random) -> int:
     leader = int(np.argmax(solved / (solved + failed)))
     differences = outcomes[leader] - outcomes[0]
     both = differences[: min(tried[leader], tried[0])]
-    count = len(both) + 1
-    deviation = ((both.var() * len(both) + 0.25) / count / count) ** 0.5
-    pairs = Pairs.of(differences[known:][: (budget - used) // 2].tolist())
-    return leader if _better(leader, pairs, (float(both.sum() / count), float(deviation))) else 0
+    new = differences[known:][: (budget - used) // 2]
+    return leader if _better(leader, new, both) else 0
 
 
-def _better(leader: int, pairs: Pairs, searched: tuple[float, float] | None = None) -> bool:
-    return leader > 0 and gain(pairs, searched).better >= PROBABLE
+def _better(leader: int, *differences: Outcomes) -> bool:
+    """Whether the decision prefers the leader to the start, by its new tasks, and those that it was chosen by."""
+    return leader > 0 and gain(*(Pairs.of(part.tolist(), 1.0) for part in differences)).better >= PROBABLE
 
 
 def gepa(outcomes: Outcomes, budget: int, random: Random) -> int:
@@ -88,7 +87,7 @@ def successive_halving(outcomes: Outcomes, budget: int, random: Random) -> int:
 
 def halving_then_ours(outcomes: Outcomes, budget: int, random: Random) -> int:
     leader, done = _halved(outcomes, budget, beside=True)
-    return leader if _better(leader, Pairs.of((outcomes[leader] - outcomes[0])[:done].tolist())) else 0
+    return leader if _better(leader, (outcomes[leader] - outcomes[0])[:done]) else 0
 
 
 def _halved(outcomes: Outcomes, budget: int, *, beside: bool) -> tuple[int, int]:

@@ -217,12 +217,10 @@ class Runner:
         self.journal = journal or Journal()
         # Rollouts are found by candidate and task: of another program or metric they would be other ones.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
-        self._label = label
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self.called = Called(self.program)
-        self._executor, self._steps = executor, steps
-        self._lock = threading.Lock()
+        self._executor, self._steps, self._label, self._lock = executor, steps, label, threading.Lock()
         self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
 
     def run(self, jobs: Sequence[Job], on_done: Callable[[Rollout], None] | None = None) -> list[Rollout]:

@@ -45,7 +45,8 @@ def row(optimizer: str, seed: int, budget: int, final: float, **more: Any) -> di
 
 
 def test_ours_beside_the_best_rival_seed_by_seed() -> None:
-    rows = [row("ours", s, b, 70.0 + s) for s in (1, 0) for b in (100, 200)]
+    told = {"p_better": 0.85, "gain": 12.0, "interval": (-5.0, 29.0), "truth": 30.0}
+    rows = [row("ours", s, b, 70.0 + s, decision=told) for s in (1, 0) for b in (100, 200)]
     rows += [row("good", s, b, 60.0 + s) for s in (0, 1) for b in (100, 200)]
     rows += [row("bad", s, b, 39.0) for s in (0, 1) for b in (100, 200)]
     cells = {(c.budget, c.optimizer): c for c in summarize(rows, ours="ours", rivals=("good", "bad", "absent"))}
@@ -60,6 +61,7 @@ def test_ours_beside_the_best_rival_seed_by_seed() -> None:
     tables = report.markdown(rows, list(cells.values()), "ours", ("good", "bad"), {"seconds": 1, "cores": 2})
     assert "SIMULATED" in tables
     assert "| w | 100 | good | 60.5 | 70.5 | +10.0 [+10.0, +10.0] | 19.5 / 29.5 | 1.00 | 30 | 0 % |" in tables
+    assert "| 0.80 to 0.90 | 4 | 85 % | 100 % | 0 % | 0 % | 12.0 / 30.0 | 0 % |" in tables
     drawn = report.figure(rows, ("w",), ("ours", "good", "bad"))
     assert "SIMULATED" in drawn
     assert drawn.count("<polyline") == 3

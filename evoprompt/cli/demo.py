@@ -53,7 +53,7 @@ def demo(
             test = data["test"]
             scores[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
     display.console.print("\nThe prompt, before and after:\n", style="bold")
-    display.console.print(prompt_diff(Candidate.of(program).told, Candidate.of(evolved).told), soft_wrap=True)
+    display.console.print(prompt_diff(Candidate.of(program).told, Candidate.compiled(evolved)[0].told), soft_wrap=True)
     tell_rules(evolved.detailed_results, models.mark)
     typer.echo("\nHeld-out test split, pass@1 with its 95 % interval:")
     typer.echo("  " + score_line("start prompt", scores["start"], models.mark))

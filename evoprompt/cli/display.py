@@ -92,6 +92,7 @@ class Display:
             more = self._strategy == "factorial" and (limits.rollouts or limits.lm_calls)
             # With such a budget it goes on for as many batches as that lasts.
             how = f"tasks in batches of {event.options.batch_size}" if more else f"tasks in {event.batches} batches"
+            how = how if event.batches else f"tasks with {self._strategy}"
             how = f"tasks with DSPy's {self._rival}" if self._rival else how
             self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
             if event.answers:
@@ -172,11 +173,13 @@ def spent_line(spent: Mapping[str, Spent]) -> str:
 
 
 def confirmation_line(confirmation: Confirmation) -> str:
-    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks: better`."""
-    reason = visible(confirmation.reason)
-    if confirmation.accepted:
-        return f"confirmed against the start prompt: {reason}"
-    return f"not confirmed, the start prompt stays: {reason}"
+    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks; better with 99 %, …`."""
+    told = {
+        "confirmed": "confirmed against the start prompt",
+        "probable": "probably better than the start prompt",
+        "start kept": "the start prompt stays, nothing better was found that is sure enough",
+    }
+    return f"{told[confirmation.word]}: {visible(confirmation.reason)}"
 
 
 def rules_table(rules: Sequence[Rule], console: Console) -> str:

@@ -35,6 +35,8 @@ def resume(
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
     if api_base is None and options.get("api_base"):
         _require_known(options, run_dir)
+    if ":" in options["strategy"]:  # a file must not say by itself which code is run
+        raise UsageError(f"{str(run_dir)!r} searches by {options['strategy']!r}: give its `evoprompt train` again")
     if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
         options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
     options |= {"root_dir": place.parent.parent, **given}
@@ -67,8 +69,8 @@ def _options(run_dir: Path) -> dict[str, Any]:
     if config.get("command") != "train":
         raise UsageError(f"{str(run_dir)!r} was not begun by `evoprompt train`: give the same command or call again")
     with reading("the options of `train`", path):
-        # A run that was begun before there was a choice refines.
-        return _checked({"strategy": "refine", **config["options"]})
+        # A run that was begun before there was a choice refines, or wants its result confirmed.
+        return _checked({"strategy": "refine", "accept_when": "confirmed", **config["options"]})
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from evoprompt.cli.train import train
+    from evoprompt.evolve.strategies import known
 
     wanted = {k: v for k, v in signature(train, eval_str=True).parameters.items() if k not in ("config", "fork")}
     if unknown := sorted(set(options) - set(wanted)):
@@ -91,6 +94,8 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
                 found[name] = TypeAdapter(about.annotation.__origin__).validate_python(options[name])
             except ValueError as e:
                 raise ValueError(f"{name!r} can't be {str(options[name])[:40]!r}") from e
+            if name == "strategy" and not known(found[name]) and ":" not in found[name]:
+                raise ValueError(f"{name!r} can't be {found[name][:40]!r}")
         elif about.default is about.empty and name not in ("root_dir", "run_name", "experiment_name"):
             raise ValueError(f"{name!r} is missing")
     return found

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -33,6 +33,8 @@ OURS = (
     "epochs",
     "eval_interval",
     "accept",
+    "accept_when",
+    "max_demos",
     "seed",
     "num_threads",
     "patience",
@@ -81,11 +83,13 @@ def train(
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
-    strategy: Annotated[Literal["factorial", "refine"], typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other.")] = "factorial",
+    strategy: Annotated[str, typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other. Or a search of your own, by its name or as `package.module:Class` (docs/python.md).")] = "factorial",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
+    accept_when: Annotated[Literal["probable", "confirmed"], typer.Option("--accept_when", rich_help_panel=SEARCH, help="Of `factorial` only: `probable` takes a prompt that is better than the start with a probability of 0.8, `confirmed` only one that a paired test calls better, with an error of 5 %.")] = "probable",
+    max_demos: Annotated[int, typer.Option("--max_demos", rich_help_panel=SEARCH, min=0, help="Of `factorial` only: solutions of training tasks that passed which the prompt may show as few-shot demos. Each is measured as a sentence is; those that help most stay.")] = 0,
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
     auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", rich_help_panel=BUDGET, help="A budget by the number of tasks: `light` is --max_rollouts 100 and 2 more for each training and dev task, `medium` twice and `heavy` four times as many.")] = None,
@@ -126,6 +130,8 @@ def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Pa
     from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
+    if given.strategy in get_args(Optimizer) and given.optimizer == "evoprompt":
+        given.optimizer = given.strategy
     rival = {} if given.optimizer == "evoprompt" else {"strategy": given.optimizer}
     search = Options(
         **{name: getattr(given, name) for name in OURS} | rival,
@@ -239,7 +245,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
-    before, after = Candidate.of(program).told, Candidate.of(evolved).told
+    before, after = Candidate.of(program).told, Candidate.compiled(evolved)[0].told
     if before == after:
         tried = any(entry.accepted and entry.parent for entry in results.evolution)
         told = (
@@ -316,7 +322,10 @@ WHEREABOUTS = {
     "auto", "allow_unsafe_exec", "fork", "config", "skip_bad",
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
-BEFORE = {"optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None}
+BEFORE = {
+    "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
+    "accept_when": "confirmed", "max_demos": 0,
+}  # fmt: skip
 """Options that were not there once, and what happened then: runs that were begun before go on."""
 
 
@@ -328,6 +337,8 @@ def _begin(
     from evoprompt.lm.secrets import settings_without_secrets
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
+    if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
+        del about["accept_when"]
     if options["optimizer"] != "evoprompt":
         del about["strategy"]
     for name, value in BEFORE.items():
@@ -358,7 +369,7 @@ def _test(
 
     found: dict[str, Evaluation] = {}
     for name, module in (("start", program), ("evolved", evolved)):
-        if name == "evolved" and Candidate.of(module).key == Candidate.of(program).key:
+        if name == "evolved" and Candidate.compiled(module)[0].key == Candidate.of(program).key:
             break
         counter = display.counter(f"test set, {name} prompt", len(test))
         found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)

@@ -30,7 +30,6 @@ class Decision:
         losses: Pairs in which it scored lower.
         pairs: All pairs.
         planned: Pairs at which the test ends.
-        cut: Whether it ended without enough pairs to tell.
     """
 
     better: bool | None
@@ -38,7 +37,6 @@ class Decision:
     losses: int
     pairs: int
     planned: int
-    cut: bool = False
 
     def __str__(self) -> str:
         """`wins 9, loses 1 of 24 paired tasks`."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
-from evoprompt.evolve.confirm import Decision, looks_at, sign_test
+from evoprompt.evolve.confirm import looks_at
+from evoprompt.evolve.decision import PROBABLE, Gain, Pairs, Verdict, Word, decide, gain
 from evoprompt.evolve.history import CONFIRM, DEV
 from evoprompt.evolve.record import Confirmation, Confirmed
 from evoprompt.evolve.search import Search, digest
@@ -22,8 +21,6 @@ from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
-SURE = 1.645
-"""Deviations above 0 of the expected gain at which a prompt is taken where nothing has confirmed it."""
 ERROR = 0.045
 """Of the sign test: a little below 5 %, for the start's solutions of training tasks told what to propose."""
 TRAIN_PER_DEV = 2
@@ -41,9 +38,8 @@ class Confirming(Search):
         raise NotImplementedError
 
     def _sure(self) -> bool:
-        """Whether the trials leave hardly a doubt that the prompt is better than the start."""
-        mean, deviation = self._expected()
-        return mean > SURE * deviation
+        """Whether the prompt would be the result if no call were left to compare it with the start."""
+        return self._options.accept_when == "probable" and gain(Pairs(), searched=self._expected()).better >= PROBABLE
 
     def _require_measured(self, rollouts: Sequence[Rollout], *, known: bool) -> None:
         """Stop where the model gives no answers that can be used, whatever the prompt.
@@ -75,9 +71,9 @@ class Confirming(Search):
             return
         self._catch_up()
         self._where = "confirmation: "
-        start, proposed, decision = self._paired(seed, final, tasks)
-        record = self._judged(final, start, proposed, decision)
-        key = cut if decision.cut else key
+        start, proposed, verdict, spent = self._paired(seed, final, tasks)
+        record = self._judged(final, start, proposed, verdict, spent)
+        key = cut if spent else key
         on_dev = self._on_dev(start)
         last = len(self.history.results().batches)
         for what, found in (((0, 0, seed), start), ((int(last > 0), last, final), proposed)):
@@ -101,7 +97,7 @@ class Confirming(Search):
         """The tasks of the comparison: those of the train set, and between them those of the dev set.
 
         The current prompt was made from failures on the train set, but a prompt that changes nothing is no better
-        there either. The dev tasks may not speak against the prompt.
+        there either.
         """
         random = np.random.default_rng([self._options.seed % 2**63, 0])
         dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._dev, self._apart()))
@@ -119,11 +115,11 @@ class Confirming(Search):
 
     def _paired(
         self, seed: Candidate, final: Candidate, tasks: Sequence[Task]
-    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Decision]:
-        """Both prompts on the same tasks, until it is decided."""
+    ) -> tuple[dict[str, Rollout], dict[str, Rollout], Verdict, bool]:
+        """Both prompts on the same tasks, until it is decided; and whether the budget has ended that before."""
         start: dict[str, Rollout] = {}
         proposed: dict[str, Rollout] = {}
-        decision = Decision(None, 0, 0, 0, len(tasks))
+        verdict = self._verdict(start, proposed, len(tasks))
         learnt = set() if self._runner.repeats else {t.task_id for t in self._train}
         done, lost, spent = 0, 0, False
         rollouts: list[Rollout] = []
@@ -150,54 +146,58 @@ class Confirming(Search):
                 else:
                     start[before.task_id], proposed[after.task_id] = before, after
             done = look
-            differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
-            planned = max(len(tasks) - lost, len(differences), 1)
-            decision = sign_test(differences, planned, ERROR, over=spent)
-            # Dev tasks may not speak against a better prompt; where some do, the rest of them is heard first.
-            behind = decision.better and self._behind_on_dev(start, proposed)
-            if spent or (decision.better is not None and not behind):
-                decision = replace(decision, cut=spent and (behind or not decision.better))
+            verdict = self._verdict(start, proposed, len(tasks) - lost, over=spent)
+            if verdict.final or (self._options.accept_when == "confirmed" and verdict.test.better is False):
                 break
-        return start, proposed, decision
+        return start, proposed, verdict, spent and verdict.word != "confirmed"
+
+    def _verdict(
+        self, start: dict[str, Rollout], proposed: dict[str, Rollout], planned: int, *, over: bool = False
+    ) -> Verdict:
+        differences = [(proposed[t].score or 0.0) - (start[t].score or 0.0) for t in start]
+        planned = max(planned, len(differences), 1)
+        known = {t.task_id for t in self._train}
+        return decide(differences, planned, [t in known for t in start], self._expected(), alpha=ERROR, over=over)
 
     def _on_dev(self, paired: Collection[str]) -> list[str]:
         """The dev tasks that both prompts were tried on."""
         return [t.task_id for t in self._dev if t.task_id in paired]
 
-    def _behind_on_dev(self, start: dict[str, Rollout], proposed: dict[str, Rollout]) -> bool:
-        """Whether the proposed prompt scores less than the start on these tasks."""
-        return math.fsum((proposed[t].score or 0.0) - (start[t].score or 0.0) for t in self._on_dev(start)) < -1e-9
-
     def _judged(
-        self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], decision: Decision
+        self, final: Candidate, start: dict[str, Rollout], proposed: dict[str, Rollout], verdict: Verdict, cut: bool
     ) -> Confirmation:
-        on_dev = self._on_dev(start)
-        scores = None
+        on_dev, scores, test = self._on_dev(start), None, verdict.test
         if on_dev:
             before, after = (100 * sum(s[t].score or 0.0 for t in on_dev) / len(on_dev) for s in (start, proposed))
             scores = (before, after)
-        accepted, why = bool(decision.better), f"{decision}: {'better' if decision.better else 'not surely better'}"
-        if scores is not None and self._behind_on_dev(start, proposed):
-            accepted, why = (
-                False,
-                f"{decision}, but solves less of the dev tasks: {scores[0]:.1f} % to {scores[1]:.1f} %",
-            )
-        if decision.cut:
-            why += "; the budget was spent before more pairs could tell"
+        more = "; the budget was spent before more pairs could tell" if cut else ""
+        record = self._recorded(final, verdict.word, verdict.gain, f"{test}; ", more)
+        return record.model_copy(
+            update={
+                "wins": test.wins, "losses": test.losses, "pairs": test.pairs, "planned": test.planned,
+                "dev_scores": scores,
+            }
+        )  # fmt: skip
+
+    def _recorded(self, final: Candidate, word: Word, gain: Gain, before: str, after: str) -> Confirmation:
+        accepted = word == "confirmed" or word == self._options.accept_when
+        if word == "probable" and not accepted:
+            after += "; that is probable, and only what is confirmed was asked for"
+        low, high = (100 * side for side in gain.interval)
         return Confirmation(
-            candidate=final, accepted=accepted, reason=why, wins=decision.wins, losses=decision.losses,
-            pairs=decision.pairs, planned=decision.planned, dev_scores=scores,
+            candidate=final, accepted=accepted, reason=f"{before}{gain}{after}",
+            word=word if accepted else "start kept", p_better=gain.better, gain=100 * gain.expected,
+            interval=(low, high),
         )  # fmt: skip
 
     def _cut_short(self) -> None:
-        """No call is left to confirm with: the prompt is taken only where the trials leave hardly a doubt."""
+        """No call is left to compare with: what the trials tell decides."""
         final = self.history.current
         if final.key == self.history.seed.key or self.history.confirmation is not None:
             return
-        mean, deviation = self._expected()
-        told = f"{100 * mean:+.1f} points expected, standard deviation {100 * deviation:.1f}"
-        reason = f"the budget was spent before the comparison with the start; {told}"
-        record = Confirmation(candidate=final, accepted=self._sure(), reason=reason)
+        hope = gain(Pairs(), searched=self._expected())
+        word: Word = "probable" if hope.better >= PROBABLE else "start kept"
+        record = self._recorded(final, word, hope, "the budget was spent before the comparison with the start; ", "")
         self._keep(CONFIRM, f"{final.key}.unpaired", record.model_dump(mode="json"))
         self.history.confirmation = record
         self._tell(Confirmed(record, self.history.results()))

@@ -259,8 +259,10 @@ class TreeWriter:
             self._tree.json("training/confirmation.json", told)
         else:  # batches of a larger budget have gone on after it
             self._tree.remove("training/confirmation.json")
-        start = results.dev.get(results.seed.key)
+        start, last_word = results.dev.get(results.seed.key), results.confirmation
+        names = {"word", "p_better", "gain", "interval"}
         self._tree.summary(
+            decision=last_word.model_dump(include=names) if last_word is not None else None,
             batches_done=len(results.batches),
             improved=results.best.key != results.seed.key,
             scored_dev_tasks=start.tasks if start else None,
@@ -289,6 +291,9 @@ class TreeWriter:
         state = self._journal.fact("program")
         for name, text in best.instructions:
             state_of(state, name)["signature"]["instructions"] = text
+        for name, demos in best.demos:
+            found = state_of(state, name)
+            found["demos"] = [*found["demos"], *(demo.fields for demo in demos)]
         write_json(self._tree.program, state)
         self._tree.text("training/final_prompt.txt", best.told)
         self._best = best  # only now: Ctrl-C may have come between the two files

@@ -20,6 +20,7 @@ from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
 from evoprompt.evolve.allowance import LEARNING, Allowance
 from evoprompt.evolve.confirming import Confirming
+from evoprompt.evolve.demos import Demos
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects, proven, reachable
 from evoprompt.evolve.growth import Growth
 from evoprompt.evolve.history import BATCH, HEAVY, diagnoses, keep_diagnoses
@@ -110,6 +111,7 @@ class Factorial(Confirming):
         most = self._options.max_words * len(self._pool.predictors)
         self._room = max(most, math.ceil(ROOM * self._pool.words(self._pool.start)))
         most = max(self._options.longest(text) for _, text in self.history.seed.instructions)
+        self._demos = Demos(self._pool, self._options.max_demos, self._train, self._dev)
         self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
         self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
@@ -219,9 +221,10 @@ class Factorial(Confirming):
         """Rules that may well help, in a combination that this task was not tried with."""
         for _ in range(_TRIES):
             drawn = (self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added).tolist()
-            rules = frozenset(r for r in sorted(self._current) if (drawn[r] > 0) != (random.random() < FLIP))
+            tried = sorted(self._current | self._demos.open(self._effects))
+            rules = frozenset(r for r in tried if (drawn[r] > 0) != (random.random() < FLIP))
             rules |= self._pool.fixed
-            rules = self._taken_apart(rules, drawn, random)
+            rules = self._demos.fitting(self._taken_apart(rules, drawn, random), drawn, task)
             if self._pool.whole(rules) and (rules, task.task_id) not in self._known:
                 return rules
         return None
@@ -244,7 +247,7 @@ class Factorial(Confirming):
 
     def _learn(self, record: BatchRecord) -> BatchRecord:
         self._observe(record.tried)
-        self._hear(record)
+        self._pool.hear({step.predictor for r in record.rollouts for step in r.steps}, first=record.batch == 1)
         self._count()
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         for rollout in record.rollouts:
@@ -256,6 +259,8 @@ class Factorial(Confirming):
             self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
             diagnosed = self._explain(failed)
             self._open.update({d.task_id: d for d in diagnosed})
+        if learning:
+            self._demos.collect(record.rollouts, {t for t, at in self._place.items() if self._solved[at]}, record.batch)
         self._effects = self._estimated()
         # A budget that ends amid all this must find the prompt that was there before.
         current = self._weeded(learning)
@@ -272,7 +277,7 @@ class Factorial(Confirming):
                     self._about_new_rules()
             current = self._growth.shorten(current, self._effects, record.batch, rejected)
             self._about_new_rules()
-        self._current = current
+        self._current = current | self._demos.chosen(self._effects, self._trials)
         self._count()
         return self._decided(record, before, rejected).model_copy(
             update={
@@ -281,11 +286,6 @@ class Factorial(Confirming):
                 "shortened": tuple(sorted(self._growth.shortened)),
             }
         )  # fmt: skip
-
-    def _hear(self, record: BatchRecord) -> None:
-        called = {step.predictor for rollout in record.rollouts for step in rollout.steps}
-        if (quiet := self._pool.hear(called, first=record.batch == 1)) and record.batch == 1:
-            logger.warning("not called so far, so that their instructions stay: %s", ", ".join(map(repr, quiet)))
 
     def _learning(self, batch: int) -> bool:
         planned = LEARNING * self._planned(len(self._train))
@@ -334,7 +334,7 @@ class Factorial(Confirming):
         """
         mean, deviation = self._effects.mean, self._effects.deviation
         kept: set[int] = set()
-        for r in sorted(self._current):
+        for r in sorted(self._current - self._pool.demos):
             parts = self._pool.says(r) if learning else frozenset()
             fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
             if fine != parts:
@@ -347,7 +347,7 @@ class Factorial(Confirming):
         return kept | {max(sorted(mine), key=lambda r: mean[r]) for mine in bare}
 
     def _order(self) -> list[Task]:
-        order = super()._order()
+        order = [task for task in super()._order() if not self._demos.shown(self._current, task)]
         left = self._allowance.counted_left
         if left is None:
             return order
@@ -363,9 +363,10 @@ class Factorial(Confirming):
         parent, child = record.parent, self._pool.candidate(self._current)
         had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
         self._pool.measured(self._effects, self._trials, self._current)
-        count, added, dropped = len(self._current), len(self._current - had), len(had - self._current)
-        gain = 100 * self._gain()
-        rules = f"{count} rule{'s' * (count != 1)} (+{added} -{dropped})"
+        shown, added, dropped = self._current & self._pool.demos, self._current - had, had - self._current
+        gain, count = 100 * self._gain(), len(self._current - shown)
+        demos = f" and {len(shown)} demo{'s' * (len(shown) > 1)}" if shown else ""
+        rules = f"{count} rule{'s' * (count != 1)}{demos} (+{len(added)} -{len(dropped)})"
         reason = f"{rules}, {gain:+.1f} points expected over the start prompt"
         if rejected:
             reason += f"; rejected: {rejected[0]}" + (f" and {len(rejected) - 1} more" if len(rejected) > 1 else "")

@@ -42,7 +42,7 @@ def evaluate_test(
     Raises:
         UsageError: A task has the id of another task of the run.
     """
-    candidate, judge = Candidate.of(program), judge_of(metric)
+    (candidate, program), judge = Candidate.compiled(program), judge_of(metric)
     (tasks,) = tasks_for(program, judge, data)
     _show(run.journal, tasks)
     runner = Runner(program, judge, journal=run.journal, num_threads=num_threads, label=APART)

@@ -16,6 +16,7 @@ from evoprompt.lm.identity import origin_of
 from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
+AcceptWhen = Literal["probable", "confirmed"]
 Auto = Literal["light", "medium", "heavy"]
 
 THREADS = 8
@@ -28,7 +29,7 @@ _ALWAYS = {
     "batch_size", "epochs", "eval_interval", "accept", "seed", "max_unmeasured", "max_instruction_chars", "max_words",
 }  # fmt: skip
 """Options that every run was begun with; another one counts where it is not what runs did before there was a choice."""
-_BEFORE: dict[str, Any] = {"strategy": "refine"}
+_BEFORE: dict[str, Any] = {"strategy": "refine", "accept_when": "confirmed"}
 """What that was, where it is not the default."""
 _UNLIMITED = Budget()
 _ELSEWHERE = {"num_threads", "auto", "budget"}
@@ -51,6 +52,8 @@ class Options:
             is always followed by one.
         accept: Of `refine`: `improves` keeps a proposal that solves more of the same batch than the instruction before
             it; `always` takes every proposal, as systems did that replace the prompt after each batch.
+        accept_when: Of `factorial`: `probable` returns a prompt that is better than the start with a probability of
+            0.8; `confirmed` only one that a paired test calls better, with an error of 5 %.
         seed: Seed of the batches' order, and of which tasks are kept to choose by where there is no valset.
         num_threads: Rollouts, diagnoses and tests under way at once; None: as many as `dspy.settings.num_threads`.
         max_unmeasured: Share of a batch or evaluation, in [0, 1], that may get no answer from the model or
@@ -59,6 +62,8 @@ class Options:
             longer than twice the start.
         max_words: Of `factorial`: where the prompt has more words (and clearly more than the start), the optimizer is
             asked to shorten it.
+        max_demos: Of `factorial`: how many passing rollouts of training tasks a predictor may be shown as few-shot
+            demos. Each is measured as a rule is; those that help most stay.
         patience: The search ends after so many batches in a row that changed nothing; None: it never does.
         target: The search ends when it expects the prompt to solve this percentage, and has measured what it changed.
         auto: A budget by the number of tasks, training and dev: `light` is 100 rollouts and 2 more for each task,
@@ -71,11 +76,13 @@ class Options:
     epochs: int = 1
     eval_interval: int = 5
     accept: Accept = "improves"
+    accept_when: AcceptWhen = "probable"
     seed: int = 42
     num_threads: int | None = None
     max_unmeasured: float = MAX_UNMEASURED
     max_instruction_chars: int = 4_000
     max_words: int = 60
+    max_demos: int = 0
     patience: int | None = None
     target: float | None = None
     auto: Auto | None = None
@@ -91,6 +98,8 @@ class Options:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if type(self.max_demos) is not int or self.max_demos < 0:
+            raise UsageError(f"max_demos must be a whole number of at least 0, not {self.max_demos!r}")
         if not isinstance(self.budget, Budget):
             raise UsageError(f"budget must be a Budget, such as Budget(lm_calls=500), not {self.budget!r}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -106,7 +115,10 @@ class Options:
         if self.target is not None and not 0 < self.target <= 100:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
         strategy_class(self.strategy)
+        if self.max_demos and self.strategy != "factorial" and self.strategy in get_args(Named):
+            raise UsageError(f"max_demos is for strategy='factorial'; {self.strategy!r} takes none: leave it out")
         one_of("accept", self.accept, get_args(Accept))
+        one_of("accept_when", self.accept_when, get_args(AcceptWhen))
         if self.auto is not None:
             one_of("auto", self.auto, get_args(Auto))
             if self.budget != _UNLIMITED:
@@ -137,9 +149,12 @@ class Options:
         """What must be the same for a run to go on. Runs that were begun before there was an option go on as well."""
         before = {field.name: _BEFORE.get(field.name, field.default) for field in fields(Options)}
         told = {name: value for name, value in self.as_dict().items() if name not in _ELSEWHERE}
-        told["strategy"] = name_of(self.strategy)
-        own = origin_of(strategy_class(self.strategy), "strategy")  # nothing where it is ours
-        return own | {name: value for name, value in told.items() if name in _ALWAYS or value != before[name]}
+        search = strategy_class(self.strategy)
+        own = origin_of(search, "strategy")  # nothing where it is ours
+        told["strategy"] = {"name": name_of(search), **own} if own else name_of(search)
+        if told["strategy"] == "refine":
+            del told["accept_when"]
+        return {name: value for name, value in told.items() if name in _ALWAYS or value != before[name]}
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain data."""

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
+from evoprompt.evolve.decision import Word
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.rules import Rule
 from evoprompt.rollout import Rollout
@@ -66,6 +67,11 @@ class Confirmation(BaseModel):
         pairs: All paired tasks.
         planned: How many there might have been.
         dev_scores: Percent of the dev tasks among the pairs that start and prompt solved; None without any.
+        word: What it came to: `confirmed` (the test of paired tasks says better, with an error of 5 %), `probable`
+            (better with a probability of 0.8) or `start kept`.
+        p_better: Probability that the prompt is better than the start; None in a record from before there was one.
+        gain: Points that it is expected to gain.
+        interval: The 95 % interval of the gain.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +84,18 @@ class Confirmation(BaseModel):
     pairs: int = 0
     planned: int = 0
     dev_scores: tuple[float, float] | None = None
+    word: Word = "start kept"
+    p_better: float | None = Field(default=None, ge=0, le=1)
+    gain: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_its_word(cls, body: Any) -> Any:
+        """Records once had no word: what was accepted had passed the test, or no task was left for one."""
+        if isinstance(body, dict) and "word" not in body and body.get("accepted"):
+            return body | {"word": "confirmed" if body.get("pairs") else "probable"}
+        return body
 
 
 class EvolutionEntry(Sparse):
@@ -152,7 +170,7 @@ class BatchRecord(BaseModel):
         shortened: The last set of rules that the optimizer was asked to shorten.
         bill: What was spent so far of the calls, tokens, dollars and seconds, as far as they are limited: in all, and
             without the debugger's and the optimizer's part.
-        sure: Of a factorial batch: whether the prompt after it is hardly in doubt to be better than the start.
+        sure: Of a factorial batch: whether the prompt after it would be the result if the search ended here.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Case, factorial_plan
 from evoprompt.evolve.history import RIVAL
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Listener, Working
+from evoprompt.evolve.record import INTERRUPTED, Listener, Working
 from evoprompt.evolve.rival_sizes import Rival
 from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_with
 from evoprompt.evolve.search import Search
@@ -65,8 +66,9 @@ class RivalSearch(Search):
         return str(found["stopped"])
 
     def _found(self, train: Sequence[Task], dev: Sequence[Task]) -> dict[str, Any]:
-        """What the rival found, as plain data. One that a budget ended walks on: the budget may be larger now."""
+        """What the rival found, as plain data. One that was ended walks on: the budget may be larger now."""
         options, journal = self._options, self._journal
+        calls = size_of_rival(options, len(train), len(dev), journal)
         known = journal.step(RIVAL, self.rival)
         if known is not None:
             with reading("the step of a rival", journal.path):
@@ -75,11 +77,19 @@ class RivalSearch(Search):
                 if not known["stopped"]:
                     return known
         self._catch_up()
-        calls = size_of_rival(options, len(train), len(dev), journal)
         journal.keep_meta(SIZED_FOR, str(calls))
         self._tell(Working(f"{self.rival}: up to {calls} calls"))
 
+        trace: list[Best] = []
+
+        def found(final: Candidate, calls: int, stopped: str, **more: Any) -> dict[str, Any]:
+            told = {"rival": self.rival, "final": final.model_dump(mode="json"), "calls": calls, "stopped": stopped}
+            return {**told, "trace": [asdict(best) for best in trace], **more}
+
         def told(best: Best) -> None:
+            trace.append(best)
+            final = self.history.seed.changed(dict(best.instructions))
+            journal.keep_step(RIVAL, self.rival, found(final, best.calls, INTERRUPTED))  # in case that it is left now
             line = f"{self.rival}: {best.calls} calls, its best so far {100 * best.score:.1f} %"
             logger.info("%s", line)
             self._tell(Working(line))
@@ -89,17 +99,10 @@ class RivalSearch(Search):
             self._runner.student, self._runner.judge, trainset=examples_of(train), valset=examples_of(dev),
             prompt_lm=self._proposer, journal=journal, on_best=told,
         ).detailed_results  # fmt: skip
-        found = {
-            "rival": self.rival,
-            "settings": dict(done.settings),
-            "final": done.best.model_dump(mode="json"),
-            "trace": [asdict(best) for best in done.trace],
-            "calls": done.calls,
-            "stopped": done.stopped,
-        }
         logger.info("%s: %d calls; %s", self.rival, done.calls, done.stopped or "done")
-        self._keep(RIVAL, self.rival, found)
-        return found
+        body = found(done.best, done.calls, done.stopped, settings=dict(done.settings))
+        self._keep(RIVAL, self.rival, body)
+        return body
 
 
 class Gepa(RivalSearch):
@@ -135,13 +138,22 @@ def size_of_rival(options: Options, train: int, dev: int, journal: Journal | Non
         train: Tasks to learn from.
         dev: Tasks to choose by.
         journal: Of the run; what it was begun with stays.
+
+    Raises:
+        UsageError: The budget is of another number of rollouts than it was begun with.
     """
-    budget = options.budget
+    budget, begun = options.budget, None if journal is None else journal.meta(SIZED_FOR)
+    if journal is not None and begun is not None and journal.counts()["answers"]:
+        with reading("the size of the search", journal.path):
+            size = int(begun)
+        if budget.rollouts not in (None, size):
+            raise UsageError(
+                f"this search was begun for {size} rollouts, and can't become one for {budget.rollouts}: give {size} "
+                "to go on, or another run to begin anew"
+            )
+        return size
     if budget.rollouts is not None:
         return budget.rollouts
-    if journal is not None and (begun := journal.meta(SIZED_FOR)) is not None:
-        with reading("the size of the search", journal.path):
-            return int(begun)
     if budget.lm_calls is not None:
         return int(_SHARE * budget.lm_calls)
     return math.ceil(factorial_plan(Case(train, dev, options, failing=0.75, asked=1, accepted=1))["generator"])

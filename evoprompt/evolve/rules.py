@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -10,7 +12,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from evoprompt.candidate import Candidate
+from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import UsageError
 from evoprompt.evolve.effects import Effects, Trial
 from evoprompt.evolve.markdown import split
@@ -20,6 +22,8 @@ from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
 from evoprompt.sparse import Sparse
 from evoprompt.tasks import Task
 
+logger = logging.getLogger("evoprompt")
+
 MAX_WORDS = 80
 """A longer sentence is no rule. Many models say in 40 to 70 words what others say in ten; what that costs shows."""
 LONGER = 1.5
@@ -28,6 +32,8 @@ COPIED = 7
 """So many words in a row that stand in a task's text as well are taken from it."""
 WHOLE = 4
 """A task's text of at least so many words is taken from it when it stands there as a whole."""
+DEMO_WORD = 0.25
+"""Words of an instruction that one of a demo counts for: it is read, and asks for nothing."""
 
 _QUOTED = re.compile(
     r"'[^'\n]{4,}'|\"[^\"\n]{4,}\"|\u201c[^\u201d\n]{4,}\u201d|\u00ab[^\u00bb\n]{4,}\u00bb|\u300c[^\u300d\n]{4,}\u300d"
@@ -50,10 +56,11 @@ class Rule(Sparse):
         kept: Whether the current prompt has it.
         fixed: Whether it is no rule but what every prompt must have: see `scaffold`.
         predictor: The predictor that it is for; empty where the student has but one.
+        demo: Where it is no sentence but a demo: that.
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"predictor"})
+    SPARSE: ClassVar = frozenset({"predictor", "demo"})
 
     text: str
     start: bool = False
@@ -66,10 +73,13 @@ class Rule(Sparse):
     kept: bool = False
     fixed: bool = False
     predictor: str = ""
+    demo: Demo | None = None
 
     @property
     def words(self) -> int:
         """Its length, as far as there is a choice."""
+        if self.demo is not None:
+            return math.ceil(DEMO_WORD * count_words(self.demo.told))
         return 0 if self.fixed else count_words(self.text)
 
 
@@ -114,21 +124,19 @@ class Pool:
         """The rules that are in every prompt."""
         return frozenset(r for r, rule in enumerate(self.rules) if rule.fixed)
 
-    def hear(self, called: Collection[str], *, first: bool) -> list[str]:
+    def hear(self, called: Collection[str], *, first: bool) -> None:
         """Take note of which predictors a batch has called: what others are told changes nothing, and stays.
 
         Args:
             called: Their names; none where nothing is known of that.
             first: Whether it is the first batch. One that is called later evolves from then on.
-
-        Returns:
-            The predictors that were not called so far.
         """
         quiet = [p for p in self.predictors if p not in called] if called and len(self.predictors) > 1 else []
         for r in sorted(self.start - self._base):
             if (heard := self.rules[r].predictor in called) or (first and quiet):
                 self.change(r, fixed=not heard)
-        return [p for p in quiet if all(self.rules[r].fixed for r in self.of(p, self.start))]
+        if first and quiet:
+            logger.warning("not called so far, so that their instructions stay: %s", ", ".join(map(repr, quiet)))
 
     @staticmethod
     def _labels(seed: Candidate) -> tuple[str, ...]:
@@ -138,11 +146,24 @@ class Pool:
         """The prompt that holds these rules; with those of the start alone, the start prompt itself."""
         if self.start == set(rules):
             return self._seed
-        return self._seed.changed({name: self.text(rules, label) for label, name in self._names.items()})
+        texts = {name: self.text(rules, label) for label, name in self._names.items()}
+        demos: dict[str, list[Demo]] = {name: [] for name in texts}
+        for rule in (self.rules[r] for r in sorted(self.demos.intersection(rules))):
+            demos[self._names[rule.predictor]] += [rule.demo] if rule.demo else []
+        return self._seed.changed(texts, demos)
+
+    @property
+    def demos(self) -> frozenset[int]:
+        """The rules that are no sentences but demos."""
+        return frozenset(r for r, rule in enumerate(self.rules) if rule.demo is not None)
+
+    def label(self, name: str) -> str:
+        """What `predictors` has for the predictor with this name."""
+        return name if len(self.predictors) > 1 else ""
 
     def of(self, predictor: str, rules: Iterable[int]) -> set[int]:
-        """Those of the rules that are for a predictor."""
-        return {r for r in rules if self.rules[r].predictor == predictor}
+        """Those of the rules that are sentences for a predictor."""
+        return {r for r in rules if self.rules[r].predictor == predictor and self.rules[r].demo is None}
 
     def text(self, rules: Collection[int], predictor: str = "") -> str:
         """The instruction of a predictor that holds its part of these rules.
@@ -161,7 +182,7 @@ class Pool:
 
     def whole(self, rules: Collection[int]) -> bool:
         """Whether every predictor has something to go by."""
-        return {self.rules[r].predictor for r in rules} >= set(self.predictors)
+        return {self.rules[r].predictor for r in rules if self.rules[r].demo is None} >= set(self.predictors)
 
     def require_words(self) -> None:
         """Refuse a start prompt that has nothing to begin with.
@@ -180,8 +201,8 @@ class Pool:
         )
 
     def words(self, rules: Collection[int]) -> int:
-        """The length of these rules together."""
-        return sum(self.rules[r].words for r in rules)
+        """The length of the sentences among these rules together."""
+        return sum(self.rules[r].words for r in rules if self.rules[r].demo is None)
 
     def says(self, rule: int) -> frozenset[int]:
         """The rules that one says instead of, down to those that replaced nothing; none for such a one itself."""

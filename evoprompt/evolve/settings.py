@@ -16,7 +16,7 @@ import dspy
 
 from evoprompt.atomic import home
 from evoprompt.errors import UsageError
-from evoprompt.evolve.options import Options, one_of
+from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Listener
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Judge
@@ -69,7 +69,8 @@ class Settings(Options, Judged):
         super().__post_init__()
         if not isinstance(self.options, Options | None):
             raise UsageError(f"options must be Options, such as Options(batch_size=5), not {self.options!r}")
-        one_of("on_interrupt", self.on_interrupt, get_args(OnInterrupt))
+        if self.on_interrupt not in get_args(OnInterrupt):
+            raise UsageError(f"on_interrupt must be 'return' or 'raise', not {self.on_interrupt!r}")
         for name in ("debugger_lm", "optimizer_lm", "reflection_lm"):
             lm = getattr(self, name)
             if lm is not None and not isinstance(lm, dspy.BaseLM):
@@ -130,7 +131,6 @@ def with_options(doc: str | None) -> str | None:
     """A docstring whose arguments go on with the options of a search, as the docstring of `Options` tells them."""
     if doc is None or Options.__doc__ is None:  # python -OO
         return doc
-    before, raises, after = doc.partition("\n    Raises:")
+    before, raises, after = inspect.cleandoc(doc).partition("\n\nRaises:")
     told = inspect.cleandoc(Options.__doc__).partition("Attributes:\n")[2]
-    lines = "".join(f"    {line}\n" for line in told.rstrip().splitlines())
-    return f"{before.rstrip()}\n{lines}{raises}{after}"
+    return f"{before}\n{told}{raises}{after}\n"

@@ -96,6 +96,11 @@ def name_of(strategy: Any) -> str:
     return next((name for name, known in _PLACES.items() if known == place), strategy.__qualname__)
 
 
+def known(name: str) -> bool:
+    """Whether a search has this name, ours or that of an installed package."""
+    return name in NAMES or name in entry_points(group=GROUP).names
+
+
 def _lacks(kind: type) -> str:
     """Of what a search needs, what the class has not."""
     if not callable(getattr(kind, "run", None)):
@@ -125,6 +130,8 @@ def _named(name: str) -> Any:
         found: Any = importlib.import_module(module)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
-    except Exception as e:  # what the module raises is the user's to know
-        raise UsageError(f"strategy {name!r} can't be imported: {type(e).__name__}: {e}") from e
+    except Exception as e:  # what the module raises, too
+        hint = " (PYTHONPATH=. lets modules of this folder be found)" if isinstance(e, ModuleNotFoundError) else ""
+        told = " ".join(str(e).split())
+        raise UsageError(f"strategy {name!r} can't be imported: {type(e).__name__}: {told}{hint}") from e
     return found

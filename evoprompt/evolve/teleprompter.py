@@ -167,8 +167,10 @@ class EvoPrompt(Teleprompter):
             tell = self._listeners(run, stack)
             if ready.note:
                 logger.warning("%s", ready.note)
-            threads, budget, several = options.threads, options.budget, len(student.predictors()) > 1
-            runner = Runner(student, judge, journal=journal, num_threads=threads, budget=budget, steps=several)
+            runner = Runner(
+                student, judge, journal=journal, num_threads=options.threads, budget=options.budget,
+                steps=len(student.predictors()) > 1 or options.max_demos > 0,
+            )  # fmt: skip
             search = strategy_class(options.strategy)(
                 Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
             )

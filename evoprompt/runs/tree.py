@@ -23,7 +23,7 @@ BEFORE_THE_FIRST_CALL = {
 """What a run leaves that was stopped before it got one answer: nothing that a new run could lose."""
 _SUMMARY = (
     "status", "ended_by", "error", "simulated", "optimizer", "train_tasks", "dev_tasks", "batches_done", "improved",
-    "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
+    "decision", "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
 )  # fmt: skip
 """Fields of `summary.json` in their order, whenever they came to be known."""
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from benchmarks import acceptance, acceptance_reuse
 from evoprompt import Program, Task
 from evoprompt.candidate import Candidate
+from evoprompt.cli.display import confirmation_line
 from evoprompt.evolve.confirm import ALPHA, Decision, looks_at, sign_test
 from evoprompt.evolve.confirming import Confirming
+from evoprompt.evolve.record import Confirmation
 from evoprompt.rollout import Job, Rollout
 from tests.world import data
 
@@ -203,9 +205,12 @@ def test_rollouts_that_chose_the_prompt_are_no_evidence_for_it(tmp_path: Path) -
 class Tried(Confirming):
     """The end of a search whose rollouts are given: pass or fail, by prompt and task."""
 
-    def __init__(self, train: Sequence[Task], dev: Sequence[Task], scores: dict[tuple[str, str], float]) -> None:
-        self._train, self._dev, self.asked = list(train), list(dev), 0
-        self._options = SimpleNamespace(max_unmeasured=0.1, seed=0)
+    def __init__(
+        self, train: Sequence[Task], dev: Sequence[Task], scores: dict[tuple[str, str], float],
+        accept_when: str = "probable", searched: tuple[float, float] = (0.0, 1.0),
+    ) -> None:  # fmt: skip
+        self._train, self._dev, self.asked, self.searched = list(train), list(dev), 0, searched
+        self._options = SimpleNamespace(max_unmeasured=0.1, seed=0, accept_when=accept_when)
         self._runner = SimpleNamespace(repeats=True, known=lambda job: self._known(job))
         self._scores = scores
 
@@ -217,22 +222,73 @@ class Tried(Confirming):
         self.asked += len(jobs)
         return tuple(self._known(job) for job in jobs)
 
+    def _expected(self) -> tuple[float, float]:
+        return self.searched
 
-@pytest.mark.parametrize("later", [1.0, 0.0])
-def test_dev_tasks_speak_against_a_better_prompt_only_after_all_are_heard(later: float) -> None:
+
+def _compared(accept_when: str, wins: int, losses: int, searched: tuple[float, float]) -> tuple[Confirmation, int, int]:
+    """What comes of a prompt that wins and loses so many of 48 tasks, and how many rollouts that took of all."""
     train, dev = data(32), data(16, first=41)
     seed = Candidate.of(Program())
     final = seed.child("Better.")
     order = Tried(train, dev, {})._order()
-    first = next(t.task_id for t in order if t in dev)
-    scores = {(key, t.task_id): float(key == final.key) for key in (seed.key, final.key) for t in train}
-    for task in dev:  # the start solves the first of them alone, the proposal the others, or none
-        lost = task.task_id == first
-        scores |= {(seed.key, task.task_id): float(lost), (final.key, task.task_id): 0.0 if lost else later}
-    search = Tried(train, dev, scores)
-    start, proposed, decision = search._paired(seed, final, order)
-    record = search._judged(final, start, proposed, decision)
-    assert decision.better and record.accepted == bool(later)
-    assert search.asked == 2 * len(order) if not later else search.asked < 2 * len(order)
-    if not later:
-        assert "solves less of the dev tasks" in record.reason and record.dev_scores == (6.25, 0.0)
+    won, lost = ({t.task_id for t in part} for part in (order[:wins], order[wins : wins + losses]))
+    scores = {(seed.key, t.task_id): float(t.task_id in lost) for t in order}
+    scores |= {(final.key, t.task_id): float(t.task_id in won) for t in order}
+    search = Tried(train, dev, scores, accept_when, searched)
+    start, proposed, verdict, spent = search._paired(seed, final, order)
+    return search._judged(final, start, proposed, verdict, spent), search.asked, 2 * len(order)
+
+
+NOTHING = (0.0, 1.0)
+"""What a search expects that has learnt nothing."""
+
+
+def test_the_better_bet_is_the_result_and_its_word_says_how_sure_it_is() -> None:
+    record, asked, all_of_them = _compared("probable", 5, 1, NOTHING)
+    assert (record.word, record.accepted, record.wins, record.losses, record.pairs) == ("probable", True, 5, 1, 48)
+    assert record.p_better is not None and 0.8 <= record.p_better < 0.97 and asked == all_of_them
+    assert (
+        record.gain is not None
+        and record.interval is not None
+        and record.interval[0] < record.gain < record.interval[1]
+    )
+    careful, *_ = _compared("confirmed", 5, 1, NOTHING)
+    assert (careful.word, careful.accepted, careful.p_better) == ("start kept", False, record.p_better)
+    assert "only what is confirmed was asked for" in careful.reason
+    for accept_when in ("probable", "confirmed"):
+        sure, asked, all_of_them = _compared(accept_when, 24, 0, NOTHING)
+        assert (sure.word, sure.accepted) == ("confirmed", True) and asked < all_of_them, "it stops when it can tell"
+        none, *_ = _compared(accept_when, 3, 3, NOTHING)
+        assert (none.word, none.accepted) == ("start kept", False)
+
+
+def test_where_it_must_be_confirmed_no_pair_is_paid_for_after_the_test_can_tell_no_more() -> None:
+    (record, asked, all_of_them), (_, more, _) = (_compared(word, 0, 3, NOTHING) for word in ("confirmed", "probable"))
+    assert record.word == "start kept" and asked < more == all_of_them
+
+
+def test_people_are_told_the_word_how_sure_it_is_and_the_gain() -> None:
+    told = {word: confirmation_line(_compared("probable", wins, 1, NOTHING)[0]) for word, wins in
+            (("confirmed", 24), ("probable", 6), ("start kept", 1))}  # fmt: skip
+    assert told["confirmed"].startswith("confirmed against the start prompt: wins ")
+    assert told["probable"].startswith("probably better than the start prompt: wins 6, loses 1 of 48 paired tasks; ")
+    assert told["start kept"].startswith("the start prompt stays, nothing better was found that is sure enough: wins 1")
+    for line in told.values():
+        assert re.search(
+            r"better with \d\d? %, [+-]\d+\.\d points expected \(95 % interval [+-]\S+ to [+-]\S+\)$", line
+        )
+
+
+def test_what_the_search_has_measured_counts_too() -> None:
+    assert _compared("probable", 3, 2, NOTHING)[0].word == "start kept"
+    assert _compared("probable", 3, 2, (0.12, 0.04))[0].word == "probable"
+    assert _compared("probable", 4, 1, (-0.1, 0.04))[0].word == "start kept"
+
+
+def test_records_of_earlier_versions_open_with_the_word_that_they_meant() -> None:
+    told = {"candidate": Candidate.of(Program()).model_dump(mode="json"), "reason": "as it was"}
+    for accepted, pairs, word in ((True, 24, "confirmed"), (True, 0, "probable"), (False, 24, "start kept")):
+        record = Confirmation.model_validate(told | {"accepted": accepted, "pairs": pairs})
+        assert (record.word, record.p_better, record.accepted) == (word, None, accepted)
+        assert Confirmation.model_validate(record.model_dump(mode="json")) == record

@@ -55,18 +55,40 @@ def test_the_mean_of_the_differences_is_kept(differences: list[float]) -> None:
     assert all(-1 <= side <= 1 for side in gain(pairs).interval)
 
 
-def test_weights_count_a_pair_in_part() -> None:
-    assert Pairs.of([1, -1, 0, 1], [0.5, 1, 1, 0.5]) == Pairs(1, 1, 1)
-    assert Pairs.of([], []) == Pairs() and Pairs.of([0.0] * 5) == Pairs(ties=5)
+def test_a_probability_is_one_at_most() -> None:
+    found = [gain(Pairs(wins, losses, 0), Pairs(wins), (0.5, 0.05)) for wins in range(120) for losses in (0, 1)]
+    assert all(0 <= f.better <= 1 and -1 <= f.interval[0] <= f.interval[1] <= 1 for f in found)
+
+
+def test_no_pairs_are_no_evidence() -> None:
+    assert Pairs.of([]) == Pairs() and Pairs.of([0.0] * 5) == Pairs(ties=5)
+    assert gain(Pairs()).better == pytest.approx(0.5)
 
 
 def test_what_a_search_expects_counts_beside_the_pairs() -> None:
     few = Pairs(3, 2, 19)
-    alone, hopeful, doubtful = gain(few), gain(few, (0.15, 0.05)), gain(few, (-0.15, 0.05))
+    alone, hopeful, doubtful = (gain(few, searched=(mean, 0.05)) for mean in (0.0, 0.15, -0.15))
     assert doubtful.better < alone.better < hopeful.better
     assert doubtful.expected < alone.expected < hopeful.expected
-    assert gain(few, (0.15, 3.0)).better == pytest.approx(alone.better, abs=0.01), "a guess says nothing"
-    assert gain(Pairs(), (0.15, 0.02)).better > PROBABLE > gain(Pairs(), (0.01, 0.02)).better
+    assert gain(few, searched=(0.15, 9.0)).better == pytest.approx(gain(few).better, abs=0.01), "a guess says nothing"
+    sure, unsure = (gain(Pairs(), searched=(mean, 0.02)).better for mean in (0.15, 0.01))
+    assert unsure < PROBABLE < sure < 0.99, "no search is sure of new tasks"
+
+
+def test_training_tasks_count_less_than_new_ones() -> None:
+    some = Pairs(6, 1, 17)
+    assert 0.8 < gain(Pairs(), some).better < gain(some).better
+    assert gain(some, some).better > gain(some).better
+    wins, even = [1.0] * 6 + [0.0] * 18, [0.0] * 24
+    of_training, of_new = (decide(wins + even, 48, [side] * 24 + [not side] * 24) for side in (True, False))
+    assert PROBABLE < of_training.gain.better < of_new.gain.better
+
+
+def test_new_tasks_that_contradict_the_training_are_believed() -> None:
+    training = {"trained": Pairs(8, 0, 8), "searched": (0.2, 0.05)}
+    assert gain(Pairs(2, 0, 14), **training).better > 0.97
+    assert gain(Pairs(0, 4, 4), **training).better < 0.7 and gain(Pairs(0, 8, 8), **training).better < 0.3
+    assert gain(Pairs(0, 1, 23), **training).better > PROBABLE, "one loss is no contradiction"
 
 
 def test_the_words() -> None:

@@ -10,7 +10,7 @@ import dspy
 import pytest
 from dspy.lm15 import Usage
 
-from evoprompt import EvoPrompt
+from evoprompt import EvoPrompt, Options
 from evoprompt.errors import UsageError
 from evoprompt.evolve.confirm import sign_test
 from evoprompt.evolve.export import export
@@ -64,6 +64,22 @@ def test_a_larger_budget_that_changes_nothing_leaves_the_comparison_the_last_wor
         assert (tmp_path / "training/final_prompt.txt").read_bytes() == shown
         assert (tmp_path / "training/confirmation.json").exists()
     assert results.batches[-1].sure, "without the comparison it would be taken"
+
+
+@pytest.mark.parametrize("accept_when", ["probable", "confirmed"])
+def test_what_is_in_hand_before_the_end_is_what_the_search_would_end_with(accept_when: str) -> None:
+    options = {"accept_when": accept_when, "budget": Budget(rollouts=90)}
+    results, _ = _compiled(None, 16, examples(16, 101), **options)
+    assert results.confirmation is not None and results.confirmation.word == "confirmed"
+    assert any(batch.sure for batch in results.batches) == (accept_when == "probable"), "nothing confirms it before"
+
+
+def test_runs_from_before_there_was_a_choice_go_on_where_the_result_must_be_confirmed() -> None:
+    assert "accept_when" not in Options(accept_when="confirmed").identity()
+    assert Options().identity()["accept_when"] == "probable"
+    assert Options(strategy="refine").identity() == Options(strategy="refine", accept_when="confirmed").identity()
+    with pytest.raises(UsageError, match="accept_when must be one of probable, confirmed, not 'maybe'"):
+        Options(accept_when="maybe")  # type: ignore[arg-type]
 
 
 def test_a_larger_budget_goes_on_with_a_comparison_that_was_cut_short(

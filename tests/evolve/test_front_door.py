@@ -37,7 +37,7 @@ def test_every_option_has_a_name_a_type_a_default_and_a_meaning() -> None:
     for name, parameter in PARAMETERS.items():
         assert parameter.annotation is not parameter.empty, name
         assert name == "metric" or parameter.default is not parameter.empty, name
-        assert f"\n        {name}: " in (EvoPrompt.__doc__ or ""), f"help(EvoPrompt) has no line about {name}"
+        assert f"\n    {name}: " in (EvoPrompt.__doc__ or ""), f"help(EvoPrompt) has no line about {name}"
         assert name in Options.__annotations__ or name in dir(Settings) or name == "metric"
     assert PARAMETERS["batch_size"].default == Options().batch_size
 
@@ -77,7 +77,7 @@ OTHER = scripted("", "scripted/other")[0]
         ({"strategy": "genetic"}, "strategy must be one of factorial, refine"),
         ({"num_threads": 0}, "num_threads must be a whole number of at least 1, or None, not 0"),
         ({"num_threads": True}, "num_threads must be a whole number"),
-        ({"on_interrupt": "ask"}, "on_interrupt must be one of return, raise, not 'ask'"),
+        ({"on_interrupt": "ask"}, "on_interrupt must be 'return' or 'raise', not 'ask'"),
         ({"reflection_lm": "openai/gpt-4o"}, r"reflection_lm must be a model, such as dspy.LM.*, not 'openai/gpt-4o'"),
         ({"reflection_lm": OTHER, "optimizer_lm": OTHER.copy()}, "reflection_lm is debugger_lm and optimizer_lm"),
         ({"run_dir": "a", "log_dir": "b"}, "log_dir is another name of run_dir: give one, not run_dir='a' and"),
