@@ -119,9 +119,8 @@ class Program(Proposing):
         with dspy.context(adapter=self.adapter):
             prediction = self.generator(prompt=prompt, entry_point=entry_point)
             code = extract_code(code_text(prediction), entry_point)
-            if self.max_repairs > 0:
-                code = self._repair(prompt, entry_point, code)
-                prediction = prediction.copy()  # in a trace, it is what the generator said
+            if self.max_repairs > 0 and (repaired := self._repair(prompt, entry_point, code)) != code:
+                code, prediction = repaired, prediction.copy()  # in a trace stays what the generator said
         prediction.code = code
         return prediction
 

@@ -36,6 +36,7 @@ FLOORS = {
     "evoprompt.harness.zygote": 0,
     "evoprompt.tasks": 1,
     "evoprompt.candidate": 1,
+    "evoprompt.sparse": 1,
     "evoprompt.datasets": 2,
     "evoprompt.harness": 2,
     "evoprompt.lm": 2,

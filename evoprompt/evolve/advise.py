@@ -14,6 +14,7 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
 from evoprompt.evolve.triage import cluster, triage
 from evoprompt.evolve.wrapped import unwrapped
+from evoprompt.judges.steps import told
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of, feedback
 from evoprompt.plain import labelled
@@ -141,10 +142,11 @@ class Advice:
     def _asked(self, rollout: Rollout, task: Task) -> Diagnosis | None:
         roles, report = self._roles, rollout.report
         asked = len({step.predictor for step in rollout.steps}) > 1
-        steps = [step.told for step in rollout.steps] if asked else []
+        steps = told(rollout.steps) if asked else []
         if isinstance(roles, Program):
-            told: Any = rollout.status
-            failures = failures_of(report, task.prompt) if report else [Failure(status=told, observed=rollout.feedback)]
+            status: Any = rollout.status
+            other = Failure(status=status, observed=rollout.feedback)
+            failures = failures_of(report, task.prompt) if report else [other]
             if steps:
                 return roles.blame(prompt=task.prompt, code=rollout.code, failures=failures, steps=steps)
             return roles.debug(prompt=task.prompt, code=rollout.code, failures=failures)

@@ -248,7 +248,8 @@ def estimate(
         if not isinstance(student, Program) or predictor is not student.debugger:
             shown = _mean(_shown(student, predictor, _inputs(t)) for t in tasks)
             length = _mean(tokens_of(t.code or NO_CODE) for t in tasks)
-            reads, writes = Span(shown, shown + GROWTH / CHARACTERS), Span(length + 20, 5 * length + 200)
+            most = GROWTH / CHARACTERS + options.max_demos * (shown + length)
+            reads, writes = Span(shown, shown + most), Span(length + 20, 5 * length + 200)
             found.append(_role(name, predictor, calls["generator"], (reads, writes)))
     if repairs := getattr(student, "max_repairs", 0):
         calls["debugger"] = calls.get("debugger", Span(0, 0)) + Span(

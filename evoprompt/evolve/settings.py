@@ -34,6 +34,7 @@ _ELSEWHERE = {
     "max_cost": "budget=Budget(usd=...)",
     "max_seconds": "budget=Budget(seconds=...)",
     "prompt_model": "reflection_lm",
+    "max_bootstrapped_demos": "max_demos",
     "reflection_minibatch_size": "batch_size",
 }
 """What other optimizers, and our command line, call what we have under another name."""

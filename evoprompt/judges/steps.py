@@ -22,6 +22,9 @@ MAX_STEPS = 12
 """Steps of one answer that are kept: the last ones, and the first of each predictor."""
 MAX_VALUE = 3_000
 """Characters of one value that are kept."""
+MAX_TOLD = 12_000
+"""Characters that a debugger is told of all steps together, unless there are many values: then `LEAST` of each."""
+LEAST = 200
 
 
 class Step(BaseModel):
@@ -40,12 +43,6 @@ class Step(BaseModel):
     inputs: dict[str, Any]
     outputs: dict[str, Any]
     whole: bool = True
-
-    @property
-    def told(self) -> signatures.Step:
-        """As a debugger sees it."""
-        inputs, outputs = ({n: text(v) for n, v in side.items()} for side in (self.inputs, self.outputs))
-        return signatures.Step(predictor=self.predictor, inputs=labelled(inputs), outputs=labelled(outputs))
 
 
 class _Collected(list[Any]):
@@ -81,6 +78,18 @@ def unread(program: dspy.Module, error: AdapterParseError) -> list[Any]:
         if mine.instructions == wanted.instructions and set(mine.output_fields) >= set(wanted.output_fields):
             return [(predictor, {}, {"reply": error.lm_response or ""})]
     return []
+
+
+def told(steps: Sequence[Step]) -> list[signatures.Step]:
+    """Steps as a debugger sees them."""
+    values = sum(len(step.inputs) + len(step.outputs) for step in steps)
+    most = max(LEAST, MAX_TOLD // max(1, values))
+
+    def said(fields: Mapping[str, Any]) -> str:
+        texts = {n: text(v) for n, v in fields.items()}
+        return labelled({n: v if len(v) <= most else f"{v[:most]}… ({len(v)} characters)" for n, v in texts.items()})
+
+    return [signatures.Step(predictor=s.predictor, inputs=said(s.inputs), outputs=said(s.outputs)) for s in steps]
 
 
 def steps_of(trace: Sequence[Any]) -> tuple[Step, ...]:

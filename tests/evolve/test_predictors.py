@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError
+from rich.console import Console
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
+from evoprompt.candidate import Candidate
+from evoprompt.cli.display import rules_table
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.advise import _named
-from evoprompt.judges.steps import MAX_STEPS, MAX_VALUE, NAME, steps_of
+from evoprompt.evolve.history import rival_results
+from evoprompt.evolve.rivals import Best
+from evoprompt.evolve.rules import Rule
+from evoprompt.judges.steps import MAX_STEPS, MAX_VALUE, NAME, steps_of, told
 from evoprompt.runs import Run
 from tests import world
 from tests.evolve.moods import RULE
@@ -267,6 +275,9 @@ def test_what_is_kept_of_the_steps_is_bounded() -> None:
     steps = steps_of([called("first", label="x"), *(called("next", label="y" * 10**6) for _ in range(50))])
     assert [s.predictor for s in steps] == ["first", *["next"] * (MAX_STEPS + 1)]
     assert steps[0].whole and not steps[1].whole and len(steps[1].outputs["label"]) <= MAX_VALUE
+    shown = told(steps_of([called("a", label="y" * 9_000), called("b", label="short")]))
+    assert [len(s.outputs) < MAX_VALUE + 50 for s in shown] == [True, True] and shown[1].outputs == "label: short"
+    assert sum(len(s.outputs) for s in told([steps[1]] * 200)) < 50_000
     image = dspy.Image("data:image/png;base64," + "iVBORw0KGgo" * 1000)
     for value in (image, {1, 2}, object(), float("nan"), "\ud800", [image], 10**5000):
         (step,) = steps_of([called("a", label=value)])
@@ -275,3 +286,25 @@ def test_what_is_kept_of_the_steps_is_bounded() -> None:
         (step,) = steps_of([called("a", label=value)])
         assert step.whole and step.outputs["label"] == value
     assert steps_of([(dspy.Predict("a -> b"), {}, {})]) == (), "of a predictor that is nobody's"
+
+
+def test_a_rival_that_was_stopped_keeps_all_texts() -> None:
+    seed = Candidate(instructions=(("note", "Note it."), ("judge", "Judge it.")))
+    best = Best(3, "Note all.", 0.5, (("note", "Note all."), ("judge", "Judge well.")))
+    found = {
+        "rival": "gepa", "final": seed.changed({"judge": "Judge well."}).model_dump(), "calls": 5, "stopped": "",
+        "trace": [asdict(best), {"calls": 1, "instruction": "Old.", "score": 0.1}],
+    }  # fmt: skip
+    entries = rival_results(seed, found, {}).evolution
+    assert [dict(e.instructions) for e in entries] == [
+        {"note": "Note it.", "judge": "Judge it."},
+        {"note": "Note all.", "judge": "Judge well."},
+        {"note": "Old.", "judge": "Judge it."},
+        {"note": "Note it.", "judge": "Judge well."},
+    ]
+
+
+def test_the_table_of_rules_names_predictors_where_there_are_several() -> None:
+    console = Console(file=io.StringIO())
+    table = rules_table([Rule(text="Be brief.", predictor="judge"), Rule(text="Be calm.")], console)
+    assert "[judge] Be brief." in table and "] Be calm." not in table.splitlines()[2].partition("0  ")[2]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.conftest import THREADS, Study, server
-from tests.faults.victim import SITES, Blow, Victim, kept
+from tests.faults.conftest import THREADS, Study, server, write
+from tests.faults.victim import SITES, Blow, Victim, kept, results
 
 
 def test_killed_whenever_it_asks(study: Study, undisturbed: Any, same: Any) -> None:
@@ -50,3 +51,21 @@ def test_killed_inside_every_kind_of_write(study: Study, undisturbed: Any, same:
         assert sum(there.served.values()) <= undisturbed.requests + 3 * THREADS
     same(study)
     assert kept(study.run_dir) == undisturbed.rows
+
+
+def test_killed_with_demos_among_the_rules(tmp_path: Path) -> None:
+    demos = ("--max_demos", "1", "--epochs", "3")
+    whole, other = (write(tmp_path / name) for name in ("whole", "other"))
+    with server() as there:
+        code, said = whole.train(there.base, *demos)
+        assert code == 0, said
+        asked = sum(there.served.values())
+    assert "demo" in (whole.run_dir / "training/prompt_evolution.json").read_text()
+    with server() as there:
+        for number, site in enumerate(["rollouts", "steps", "file", "steps", "answers", "rename"], 2):
+            code, said = other.train(there.base, *demos, blow=Blow("kill", site, 3 * number, after=bool(number % 2)))
+            assert code in (-9, 0), said
+        code, said = other.train(there.base, *demos)
+        assert code == 0, said
+        assert sum(there.served.values()) <= asked + 6 * THREADS
+    assert results(other.run_dir) == results(whole.run_dir) and kept(other.run_dir) == kept(whole.run_dir)
