@@ -60,14 +60,16 @@ WORLDS: Mapping[str, World] = MappingProxyType(
         "noisy": World(wrong=0.55, forget=0.3, chat=0.6),
         "harmful": World(traps=0.35, harm=0.25),
         "long": World(free=len(START.split()), dilution=165.0),
-        "nothing": World(shares=(0.61, 0.23, 0.12, 0.04), followed=0.0, listed=0.0),
+        "nothing": World(
+            shares=(0.61, 0.23, 0.12, 0.04), followed=0.0, listed=0.0, free=len(START.split()), dilution=1200.0
+        ),
     }
 )
 """Worlds by name.
 
 `noisy`: the debugger is wrong in more than half of the cases, the optimizer forgets and chats. `harmful`: a third of
 the advice is bad and breaks tasks that have nothing to do with it. `long`: every word more than the start's costs.
-`nothing`: no rule is ever minded.
+`nothing`: no rule is ever minded, and a word costs a little.
 """
 
 

@@ -48,6 +48,8 @@ def in_processes(
     run: Callable[[T], list[dict[str, Any]]], units: Sequence[T], workers: int
 ) -> Iterator[dict[str, Any]]:
     """The rows of all units, as they are done."""
+    # Units run side by side: threads of the linear algebra would only wait for each other, and that is CPU time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Spawned: a worker starts its own sandbox, and must not inherit this one's.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
