@@ -24,7 +24,8 @@ from evoprompt.evolve.confirm import looks_at, sign_test
 from evoprompt.evolve.confirming import ERROR
 from evoprompt.evolve.decision import Word, decide
 from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
-from evoprompt.evolve.factorial import BOLDNESS, FLIP, UNSOLVED_SHARE
+from evoprompt.evolve.factorial import UNSOLVED_SHARE
+from evoprompt.evolve.subsets import BOLDNESS, FLIP
 
 TASKS, RULES, BATCHES, BATCH = 24, 8, 10, 20
 WAYS = ("reused", "final anew", "both anew")

@@ -25,7 +25,7 @@ from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 from benchmarks.counted import Counting
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
-from evoprompt.evolve import confirming, decision, effects, growth
+from evoprompt.evolve import confirming, decision, effects, growth, subsets
 from evoprompt.evolve import factorial as search
 from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
 from evoprompt.lm.simulated import SimulatedEngine
@@ -184,12 +184,13 @@ RIVALS = ("gepa", "mipro", "simba", "copro")
 Switched = dict[tuple[Any, str], Any]
 ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "no shortening": ({"max_words": 10_000}, {}),
-    "one proposal a batch": ({}, {(growth, "PROPOSALS"): 1}),
-    "no random subsets": ({}, {(search, "BOLDNESS"): 0.0, (search, "FLIP"): 0.0, (search, "OPTIMISM"): 1e9}),
-    "no weeding": ({}, {(search, "WEED"): 1e9}),
+    "no rules from diagnoses": ({}, {(growth, "STATED"): 0}),
+    "no random subsets": ({}, {(subsets, "BOLDNESS"): 0.0, (subsets, "FLIP"): 0.0}),
+    "no weeding": ({}, {(search, "WEED"): 1e9, (search, "WEED_LAST"): 1e9}),
+    "weeding at once": ({}, {(search, "WEED"): 0.5}),
     "forgotten rules are lost": ({}, {(growth, "REMEMBERED"): 1e9}),
-    "merged rules never apart": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9}),
-    "merged rules unlinked": ({}, {(search, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
+    "merged rules never apart": ({}, {(subsets, "APART"): 0.0, (search, "HARM"): 1e9}),
+    "merged rules unlinked": ({}, {(subsets, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
     "no confirmation": ({}, {(confirming, "PROBABLE"): 0.0, (decision, "PROBABLE"): 0.0}),
     "only what is confirmed": ({"accept_when": "confirmed"}, {}),

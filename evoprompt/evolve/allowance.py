@@ -12,6 +12,10 @@ CONFIRMING = 0.4
 """Largest share of the budget that is kept for the confirmation."""
 
 
+ADVICE_FIRST, ROLLOUTS_PER_ADVICE = 50, 80
+"""Calls of the advisors that are made however few rollouts there are, and rollouts for each one more."""
+
+
 class Allowance:
     """Counts on the way, so that a search that goes on counts the same.
 
@@ -56,6 +60,11 @@ class Allowance:
     def kept(self) -> int:
         """Rollouts that are kept for the confirmation."""
         return min(self._confirmation, int(CONFIRMING * (self._limit or 0)))
+
+    @property
+    def advice_left(self) -> int:
+        """Calls of the debugger and the optimizer that may be made now: they are few beside the rollouts."""
+        return max(0, ADVICE_FIRST + self.done // ROLLOUTS_PER_ADVICE - self.advised)
 
     @property
     def counted_left(self) -> int | None:

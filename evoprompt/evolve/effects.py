@@ -66,11 +66,9 @@ class Group:
     word: tuple[float, float]
 
 
-
-WU, WS = (-0.001, 0.002), (-0.0002, 0.001)
-UNSOLVED = Group(noise=0.18, task=(0.10, 0.05), added=0.07, start=(0.0, 0.06), mean=(0.03, 0.03), word=WU)
+UNSOLVED = Group(noise=0.18, task=(0.10, 0.05), added=0.07, start=(0.0, 0.06), mean=(0.03, 0.03), word=(-0.001, 0.002))
 SOLVED = Group(
-    noise=0.04, task=(0.95, 0.01), added=0.04, start=(0.03, 0.06), mean=(-0.005, 0.02), word=WS
+    noise=0.04, task=(0.95, 0.01), added=0.04, start=(0.03, 0.06), mean=(-0.005, 0.02), word=(-0.0002, 0.001)
 )
 
 

@@ -13,7 +13,6 @@ from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.allowance import Allowance
-from evoprompt.evolve.growth import PROPOSALS
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
@@ -92,10 +91,13 @@ def factorial_plan(case: Case) -> dict[str, float]:
         least, confirmation, passes = min(least, left), allowance.kept, left
     search = least + case.accepted * (passes - least)
     some = 1 - (1 - case.failing) ** size
+    allowance.done = math.ceil(search)
+    debugger = min(search * case.failing * case.asked, allowance.advice_left)
+    optimizer = math.ceil(search / size) * some * (1 + case.accepted)  # one to shorten
     return {
         "generator": search + case.accepted * confirmation,
-        "debugger": search * case.failing * case.asked,
-        "optimizer": math.ceil(search / size) * some * (1 + case.accepted * PROPOSALS),  # one to shorten
+        "debugger": debugger,
+        "optimizer": min(optimizer, max(allowance.advice_left - debugger, 0.0)),
     }
 
 

@@ -1,9 +1,10 @@
 """The `factorial` strategy: rules are factors of an experiment, and all of them are measured at once.
 
 A batch asks for solutions with prompts that each hold another subset of the rules, more likely those that seem to
-help (Thompson sampling); failures are explained, and the optimizer puts new rules into the current prompt. All rollouts
-so far give the effect of every rule (`effects`); what does harm is dropped. At the end the prompt is confirmed against
-the start (`confirm`), or the start stays.
+help (Thompson sampling). Failures are explained; the rules that the debugger states come in as they are, and the
+optimizer adds its own and says long prompts in fewer words. All rollouts so far give the effect of every rule
+(`effects`); what does harm is dropped. At the end the prompt is compared with the start
+(`decision`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,9 +35,12 @@ from evoprompt.evolve.record import (
     Working,
 )
 from evoprompt.evolve.rules import Pool
+from evoprompt.evolve.subsets import draw_rules
+from evoprompt.evolve.triage import triage
 from evoprompt.rollout import Job, Rollout
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
+from signatures import FailureGroup
 
 logger = logging.getLogger("evoprompt")
 
@@ -46,20 +50,15 @@ FIRST = 2.4
 """Times the batch size that the first batch may be: all it does is to learn where the start prompt fails."""
 EVERY = 3
 """Every so many batches, tasks come in that were not tried yet."""
-BOLDNESS = 0.5
-"""Deviations by which a draw of the effects may differ from their means; 1 is plain Thompson sampling."""
-FLIP = 0.04
-"""Probability that a rule is in or out against the draw, so that no effect is ever beyond doubt."""
-OPTIMISM = 0.0
-"""Deviations that added rules are given in advance when one is drawn: several may be needed for a task to be solved."""
-WEED = 1.5
-"""Deviations by which the effect of an added rule must be below 0 for it to be left out."""
+WEED, WEED_LAST, WEED_START = 1.5, 0.5, 1.0
+"""Deviations by which an effect must be below 0 for a rule to be left out: of an added rule while new ones come in,
+when they no longer do, and of a sentence of the start prompt. What is left out early never shows its worth."""
+FOR_OPTIMIZER = 2
+"""Calls of the advisors that a batch leaves to the optimizer, of those that it may make."""
+REWRITE = 4
+"""Every so many batches the optimizer is asked although no failure was explained anew."""
 MUTE = 2
 """Times that a task is asked for with the start prompt without a measured answer, before it is left alone."""
-APART = 0.3
-"""Probability that a sentence which says several rules at once is tried as some of these rules instead."""
-APART_WORDS = 1.5
-"""Length of such a prompt, as a share of what a prompt may have."""
 HARM = 0.8
 """Deviations by which the effect of a rule must be below 0 for the sentence that says it among others to be undone."""
 ROOM = 1.25
@@ -67,13 +66,6 @@ ROOM = 1.25
 TYPICAL = 60
 """Words of a start prompt from which one more costs less: a tenth more costs the same, whatever the length."""
 _TRIES = 100
-SWEED = 1.0
-LAST = 0.5
-BASE = 30
-PER = 30.0
-EACH = 1
-MEASURE = "train"
-LEARN = "train"
 
 
 class Factorial(Confirming):
@@ -103,7 +95,6 @@ class Factorial(Confirming):
 
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
-        self._tasks = [*self._train, *(self._apart_dev() if MEASURE == "all" else [])]
         self._pool = Pool(self.history.seed)
         self._pool.require_words()
         self._current = set(self._pool.start)
@@ -122,11 +113,7 @@ class Factorial(Confirming):
         self._demos = Demos(self._pool, self._options.max_demos, self._train, self._dev)
         self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
-        self._allowance = Allowance(self._options.budget, len(self._train) + (1 if MEASURE == 'all' else 2) * len(self._dev))
-
-    def _apart_dev(self) -> list[Task]:
-        known = {t.task_id for t in self._train}
-        return [t for t in self._dev if t.task_id not in known]
+        self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
 
     def _count(self) -> None:
         """Tell what was done so far."""
@@ -201,9 +188,9 @@ class Factorial(Confirming):
 
     def _jobs(self, number: int, size: int, random: np.random.Generator) -> list[tuple[Job, frozenset[int]]]:
         """What to ask for: unseen tasks with the start prompt, seen ones with a subset of the rules."""
-        dice = np.random.default_rng(self._options.seed % 2**63)
-        order = [self._tasks[i] for i in dice.permutation(len(self._train))]
-        order += [self._tasks[i + len(self._train)] for i in dice.permutation(len(self._tasks) - len(self._train))]
+        order = [
+            self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))
+        ]
         unknown = self._unseen()
         unseen = [t for t in order if t.task_id in unknown][: max(size, 0)]
         jobs: list[tuple[Job, frozenset[int]]] = []
@@ -226,34 +213,18 @@ class Factorial(Confirming):
 
     def _unseen(self) -> set[str]:
         """Tasks that the start prompt was not tried on, or without an answer so far."""
-        ids = (t.task_id for t in self._tasks)
+        ids = (t.task_id for t in self._train)
         return {one for one in ids if one not in self._place and self._mute[one] < MUTE}
 
     def _subset(self, task: Task, random: np.random.Generator) -> frozenset[int] | None:
         """Rules that may well help, in a combination that this task was not tried with."""
         for _ in range(_TRIES):
-            drawn = (self._effects.draw(random, BOLDNESS) + OPTIMISM * self._effects.deviation * self._added).tolist()
-            tried = sorted(self._current | self._demos.open(self._effects))
-            rules = frozenset(r for r in tried if (drawn[r] > 0) != (random.random() < FLIP))
-            rules |= self._pool.fixed
-            rules = self._demos.fitting(self._taken_apart(rules, drawn, random), drawn, task)
+            open_to = self._current | self._demos.open(self._effects)
+            rules, drawn = draw_rules(random, self._effects, self._pool, open_to, self._room)
+            rules = self._demos.fitting(rules, drawn, task)
             if self._pool.whole(rules) and (rules, task.task_id) not in self._known:
                 return rules
         return None
-
-    def _taken_apart(
-        self, rules: frozenset[int], drawn: Sequence[float], random: np.random.Generator
-    ) -> frozenset[int]:
-        """Now and then some of the rules that a sentence says at once in place of it, for one of them may do harm."""
-        room = APART_WORDS * self._room
-        for merged in sorted(r for r in rules if self._pool.says(r)):
-            if random.random() >= APART:
-                continue
-            rules -= {merged}
-            for r in random.permutation(sorted(self._pool.says(merged))).tolist():
-                if (drawn[r] > 0) != (random.random() < FLIP) and self._pool.words(rules | {r}) <= room:
-                    rules |= {r}
-        return rules
 
     # What a batch teaches
 
@@ -261,45 +232,27 @@ class Factorial(Confirming):
         self._observe(record.tried)
         self._pool.hear({step.predictor for r in record.rollouts for step in r.steps}, first=record.batch == 1)
         self._count()
-        mine = {t.task_id for t in self._train}
-        failed = [r for r in record.rollouts if r.score is not None and r.score < 1 and (LEARN == "all" or r.task_id in mine)]
+        failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         for rollout in record.rollouts:
             if rollout.score == 1:
                 self._open.pop(rollout.task_id, None)
         diagnosed: tuple[Diagnosed, ...] = ()
-        many_explained = len(self._explained)
-        learning = self._learning(record.batch)
+        learning, known = self._learning(record.batch), len(self._explained)
         if failed and learning:
             self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
-            diagnosed = self._explain(failed, max(0, self._calls() - 2))
+            diagnosed = self._explain(failed)
             self._open.update({d.task_id: d for d in diagnosed})
         if learning:
             self._demos.collect(record.rollouts, {t for t, at in self._place.items() if self._solved[at]}, record.batch)
         self._effects = self._estimated()
         # A budget that ends amid all this must find the prompt that was there before.
-        current = self._weeded(learning)
-        new_diag = len(self._explained) > many_explained
+        current, rejected = self._weeded(learning), list[str]()
         to_blame = blamed([self._open[t] for t in sorted(self._open)])
         groups = tuple(group for found in to_blame.values() for group in found)
-        rejected: list[str] = []
         before = len(self._pool.rules)
         if learning:
-            if groups:
-                self._tell(Working(f"{self._where}rewriting the prompt"))
-                for predictor, found in to_blame.items():
-                    if not new_diag and record.batch % 4: continue
-                    many = len(self._pool.rules)
-                    current = self._growth.state(current, found, record.batch, rejected, predictor)
-                    self._about_new_rules()
-                    import evoprompt.evolve.growth as G
-                    if self._calls() < 1: continue
-                    if G.REWRITE == "never" or (G.REWRITE == "idle" and len(self._pool.rules) > many): continue
-                    if G.REWRITE == "thirds" and record.batch % 3: continue
-                    current, why = self._growth.grow(current, self._effects, found, record.batch, predictor)
-                    rejected += why
-                    self._about_new_rules()
-            if self._calls() >= 1: current = self._growth.shorten(current, self._effects, record.batch, rejected)
-            self._about_new_rules()
+            due = len(self._explained) > known or record.batch % REWRITE == 0
+            current = self._grown(current, to_blame if due else {}, record.batch, rejected)
         self._current = current | self._demos.chosen(self._effects, self._trials)
         self._count()
         return self._decided(record, before, rejected).model_copy(
@@ -309,6 +262,27 @@ class Factorial(Confirming):
                 "shortened": tuple(sorted(self._growth.shortened)),
             }
         )  # fmt: skip
+
+    def _grown(
+        self, current: set[int], to_blame: Mapping[str, Sequence[FailureGroup]], batch: int, rejected: list[str]
+    ) -> set[int]:
+        """The current rules with new ones: those that the debugger stated, then those of the optimizer."""
+        if to_blame:
+            self._tell(Working(f"{self._where}rewriting the prompt"))
+        for predictor, found in to_blame.items():
+            current = self._growth.state(current, found, batch, rejected, predictor)
+            self._about_new_rules()
+            if self._advice_left():
+                current = self._growth.grow(current, self._effects, found, batch, rejected, predictor)
+                self._about_new_rules()
+        if self._advice_left():
+            current = self._growth.shorten(current, self._effects, batch, rejected)
+            self._about_new_rules()
+        return current
+
+    def _advice_left(self) -> int:
+        self._count()
+        return self._allowance.advice_left
 
     def _learning(self, batch: int) -> bool:
         planned = LEARNING * self._planned(len(self._train))
@@ -340,20 +314,15 @@ class Factorial(Confirming):
         if len(self._pool.rules) > len(self._effects.mean):
             self._effects = self._estimated()
 
-    def _calls(self) -> int:
-        """Calls of the advisors that may be made now."""
-        self._count()
-        return int(BASE + len(self._known) / PER) - self._allowance.advised
-
-    def _explain(self, failed: Sequence[Rollout], most: int) -> tuple[Diagnosed, ...]:
-        """The diagnoses; the same failure of an earlier batch is not asked about again."""
+    def _explain(self, failed: Sequence[Rollout]) -> tuple[Diagnosed, ...]:
+        """The diagnoses: of tasks that were explained least so far first, and of no failure twice."""
         told = Counter(said[0] for said in self._explained)
-        new = sorted((r for r in failed if r.said not in self._explained), key=lambda r: told[r.task_id])[:most]
-        found = {d.task_id: d for d in self._advice.diagnose(new, self._tasks)} if new else {}
+        new = sorted((r for r in failed if r.said not in self._explained), key=lambda r: told[r.task_id])
+        asked = [r for r in new if triage(r) is None][: max(0, self._advice_left() - FOR_OPTIMIZER)]
+        new = [r for r in new if triage(r) is not None or r in asked]
+        found = {d.task_id: d for d in self._advice.diagnose(new, self._train)} if new else {}
         self._debugged += sum(d.by == "debugger" for d in found.values())
-        for rollout in new:
-            if rollout.task_id in found:
-                self._explained[rollout.said] = found[rollout.task_id]
+        self._explained.update({r.said: found[r.task_id] for r in new if r.task_id in found})
         return tuple(self._explained[r.said] for r in failed if r.said in self._explained)
 
     def _weeded(self, learning: bool) -> set[int]:
@@ -362,13 +331,15 @@ class Factorial(Confirming):
         Undone sentences are to be said together anew, so that this ends with the learning.
         """
         mean, deviation = self._effects.mean, self._effects.deviation
-        kept: set[int] = set()
+        kept, doubt = set[int](), WEED if learning else WEED_LAST
         for r in sorted(self._current - self._pool.demos):
             parts = self._pool.says(r) if learning else frozenset()
             fine = {p for p in parts if mean[p] > -HARM * deviation[p]}
             if fine != parts:
                 kept |= fine
-            elif mean[r] > -((WEED if learning else LAST) if self._added[r] else SWEED) * deviation[r] or not (self._added[r] or self._proven(r)):
+            elif mean[r] > -(doubt if self._added[r] else WEED_START) * deviation[r] or not (
+                self._added[r] or self._proven(r)
+            ):
                 kept.add(r)
         kept = kept - {p for r in kept for p in self._pool.says(r)} | self._pool.fixed
         # A predictor has something to go by: the best of its rules.
@@ -420,7 +391,7 @@ class Factorial(Confirming):
         self._allowance.look(record.bill)
         self._growth.shortened = frozenset(record.shortened)
         self._effects = self._estimated()
-        tasks = {t.task_id: t for t in self._tasks}
+        tasks = {t.task_id: t for t in self._train}
         keys = {one.task_id: (one.candidate, tasks[one.task_id].key, 0) for one in record.tried}
         for diagnosed in diagnoses(self._journal, record):
             body = self._journal.rollout(*keys[diagnosed.task_id])

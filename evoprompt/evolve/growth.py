@@ -18,21 +18,15 @@ logger = logging.getLogger("evoprompt")
 
 REMEMBERED = 0.6
 """Deviations by which the effect of a rule that the optimizer forgot must be above 0 for it to stay."""
-TRUST = -1.0
-"""Deviations of the effect of all added rules together, below which the optimizer is asked once a batch only."""
+STATED = 6
+"""Rules that come in straight from the diagnoses of one batch."""
 ALIKE = 0.5
 """Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
 SHARED = 0.2
 """Share of a rule's words that a shorter sentence must have to say it: what no sentence has so much of was left out."""
-PROPOSALS = 1
-"""How often the optimizer is asked in one batch otherwise, while it still has new rules."""
 MAX_TOLD = 12
 """Rules whose effects the optimizer is told."""
 
-
-STATED = 3
-"""Rules that come in straight from the diagnoses of one batch."""
-REWRITE = "always"
 
 class Growth:
     """Brings new rules into the pool.
@@ -58,11 +52,11 @@ class Growth:
     def state(
         self, current: set[int], groups: Sequence[FailureGroup], batch: int, rejected: list[str], predictor: str = ""
     ) -> set[int]:
-        """Take the rules that the debugger stated, those of the most frequent failures first.
+        """Take the rules that the debugger stated as they are, those of the most frequent failures first.
 
         Args:
             current: Rules of the prompt.
-            groups: Failures by rule.
+            groups: What goes wrong, by rule.
             batch: Number of the batch.
             rejected: Gets the reasons why rules were rejected.
             predictor: The one to blame.
@@ -71,45 +65,43 @@ class Growth:
             The rules of the prompt with the new ones.
         """
         new = 0
-        for group in groups:
+        for rule in (group.rule for group in groups):
             if new == STATED:
                 break
-            if self._pool.find(group.rule, predictor) is not None:
+            if self._pool.find(rule, predictor) is not None:
                 continue
-            if problem := screen_rule(group.rule, self._tasks, self._longest):
-                logger.info("rule rejected: %s: %r", problem, group.rule)
-                rejected.append(problem)
+            if problem := screen_rule(rule, self._tasks, self._longest):
+                self._reject(problem, rule, rejected)
                 continue
-            current, new = current | {self._pool.add(group.rule, batch, predictor)}, new + 1
+            current, new = current | {self._pool.add(rule, batch, predictor)}, new + 1
         return current
 
     def grow(
-        self, current: set[int], effects: Effects, groups: Sequence[FailureGroup], batch: int, predictor: str = ""
-    ) -> tuple[set[int], list[str]]:
-        """Let the optimizer put rules into a prompt: until it has no more, unless its rules have done harm so far.
+        self,
+        current: set[int],
+        effects: Effects,
+        groups: Sequence[FailureGroup],
+        batch: int,
+        rejected: list[str],
+        predictor: str = "",
+    ) -> set[int]:
+        """Let the optimizer put rules into a prompt, and word those that are there.
 
         Args:
             current: Rules of the prompt.
             effects: What is known of them.
             groups: What goes wrong.
             batch: Number of the batch.
+            rejected: Gets the reasons why sentences or proposals were rejected.
             predictor: The one to blame, whose text is rewritten.
 
         Returns:
-            The rules of the prompt after that, and why sentences or proposals were rejected.
+            The rules of the prompt after that.
         """
-        added = current - self._pool.start
-        mean, deviation = effects.gain(added, ())
-        rejected: list[str] = []
-        for _ in range(PROPOSALS if added and mean > TRUST * deviation else 1):
-            self.asked += 1
-            text, told = self._pool.text(current, predictor), self._told(current, effects, predictor)
-            proposal = self._advice.propose(text, groups, told)
-            grown = self._taken(proposal, current, effects, batch, rejected, ALIKE, predictor)
-            before, current = current, grown or current
-            if current <= before:
-                break
-        return current, rejected
+        self.asked += 1
+        text, told = self._pool.text(current, predictor), self._told(current, effects, predictor)
+        proposal = self._advice.propose(text, groups, told)
+        return self._taken(proposal, current, effects, batch, rejected, ALIKE, predictor) or current
 
     def shorten(self, current: set[int], effects: Effects, batch: int, rejected: list[str]) -> set[int]:
         """Where the prompt is too long, let the optimizer say it in fewer words: another thing to measure.
@@ -163,8 +155,7 @@ class Growth:
             if rule is None and is_heading(sentence):
                 continue
             if rule is None and (problem := screen_rule(sentence, self._tasks, self._longest)):
-                logger.info("rule rejected: %s: %r", problem, sentence)
-                rejected.append(problem)
+                self._reject(problem, sentence, rejected)
                 continue
             rule = self._pool.add(sentence, batch, predictor) if rule is None else rule
             chosen.add(rule)
@@ -180,6 +171,10 @@ class Growth:
             chosen |= {r for r in forgotten if r < len(mean) and mean[r] > REMEMBERED * deviation[r]}
         chosen -= {part for rule in chosen for part in self._pool.says(rule)}
         return chosen | others | self._pool.fixed if chosen else None
+
+    def _reject(self, problem: str, sentence: str, rejected: list[str]) -> None:
+        logger.info("rule rejected: %s: %r", problem, sentence)
+        rejected.append(problem)
 
     def _merged(self, new: Sequence[int], lost: Iterable[int], alike: float) -> dict[int, set[int]]:
         """Which new sentence was said instead of which rules: the one with most of its words, or else the longest.
