@@ -21,11 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 Array = npt.NDArray[np.float64]
 
@@ -146,7 +147,17 @@ def estimate_effects(
         groups: What is assumed of the tasks that were not solved, and of those that were; by default `UNSOLVED` and
             `SOLVED`.
     """
-    groups = groups or (UNSOLVED, SOLVED)
+    # The matrices are small: more threads of the BLAS only wait for each other, and that takes CPU time.
+    with _blas().limit(limits=1, user_api="blas"):
+        return _estimated(trials, solved, rules, groups or (UNSOLVED, SOLVED))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _estimated(trials: Sequence[Trial], solved: Sequence[bool], rules: Rules, groups: tuple[Group, Group]) -> Effects:
     of_task = np.asarray(solved, dtype=int)
     design = _Design(len(solved), len(rules.words), rules)
     prior = design.prior(of_task, groups)

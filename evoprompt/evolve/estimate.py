@@ -92,12 +92,13 @@ def factorial_plan(case: Case) -> dict[str, float]:
     search = least + case.accepted * (passes - least)
     some = 1 - (1 - case.failing) ** size
     allowance.done = math.ceil(search)
-    debugger = min(search * case.failing * case.asked, allowance.advice_left)
-    optimizer = math.ceil(search / size) * some * (1 + case.accepted)  # one to shorten
+    most = allowance.advice_left  # about half of it goes to each of the two, where both have enough to do
+    optimizer = min(math.ceil(search / size) * some * (1 + case.accepted), most // 2)  # one to shorten
+    debugger = min(search * case.failing * case.asked, most - optimizer)
     return {
         "generator": search + case.accepted * confirmation,
         "debugger": debugger,
-        "optimizer": min(optimizer, max(allowance.advice_left - debugger, 0.0)),
+        "optimizer": optimizer,
     }
 
 

@@ -30,7 +30,7 @@ def unknown(pool: Pool) -> Effects:
 def grown(*said: str) -> tuple[Pool, set[int]]:
     """The first proposal as rules, and each of the others as a shorter wording of what is there."""
     pool, growth_ = growth(*said)
-    current, _ = growth_.grow({0}, unknown(pool), [], 1)
+    current = growth_.grow({0}, unknown(pool), [], 1, [])
     for batch in range(1, len(said)):
         current = growth_.shorten(current, unknown(pool), batch, [])
     return pool, current
@@ -79,8 +79,8 @@ def measured(pool: Pool) -> Effects:
 def test_a_sentence_about_something_else_takes_no_ones_place() -> None:
     other = "Think of leap years."
     pool, growth_ = growth(f"{START}\n{EMPTY}\n{CASE}", f"{START}\n{other}", f"{START}\n{other}")
-    current, _ = growth_.grow({0}, unknown(pool), [], 1)
-    current, _ = growth_.grow(current, measured(pool), [], 2)
+    current = growth_.grow({0}, unknown(pool), [], 1, [])
+    current = growth_.grow(current, measured(pool), [], 2, [])
     assert {pool.rules[r].text for r in current} == {START, EMPTY, CASE, other}, "what helps and was forgotten stays"
     assert not any(pool.says(r) for r in current)
 
@@ -96,7 +96,7 @@ def test_headings_are_no_rules_but_in_the_start_prompt() -> None:
     assert [pool.rules[r].text for r in sorted(current)] == [START, EMPTY, CASE]
     pool = pool_of(f"## Task\n{START}")
     advice: Any = SimpleNamespace(propose=lambda *_: f"## Task\n{START}\n{EMPTY}")
-    current, _ = Growth(pool, advice, [], 4_000, 8).grow({0, 1}, unknown(pool), [], 1)
+    current = Growth(pool, advice, [], 4_000, 8).grow({0, 1}, unknown(pool), [], 1, [])
     assert [pool.rules[r].text for r in sorted(current)] == ["## Task", START, EMPTY]
 
 
@@ -106,5 +106,5 @@ def test_a_merged_sentence_is_never_beside_its_own_parts() -> None:
     current = growth_.shorten({0, *parts}, unknown(pool), 1, [])
     merged = next(r for r in current if pool.says(r))
     assert current == {0, merged}
-    again, _ = growth_.grow(current, unknown(pool), [], 2)
+    again = growth_.grow(current, unknown(pool), [], 2, [])
     assert again == {0, merged}
