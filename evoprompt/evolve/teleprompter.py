@@ -49,11 +49,13 @@ class _Ready:
 class EvoPrompt(Teleprompter):
     """Refines the instruction of a code-generating program batch by batch, against tests that really run.
 
-    For each batch: generate code, run it, diagnose the failures, let the optimizer rewrite the instruction,
-    keep the rewrite if it is better on the same tasks. The instruction that scores best on the valset wins.
+    For each batch: generate code under random subsets of the instruction's sentences, run it, diagnose the failures,
+    add the rules that would have prevented them, and measure from all solutions so far what every sentence is worth.
+    What helps stays. At the end the instruction is compared with the start on training and validation tasks, and the
+    result says how sure it is that it is better (`accept_when`). `strategy` takes other ways to search.
 
-    With a `CodeMetric`, that is. With any other metric it does the same for any DSPy program: examples are the
-    tasks, the metric judges, and its feedback tells the debugger what went wrong. The instructions of all predictors
+    With any other metric than a `CodeMetric` it does the same for any DSPy program: examples are the tasks, the
+    metric judges, and its feedback tells the debugger what went wrong. The instructions of all predictors
     in `named_predictors()` evolve: of several, the debugger says which one is to blame for a failure.
 
     Args:
