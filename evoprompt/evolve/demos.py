@@ -56,7 +56,10 @@ class Demos:
         if self._most and batch == 1 and not found:
             passed = any(r.score == 1 for r in rollouts)
             why = "holds text and numbers alone" if passed else "has passed"
-            logger.warning("max_demos: no rollout of a training task %s so far: it goes on without demos", why)
+            if self._sources:
+                logger.warning("max_demos: no rollout of a training task %s so far: it goes on without demos", why)
+            else:
+                logger.warning("max_demos: all training tasks are dev tasks as well: it goes on without demos")
 
     def open(self, effects: Effects) -> set[int]:
         """The demos that may well be worth their words: those to try."""

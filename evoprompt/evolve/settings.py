@@ -78,6 +78,14 @@ class Settings(Options, Judged):
                 raise UsageError(f"{name} must be a model, such as dspy.LM('openai/gpt-4o-mini'), not {lm!r}")
             if None not in (lm, self.reflection_lm) and lm is not self.reflection_lm:
                 raise UsageError(f"reflection_lm is debugger_lm and optimizer_lm at once: give it, or {name}, not both")
+        for name in ("run_dir", "log_dir"):
+            given = getattr(self, name)
+            if given == "" or not isinstance(given, str | Path | Run | None):
+                raise UsageError(f"{name} must be the path of a folder, or None, not {given!r}")
+        if self.listener is not None and not callable(self.listener):
+            raise UsageError(f"listener must be a function of one event, or None, not {self.listener!r}")
+        if not isinstance(self.track_stats, bool):
+            raise UsageError(f"track_stats must be True or False, not {self.track_stats!r}")
         if None not in (self.run_dir, self.log_dir) and _place(self.run_dir) != _place(self.log_dir):
             raise UsageError(
                 f"log_dir is another name of run_dir: give one, not run_dir={str(self.run_dir)!r} and "

@@ -33,8 +33,13 @@ def split(tasks: Sequence[Task], seed: int) -> tuple[list[Task], list[Task]]:
     return [t for t in tasks if t.prompt not in kept], [t for t in tasks if t.prompt in kept]
 
 
-def told(train: int, dev: int, seed: int) -> str:
+def told(train: Sequence[Task], dev: Sequence[Task], seed: int) -> str:
     """What was done, in a line."""
-    if not dev:
-        return f"no valset, and {train} training tasks are too few to keep some of them to choose by"
-    return f"no valset: {dev} of {train + dev} training tasks are kept to choose by (seed {seed}); valset=[] keeps none"
+    tasks = len(train) + len(dev)
+    if dev:
+        return (
+            f"no valset: {len(dev)} of {tasks} training tasks are kept to choose by (seed {seed}); valset=[] keeps none"
+        )
+    problems = len({task.prompt for task in train})
+    several = f"{tasks} training tasks" if problems == tasks else f"{problems} problems in {tasks} training tasks"
+    return f"no valset, and fewer than {LEAST} problems ({several}): none is kept to choose by"

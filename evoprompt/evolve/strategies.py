@@ -37,6 +37,8 @@ _PLACES: dict[str, str] = {
     "simba": "evoprompt.evolve.rival_run:Simba",
     "copro": "evoprompt.evolve.rival_run:Copro",
 }
+REVISIONS = {"factorial": 2}
+"""Of a search that decides otherwise than it once did: what was begun with an earlier one can't go on with it."""
 _PARAMETERS = ("seed", "roles", "runner", "options", "listener")
 
 

@@ -22,7 +22,7 @@ from evoprompt.evolve.record import Event, Listener, Results
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
-from evoprompt.evolve.strategies import strategy_class
+from evoprompt.evolve.strategies import REVISIONS, name_of, strategy_class
 from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.lm.secrets import discreet
@@ -176,7 +176,10 @@ class EvoPrompt(Teleprompter):
             search = strategy_class(options.strategy)(
                 Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
             )
-            return search.run(train, dev)
+            results = search.run(train, dev)
+        if not isinstance(results, Results):
+            raise UsageError(f"strategy {name_of(type(search))}: run(train, dev) must return Results, not {results!r}")
+        return results
 
     def _how_to_go_on(self) -> str:
         if self.run_dir is None:
@@ -224,7 +227,7 @@ class EvoPrompt(Teleprompter):
         note = ""
         if valset is None:
             train, dev = split(train, self.options.seed)
-            note = told(len(train), len(dev), self.options.seed)
+            note = told(train, dev, self.options.seed)
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:
             logger.warning("%d of %d dev tasks are training tasks as well: they judge too kindly", len(both), len(dev))
         options = self.options.settled(len(train) + len(dev))
@@ -271,6 +274,9 @@ class EvoPrompt(Teleprompter):
         names = [name for name, _ in student.named_predictors()]
         if len(names) > 1:  # earlier versions evolved the first alone
             programs["evolves"] = names
+        search = name_of(strategy_class(ready.options.strategy))
+        if revision := REVISIONS.get(search):
+            programs[f"{search} revision"] = revision
         sets = {"train": digest(ready.train), "dev": digest(ready.dev)}
         return {**programs, "options": ready.options.identity(), "metric": ready.judge.describe(), **sets}
 

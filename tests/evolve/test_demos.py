@@ -124,6 +124,13 @@ def rollout(task: Any, score: float = 1.0, whole: bool = True, name: str = "note
     return Rollout(candidate="c", task_id=task.task_id, status="passed", score=score, steps=(step,))
 
 
+def test_why_there_are_no_demos_where_all_training_tasks_are_dev_tasks(caplog: pytest.LogCaptureFixture) -> None:
+    train = list(world.data(3))
+    with caplog.at_level(logging.WARNING, "evoprompt"):
+        Demos(Pool(TWO), 2, train, train).collect([rollout(t) for t in train], (), 1)
+    assert "all training tasks are dev tasks as well" in caplog.text
+
+
 def test_which_rollouts_become_demos(caplog: pytest.LogCaptureFixture) -> None:
     train, dev = list(world.data(6)), list(world.data(2, first=6))
     pool = Pool(TWO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import fields
@@ -223,7 +224,35 @@ def test_without_a_valset_some_training_tasks_are_kept_to_choose_by(
 
 def test_few_tasks_are_all_learnt_from(caplog: pytest.LogCaptureFixture) -> None:
     evolved, _ = compiled(EvoPrompt(exact, batch_size=3), valset=None)
-    assert not evolved.detailed_results.dev and "6 training tasks are too few to keep some" in caplog.text
+    assert not evolved.detailed_results.dev and "fewer than 20 problems (6 training tasks)" in caplog.text
+    compiled(EvoPrompt(exact, batch_size=3), valset=None, trainset=examples(2) * 10)
+    assert "fewer than 20 problems (2 problems in 20 training tasks)" in caplog.text, "twenty are enough otherwise"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("run_dir", 5), ("run_dir", ""), ("log_dir", ["a"]), ("listener", 3), ("track_stats", "no")],
+)
+def test_a_value_of_another_type_is_refused_at_once(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be .*, not ") as e:
+        EvoPrompt(exact, **{name: value})
+    assert repr(value) in str(e.value)
+
+
+def test_a_run_of_an_earlier_factorial_search_is_refused_before_it_is_paid_for(tmp_path: Path) -> None:
+    """That search drew other subsets: to go on would spend what is left, and overwrite what it had found."""
+    compiled(EvoPrompt(exact, batch_size=3, run_dir=tmp_path))
+    with Run(tmp_path) as run_before:
+        about = run_before.journal.fact("identity")
+        assert about.pop("factorial revision")
+        run_before.journal.keep_meta("identity", json.dumps(about, sort_keys=True))
+    found = (tmp_path / "summary.json").read_bytes()
+    with pytest.raises(UsageError, match=r"factorial revision was None, is \d.*--fork"):
+        compiled(EvoPrompt(exact, batch_size=3, run_dir=tmp_path))
+    assert (tmp_path / "summary.json").read_bytes() == found
+    compiled(EvoPrompt(exact, batch_size=3, run_dir=tmp_path / "refine", strategy="refine"))
+    with Run(tmp_path / "refine") as run_before:
+        assert not [name for name in run_before.journal.fact("identity") if "revision" in name], "that one is as it was"
 
 
 def test_auto_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -200,6 +200,22 @@ class NoRun:
     pass
 
 
+class Silent:
+    def __init__(self, seed: Any, roles: Any, runner: Any, options: Any, listener: Any) -> None:
+        pass
+
+    def run(self, train: Any, dev: Any) -> None:
+        """Forgets to return its results."""
+
+
+def test_one_that_returns_nothing_is_one_line() -> None:
+    with (
+        dspy.context(lm=scripted(reply)[0]),
+        pytest.raises(UsageError, match=r"Silent: run.* must return Results, not"),
+    ):
+        EvoPrompt(exact, strategy=Silent).compile(dspy.Predict("text -> label"), trainset=examples(), valset=[])
+
+
 class NoSearch(OwnSearch):
     pass
 
