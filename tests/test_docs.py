@@ -68,7 +68,7 @@ def test_the_example_of_any_program(tmp_path: Path) -> None:
         example = example.replace('dspy.LM("openai/gpt-4o-mini", ', model)
         run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip().endswith(RULE)
+    assert RULE in run.stdout
     assert (tmp_path / "runs" / "reviews" / "training" / "prompt_evolution.json").is_file()
 
 

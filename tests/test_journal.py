@@ -42,7 +42,7 @@ def compiled(harness: Harness, lm: dspy.LM, run_dir: Path | None, listener: Any 
     [
         ("diagnosis", "the debugger could not be asked about 7 of 7 failures; the last: down", 7),
         ("new_instruction", "the optimizer could not be asked: down", 1),
-        ("child", "2 of 3 rollouts could not be measured; the last: down", 2),
+        ("child", "3 of 3 rollouts could not be measured; the last: down", 3),
     ],
 )
 def test_no_batch_is_decided_by_an_outage(

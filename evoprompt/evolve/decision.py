@@ -39,6 +39,8 @@ from evoprompt.evolve.confirm import ALPHA, Decision, sign_test
 Array = npt.NDArray[np.float64]
 Word = Literal["confirmed", "probable", "start kept"]
 
+CONFIRMED = 0.95
+"""Probability of being better that `confirmed` takes, beside what the sign test says."""
 PROBABLE = 0.8
 """Probability of being better from which a prompt is the better bet."""
 WINNING = 1.0
@@ -189,8 +191,9 @@ def decide(
         Pairs.of([d for d, t in zip(differences, sides, strict=True) if t == side], unit) for side in (True, False)
     )
     test, found = sign_test(differences, planned, alpha, over=over), gain(new, old, searched)
-    probable = found.better >= PROBABLE
-    if test.better and probable:
+    # Where all pairs tie, nothing but the search's hope speaks for the proposal, and that has chosen it.
+    probable = found.better >= PROBABLE and (not differences or any(d > 0 for d in differences))
+    if test.better and probable and found.better >= CONFIRMED:
         return Verdict("confirmed", found, test, True)
     left = 0 if over else planned - len(differences)
     won, lost = replace(new, wins=new.wins + left), replace(new, losses=new.losses + left)

@@ -91,6 +91,16 @@ def test_new_tasks_that_contradict_the_training_are_believed() -> None:
     assert gain(Pairs(0, 1, 23), **training).better > PROBABLE, "one loss is no contradiction"
 
 
+def test_ties_alone_make_nothing_probable() -> None:
+    assert decide([0.0] * 48, 48, searched=(0.10, 0.03)).word == "start kept"
+
+
+def test_nothing_is_confirmed_that_the_posterior_doubts() -> None:
+    verdict = decide([1.0] * 6 + [0.0] * 5, 24, [True] * 11, (0.07, 0.08), over=True)
+    assert verdict.test.better and 0.8 < verdict.gain.better < 0.95
+    assert verdict.word == "probable", "the test counts training tasks in full, of which the proposal was made"
+
+
 def test_the_words() -> None:
     assert decide([1.0] * 8 + [0.0] * 16, 24).word == "confirmed"
     assert decide([1.0] * 4 + [-1.0] + [0.0] * 19, 24).word == "probable", "too few for the test, but the better bet"
