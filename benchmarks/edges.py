@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import logging
 import os
 import sys
 import time
@@ -76,7 +75,6 @@ def _arguments() -> argparse.Namespace:
 @functools.cache
 def tasks_of(name: str) -> tuple[Task, ...]:
     """The tasks of a set with the most kinds of calls, as many as are needed."""
-    logging.getLogger("evoprompt").setLevel(logging.ERROR)  # a budget that is spent is no news here
     if name == "mbppplus":
         shared.use_mbppplus()
     kinds = {task: {kind for call in calls_of(task) for kind in call.kinds} for task in load_dataset(name)}

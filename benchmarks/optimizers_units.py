@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 import os
 import random
 import time
@@ -319,7 +318,6 @@ def _data(name: str) -> Any:
 @functools.cache
 def metric_of(name: str) -> Timed:
     """One for all units of a process, ready: nobody's time is what the first one would have to wait for."""
-    logging.getLogger("evoprompt").setLevel(logging.ERROR)  # a budget that is spent is no news here
     metric = Timed(_data(name))
     for task in metric.tasks.values():
         metric.prepare(task)

@@ -44,6 +44,11 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def quiet() -> None:
+    """Warnings of the runs in this process are not shown: a budget that is spent is no news in a benchmark."""
+    logging.getLogger("evoprompt").setLevel(logging.ERROR)
+
+
 def in_processes(
     run: Callable[[T], list[dict[str, Any]]], units: Sequence[T], workers: int
 ) -> Iterator[dict[str, Any]]:
@@ -52,7 +57,7 @@ def in_processes(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Spawned: a worker starts its own sandbox, and must not inherit this one's.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet) as pool:
         futures = [pool.submit(run, unit) for unit in units]
         for done, future in enumerate(as_completed(futures), 1):
             yield from future.result()
