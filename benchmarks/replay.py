@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import shared
 from benchmarks.replay_selection import regrets
+from evoprompt.evolve import confirming
 from evoprompt.evolve.confirm import looks_at
-from evoprompt.evolve.confirming import TRAIN_PER_DEV
 from evoprompt.evolve.decision import Pairs, decide, gain
 
 Floats = npt.NDArray[np.float64]
@@ -120,13 +120,7 @@ def sample(models: Sequence[Model], pairs: int, draws: int, seed: int) -> Sample
 
 def in_turn(pairs: int) -> list[int]:
     """The order in which the search compares them: training tasks, and dev tasks between."""
-    train, dev = list(range(pairs // 2)), list(range(pairs // 2, pairs))
-    order: list[int] = []
-    while train or dev:
-        for side, count in ((train, TRAIN_PER_DEV), (dev, 1)):
-            order += side[:count]
-            del side[:count]
-    return order
+    return confirming.in_turn(range(pairs // 2), range(pairs // 2, pairs))
 
 
 def words(drawn: Sample) -> npt.NDArray[np.str_]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable
 
 import dspy
 from dspy.lm15 import Message, Request, Response, Usage
+from dspy.utils.exceptions import LMAuthError
 
 Reply = Callable[[str], str]
 
@@ -34,6 +36,25 @@ class ScriptedEngine:
 
     def __deepcopy__(self, memo: dict[int, object]) -> ScriptedEngine:
         return self
+
+
+class Refusing:
+    """Says what `say` does until it was asked `last` times, and refuses the key from then on.
+
+    Attributes:
+        seen: What it was asked.
+    """
+
+    def __init__(self, say: Reply) -> None:
+        self.say = say
+        self.seen: list[str] = []
+        self.last = math.inf
+
+    def __call__(self, text: str) -> str:
+        if len(self.seen) >= self.last:
+            raise LMAuthError("no", model="m")
+        self.seen.append(text)
+        return self.say(text)
 
 
 def text_of(request: Request) -> str:

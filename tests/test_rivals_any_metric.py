@@ -18,7 +18,7 @@ from evoprompt.evolve.held_out import evaluate_test
 from evoprompt.evolve.record import Results
 from evoprompt.evolve.rivals import RivalOptions, compile_with
 from evoprompt.runs import Run
-from tests.evolve.moods import RULE, examples, reply
+from tests.evolve.moods import RULE, Asked, examples, reply
 from tests.evolve.searches import Nested
 from tests.models import fields_asked_for, scripted
 
@@ -105,18 +105,6 @@ def test_a_metric_that_fails_ends_it(rival: Any, tmp_path: Path) -> None:
         compete(rival, odd, tmp_path / "b")
     with pytest.raises(ModelError, match="refused the key"):
         compete(rival, refused, tmp_path / "c")
-
-
-class Asked(dspy.Module):
-    """A metric that asks a model of its own."""
-
-    def __init__(self, lm: dspy.LM) -> None:
-        super().__init__()
-        self.predict = dspy.Predict("said, right -> same: bool")
-        self.predict.lm = lm
-
-    def forward(self, example: dspy.Example, pred: dspy.Prediction) -> bool:
-        return bool(self.predict(said=pred.label, right=example.label).same)
 
 
 def test_what_a_metric_asks_its_own_model_is_kept_and_no_call_of_the_task_model() -> None:

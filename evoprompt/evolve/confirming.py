@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,10 +22,22 @@ from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
+Item = TypeVar("Item")
+
 ERROR = 0.045
 """Of the sign test: a little below 5 %, for the start's solutions of training tasks told what to propose."""
 TRAIN_PER_DEV = 2
 """Tasks of the train set for one of the dev set: there the start's solutions are known, so that they cost half."""
+
+
+def in_turn(train: Sequence[Item], dev: Sequence[Item]) -> list[Item]:
+    """The order of a comparison: so many tasks of the train set (`TRAIN_PER_DEV`), then one of the dev set."""
+    train, dev, mixed = list(train), list(dev), list[Item]()
+    while dev or train:
+        for side, count in ((train, TRAIN_PER_DEV), (dev, 1)):
+            mixed += side[:count]
+            del side[:count]
+    return mixed
 
 
 class Confirming(Search):
@@ -101,12 +114,7 @@ class Confirming(Search):
         """
         random = np.random.default_rng([self._options.seed % 2**63, 0])
         dev, train = ([side[i] for i in random.permutation(len(side))] for side in (self._dev, self._apart()))
-        mixed: list[Task] = []
-        while dev or train:
-            for side, count in ((train, TRAIN_PER_DEV), (dev, 1)):
-                mixed += side[:count]
-                del side[:count]
-        return mixed
+        return in_turn(train, dev)
 
     def _apart(self) -> list[Task]:
         """The training tasks that are no dev tasks as well."""

@@ -3,8 +3,7 @@
 A batch asks for solutions with prompts that each hold another subset of the rules, more likely those that seem to
 help (Thompson sampling). Failures are explained; the rules that the debugger states come in as they are, and the
 optimizer adds its own and says long prompts in fewer words. All rollouts so far give the effect of every rule
-(`effects`); what does harm is dropped. At the end the prompt is compared with the start
-(`decision`).
+(`effects`); what does harm is dropped. At the end the prompt is compared with the start (`decision`).
 """
 
 from __future__ import annotations
@@ -318,8 +317,9 @@ class Factorial(Confirming):
         """The diagnoses: of tasks that were explained least so far first, and of no failure twice."""
         told = Counter(said[0] for said in self._explained)
         new = sorted((r for r in failed if r.said not in self._explained), key=lambda r: told[r.task_id])
-        asked = [r for r in new if triage(r) is None][: max(0, self._advice_left() - FOR_OPTIMIZER)]
-        new = [r for r in new if triage(r) is not None or r in asked]
+        costly = [r.task_id for r in new if triage(r) is None]
+        later = set(costly[max(0, self._advice_left() - FOR_OPTIMIZER) :])
+        new = [r for r in new if r.task_id not in later]
         found = {d.task_id: d for d in self._advice.diagnose(new, self._train)} if new else {}
         self._debugged += sum(d.by == "debugger" for d in found.values())
         self._explained.update({r.said: found[r.task_id] for r in new if r.task_id in found})

@@ -145,11 +145,11 @@ class Growth:
         if not proposal.strip() or len(proposal) > self._most:
             rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
             return None
-        others = current - self._pool.of(predictor or self._pool.predictors[0], current)
+        others = current - self._pool.of(predictor, current)
         current, before = current - others, len(self._pool.rules)
         chosen, new = set[int](), list[int]()
         # What every prompt has is no proposal, in whatever words.
-        fixed = self._pool.of(predictor or self._pool.predictors[0], self._pool.fixed)
+        fixed = self._pool.of(predictor, self._pool.fixed)
         for sentence in split(prose(proposal) if fixed else proposal):
             rule = self._pool.find(sentence, predictor)
             if rule is None and is_heading(sentence):
@@ -196,7 +196,7 @@ class Growth:
     def _told(self, current: set[int], effects: Effects, predictor: str) -> list[Attempt]:
         """The rules of a predictor with the clearest effects."""
         mean, deviation = effects.mean, effects.deviation
-        mine = self._pool.of(predictor or self._pool.predictors[0], range(len(mean)))
+        mine = self._pool.of(predictor, range(len(mean)))
         tried = [r for r in sorted(mine) if not self._pool.rules[r].start]
         clearest = sorted(tried, key=lambda r: -abs(mean[r]) / deviation[r])[:MAX_TOLD]
         return [

@@ -101,8 +101,8 @@ class OwnSearch(Search, ABC):
         def made() -> dict[str, Any]:
             failed = [r for r in rollouts if r.score is not None and r.score < 1]
             found = self._advice.diagnose(failed, tasks) if failed else ()
-            blame = next(iter(blamed(found)), "") or parent.instructions[0][0]
-            groups = next(iter(blamed(found).values()), [])
+            blame, groups = next(iter(blamed(found).items()), ("", []))
+            blame = blame or parent.instructions[0][0]
             text = self._advice.propose(dict(parent.instructions)[blame], groups, []) if groups else ""
             text = text and with_base(text, dict(self.history.seed.instructions)[blame])
             return {"predictor": blame, "text": text, "diagnosed": [d.model_dump(mode="json") for d in found]}

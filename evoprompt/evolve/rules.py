@@ -162,7 +162,8 @@ class Pool:
         return name if len(self.predictors) > 1 else ""
 
     def of(self, predictor: str, rules: Iterable[int]) -> set[int]:
-        """Those of the rules that are sentences for a predictor."""
+        """Those of the rules that are sentences for a predictor: for the first one, where none is named."""
+        predictor = predictor or self.predictors[0]
         return {r for r in rules if self.rules[r].predictor == predictor and self.rules[r].demo is None}
 
     def text(self, rules: Collection[int], predictor: str = "") -> str:
@@ -213,7 +214,7 @@ class Pool:
 
     def find(self, text: str, predictor: str = "") -> int | None:
         """The rule of a predictor with this text, or one that says the same in nearly the same words."""
-        alike, mine = plain(text), sorted(self.of(predictor or self.predictors[0], range(len(self.rules))))
+        alike, mine = plain(text), sorted(self.of(predictor, range(len(self.rules))))
         exact = next((r for r in mine if plain(self.rules[r].text) == alike), None)
         if exact is not None:
             return exact

@@ -44,6 +44,18 @@ def reply(text: str) -> str:
     return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
 
+class Asked(dspy.Module):
+    """A metric that asks a model of its own."""
+
+    def __init__(self, lm: dspy.LM) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("said, right -> same: bool")
+        self.predict.lm = lm
+
+    def forward(self, example: dspy.Example, pred: dspy.Prediction) -> bool:
+        return bool(self.predict(said=pred.label, right=example.label).same)
+
+
 def exact(example: dspy.Example, pred: dspy.Prediction, trace: object = None) -> bool:
     """The simplest metric there is."""
     return pred.label in {"gloomy", "bright"} and example.label == pred.label

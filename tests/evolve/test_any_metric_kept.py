@@ -12,7 +12,6 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import LMAuthError
 
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.export import export
@@ -20,6 +19,7 @@ from evoprompt.runs import Run
 from tests.evolve import moods
 from tests.evolve.moods import RULE, SECRET, exact, examples, reply
 from tests.evolve.searches import Nested, compiled
+from tests.models import Refusing
 
 
 def test_a_metric_that_fails_stops_the_run(tmp_path: Path) -> None:
@@ -51,24 +51,19 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(tmp_path: Path, at: i
         judged.append(f"{example.text} {pred.label}")
         return exact(example, pred)
 
-    seen: list[str] = []
+    says = Refusing(reply)
 
     def run(folder: Path, last: float) -> Any:
-        def says(text: str) -> str:
-            if len(seen) >= last:
-                raise LMAuthError("no", model="m")
-            seen.append(text)
-            return reply(text)
-
+        says.last = last
         return compiled(counting, student=Nested(), say=says, run_dir=folder)[0].detailed_results
 
     whole = run(tmp_path / "whole", math.inf)
-    asked, told = sorted(seen), sorted(judged)
-    seen.clear(), judged.clear()
+    asked, told = sorted(says.seen), sorted(judged)
+    says.seen.clear(), judged.clear()
     with pytest.raises(ModelError):
         run(tmp_path / "stopped", at)
     assert run(tmp_path / "stopped", math.inf) == whole
-    assert sorted(seen) == asked and sorted(judged) == told, "nothing is asked or judged twice"
+    assert sorted(says.seen) == asked and sorted(judged) == told, "nothing is asked or judged twice"
     files = _tree(tmp_path / "stopped")
     assert files == _tree(tmp_path / "whole")
     with Run(tmp_path / "stopped") as there:

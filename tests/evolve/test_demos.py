@@ -14,7 +14,6 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
-from dspy.utils.exceptions import LMAuthError
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.candidate import Candidate, Demo
@@ -32,7 +31,7 @@ from tests import world
 from tests.evolve.moods import exact
 from tests.evolve.test_factorial import exported, tree, without_bills
 from tests.evolve.two import Two, compiled, reply
-from tests.models import asked_for, fenced, scripted
+from tests.models import Refusing, asked_for, fenced, scripted
 
 TWO = Candidate(instructions=(("note", "Note it."), ("judge", "Judge it.")))
 
@@ -257,27 +256,19 @@ def test_the_same_at_any_number_of_threads(tmp_path: Path) -> None:
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    seen: list[str] = []
-    last = math.inf
-
-    def says(text: str) -> str:
-        if len(seen) >= last:
-            raise LMAuthError("no", model="m")
-        seen.append(text)
-        return learns(text)
-
+    says = Refusing(learns)
     whole = compiled(say=says, run_dir=tmp_path / "whole", **OPTIONS)[0].detailed_results
     assert whole.best.demos
-    asked, files = sorted(seen), without_bills(tree(tmp_path / "whole"))
+    asked, files = sorted(says.seen), without_bills(tree(tmp_path / "whole"))
     for at in (3, 35, 47, len(asked) // 2, len(asked) - 1):
         folder = tmp_path / str(at)
-        seen.clear()
-        last = at
+        says.seen.clear()
+        says.last = at
         with pytest.raises(ModelError):
             compiled(say=says, run_dir=folder, **OPTIONS)
-        last = math.inf
+        says.last = math.inf
         assert compiled(say=says, run_dir=folder, **OPTIONS)[0].detailed_results == whole
-        assert sorted(seen) == asked, "nothing is asked twice"
+        assert sorted(says.seen) == asked, "nothing is asked twice"
         assert without_bills(tree(folder)) == files
 
 

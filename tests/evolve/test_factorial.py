@@ -10,7 +10,7 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import LMAuthError, LMServerError
+from dspy.utils.exceptions import LMServerError
 
 from evoprompt import Budget, CodeMetric, EvoPrompt, Program
 from evoprompt.candidate import Candidate
@@ -21,7 +21,7 @@ from evoprompt.harness import Harness
 from evoprompt.lm import budget
 from evoprompt.runs import Journal, Run, open_finished
 from signatures import GenerateCode
-from tests.models import Reply, ScriptedEngine, asked_for, fenced, scripted
+from tests.models import Refusing, Reply, ScriptedEngine, asked_for, fenced, scripted
 from tests.world import RULE, data, reply, solution
 
 SEED = GenerateCode.instructions
@@ -130,31 +130,23 @@ def test_the_same_at_any_number_of_threads(harness: Harness, tmp_path: Path) -> 
 def test_stopped_anywhere_it_goes_on_to_the_same_result(
     harness: Harness, tmp_path: Path, limits: dict[str, int]
 ) -> None:
-    seen: list[str] = []
-    last = math.inf
-
-    def says(text: str) -> str:
-        if len(seen) >= last:
-            raise LMAuthError("no", model="m")
-        seen.append(text)
-        return talks(text)
-
+    says = Refusing(talks)
     options: dict[str, Any] = {"budget": Budget(**limits), "num_threads": 1}
     whole = compiled(harness, says, tmp_path / "whole", **options)[0].detailed_results
-    asked, files = sorted(seen), without_bills(tree(tmp_path / "whole"))
+    asked, files = sorted(says.seen), without_bills(tree(tmp_path / "whole"))
     assert exported(tmp_path / "whole") == tree(tmp_path / "whole")
     for at in (0, 1, 4, 6, 9, 13, len(asked) // 2, len(asked) - 9, len(asked) - 1):
         folder = tmp_path / str(at)
-        seen.clear()
-        last = at
+        says.seen.clear()
+        says.last = at
         with pytest.raises(ModelError):
             compiled(harness, says, folder, **options)
         assert json.loads((folder / "summary.json").read_text())["status"] == "paused"
         assert (folder / "training/final_prompt.txt").read_text().strip()
-        last = math.inf
+        says.last = math.inf
         resumed = compiled(harness, says, folder, **options)[0].detailed_results
         assert resumed == whole
-        assert sorted(seen) == asked, "nothing is asked twice"
+        assert sorted(says.seen) == asked, "nothing is asked twice"
         assert without_bills(tree(folder)) == files
     for folder in (tmp_path / "13", tmp_path / str(len(asked) - 1)):
         assert exported(folder) == tree(folder)

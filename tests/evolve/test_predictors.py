@@ -14,7 +14,6 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import LMAuthError
 from rich.console import Console
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
@@ -31,7 +30,7 @@ from tests import world
 from tests.evolve.moods import RULE
 from tests.evolve.test_factorial import exported, tree, without_bills
 from tests.evolve.two import LABEL, NOTE, Two, compiled, reply, texts
-from tests.models import asked_for, scripted
+from tests.models import Refusing, asked_for, scripted
 
 STRATEGIES = ["factorial", "refine"]
 
@@ -214,26 +213,18 @@ def test_the_same_at_any_number_of_threads(strategy: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_stopped_anywhere_it_goes_on_to_the_same_result(strategy: str, tmp_path: Path) -> None:
-    seen: list[str] = []
-    last = math.inf
-
-    def says(text: str) -> str:
-        if len(seen) >= last:
-            raise LMAuthError("no", model="m")
-        seen.append(text)
-        return reply(text)
-
+    says = Refusing(reply)
     whole = compiled(say=says, run_dir=tmp_path / "whole", strategy=strategy)[0].detailed_results
-    asked, files = sorted(seen), without_bills(tree(tmp_path / "whole"))
+    asked, files = sorted(says.seen), without_bills(tree(tmp_path / "whole"))
     for at in (0, 3, 20, 35, 47, len(asked) // 2, len(asked) - 1):
         folder = tmp_path / str(at)
-        seen.clear()
-        last = at
+        says.seen.clear()
+        says.last = at
         with pytest.raises(ModelError):
             compiled(say=says, run_dir=folder, strategy=strategy)
-        last = math.inf
+        says.last = math.inf
         assert compiled(say=says, run_dir=folder, strategy=strategy)[0].detailed_results == whole
-        assert sorted(seen) == asked, "nothing is asked twice"
+        assert sorted(says.seen) == asked, "nothing is asked twice"
         assert without_bills(tree(folder)) == files
 
 

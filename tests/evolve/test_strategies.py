@@ -27,7 +27,7 @@ from evoprompt.evolve.refine import Refine
 from evoprompt.lm.pace import Pace
 from evoprompt.runs import Run
 from tests.evolve import moods, test_predictors
-from tests.evolve.moods import RULE, exact, examples, reply
+from tests.evolve.moods import RULE, Asked, exact, examples, reply
 from tests.models import asked_for, scripted
 from tests.test_rivals_any_metric import say
 
@@ -247,18 +247,6 @@ def test_what_cannot_search_is_one_line(strategy: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         EvoPrompt(exact, strategy=strategy)
     assert "\n" not in str(caught.value)
-
-
-class Asked(dspy.Module):
-    """A metric that asks a model of its own."""
-
-    def __init__(self, lm: dspy.LM) -> None:
-        super().__init__()
-        self.predict = dspy.Predict("said, right -> same: bool")
-        self.predict.lm = lm
-
-    def forward(self, example: dspy.Example, pred: dspy.Prediction) -> bool:
-        return bool(self.predict(said=pred.label, right=example.label).same)
 
 
 def test_a_rival_through_the_same_door(tmp_path: Path) -> None:
