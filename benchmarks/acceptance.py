@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evoprompt.evolve.confirm import ALPHA, looks_at, sign_test
+from evoprompt.evolve.factorial.sequential_test import ALPHA, looks_at, sign_test
 
 START = 0.7
 PAIRS = (24, 48, 64)

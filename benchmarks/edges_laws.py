@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.edges_kinds import KINDS, TRAPS, kinds_of, listing, stated, traps_in
-from evoprompt.harness import codec
+from evoprompt.harness.inside import codec
 from evoprompt.tasks import SUITES, Task
 
 START = "Read the problem closely and answer with the result that is wanted for each of its calls."

@@ -19,7 +19,7 @@ from evoprompt.evolve.history import BATCH, DEV, HEAVY, dev_step, keep_diagnoses
 from evoprompt.evolve.record import BatchRecord, DevRestored, Diagnosed, EvolutionEntry
 from evoprompt.evolve.refine import batches
 from evoprompt.evolve.search import digest
-from evoprompt.harness.report import Report
+from evoprompt.harness.judging.report import Report
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task

@@ -42,12 +42,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, Dataset, EvoPrompt, EvoPromptError, Program, Task, load_dataset
-from evoprompt.evolve.rival_sizes import Rival
-from evoprompt.evolve.rivals import RivalOptions, compile_with
 from evoprompt.lm import LMSettings, PlainAdapter, resolve_lm
 from evoprompt.lm.extract import extract_code
 from evoprompt.lm.local import LocalEngine
 from evoprompt.metric import Verdict
+from evoprompt.rivals.optimizers import RivalOptions, compile_with
+from evoprompt.rivals.sizes import Rival
 from evoprompt.tasks import parse_python
 
 TRAIN, DEV, TEST = 16, 8, 16

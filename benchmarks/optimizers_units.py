@@ -24,12 +24,12 @@ from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 from benchmarks.counted import Counting
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
-from evoprompt.evolve import confirming, decision, effects, growth, subsets
-from evoprompt.evolve import factorial as search
-from evoprompt.evolve.rivals import Best, RivalOptions, compile_with
+from evoprompt.evolve.factorial import comparison, decision, effects, growth, subsets
+from evoprompt.evolve.factorial import search as search
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
 from evoprompt.metric import feedback
+from evoprompt.rivals.optimizers import Best, RivalOptions, compile_with
 from evoprompt.rollout import Job, Runner
 
 TRAIN, VAL, TEST = 24, 24, 24
@@ -191,7 +191,7 @@ ABLATIONS: dict[str, tuple[dict[str, Any], Switched]] = {
     "merged rules never apart": ({}, {(subsets, "APART"): 0.0, (search, "HARM"): 1e9}),
     "merged rules unlinked": ({}, {(subsets, "APART"): 0.0, (search, "HARM"): 1e9, (effects, "SAID"): 0.0}),
     "all tasks alike": ({}, {(effects, "SOLVED"): effects.UNSOLVED}),
-    "no confirmation": ({}, {(confirming, "PROBABLE"): 0.0, (decision, "PROBABLE"): 0.0}),
+    "no confirmation": ({}, {(comparison, "PROBABLE"): 0.0, (decision, "PROBABLE"): 0.0}),
     "only what is confirmed": ({"accept_when": "confirmed"}, {}),
 }
 """`factorial` without one piece of it: the options, and the constants, that switch it off."""

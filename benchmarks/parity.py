@@ -21,7 +21,7 @@ from pathlib import Path
 
 from evoprompt import Dataset, Harness, Task, load_dataset
 from evoprompt.harness import InputLimits
-from evoprompt.harness.expected import cache_folder
+from evoprompt.harness.judging.expected import cache_folder
 
 SLOWEST = ("599", "255", "392", "271", "123", "603", "592", "630", "389", "589")
 """The tasks of MBPP+ whose canonical solutions take most CPU time."""

@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import shared
 from benchmarks.replay_selection import regrets
-from evoprompt.evolve import confirming
-from evoprompt.evolve.confirm import looks_at
-from evoprompt.evolve.decision import Pairs, decide, gain
+from evoprompt.evolve.factorial import comparison
+from evoprompt.evolve.factorial.decision import Pairs, decide, gain
+from evoprompt.evolve.factorial.sequential_test import looks_at
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -120,7 +120,7 @@ def sample(models: Sequence[Model], pairs: int, draws: int, seed: int) -> Sample
 
 def in_turn(pairs: int) -> list[int]:
     """The order in which the search compares them: training tasks, and dev tasks between."""
-    return confirming.in_turn(range(pairs // 2), range(pairs // 2, pairs))
+    return comparison.in_turn(range(pairs // 2), range(pairs // 2, pairs))
 
 
 def words(drawn: Sample) -> npt.NDArray[np.str_]:

@@ -20,7 +20,7 @@ from math import ceil, log2
 import numpy as np
 import numpy.typing as npt
 
-from evoprompt.evolve.decision import PROBABLE, Pairs, gain
+from evoprompt.evolve.factorial.decision import PROBABLE, Pairs, gain
 
 Outcomes = npt.NDArray[np.float64]
 Random = np.random.Generator

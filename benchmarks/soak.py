@@ -33,11 +33,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import UUID
 
-from evoprompt.harness import Harness, Limits, codec, compare, oracles
-from evoprompt.harness.expected import Expected
-from evoprompt.harness.process import Reply
-from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.suite import Job, Run
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness.inside import codec
+from evoprompt.harness.judging import compare, oracles
+from evoprompt.harness.judging.expected import Expected
+from evoprompt.harness.judging.suite import Job, Run
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import Reply
 
 WARM_UP = 2_000
 MOST_MB, MOST_MS = 20, 5

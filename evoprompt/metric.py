@@ -11,9 +11,9 @@ import dspy
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, SandboxError, UsageError
 from evoprompt.harness import Harness
-from evoprompt.harness.hints import hints
-from evoprompt.harness.nonsense import find_untested
-from evoprompt.harness.report import Case, Report, SuiteResult
+from evoprompt.harness.judging.hints import hints
+from evoprompt.harness.judging.nonsense import find_untested
+from evoprompt.harness.judging.report import Case, Report, SuiteResult
 from evoprompt.lm.extract import code_text, extract_code
 from evoprompt.plain import text
 from evoprompt.pool import map_concurrently
@@ -241,7 +241,7 @@ def failures_of(report: Report, prompt: str = "", *, limit: int = MAX_FAILURES) 
     """Tell a model what went wrong without telling it the answer.
 
     A base test is shown by its call and what the code did. A plus test stays hidden: only its status, the
-    exception's type (see `evoprompt.harness.telling`) and what is special about its input are told. Of a test that
+    exception's type (see `harness.judging.telling`) and what is special about its input are told. Of a test that
     ran whole, which a solution could read, only the status. An expected value is shown only where the problem's own
     text shows it.
 

@@ -15,8 +15,8 @@ from pydantic import ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
-from evoprompt.harness.memory import Memory
-from evoprompt.harness.report import Report, Status, Unmeasured
+from evoprompt.harness.judging.memory import Memory
+from evoprompt.harness.judging.report import Report, Status, Unmeasured
 from evoprompt.judges.steps import Step, collecting, steps_of
 from evoprompt.judges.students import Called, Wordings, answer, examples_of, listed, original, split
 from evoprompt.lm.budget import Budget

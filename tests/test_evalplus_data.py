@@ -13,7 +13,7 @@ import pytest
 from evoprompt import DataError, load_dataset
 from evoprompt.datasets import evalplus
 from evoprompt.harness import Harness
-from evoprompt.harness.codec import decode, encode
+from evoprompt.harness.inside.codec import decode, encode
 
 MBPP = {
     "task_id": "Mbpp/116", "prompt": '"""\nTuple to int.\n"""\n', "entry_point": "to_int", "atol": 0,

@@ -18,22 +18,7 @@ FLOORS = {
     "evoprompt.errors": 0,
     "evoprompt.atomic": 1,
     "evoprompt.pool": 1,
-    "evoprompt.harness.child": 0,
-    "evoprompt.harness.codec": 0,
-    "evoprompt.harness.digest": 0,
-    "evoprompt.harness.encoding": 0,
-    "evoprompt.harness.kinds": 0,
-    **dict.fromkeys(
-        (
-            f"evoprompt.harness.{n}"
-            for n in ["around", "guarding", "judging", "proxies", "reading", "remote", "shapes", "texts", "wire"]
-        ),
-        0,
-    ),
-    "evoprompt.harness.lockdown": 0,
-    "evoprompt.harness.rebuild": 0,
-    "evoprompt.harness.seccomp": 0,
-    "evoprompt.harness.zygote": 0,
+    "evoprompt.harness.inside": 0,
     "evoprompt.tasks": 1,
     "evoprompt.candidate": 1,
     "evoprompt.sparse": 1,
@@ -49,6 +34,7 @@ FLOORS = {
     "evoprompt.judges": 4,
     "evoprompt.examples": 4,
     "evoprompt.evolve": 5,
+    "evoprompt.rivals": 5,
     "evoprompt.evaluate": 5,
     "evoprompt.report": 6,
     "evoprompt.cli": 7,

@@ -7,7 +7,7 @@ import pytest
 
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Harness
-from evoprompt.harness.report import Report
+from evoprompt.harness.judging.report import Report
 from evoprompt.metric import CodeMetric, failures_of, feedback
 from tests.world import data, solution, task
 

@@ -12,9 +12,9 @@ import pytest
 from evoprompt import Budget, CodeMetric, EvoPrompt, Program
 from evoprompt.datasets import Dataset
 from evoprompt.harness import Harness
-from evoprompt.harness.codec import encode
-from evoprompt.harness.report import Case, SuiteResult
-from evoprompt.harness.telling import sanitised
+from evoprompt.harness.inside.codec import encode
+from evoprompt.harness.judging.report import Case, SuiteResult
+from evoprompt.harness.judging.telling import sanitised
 from evoprompt.metric import failures_of, feedback
 from evoprompt.tasks import Task
 from tests.harness.attacks import LEAKS

@@ -16,7 +16,7 @@ from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.export import export
 from evoprompt.evolve.held_out import evaluate_test
 from evoprompt.evolve.record import Results
-from evoprompt.evolve.rivals import RivalOptions, compile_with
+from evoprompt.rivals.optimizers import RivalOptions, compile_with
 from evoprompt.runs import Run
 from tests.evolve.moods import RULE, Asked, examples, reply
 from tests.evolve.searches import Nested

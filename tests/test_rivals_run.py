@@ -13,12 +13,12 @@ from dspy.utils.exceptions import LMAuthError, LMServerError
 from evoprompt import CodeMetric, Program, load_dataset
 from evoprompt.candidate import Candidate
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError, UsageError
-from evoprompt.evolve import rival_watch
-from evoprompt.evolve.rival_sizes import Rival, sizes
-from evoprompt.evolve.rivals import Best, RivalOptions, RivalResults, compile_with
 from evoprompt.harness import Harness
 from evoprompt.lm.pace import Pace
 from evoprompt.lm.simulated import SimulatedEngine
+from evoprompt.rivals import watch
+from evoprompt.rivals.optimizers import Best, RivalOptions, RivalResults, compile_with
+from evoprompt.rivals.sizes import Rival, sizes
 from evoprompt.runs import Journal
 from signatures import GenerateCode
 
@@ -218,7 +218,7 @@ def test_quiet_leaves_no_trace() -> None:
     import tqdm
 
     before = vars(tqdm.tqdm)["__init__"], logging.getLogger("dspy").level
-    with rival_watch.quiet():
+    with watch.quiet():
         assert tqdm.tqdm([1]).disable
     assert (vars(tqdm.tqdm)["__init__"], logging.getLogger("dspy").level) == before
     assert "print" not in vars(dspy.teleprompt.utils)

@@ -10,8 +10,8 @@ from benchmarks import styles
 from benchmarks.optimizers_units import TRAIN, VAL, Unit, metric_of
 from benchmarks.styles_voices import CONCEPTS, HARMS, REACH, STYLES, best, bullet, concepts, harms
 from benchmarks.styles_world import BROKEN, DILUTION, SLIPPED, SOLVED, Laws, slips
-from evoprompt.evolve.markdown import split
-from evoprompt.evolve.wrapped import unwrapped
+from evoprompt.evolve.factorial.markdown import split
+from evoprompt.evolve.factorial.wrapped import unwrapped
 
 INTRO = "Use exactly the given name and parameters."
 

@@ -125,7 +125,7 @@ class _Told:
 
 def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
     from evoprompt.datasets.load import read
-    from evoprompt.harness.nonsense import find_untested
+    from evoprompt.harness.judging.nonsense import find_untested
     from evoprompt.pool import map_concurrently
 
     try:

@@ -26,8 +26,8 @@ from evoprompt.cli.shown import visible
 
 if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
+    from evoprompt.evolve.factorial.rules import Rule
     from evoprompt.evolve.record import BatchRecord, Confirmation, Event
-    from evoprompt.evolve.rules import Rule
     from evoprompt.rollout import Rollout
     from evoprompt.runs import Spent
 
@@ -83,8 +83,8 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
         from evoprompt.evolve import record
-        from evoprompt.evolve.rival_sizes import Rival
         from evoprompt.evolve.strategies import name_of
+        from evoprompt.rivals.sizes import Rival
 
         if isinstance(event, record.Started):
             self._strategy, limits = name_of(event.options.strategy), event.options.budget

@@ -108,7 +108,7 @@ def _sandbox() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from evoprompt.harness.expected import cache_folder
+    from evoprompt.harness.judging.expected import cache_folder
 
     folder = cache_folder() / "expected"
     files = list(folder.glob("*.bin")) if folder.is_dir() else []

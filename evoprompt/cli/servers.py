@@ -23,6 +23,6 @@ def is_known(api_base: str) -> bool:
 
 
 def _note(api_base: str) -> Path:
-    from evoprompt.harness.expected import cache_folder
+    from evoprompt.harness.judging.expected import cache_folder
 
     return cache_folder() / "servers" / hashlib.sha256(api_base.rstrip("/").encode()).hexdigest()[:32]

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from evoprompt.atomic import home
 from evoprompt.errors import DataError
-from evoprompt.harness import codec, oracles
+from evoprompt.harness.inside import codec
+from evoprompt.harness.judging import oracles
 from evoprompt.tasks import Task
 
 _TEXTS = ("task_id", "prompt", "entry_point", "canonical_solution")

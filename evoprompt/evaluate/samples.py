@@ -14,7 +14,7 @@ from typing import Final
 from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.evaluate.formats import WANTED, Given, read_given
-from evoprompt.harness.asserts import defined_names
+from evoprompt.harness.judging.asserts import defined_names
 from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.metric import CodeMetric
 from evoprompt.pool import map_concurrently

@@ -10,10 +10,10 @@ from dspy.utils.exceptions import LMError
 
 from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
+from evoprompt.evolve.factorial.wrapped import unwrapped
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import Diagnosed
 from evoprompt.evolve.triage import cluster, triage
-from evoprompt.evolve.wrapped import unwrapped
 from evoprompt.judges.steps import told
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of, feedback

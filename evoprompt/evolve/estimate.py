@@ -12,7 +12,7 @@ import dspy
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.allowance import Allowance
+from evoprompt.evolve.factorial.allowance import Allowance
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from evoprompt.evolve.factorial.rules import leak
 from evoprompt.evolve.options import Accept
-from evoprompt.evolve.rules import leak
 from evoprompt.lm.words import plain
 from evoprompt.rollout import Rollout
 from evoprompt.tasks import Task

@@ -12,11 +12,11 @@ from typing import Any
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
+from evoprompt.evolve.factorial.scaffold import with_base
 from evoprompt.evolve.history import BATCH, HEAVY, keep_diagnoses
 from evoprompt.evolve.judgement import compare, screen
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import BatchDone, BatchRecord, Diagnosed, EvolutionEntry
-from evoprompt.evolve.scaffold import with_base
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.triage import cluster
 from evoprompt.rollout import Job, Rollout, require_measured

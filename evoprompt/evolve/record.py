@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.decision import Word
+from evoprompt.evolve.factorial.decision import Word
+from evoprompt.evolve.factorial.rules import Rule
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.rules import Rule
 from evoprompt.rollout import Rollout
 from evoprompt.sparse import Sparse
 from signatures import Diagnosis, FailureGroup

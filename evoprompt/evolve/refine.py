@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
+from evoprompt.evolve.factorial.scaffold import with_base
 from evoprompt.evolve.history import BATCH, HEAVY, keep_diagnoses
 from evoprompt.evolve.judgement import Comparison, accepts, compare, screen
 from evoprompt.evolve.options import Options
@@ -18,7 +19,6 @@ from evoprompt.evolve.record import (
     EvolutionEntry,
     Working,
 )
-from evoprompt.evolve.scaffold import with_base
 from evoprompt.evolve.search import Search, digest
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, require_measured

@@ -30,12 +30,12 @@ NAMES: tuple[str, ...] = get_args(Named)
 GROUP = "evoprompt.strategies"
 """Group of the entry points by which a package gives its searches names."""
 _PLACES: dict[str, str] = {
-    "factorial": "evoprompt.evolve.factorial:Factorial",
+    "factorial": "evoprompt.evolve.factorial.search:Factorial",
     "refine": "evoprompt.evolve.refine:Refine",
-    "gepa": "evoprompt.evolve.rival_run:Gepa",
-    "mipro": "evoprompt.evolve.rival_run:Mipro",
-    "simba": "evoprompt.evolve.rival_run:Simba",
-    "copro": "evoprompt.evolve.rival_run:Copro",
+    "gepa": "evoprompt.rivals.strategy:Gepa",
+    "mipro": "evoprompt.rivals.strategy:Mipro",
+    "simba": "evoprompt.rivals.strategy:Simba",
+    "copro": "evoprompt.rivals.strategy:Copro",
 }
 REVISIONS = {"factorial": 2}
 """Of a search that decides otherwise than it once did: what was begun with an earlier one can't go on with it."""

@@ -14,22 +14,22 @@ from types import TracebackType
 from typing import Final
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness import asserts
-from evoprompt.harness import plan as planning
-from evoprompt.harness.asserts import Check
-from evoprompt.harness.confirm import CANONICAL, Confirmation, confirming, guess
-from evoprompt.harness.driver import disclosing
-from evoprompt.harness.expected import Expected, load_or_run
-from evoprompt.harness.files import beside_files
-from evoprompt.harness.inputs import InputLimits, Trial, run_inputs
-from evoprompt.harness.memory import Memory
-from evoprompt.harness.plan import Plan
-from evoprompt.harness.process import Confirm, Limits
-from evoprompt.harness.report import Case, Report, Status, SuiteResult
-from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.slots import Slots
-from evoprompt.harness.suite import Job, Outcome, Run, run_suite
-from evoprompt.harness.telling import sanitised
+from evoprompt.harness.judging import asserts
+from evoprompt.harness.judging import plan as planning
+from evoprompt.harness.judging.asserts import Check
+from evoprompt.harness.judging.confirm import CANONICAL, Confirmation, confirming, guess
+from evoprompt.harness.judging.driver import disclosing
+from evoprompt.harness.judging.expected import Expected, load_or_run
+from evoprompt.harness.judging.files import beside_files
+from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
+from evoprompt.harness.judging.memory import Memory
+from evoprompt.harness.judging.plan import Plan
+from evoprompt.harness.judging.report import Case, Report, Status, SuiteResult
+from evoprompt.harness.judging.suite import Job, Outcome, Run, run_suite
+from evoprompt.harness.judging.telling import sanitised
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import Confirm, Limits
+from evoprompt.harness.sandbox.slots import Slots
 from evoprompt.tasks import SUITES, Suite, Task
 
 _REMEMBERED_CASES = 100_000
@@ -82,7 +82,7 @@ class Harness:
 
     @property
     def tier(self) -> str:
-        """The sandbox in use, found by trying: see `evoprompt.harness.sandbox`.
+        """The sandbox in use, found by trying: see `evoprompt.harness.sandbox.pool`.
 
         Raises:
             SandboxError: There is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evoprompt import Budget
-from evoprompt.evolve.allowance import CONFIRMING, Allowance
+from evoprompt.evolve.factorial.allowance import CONFIRMING, Allowance
 from evoprompt.lm.budget import Purse
 from evoprompt.runs import Journal
 

@@ -10,7 +10,7 @@ from dspy.lm15 import Request, Response
 
 from evoprompt import Budget, EvoPrompt
 from evoprompt.errors import UsageError
-from evoprompt.evolve.rivals import RivalOptions, compile_with
+from evoprompt.rivals.optimizers import RivalOptions, compile_with
 from evoprompt.runs import Journal
 from tests.evolve.moods import SECRET, exact, examples, reply
 from tests.evolve.searches import Nested, compiled

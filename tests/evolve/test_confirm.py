@@ -20,8 +20,8 @@ from benchmarks import acceptance, acceptance_reuse
 from evoprompt import Program, Task
 from evoprompt.candidate import Candidate
 from evoprompt.cli.display import confirmation_line
-from evoprompt.evolve.confirm import ALPHA, Decision, looks_at, sign_test
-from evoprompt.evolve.confirming import Confirming
+from evoprompt.evolve.factorial.comparison import Confirming
+from evoprompt.evolve.factorial.sequential_test import ALPHA, Decision, looks_at, sign_test
 from evoprompt.evolve.record import Confirmation
 from evoprompt.rollout import Job, Rollout
 from tests.world import data

@@ -18,11 +18,11 @@ import pytest
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import ModelError, UsageError
-from evoprompt.evolve.demos import Demos
-from evoprompt.evolve.effects import Effects
+from evoprompt.evolve.factorial.demos import Demos
+from evoprompt.evolve.factorial.effects import Effects
+from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.held_out import evaluate_test
 from evoprompt.evolve.record import BatchDone, Event
-from evoprompt.evolve.rules import Pool
 from evoprompt.judges.steps import Step
 from evoprompt.judges.students import AskedTask
 from evoprompt.rollout import Rollout

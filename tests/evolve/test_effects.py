@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.evolve.effects import OWN, SAID, SOLVED, UNSOLVED, Effects, Group, Rules, Trial, estimate_effects
+from evoprompt.evolve.factorial.effects import (
+    OWN,
+    SAID,
+    SOLVED,
+    UNSOLVED,
+    Effects,
+    Group,
+    Rules,
+    Trial,
+    estimate_effects,
+)
 
 GROUPS = (UNSOLVED, SOLVED)
 

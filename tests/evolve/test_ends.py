@@ -12,8 +12,8 @@ from dspy.lm15 import Usage
 
 from evoprompt import EvoPrompt, Options
 from evoprompt.errors import UsageError
-from evoprompt.evolve.confirm import sign_test
 from evoprompt.evolve.export import export
+from evoprompt.evolve.factorial.sequential_test import sign_test
 from evoprompt.evolve.history import remembered
 from evoprompt.evolve.record import Results
 from evoprompt.examples import ExampleJudge

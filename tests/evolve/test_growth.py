@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from evoprompt.evolve.effects import Effects, Rules, Trial, estimate_effects
-from evoprompt.evolve.growth import Growth
-from evoprompt.evolve.rules import MAX_WORDS, Pool
+from evoprompt.evolve.factorial.effects import Effects, Rules, Trial, estimate_effects
+from evoprompt.evolve.factorial.growth import Growth
+from evoprompt.evolve.factorial.rules import MAX_WORDS, Pool
 from tests.evolve.searches import pool_of
 
 START = "Write the function."

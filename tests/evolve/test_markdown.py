@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from evoprompt.evolve.markdown import ITEM_WORDS, is_heading, split
-from evoprompt.evolve.wrapped import unwrapped
+from evoprompt.evolve.factorial.markdown import ITEM_WORDS, is_heading, split
+from evoprompt.evolve.factorial.wrapped import unwrapped
 from tests.evolve.searches import pool_of
 
 TEXT = "# Task\n\nWrite it.\n\n1. **Ties:** Keep the first."

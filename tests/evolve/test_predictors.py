@@ -21,10 +21,10 @@ from evoprompt.candidate import Candidate
 from evoprompt.cli.display import rules_table
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.advise import _named
+from evoprompt.evolve.factorial.rules import Rule
 from evoprompt.evolve.history import rival_results
-from evoprompt.evolve.rivals import Best
-from evoprompt.evolve.rules import Rule
 from evoprompt.judges.steps import MAX_STEPS, MAX_VALUE, NAME, steps_of, told
+from evoprompt.rivals.optimizers import Best
 from evoprompt.runs import Run
 from tests import world
 from tests.evolve.moods import RULE

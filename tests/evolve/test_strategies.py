@@ -21,7 +21,7 @@ from evoprompt.cli import run
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve import OwnSearch, Strategy, strategies
 from evoprompt.evolve.export import export
-from evoprompt.evolve.factorial import Factorial
+from evoprompt.evolve.factorial.search import Factorial
 from evoprompt.evolve.record import BatchDone, DevDone, Event, Finished, Interrupted, Started
 from evoprompt.evolve.refine import Refine
 from evoprompt.lm.pace import Pace

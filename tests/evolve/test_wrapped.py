@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.evolve.markdown import split
-from evoprompt.evolve.wrapped import unwrapped
+from evoprompt.evolve.factorial.markdown import split
+from evoprompt.evolve.factorial.wrapped import unwrapped
 
 ONE = 'Write correct Python.\nHandle the empty list, and say "no" where there is nothing.'
 TWO = ["Handle the empty list first.", "Return the result; never print it."]

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from evoprompt.errors import SandboxError
-from evoprompt.harness import Harness, InputLimits, Limits, watch
-from evoprompt.harness import process as process_module
-from evoprompt.harness.codec import ENDED, encode
-from evoprompt.harness.confirm import RECENT, Confirmation, guess
-from evoprompt.harness.ending import Interrupted, ZygoteDied, cpu_backstop, told
-from evoprompt.harness.process import Process, Stretch
-from evoprompt.harness.sandbox import Sandbox
-from evoprompt.harness.slots import Slots
+from evoprompt.harness import Harness, InputLimits, Limits
+from evoprompt.harness.inside.codec import ENDED, encode
+from evoprompt.harness.judging.confirm import RECENT, Confirmation, guess
+from evoprompt.harness.sandbox import process as process_module
+from evoprompt.harness.sandbox import watch
+from evoprompt.harness.sandbox.ending import Interrupted, ZygoteDied, cpu_backstop, told
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import Process, Stretch
+from evoprompt.harness.sandbox.slots import Slots
 from evoprompt.tasks import Task
 
 SLEEPS = "import time\ndef f(x):\n    time.sleep(0.6)\n    return x * x"
@@ -245,7 +246,7 @@ def test_inputs_are_confirmed_by_the_time_of_now(monkeypatch) -> None:
 
 def test_a_timing_is_remembered_for_a_while(monkeypatch) -> None:
     now, timed = [0.0], []
-    monkeypatch.setattr("evoprompt.harness.confirm.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("evoprompt.harness.judging.confirm.time.monotonic", lambda: now[0])
     confirmation = Confirmation(InputLimits(), ())
     for moment in (1000.0, 1000.0 + RECENT / 2, 1001.0 + RECENT):
         now[0] = moment

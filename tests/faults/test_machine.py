@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from evoprompt.errors import DataError, SandboxError, StorageError, UsageError
-from evoprompt.harness import Harness, sandbox
+from evoprompt.harness import Harness
+from evoprompt.harness.sandbox import pool
 from evoprompt.runs import Journal
 from tests.world import data
 
@@ -67,7 +68,7 @@ def test_a_job_waits_for_descriptors(no_descriptors_left, monkeypatch) -> None:
         threading.Timer(0.1, no_descriptors_left.give_back).start()
         assert harness.check(task, task.code + "\n").passed
         no_descriptors_left()
-        monkeypatch.setattr(sandbox, "WAITS", (0.01,))
+        monkeypatch.setattr(pool, "WAITS", (0.01,))
         with pytest.raises(SandboxError, match="Too many open files"):
             harness.check(task, task.code + "\n\n")
         no_descriptors_left.give_back()

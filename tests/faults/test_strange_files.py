@@ -15,7 +15,7 @@ from evoprompt.cli import run
 from evoprompt.cli.display import prompt_diff, rules_table
 from evoprompt.cli.shown import visible
 from evoprompt.errors import DataError, StorageError, UsageError
-from evoprompt.evolve.rules import Rule
+from evoprompt.evolve.factorial.rules import Rule
 from evoprompt.program import Program
 from evoprompt.runs import ResultsTree, Run
 from tests.openai_server import OpenAIServer

@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from evoprompt.harness import codec
+from evoprompt.harness.inside import codec
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.harness.asserts import NOTHING, defined_names, imports_of, split
-from evoprompt.harness.compare import equal, to_host
+from evoprompt.harness.judging.asserts import NOTHING, defined_names, imports_of, split
+from evoprompt.harness.judging.compare import equal, to_host
 
 NAMES = frozenset({"g", "Stack", "make"})
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.harness import codec
-from evoprompt.harness.codec import CodecError, Elements, Pairs, TooLarge, Unencodable, decode, encode
-from evoprompt.harness.rebuild import real
+from evoprompt.harness.inside import codec
+from evoprompt.harness.inside.codec import CodecError, Elements, Pairs, TooLarge, Unencodable, decode, encode
+from evoprompt.harness.inside.rebuild import real
 from tests.harness.values import plain
 
 quick = settings(deadline=None, derandomize=True, max_examples=150)

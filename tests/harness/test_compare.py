@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 
-from evoprompt.harness.codec import decode, encode
-from evoprompt.harness.compare import equal, show, to_host
+from evoprompt.harness.inside.codec import decode, encode
+from evoprompt.harness.judging.compare import equal, show, to_host
 from tests.harness.values import few, plain, spelled_alike
 
 quick = settings(deadline=None, derandomize=True, max_examples=250)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from evoprompt.harness import Harness, Limits, driver
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness.judging import driver
 from evoprompt.tasks import Task
 from tests.harness.test_scripts import same_as_python
 

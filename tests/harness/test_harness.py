@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness import Harness, Limits, starters
-from evoprompt.harness import sandbox as sandbox_module
-from evoprompt.harness.codec import AS_VALUE, encode
-from evoprompt.harness.process import Process
-from evoprompt.harness.sandbox import Sandbox
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness.inside.codec import AS_VALUE, encode
+from evoprompt.harness.sandbox import launch
+from evoprompt.harness.sandbox import pool as sandbox_module
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import Process
 from evoprompt.tasks import Task
 
 SMALL = Limits(cpu_seconds=0.5, wall_seconds=60.0, memory_mb=256, output_mb=1)
@@ -284,7 +285,7 @@ def test_probe(monkeypatch):
 
 
 def test_a_zygote_that_does_not_come_up_is_no_verdict(monkeypatch):
-    monkeypatch.setattr(starters, "HERE", Path("/nonexistent"))
+    monkeypatch.setattr(launch, "INSIDE", Path("/nonexistent"))
     with pytest.raises(SandboxError, match=r"can't open file '/nonexistent/zygote\.py'"):
         Harness().check(task(), SQUARE)
 

@@ -11,9 +11,9 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.evaluate.samples import Sample, judge
 from evoprompt.harness import Harness, InputLimits, Limits
-from evoprompt.harness import expected as expected_module
-from evoprompt.harness.codec import encode
-from evoprompt.harness.expected import MAX_KEPT, cache_folder, load_or_run
+from evoprompt.harness.inside.codec import encode
+from evoprompt.harness.judging import expected as expected_module
+from evoprompt.harness.judging.expected import MAX_KEPT, cache_folder, load_or_run
 from evoprompt.metric import CodeMetric, feedback
 from evoprompt.tasks import Task
 

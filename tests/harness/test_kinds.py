@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.harness import compare, digest
-from evoprompt.harness.codec import CodecError, Other, Unencodable, decode, encode
-from evoprompt.harness.rebuild import real
+from evoprompt.harness.inside import digest
+from evoprompt.harness.inside.codec import CodecError, Other, Unencodable, decode, encode
+from evoprompt.harness.inside.rebuild import real
+from evoprompt.harness.judging import compare
 from tests.harness.values import UNHASHABLE, any_few, few, plain, spelled_alike, standard
 
 thorough = settings(deadline=None, derandomize=True, max_examples=600)

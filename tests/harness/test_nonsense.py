@@ -16,8 +16,8 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError
 from evoprompt.evaluate import evaluate
 from evoprompt.harness import Harness
-from evoprompt.harness.nonsense import find_untested
-from evoprompt.harness.report import Report
+from evoprompt.harness.judging.nonsense import find_untested
+from evoprompt.harness.judging.report import Report
 from evoprompt.tasks import Task
 from tests.models import scripted
 from tests.world import reply, task

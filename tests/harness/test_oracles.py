@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.harness import codec, oracles
-from evoprompt.harness.compare import to_host
+from evoprompt.harness.inside import codec
+from evoprompt.harness.judging import oracles
+from evoprompt.harness.judging.compare import to_host
 
 quick = settings(deadline=None, derandomize=True, max_examples=300)
 small = st.integers(-3, 3)

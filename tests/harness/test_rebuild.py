@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from evoprompt.harness import kinds, rebuild
-from evoprompt.harness.rebuild import real
+from evoprompt.harness.inside import kinds, rebuild
+from evoprompt.harness.inside.rebuild import real
 
 DANGEROUS = """
 builtins:super dataclasses:Field enum:DynamicClassAttribute enum:property enum:verify functools:cached_property

@@ -16,10 +16,10 @@ import pytest
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness import Harness, Limits
-from evoprompt.harness import sandbox as sandbox_module
-from evoprompt.harness.codec import AS_VALUE, encode
-from evoprompt.harness.process import ZygoteDied
-from evoprompt.harness.sandbox import Sandbox
+from evoprompt.harness.inside.codec import AS_VALUE, encode
+from evoprompt.harness.sandbox import pool as sandbox_module
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import ZygoteDied
 from tests.harness.attacks import ATTACKS, solution
 
 SHARED = Path(os.environ.get("EVOPROMPT_SHARED", "/nonexistent"))

@@ -3,8 +3,9 @@
 import pytest
 
 from evoprompt.errors import SandboxError
-from evoprompt.harness import Harness, Limits, lockdown
-from evoprompt.harness.sandbox import TIERS
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness.inside import lockdown
+from evoprompt.harness.sandbox.pool import TIERS
 
 USES = {
     "a named file": "with tempfile.NamedTemporaryFile('w+') as file:\n"

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evoprompt.errors import DataError
-from evoprompt.harness import Harness, Limits, codec
-from evoprompt.harness.sandbox import TIERS
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness.inside import codec
+from evoprompt.harness.sandbox.pool import TIERS
 from evoprompt.tasks import Task
 from tests.harness.scripts import FORMS, SETUP_FORMS
 

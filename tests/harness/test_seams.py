@@ -9,7 +9,7 @@ import time
 import pytest
 
 from evoprompt.harness import Harness, InputLimits, Limits
-from evoprompt.harness.codec import encode
+from evoprompt.harness.inside.codec import encode
 from evoprompt.tasks import Task
 from tests.harness.attacks import CHANNEL, CHANNEL_HEAD, HIJACK, PAYLOADS, seams
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evoprompt.harness import seccomp
+from evoprompt.harness.inside import seccomp
 
 ALL = " ".join((seccomp._PLAIN, seccomp._FILES, seccomp._RULED, seccomp._ZYGOTE))
 HEADERS = {

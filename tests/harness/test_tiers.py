@@ -10,8 +10,9 @@ import pytest
 
 from evoprompt.cli import run
 from evoprompt.errors import SandboxError
-from evoprompt.harness import Harness, Limits, sandbox, starters, watch
-from evoprompt.harness.sandbox import MAC_TIERS, TIERS
+from evoprompt.harness import Harness, Limits
+from evoprompt.harness.sandbox import launch, pool, watch
+from evoprompt.harness.sandbox.pool import MAC_TIERS, TIERS
 
 X86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="code of x86_64")
 FOLLOWING = TIERS[TIERS.index("bwrap+seccomp") :]
@@ -51,23 +52,22 @@ def test_where_bubblewrap_does_not_work_its_own_words_are_the_reason(program):
 
 
 def test_bubblewrap_shows_python_and_nothing_that_knows_answers(monkeypatch, tmp_path):
-    monkeypatch.setattr(starters.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(launch.shutil, "which", lambda name: f"/usr/bin/{name}")
     packages = tmp_path / "site-packages"
     for name in ("evoprompt", "helpful"):
         (packages / name).mkdir(parents=True)
     (packages / "evalplus.py").touch()
-    words = starters.bubblewrap((str(packages),))
+    words = launch.bubblewrap((str(packages),))
     line = " ".join(words)
     assert f"--ro-bind {packages} {packages}" in line
     assert f"--tmpfs {packages}/evoprompt --remount-ro {packages}/evoprompt" in line
     assert f"--ro-bind /dev/null {packages}/evalplus.py" in line and "helpful" not in line
     assert "--unshare-all" in words and "--bind" not in words and "--proc" not in words
-    ours = [w for w in words if w.startswith(f"{starters.HERE}/")]
+    ours = [w for w in words if w.startswith(f"{launch.INSIDE}/")]
     assert sorted(w.rpartition("/")[2] for w in ours) == [
-        "around.py", "child.py", "codec.py", "digest.py", "encoding.py", "guarding.py", "judging.py", "kinds.py",
-        "lockdown.py",
-        "proxies.py", "reading.py", "rebuild.py", "remote.py", "seccomp.py", "shapes.py", "texts.py", "wire.py",
-        "zygote.py",
+        "around.py", "child.py", "codec.py", "digest.py", "encoding.py", "guarding.py", "kinds.py", "lockdown.py",
+        "proxies.py", "reading.py", "rebuild.py", "remote.py", "script.py", "seccomp.py", "shapes.py", "texts.py",
+        "wire.py", "zygote.py",
     ]  # fmt: skip
     assert words[-4:-2] == ["--remount-ro", "/"]
 
@@ -154,7 +154,7 @@ def mac(tmp_path, monkeypatch):
     path = tmp_path / "sandbox-exec"
     path.write_text('#!/bin/sh\n[ "$1" = -p ] && shift 2 && exec "$@"\n')
     path.chmod(0o755)
-    monkeypatch.setattr(starters, "_SANDBOX_EXEC", str(path))
+    monkeypatch.setattr(launch, "_SANDBOX_EXEC", str(path))
 
 
 def test_a_seatbelt_that_holds_nothing_is_refused(mac):
@@ -169,7 +169,7 @@ def test_a_seatbelt_that_holds_nothing_is_refused(mac):
 def test_the_seatbelt_profile(tmp_path):
     packages = tmp_path / 'a "quoted" name' / "site-packages"
     (packages / "evoprompt").mkdir(parents=True)
-    rules = starters.seatbelt((str(packages),)).splitlines()
+    rules = launch.seatbelt((str(packages),)).splitlines()
     assert rules[:2] == ["(version 1)", "(deny default)"]
     allowed = [rule for rule in rules if rule.startswith("(allow")]
     assert all(rule.count("(") == rule.count(")") for rule in rules)
@@ -178,7 +178,7 @@ def test_the_seatbelt_profile(tmp_path):
     quoted = str(packages).replace('"', '\\"')
     (reads,) = [n for n, rule in enumerate(rules) if f'(subpath "{quoted}")' in rule]
     (hides,) = [n for n, rule in enumerate(rules) if f'(subpath "{quoted}/evoprompt")' in rule]
-    (shows,) = [n for n, rule in enumerate(rules) if f'(literal "{starters.HERE}/zygote.py")' in rule]
+    (shows,) = [n for n, rule in enumerate(rules) if f'(literal "{launch.INSIDE}/zygote.py")' in rule]
     assert reads < hides < shows and rules[hides].startswith("(deny file-read*")
     assert f'(subpath "{Path.home()}")' not in "".join(rules)
 
@@ -211,7 +211,7 @@ ctypes.CDLL = ctypes.PyDLL = Library
 from evoprompt.errors import SandboxError
 from evoprompt.harness import Harness
 if sys.platform == "darwin":
-    from evoprompt.harness import child, codec, lockdown, seccomp, zygote
+    from evoprompt.harness.inside import child, codec, lockdown, seccomp, zygote
     lockdown.die_with(0)
 try:
     print(Harness().tier)
@@ -239,15 +239,15 @@ LAYERS = {"landlock": "Landlock", "bwrap": "bubblewrap", "seccomp": "seccomp", "
 @pytest.mark.parametrize("tier", TIERS)
 def test_the_doctor_names_every_layer(tier, monkeypatch, capsys):
     opened(tier).close()
-    monkeypatch.setattr(sandbox, "TIERS", (tier,))
+    monkeypatch.setattr(pool, "TIERS", (tier,))
     assert run(["doctor"]) == 0
     layers = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ok   layer")]
     assert [line.split()[2].strip(":") for line in layers] == [LAYERS[word] for word in tier.split("+")]
 
 
 def test_the_doctor_says_that_seatbelt_is_untested(mac, monkeypatch, capsys):
-    monkeypatch.setattr(sandbox, "TIERS", MAC_TIERS)
-    monkeypatch.setattr(sandbox.Sandbox, "_escapes", lambda *a: [])
+    monkeypatch.setattr(pool, "TIERS", MAC_TIERS)
+    monkeypatch.setattr(pool.Sandbox, "_escapes", lambda *a: [])
     assert run(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert "tier seatbelt (untested)" in shown and "Seatbelt was never tried on a Mac" in shown

@@ -16,8 +16,8 @@ from dspy.utils.exceptions import LMServerError
 from evoprompt import Budget, EvoPrompt
 from evoprompt.errors import BudgetSpent, UsageError
 from evoprompt.evaluate import evaluate
-from evoprompt.evolve.rivals import RivalOptions, compile_with
 from evoprompt.lm.calls import Calls
+from evoprompt.rivals.optimizers import RivalOptions, compile_with
 from evoprompt.runs import Journal
 from tests.evolve.moods import exact, examples, reply
 from tests.models import asked_for, scripted

@@ -19,7 +19,7 @@ import dspy
 import pytest
 from dspy.lm15 import Config, Message, Request
 
-from evoprompt.harness.hints import hints
+from evoprompt.harness.judging.hints import hints
 from evoprompt.lm.extract import extract_code
 from evoprompt.lm.simulated import SimulatedEngine, World
 from evoprompt.lm.simulated_advisors import diagnose

@@ -1,0 +1,294 @@
+"""Instructions as a list of rules: sentences that can be kept, left out and measured one by one."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from evoprompt.candidate import Candidate, Demo
+from evoprompt.errors import UsageError
+from evoprompt.evolve.factorial.effects import Effects, Trial
+from evoprompt.evolve.factorial.markdown import split
+from evoprompt.evolve.factorial.scaffold import parts
+from evoprompt.evolve.triage import same_rule
+from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
+from evoprompt.sparse import Sparse
+from evoprompt.tasks import Task
+
+logger = logging.getLogger("evoprompt")
+
+MAX_WORDS = 80
+"""A longer sentence is no rule. Many models say in 40 to 70 words what others say in ten; what that costs shows."""
+LONGER = 1.5
+"""Times the longest sentence of the start prompt that a rule may have in words, where that is more."""
+COPIED = 7
+"""So many words in a row that stand in a task's text as well are taken from it."""
+WHOLE = 4
+"""A task's text of at least so many words is taken from it when it stands there as a whole."""
+DEMO_WORD = 0.25
+"""Words of an instruction that one of a demo counts for: it is read, and asks for nothing."""
+
+_QUOTED = re.compile(
+    r"'[^'\n]{4,}'|\"[^\"\n]{4,}\"|\u201c[^\u201d\n]{4,}\u201d|\u00ab[^\u00bb\n]{4,}\u00bb|\u300c[^\u300d\n]{4,}\u300d"
+)
+
+
+class Rule(Sparse):
+    """One sentence of an instruction, as a factor of the experiment.
+
+    Attributes:
+        text: The sentence.
+        start: Whether the start prompt had it.
+        born: Batch that proposed it; 0 for the start prompt's.
+        replaces: Rules that this one was said instead of: never in one prompt with it.
+        effect: Percentage points by which it changes the share of solved tasks, its words' cost included; None before
+            the first estimate.
+        low: Lower end of the 95 % interval of the effect.
+        high: Upper end.
+        trials: Rollouts with it.
+        kept: Whether the current prompt has it.
+        fixed: Whether it is no rule but what every prompt must have: see `scaffold`.
+        predictor: The predictor that it is for; empty where the student has but one.
+        demo: Where it is no sentence but a demo: that.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    SPARSE: ClassVar = frozenset({"predictor", "demo"})
+
+    text: str
+    start: bool = False
+    born: int = 0
+    replaces: tuple[int, ...] = ()
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    trials: int = 0
+    kept: bool = False
+    fixed: bool = False
+    predictor: str = ""
+    demo: Demo | None = None
+
+    @property
+    def words(self) -> int:
+        """Its length, as far as there is a choice."""
+        if self.demo is not None:
+            return math.ceil(DEMO_WORD * count_words(self.demo.told))
+        return 0 if self.fixed else count_words(self.text)
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """The sentences line by line; an empty line ends those that have no full stop, so that they split again."""
+    whole = ""
+    for text in sentences:
+        apart = "\n" if whole.endswith(STOPS) or text.startswith("- ") else "\n\n"
+        whole = f"{whole}{apart}{text}" if whole else text
+    return whole
+
+
+@lru_cache(maxsize=4096)
+def _is_sentence(text: str) -> bool:
+    """Whether a rule stands as it is; another, of several sentences, is a list item."""
+    return split(text) == [text]
+
+
+class Pool:
+    """All rules that were ever proposed, of all predictors, in order.
+
+    Args:
+        seed: The start prompt.
+
+    Attributes:
+        rules: The rules; an index in this list is a rule's name everywhere.
+        predictors: Those that rules are for, in the program's order; a single one is "".
+        start: The rules of the start prompt.
+    """
+
+    def __init__(self, seed: Candidate) -> None:
+        self._seed = seed
+        self._names = dict(zip(self._labels(seed), (name for name, _ in seed.instructions), strict=True))
+        self._texts = dict(zip(self._names, (text for _, text in seed.instructions), strict=True))
+        self.predictors = tuple(self._names)
+        self.rules = [rule for predictor, text in self._texts.items() for rule in _begun(predictor, text)]
+        self.start = frozenset(range(len(self.rules)))
+        self._base = self.fixed
+
+    @property
+    def fixed(self) -> frozenset[int]:
+        """The rules that are in every prompt."""
+        return frozenset(r for r, rule in enumerate(self.rules) if rule.fixed)
+
+    def hear(self, called: Collection[str], *, first: bool) -> None:
+        """Take note of which predictors a batch has called: what others are told changes nothing, and stays.
+
+        Args:
+            called: Their names; none where nothing is known of that.
+            first: Whether it is the first batch. One that is called later evolves from then on.
+        """
+        quiet = [p for p in self.predictors if p not in called] if called and len(self.predictors) > 1 else []
+        for r in sorted(self.start - self._base):
+            if (heard := self.rules[r].predictor in called) or (first and quiet):
+                self.change(r, fixed=not heard)
+        if first and quiet:
+            logger.warning("not called so far, so that their instructions stay: %s", ", ".join(map(repr, quiet)))
+
+    @staticmethod
+    def _labels(seed: Candidate) -> tuple[str, ...]:
+        return ("",) if len(seed.instructions) == 1 else tuple(name for name, _ in seed.instructions)
+
+    def candidate(self, rules: Collection[int]) -> Candidate:
+        """The prompt that holds these rules; with those of the start alone, the start prompt itself."""
+        if self.start == set(rules):
+            return self._seed
+        texts = {name: self.text(rules, label) for label, name in self._names.items()}
+        demos: dict[str, list[Demo]] = {name: [] for name in texts}
+        for rule in (self.rules[r] for r in sorted(self.demos.intersection(rules))):
+            demos[self._names[rule.predictor]] += [rule.demo] if rule.demo else []
+        return self._seed.changed(texts, demos)
+
+    @property
+    def demos(self) -> frozenset[int]:
+        """The rules that are no sentences but demos."""
+        return frozenset(r for r, rule in enumerate(self.rules) if rule.demo is not None)
+
+    def label(self, name: str) -> str:
+        """What `predictors` has for the predictor with this name."""
+        return name if len(self.predictors) > 1 else ""
+
+    def of(self, predictor: str, rules: Iterable[int]) -> set[int]:
+        """Those of the rules that are sentences for a predictor: for the first one, where none is named."""
+        predictor = predictor or self.predictors[0]
+        return {r for r in rules if self.rules[r].predictor == predictor and self.rules[r].demo is None}
+
+    def text(self, rules: Collection[int], predictor: str = "") -> str:
+        """The instruction of a predictor that holds its part of these rules.
+
+        With all that the start prompt has for it, that stands as it was written.
+        """
+        predictor = predictor or self.predictors[0]
+        mine = self.of(predictor, rules)
+        chosen = [self.rules[r] for r in sorted(mine)]
+        first = [r.text if r.fixed or _is_sentence(r.text) else f"- {r.text}" for r in chosen if r.start]
+        added = [rule.text for rule in chosen if not rule.start]
+        mark = "" if all(_is_sentence(text) for text in added) else "- "
+        if self.of(predictor, self.start) <= mine:
+            first = [self._texts[predictor]]
+        return _joined([*first, *(f"{mark}{text}" for text in added)])
+
+    def whole(self, rules: Collection[int]) -> bool:
+        """Whether every predictor has something to go by."""
+        return {self.rules[r].predictor for r in rules if self.rules[r].demo is None} >= set(self.predictors)
+
+    def require_words(self) -> None:
+        """Refuse a start prompt that has nothing to begin with.
+
+        Raises:
+            UsageError: A predictor has no instruction.
+        """
+        if self.whole(self.start):
+            return
+        have = {self.rules[r].predictor for r in self.start}
+        label = next(p for p in self.predictors if p not in have)
+        of = f" of the predictor {label!r}" if label else ""
+        raise UsageError(
+            f"the instruction{of} {self._texts[label]!r} has no words to begin with; write one, or take "
+            "strategy='refine'"
+        )
+
+    def words(self, rules: Collection[int]) -> int:
+        """The length of the sentences among these rules together."""
+        return sum(self.rules[r].words for r in rules if self.rules[r].demo is None)
+
+    def says(self, rule: int) -> frozenset[int]:
+        """The rules that one says instead of, down to those that replaced nothing; none for such a one itself."""
+        found: set[int] = set()
+        for part in self.rules[rule].replaces:
+            found |= self.says(part) or {part}
+        return frozenset(found)
+
+    def find(self, text: str, predictor: str = "") -> int | None:
+        """The rule of a predictor with this text, or one that says the same in nearly the same words."""
+        alike, mine = plain(text), sorted(self.of(predictor, range(len(self.rules))))
+        exact = next((r for r in mine if plain(self.rules[r].text) == alike), None)
+        if exact is not None:
+            return exact
+        return next((r for r in mine if same_rule(self.rules[r].text, text, 0.8)), None)
+
+    def add(self, text: str, born: int, predictor: str = "") -> int:
+        """A new rule for a predictor, or the one that is there already."""
+        known = self.find(text, predictor)
+        if known is not None:
+            return known
+        self.rules.append(Rule(text=text, born=born, predictor=predictor or self.predictors[0]))
+        return len(self.rules) - 1
+
+    def change(self, rule: int, **values: object) -> None:
+        """Take note of something about a rule."""
+        self.rules[rule] = self.rules[rule].model_copy(update=values)
+
+    def measured(self, effects: Effects, trials: Sequence[Trial], kept: Collection[int]) -> None:
+        """Take note of the effects, and of who is in the current prompt."""
+        counts = Counter(r for trial in trials for r in trial.rules)
+        for r in range(len(self.rules)):
+            low, high = effects.interval(r)
+            self.change(
+                r, kept=r in kept, trials=counts[r],
+                effect=_points(effects.mean[r]), low=_points(low), high=_points(high),
+            )  # fmt: skip
+
+
+def _begun(predictor: str, instruction: str) -> list[Rule]:
+    """The rules of a predictor's start prompt."""
+    found = [(rule, stays) for part, stays in parts(instruction) for rule in ([part] if stays else split(part))]
+    return [Rule(text=t, start=True, kept=True, fixed=stays or "```" in t, predictor=predictor) for t, stays in found]
+
+
+def screen_rule(text: str, tasks: Iterable[Task], most: int = MAX_WORDS) -> str | None:
+    """Say why a sentence can't be a rule, or None when it can.
+
+    Args:
+        text: The sentence.
+        tasks: Tasks that it must not give away.
+        most: Words that it may have.
+    """
+    if (words := count_words(text)) > most and "```" not in text:
+        return f"it has {words} words, more than {most}"
+    return leak(text, tasks)
+
+
+def leak(text: str, tasks: Iterable[Task]) -> str | None:
+    """Say what of the tasks a text gives away: a function's name, a string, or words copied from a problem.
+
+    Such a text would be learnt by heart: it helps with these tasks and with no others.
+    """
+    names = set(re.findall(r"\w+", text))
+    copies, strings = runs(text, COPIED), _strings(text)
+    for task in tasks:
+        # A short or plain word such as `area` may well be English; a compound name is not.
+        if "_" in task.entry_point.strip("_") and task.entry_point in names:
+            return f"it names a function of the batch: {task.entry_point}"
+        given = sorted(strings & _strings(task.prompt)) if strings else []
+        if given:
+            return f"it holds the string {given[0]!r} of task {task.task_id}"
+        known = runs(task.prompt, COPIED)
+        if not known and count_words(task.prompt) >= WHOLE and bare(task.prompt) in bare(text):
+            return f"it copies the whole text of task {task.task_id}"
+        copied = sorted(copies & known)
+        if copied:
+            return f"it copies the words {readable(copied[0])!r} of task {task.task_id}"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _strings(text: str) -> frozenset[str]:
+    return frozenset(quoted[1:-1] for quoted in _QUOTED.findall(text))
+
+
+def _points(share: float) -> float:
+    return round(100 * float(share), 2)

@@ -1,0 +1,139 @@
+"""A time-out is confirmed before it is believed: what does the canonical solution take now, on the machine as it is?
+
+CPU time grows when others share caches and hyperthreads. So when a candidate has used all that it may, the canonical
+solution is timed next to it, and the limit becomes the multiple of that. It goes on meanwhile and loses nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from evoprompt.errors import DataError
+from evoprompt.harness.judging.asserts import Check
+from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
+from evoprompt.harness.judging.memory import Memory
+from evoprompt.harness.judging.suite import Job, run_suite
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import Confirm, Limits, Process, Stretch
+from evoprompt.tasks import Suite, Task
+
+RECENT: Final = 30.0
+"""Seconds for which a timing counts as one of now."""
+_STARVED: Final = 0.25
+"""A process that waited so long for a processor, as a share of what it ran, ran beside others (or its own threads)."""
+_SHARED: Final = 2.0
+"""By so much CPU time may grow there, where the canonical solution is too quick to tell."""
+_ENOUGH_SECONDS, _LEAST_SECONDS, _MOST_INPUTS = 0.1, 0.02, 50
+"""Of a canonical solution's recorded time: what is timed again, and what is too short to be compared."""
+CANONICAL: Final = Limits(cpu_seconds=60.0, total_cpu_seconds=120.0, memory_mb=4096)
+_REMEMBERED = 1_024
+
+
+class Confirmation:
+    """Times canonical solutions. Safe to share between threads.
+
+    Args:
+        limits: The multiple of a canonical solution's time that a solution may take.
+        paths: Directories at the end of the module search path.
+    """
+
+    def __init__(self, limits: InputLimits, paths: tuple[str, ...]) -> None:
+        self._limits, self._paths = limits, paths
+        self._lock = threading.Lock()
+        self._known = Memory[tuple[str, ...], list[float]](_REMEMBERED)
+
+    def of_asserts(
+        self, task: Task, suite: Suite, checks: tuple[Check, ...], job: Job, limits: Limits, sandbox: Sandbox
+    ) -> Confirm:
+        """For a suite of asserts: the canonical solution's time for all of it counts as that of each call."""
+
+        def confirm(process: Process) -> Stretch:
+            def timed() -> float:
+                outcome = run_suite(
+                    replace(job, solution=task.code), checks, suite, CANONICAL, beside(sandbox, process)
+                )
+                return outcome.cpu_seconds if outcome.result.status == "passed" else 0.0
+
+            now = self._now((task.key, suite), timed) if task.code.strip() else 0.0
+            needed = self._limits.factor * now
+            return Stretch(max(guess(process).call, needed / limits.cpu_seconds), needed / limits.total_cpu_seconds)
+
+        return confirm
+
+    def of_inputs(self, task: Task, trial: Trial, sandbox: Sandbox) -> Confirm:
+        """For a suite of inputs: the one that takes too long and some more are timed again."""
+
+        def confirm(process: Process) -> Stretch:
+            places = _places(trial, process.place)
+            then = sum(trial.expected[i].seconds for i in places)
+
+            def timed() -> float:
+                few = replace(
+                    trial,
+                    inputs=tuple(trial.inputs[i] for i in places),
+                    expected=tuple(trial.expected[i] for i in places),
+                    limits=replace(self._limits, min_seconds=CANONICAL.cpu_seconds, every=True),
+                )
+                job = Job(task.code, task.entry_point, task.setup, (), task.atol, self._paths)
+                return run_inputs(job, few, CANONICAL, beside(sandbox, process)).cpu_seconds
+
+            now = self._now((task.key, trial.suite, str(places[:1])), timed)
+            grown = now / then if then >= _LEAST_SECONDS else 0.0
+            own = self._limits.factor * now / process.limits.cpu_seconds if len(places) == 1 else 0.0
+            return Stretch(max(guess(process).call, grown, own), grown)
+
+        return confirm
+
+    def _now(self, key: tuple[str, ...], timed: Callable[[], float]) -> float:
+        with self._lock:
+            known = self._known.get(key)
+            if known is None:
+                known = [-RECENT, 0.0]
+                self._known.put(key, known, 1)
+        if time.monotonic() - known[0] > RECENT:
+            try:
+                seconds = timed()
+            except DataError:  # told elsewhere
+                seconds = 0.0
+            known[:] = time.monotonic(), seconds
+        return known[1]
+
+
+def guess(process: Process) -> Stretch:
+    """How CPU time may have grown where nothing can be timed: by whether the process had to wait for a processor."""
+    used = process.cpu_seconds
+    kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
+    return Stretch(_SHARED if kept_waiting else 1.0)
+
+
+def beside(sandbox: Sandbox, process: Process) -> Sandbox:
+    """A view of a sandbox: while one of its processes works, the given one goes on and is looked at."""
+
+    def opened(other: Process) -> None:
+        other.beside = process
+
+    return sandbox.view(opened)
+
+
+def confirming(sandbox: Sandbox, confirm: Confirm) -> Sandbox:
+    """A view of a sandbox whose processes ask once, before they are timed out."""
+
+    def opened(process: Process) -> None:
+        process.confirm = confirm
+
+    return sandbox.view(opened)
+
+
+def _places(trial: Trial, first: int) -> list[int]:
+    """Positions of inputs to time: the first, and more until they take long enough to be compared."""
+    places: list[int] = []
+    seconds = 0.0
+    for i in range(max(first, 0), min(len(trial.expected), max(first, 0) + _MOST_INPUTS)):
+        if not places or seconds < _ENOUGH_SECONDS:
+            places.append(i)
+            seconds += trial.expected[i].seconds
+    return places

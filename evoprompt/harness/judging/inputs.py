@@ -1,0 +1,167 @@
+"""One suite of inputs against one solution: every input in order in one process, compared in the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from evoprompt.harness.inside import codec
+from evoprompt.harness.judging import compare, oracles
+from evoprompt.harness.judging.expected import Expected, shown, unbounded
+from evoprompt.harness.judging.report import Case, Status, SuiteResult
+from evoprompt.harness.judging.suite import Finding, Job, Outcome, Run, Unloadable
+from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.process import Limits, Process, Reply
+from evoprompt.tasks import Suite
+
+_SHOWN = 1000
+_MOST_LONGER: Final = 24
+"""How many times the bytes of a value an equal one may take: the most are those of a Fraction for a bool."""
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """What a solution may use for inputs, measured by the canonical solution. `Limits` has what is not here.
+
+    Attributes:
+        min_seconds: CPU time that any input may take.
+        factor: CPU time that an input may take, as a multiple of what the canonical solution took.
+        total_seconds: CPU time of a suite, where the limits of its inputs add up to more and the canonical
+            solution took less than half of it.
+        memory_mb: The least memory of a process; EvalPlus' limit, since canonical solutions come near it.
+        every: Run every input, also after one that did not pass, as long as `total_seconds` last.
+    """
+
+    min_seconds: float = 1.0
+    factor: float = 4.0
+    total_seconds: float = 60.0
+    memory_mb: int = 4096
+    every: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A suite of inputs: encoded arguments, what they should give, and the rule of comparison."""
+
+    suite: Suite
+    inputs: tuple[bytes, ...]
+    expected: tuple[Expected, ...]
+    oracle: str
+    limits: InputLimits
+
+    def result(self, status: Status, passed: int = 0, cases: tuple[Case, ...] = ()) -> SuiteResult:
+        """A result with the counts of this suite."""
+        return SuiteResult(status=status, passed=passed, total=len(self.inputs), cases=cases)
+
+
+def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outcome:
+    """Runs the inputs up to the first that does not pass, or all.
+
+    Raises:
+        SandboxError: A process could not be started.
+        DataError: The setup of the task fails.
+    """
+    run = _InputRun(job, trial, limits, sandbox)
+    found: dict[int, Finding] = {}
+    passed = 0
+    try:
+        for index, finding in run.answers():
+            if finding.status == "passed":
+                passed += 1
+                continue
+            found[index] = finding
+            if not trial.limits.every:
+                break
+    except Unloadable as e:
+        found = {0: e.finding}
+    cases = tuple(_case(job, trial, i, finding) for i, finding in found.items())
+    status: Status = cases[0].status if cases else "passed"
+    detail = cases[0].observed if status == "invalid" else ""
+    return Outcome(trial.result(status, passed, cases), detail, run.cpu_seconds)
+
+
+class _InputRun(Run):
+    def __init__(self, job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> None:
+        allowed = trial.limits
+        self.trial = trial
+        self.seconds = [max(allowed.min_seconds, allowed.factor * e.seconds) for e in trial.expected]
+        canonical = sum(e.seconds for e in trial.expected)
+        limits = replace(
+            limits,
+            cpu_seconds=max(self.seconds, default=allowed.min_seconds),
+            total_cpu_seconds=max(min(allowed.total_seconds, sum(self.seconds)), 2 * canonical, allowed.min_seconds),
+            memory_mb=max(limits.memory_mb, allowed.memory_mb),
+            output_mb=limits.output_mb + _MOST_LONGER * max((e.size for e in trial.expected), default=0) // (1 << 20),
+            packing_seconds=limits.packing_seconds + 2 * allowed.factor * sum(e.packing for e in trial.expected),
+        )
+        super().__init__(job, (), limits, sandbox)
+
+    def answers(self) -> Iterator[tuple[int, Finding]]:
+        """Position and finding of each input, as its answer comes in; after one that ends it in a new process."""
+        left = list(range(len(self.trial.inputs)))
+        while left:
+            answered = 0
+            for found in self._answers(left):
+                yield found
+                answered += 1
+            left = left[answered:]
+            if not self.trial.limits.every or self.cpu_seconds >= self.limits.total_cpu_seconds:
+                return
+
+    def _answers(self, asked: list[int]) -> Iterator[tuple[int, Finding]]:
+        trial = self.trial
+        with self.candidate() as process:
+            inputs = tuple(trial.expected[i].form(trial.oracle) + trial.inputs[i] for i in asked)
+            replies = process.stream(len(asked), "apply", self.job.entry_point, inputs)
+            for index in asked:
+                reply = self._next(process, replies, self.seconds[index])
+                finding = self._finding(index, reply)
+                yield index, finding
+                if finding.final and reply.ended:
+                    return
+
+    def _next(self, process: Process, replies: Iterator[Reply], seconds: float) -> Reply:
+        if process.limits.cpu_seconds != seconds:  # the limit of the call that is answered next
+            process.limits = replace(self.limits, cpu_seconds=seconds)
+        return next(replies)
+
+    def _finding(self, index: int, reply: Reply) -> Finding:
+        trial, expected = self.trial, self.trial.expected[index]
+        if reply.kind == "refused" and trial.oracle == oracles.NOT_NONE:  # an object of any kind is not None
+            reply = Reply("value", codec.encode("an object"))
+        if reply.kind != ("digest" if expected.kind == "digest" else "value"):
+            return self.unanswered(reply)
+        try:
+            if expected.matches(reply.payload, trial.inputs[index], trial.oracle, self.job.atol):
+                return Finding("passed")
+            return Finding("failed", f"returned {shown(reply)}")
+        except codec.TooMuch:  # more than anything equal to what is expected could be
+            return Finding("failed", "returned too much data")
+        except codec.CodecError as e:
+            return Finding("failed", f"sent a malformed answer: {e}")
+
+
+def _case(job: Job, trial: Trial, index: int, finding: Finding) -> Case:
+    arguments = unbounded(trial.inputs[index])
+    listed = ", ".join(compare.show(a, _SHOWN) for a in arguments) if isinstance(arguments, list | tuple) else ""
+    call = f"{job.entry_point}({listed})"
+    return Case(
+        suite=trial.suite,
+        index=index,
+        status=finding.status,
+        call=call,
+        test=f"{call} -> {_wanted(trial.expected[index], trial.oracle)}",
+        observed=finding.observed,
+        exception=finding.exception,
+        line=finding.line,
+    )
+
+
+def _wanted(expected: Expected, oracle: str) -> str:
+    if expected.kind == "digest":
+        return "a value known by its digest only"
+    value = expected.value
+    if oracle == oracles.NOT_NONE:
+        return "a match" if value is True else "no match"
+    return compare.show(value, _SHOWN)

@@ -1,0 +1,307 @@
+"""What is to be known of a suite before its tests run as a script: what the solution provides, and what it reads."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import symtable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from evoprompt.harness.judging.asserts import Check, defined_names, parse_or_empty
+
+_CONSOLE: Final = re.compile(r"stdout|stderr|stdin|print|input|capsys")
+_SEED: Final = re.compile(r"\bseed\b")
+
+_HARMLESS_NAMES = """
+__future__ abc array asyncio base64 binascii bisect builtins calendar cmath collections contextlib copy csv
+dataclasses datetime decimal difflib enum fractions functools hashlib heapq html io ipaddress itertools json keyword
+locale math numbers numpy operator pandas pathlib pprint pytest queue random re secrets statistics string struct sys
+tempfile textwrap threading time traceback types typing typing_extensions unicodedata unittest uuid warnings zlib
+zoneinfo
+"""
+_HARMLESS: Final = frozenset(_HARMLESS_NAMES.split())
+"""Modules with nothing that executes a text, but for the names below."""
+_EXECUTING_NAMES = """
+__import__ breakpoint compile eval exec globals locals vars __builtins__ __globals__ __subclasses__ __code__
+__getattribute__ attrgetter methodcaller CodeType FunctionType LambdaType modules get_type_hints query f2py load
+run_path run_module import_module exec_module system popen runcall runctx read_pickle to_pickle loadTestsFromName
+create_subprocess_exec create_subprocess_shell
+"""
+_EXECUTING: Final = frozenset(_EXECUTING_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the two processes of a script are told.
+
+    Attributes:
+        fast: No script is needed: every test is one call and a literal, and none leaves anything for another.
+        functions: Names of the solution's functions.
+        classes: Names of its classes.
+        exceptions: Names of its exceptions, each with the name of its base.
+        data: Names of other things that it defines.
+        names: Those, and what tests set and the solution reads or sets.
+        told: What tests set and functions of the solution read, which it is told.
+        stored: What functions of the solution set or change: what is there afterwards counts for the tests too.
+        methods: Names of the methods of its classes.
+        fluent: Those that give back their own object.
+        equalities: A class of the solution says itself what it is equal to.
+        console: Tests may read what the solution prints, or give it what it reads.
+        seeds: Tests may seed random numbers.
+        tainted: Positions of the tests that may execute an answer.
+    """
+
+    fast: bool = True
+    functions: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    exceptions: tuple[tuple[str, str], ...] = ()
+    data: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    stored: tuple[str, ...] = ()
+    equalities: bool = False
+    methods: tuple[str, ...] = ()
+    fluent: tuple[str, ...] = ()
+    console: bool = False
+    seeds: bool = False
+    tainted: frozenset[int] = frozenset()
+
+    def config(self, atol: float) -> dict[str, object]:
+        """What the judge's side is told."""
+        return {
+            "functions": self.functions,
+            "classes": self.classes,
+            "exceptions": self.exceptions,
+            "data": self.data,
+            "told": self.told,
+            "stored": self.stored,
+            "equalities": self.equalities,
+            "methods": self.methods,
+            "fluent": self.fluent,
+            "console": self.console,
+            "seeds": self.seeds,
+            "close": atol > 0,
+        }
+
+
+def plan(
+    code: str,
+    entry_point: str,
+    names: Iterable[str],
+    setup: str,
+    test_setup: str,
+    checks: Sequence[Check],
+    imports: Iterable[str],
+) -> Plan:
+    """Reads the canonical solution and the tests of a suite.
+
+    Args:
+        code: The canonical solution; may be empty.
+        entry_point: Name of the function under test.
+        names: What the solution provides besides.
+        setup: Source that runs before the solution.
+        test_setup: Source that runs before the tests.
+        checks: The tests.
+        imports: Import statements whose names the tests may use.
+    """
+    tree = parse_or_empty(code)
+    classes: dict[str, ast.ClassDef] = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    exceptions = tuple((name, base) for name, node in classes.items() if (base := _exception_base(node, classes)))
+    raised = {name for name, _ in exceptions}
+    functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+    provided = {*defined_names(code), *names, entry_point}
+    others = provided - classes.keys()
+    upper = {n for n in others - functions if not code and n[:1].isupper()}
+    upper |= _made(tree)
+    data = {n for n in others - functions - upper - {entry_point} if code}
+    scripts = [check.script or check.source for check in checks]
+    text = "\n".join((setup, test_setup, *scripts))
+    told = _globals_read(code) & _stored(parse_or_empty(setup), *map(parse_or_empty, (test_setup, *scripts)))
+    told -= {*functions, *classes, *vars(builtins)}
+    return Plan(
+        fast=all(check.form for check in checks) and not test_setup.strip(),
+        functions=tuple(sorted(others - data - upper)),
+        classes=tuple(sorted(upper | classes.keys() - raised)),
+        exceptions=exceptions,
+        data=tuple(sorted(data)),
+        names=tuple(sorted(data | told)),
+        told=tuple(sorted(told)),
+        stored=tuple(sorted((data | told) & _changed(tree))),
+        equalities=any(isinstance(n, ast.FunctionDef) and n.name == "__eq__" for n in ast.walk(tree)),
+        methods=tuple(sorted(methods_of(code))),
+        fluent=tuple(sorted(_fluent(tree))),
+        console=bool(_CONSOLE.search(text)),
+        seeds=bool(_SEED.search(text)),
+        tainted=_tainted(setup, test_setup, scripts, imports, provided),
+    )
+
+
+def methods_of(code: str) -> set[str]:
+    """Names of the methods of the classes that a solution defines."""
+    classes = [n for n in parse_or_empty(code).body if isinstance(n, ast.ClassDef)]
+    return {f.name for c in classes for f in ast.walk(c) if isinstance(f, ast.FunctionDef)}
+
+
+def _fluent(tree: ast.Module) -> set[str]:
+    """Names of the functions that return their first parameter."""
+    found = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.args.args:
+            own = function.args.args[0].arg
+            for node in ast.walk(function):
+                match node:
+                    case ast.Return(value=ast.Name(id=name)) if name == own:
+                        found.add(function.name)
+    return found
+
+
+def _exception_base(node: ast.ClassDef, classes: dict[str, ast.ClassDef], depth: int = 9) -> str:
+    """Name of the base of an exception's class; empty for another class."""
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            known = getattr(builtins, base.id, None)
+            if isinstance(known, type) and issubclass(known, BaseException):
+                return base.id
+            if base.id in classes and depth and _exception_base(classes[base.id], classes, depth - 1):
+                return base.id
+    return ""
+
+
+_FACTORIES: Final = frozenset({"namedtuple", "NamedTuple", "Enum", "IntEnum", "make_dataclass", "type"})
+
+
+def _made(tree: ast.Module) -> set[str]:
+    """Names of classes that a solution makes by a call."""
+    found = set()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=function)):
+                if ast.unparse(function).rpartition(".")[2] in _FACTORIES:
+                    found.add(name)
+    return found
+
+
+def _globals_read(code: str) -> set[str]:
+    """Names of the module that functions and classes of a solution read or set: never one of a local variable."""
+    found: set[str] = set()
+    try:
+        tables = list(symtable.symtable(code, "<solution>", "exec").get_children())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return found
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        found |= {s.get_name() for s in table.get_symbols() if s.is_global()}
+    return found
+
+
+def _changed(tree: ast.Module) -> set[str]:
+    """Names that a solution declares global, or whose object it may change."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Global(names=names):
+                found |= set(names)
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+                found.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name))):
+                found.add(name)
+    return found
+
+
+def _stored(setup: ast.Module, *tests: ast.Module) -> set[str]:
+    """Names of data that setup or tests set."""
+    found = {
+        n.id for t in (setup, *tests) for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    for tree in tests:
+        found |= {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return found
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+
+
+def _executes(node: ast.AST, bad: set[str]) -> bool:
+    """Whether something in here may execute a text, or uses what does."""
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Name(id=name) if name in bad or name in _EXECUTING:
+                return True
+            case ast.Attribute(value=ast.Name(id="builtins"), attr=name) if name not in ("input", "print"):
+                return True
+            case ast.Attribute(value=ast.Name(id="re"), attr="compile") | ast.Attribute(attr="__class__"):
+                continue
+            case ast.Attribute(attr=name) if name in _EXECUTING:
+                return True
+            case ast.Call(func=ast.Name(id="getattr" | "setattr"), args=[_, name, *_]) if not isinstance(
+                name, ast.Constant
+            ):
+                return True
+            case ast.Import(names=aliases) if any(a.name.partition(".")[0] not in _HARMLESS for a in aliases):
+                return True
+            case ast.ImportFrom(module=module) if (module or "").partition(".")[0] not in _HARMLESS:
+                return True
+    return False
+
+
+def _imported(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """Names that imports bind to what may execute a text."""
+    for node in statements:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] not in _HARMLESS:
+                    yield (alias.asname or alias.name).partition(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            known = (node.module or "").partition(".")[0] in _HARMLESS
+            yield from (a.asname or a.name for a in node.names if not known or a.name in _EXECUTING)
+
+
+def _tainted(
+    setup: str, test_setup: str, scripts: Sequence[str], imports: Iterable[str], provided: set[str]
+) -> frozenset[int]:
+    """Positions of the tests that may execute an answer, or share names with one that does."""
+    trees = map(parse_or_empty, (*imports, setup, test_setup, *scripts))
+    bad = set(_imported(s for t in trees for s in ast.walk(t) if isinstance(s, ast.stmt)))
+    return spread(setup, test_setup, scripts, bad, _executes, provided)
+
+
+def spread(
+    setup: str,
+    test_setup: str,
+    scripts: Sequence[str],
+    bad: set[str],
+    is_bad: Callable[[ast.AST, set[str]], bool],
+    provided: Iterable[str],
+) -> frozenset[int]:
+    """Positions of the tests that something is true of, and of those that share names with them.
+
+    Args:
+        setup: Source whose helpers tests may call.
+        test_setup: Source that runs before the tests; if it is one, all are.
+        scripts: The tests.
+        bad: Names that make a test one of them; those that are found are added.
+        is_bad: Whether something is one of them, given such names.
+        provided: Names that are the solution's.
+    """
+    helpers = [s for s in parse_or_empty(setup).body if not isinstance(s, ast.Import | ast.ImportFrom)]
+    trees = [parse_or_empty(test_setup), *map(parse_or_empty, scripts)]
+    variables = _stored(*trees) - set(provided)
+    found: set[int] = set()
+    size = -1
+    while size != len(bad) + len(found):
+        size = len(bad) + len(found)
+        for statement in helpers:
+            if is_bad(statement, bad):
+                bad |= set(defined_names(ast.unparse(statement)))
+        for position, tree in enumerate(trees, -1):
+            if is_bad(tree, bad):
+                found.add(position)
+                bad |= _names(tree) & variables
+    return frozenset(range(len(scripts)) if -1 in found else found)
