@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evoprompt.harness.inside import codec
 from evoprompt.harness.inside.codec import CodecError, Elements, Pairs, TooLarge, Unencodable, decode, encode
-from evoprompt.harness.inside.rebuild import real
+from evoprompt.harness.inside.kinds import rebuild
 from tests.harness.values import plain
 
 quick = settings(deadline=None, derandomize=True, max_examples=150)
@@ -20,7 +20,7 @@ quick = settings(deadline=None, derandomize=True, max_examples=150)
 
 def rebuilt(value):
     """Real Python data from decoded data, as a judge makes it."""
-    return decode(encode(value), real)
+    return decode(encode(value), rebuild)
 
 
 def exact(value):

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-from . import around, digest, kinds, rebuild, remote, script
+from . import around, digest, kinds, remote, script
 
 COMPACT_BYTES = 1 << 17
 MESSAGE = 200
@@ -214,7 +214,7 @@ class Server:
 
     def real(self, encoded: bytes) -> Any:
         """Real Python values from encoded ones."""
-        return self.codec.decode(encoded, rebuild.real, max_bytes=1 << 62, max_cost=1 << 62)
+        return self.codec.decode(encoded, kinds.rebuild, max_bytes=1 << 62, max_cost=1 << 62)
 
     def describe(self, error: BaseException) -> bytes:
         """Type, message and line of an exception whose class may be hostile."""

@@ -12,11 +12,8 @@ from typing import Final
 from evoprompt.errors import SandboxError
 
 INSIDE: Final = Path(__file__).resolve().parent.parent / "inside"
-_ZYGOTE: Final = (
-    *("zygote", "lockdown", "seccomp", "codec", "encoding", "kinds", "rebuild", "digest", "child"),
-    *("shapes", "reading", "wire", "proxies", "remote", "texts", "around", "guarding", "script"),
-)
-"""The modules that a zygote loads; it needs, and is shown, no other of ours."""
+_MODULES: Final = sorted(path for path in INSIDE.glob("*.py") if path.stem != "__init__")
+"""The only modules of ours that a zygote needs, and is shown."""
 _FLAGS: Final = ("-S", "-s", "-P", "-B", "-X", "utf8")  # `-I` would ignore PYTHONHASHSEED
 _INSIDE: Final = "/evoprompt"
 _SANDBOX_EXEC: Final = "/usr/bin/sandbox-exec"
@@ -66,8 +63,8 @@ def bubblewrap(paths: tuple[str, ...]) -> list[str]:
     for secret in (s for folder in readable for s in lockdown.hidden(folder)):
         mask = ["--tmpfs", secret, "--remount-ro", secret]
         options += mask if Path(secret).is_dir() else ["--ro-bind", "/dev/null", secret]
-    for name in _ZYGOTE:
-        options += ["--ro-bind", str(INSIDE / f"{name}.py"), f"{_INSIDE}/{name}.py"]
+    for module in _MODULES:
+        options += ["--ro-bind", str(module), f"{_INSIDE}/{module.name}"]
     return [program, *options, "--dir", lockdown.EMPTY, "--remount-ro", "/", "--chdir", lockdown.EMPTY]
 
 
@@ -81,7 +78,7 @@ def seatbelt(paths: tuple[str, ...]) -> str:
 
     python = _python()
     readable = [sys.base_prefix, *lockdown.folders(_library(paths)), *_MAC_FOLDERS]
-    files = [python, *lockdown.SYSTEM_FILES, *(str(INSIDE / f"{name}.py") for name in _ZYGOTE)]
+    files = [python, *lockdown.SYSTEM_FILES, *map(str, _MODULES)]
     above = {str(p) for path in (*readable, *files) for p in Path(path).parents}
     secrets = [secret for folder in readable for secret in lockdown.hidden(folder)]
     programs = [python, f"{sys.base_prefix}/Resources/Python.app/Contents/MacOS/Python"]
