@@ -31,7 +31,8 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-from . import around, digest, kinds, remote, script
+from . import digest, judge, kinds
+from .solution import SolutionPeer
 
 COMPACT_BYTES = 1 << 17
 MESSAGE = 200
@@ -55,7 +56,7 @@ class Server:
         self.module |= {"__name__": "builtins", "__builtins__": builtins}
         self.common: dict[str, Any] = {"math": math}
         self.peer: Any = None
-        self.results = around.Results()
+        self.results = judge.Results()
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -95,12 +96,12 @@ class Server:
             case "test":
                 self.test(arguments[0])
             case "judge":
-                self.peer = script.Judge(self, *arguments)
+                self.peer = judge.JudgePeer(self, *arguments)
                 self.peer.knows(self.setup)
             case "unit":
                 return self.codec.VALUE, self.peer.unit(*arguments)
             case "join":
-                self.peer = remote.Candidate(self, *arguments)
+                self.peer = SolutionPeer(self, *arguments)
                 self.peer.knows(self.setup)
                 self.peer.knows({n: self.module[n] for n, v in self.setup.items() if isinstance(v, type)})
             case "message":
@@ -112,7 +113,7 @@ class Server:
         main, results = ModuleType("__main__"), self.results
         names = vars(main)
         names |= self.names()
-        around.become_main(main)
+        judge.become_main(main)
         before = dict(names)
         results.watch(source)
         try:

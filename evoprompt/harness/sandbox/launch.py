@@ -12,8 +12,6 @@ from typing import Final
 from evoprompt.errors import SandboxError
 
 INSIDE: Final = Path(__file__).resolve().parent.parent / "inside"
-_MODULES: Final = sorted(path for path in INSIDE.glob("*.py") if path.stem != "__init__")
-"""The only modules of ours that a zygote needs, and is shown."""
 _FLAGS: Final = ("-S", "-s", "-P", "-B", "-X", "utf8")  # `-I` would ignore PYTHONHASHSEED
 _INSIDE: Final = "/evoprompt"
 _SANDBOX_EXEC: Final = "/usr/bin/sandbox-exec"
@@ -63,7 +61,7 @@ def bubblewrap(paths: tuple[str, ...]) -> list[str]:
     for secret in (s for folder in readable for s in lockdown.hidden(folder)):
         mask = ["--tmpfs", secret, "--remount-ro", secret]
         options += mask if Path(secret).is_dir() else ["--ro-bind", "/dev/null", secret]
-    for module in _MODULES:
+    for module in _modules():
         options += ["--ro-bind", str(module), f"{_INSIDE}/{module.name}"]
     return [program, *options, "--dir", lockdown.EMPTY, "--remount-ro", "/", "--chdir", lockdown.EMPTY]
 
@@ -78,7 +76,7 @@ def seatbelt(paths: tuple[str, ...]) -> str:
 
     python = _python()
     readable = [sys.base_prefix, *lockdown.folders(_library(paths)), *_MAC_FOLDERS]
-    files = [python, *lockdown.SYSTEM_FILES, *map(str, _MODULES)]
+    files = [python, *lockdown.SYSTEM_FILES, *map(str, _modules())]
     above = {str(p) for path in (*readable, *files) for p in Path(path).parents}
     secrets = [secret for folder in readable for secret in lockdown.hidden(folder)]
     programs = [python, f"{sys.base_prefix}/Resources/Python.app/Contents/MacOS/Python"]
@@ -101,6 +99,11 @@ def seatbelt(paths: tuple[str, ...]) -> str:
 def _filters(kind: str, paths: list[str]) -> str:
     quoted = (path.replace("\\", "\\\\").replace('"', '\\"') for path in paths)
     return " ".join(f'({kind} "{path}")' for path in quoted)
+
+
+def _modules() -> list[Path]:
+    """The only modules of ours that a zygote needs, and is shown."""
+    return sorted(path for path in INSIDE.glob("*.py") if path.stem != "__init__")
 
 
 def _python() -> str:
