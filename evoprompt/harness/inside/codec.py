@@ -24,6 +24,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .encoding import MAX_BYTES as MAX_BYTES
@@ -68,14 +69,12 @@ class TooMuch(CodecError):
     """The value would take more memory than it may."""
 
 
+@dataclass(slots=True, eq=False)
 class Pairs:
     """A decoded mapping (`kind` is `dict`, `OrderedDict` or `Counter`): key and value in turn, no key hashed."""
 
-    __slots__ = ("flat", "kind")
-
-    def __init__(self, flat: tuple[object, ...], kind: str = "dict") -> None:
-        self.flat = flat
-        self.kind = kind
+    flat: tuple[object, ...]
+    kind: str = "dict"
 
     @property
     def items(self) -> tuple[tuple[object, object], ...]:
@@ -83,24 +82,20 @@ class Pairs:
         return tuple(zip(self.flat[::2], self.flat[1::2], strict=True))
 
 
+@dataclass(slots=True, eq=False)
 class Elements:
     """A decoded set (`kind` is `set` or `frozenset`): its elements in no particular order, unhashed."""
 
-    __slots__ = ("items", "kind")
-
-    def __init__(self, items: tuple[object, ...], kind: str = "set") -> None:
-        self.items = items
-        self.kind = kind
+    items: tuple[object, ...]
+    kind: str = "set"
 
 
+@dataclass(slots=True, eq=False)
 class Other:
     """A decoded value of another type: its kind, and its content unchecked. See `kinds`."""
 
-    __slots__ = ("content", "kind")
-
-    def __init__(self, kind: str, content: object) -> None:
-        self.kind = kind
-        self.content = content
+    kind: str
+    content: object
 
 
 def decode(

@@ -41,7 +41,7 @@ _CODES |= {"f2": "f", "f4": "f", "f8": "d", "c8": "f", "c16": "d"}
 
 
 class Uncertain(Exception):
-    """Whether another value equals this one depends on more than their digests."""
+    """The equality of this value and another depends on more than their digests."""
 
 
 def digest(value: Any, *, certain: bool = False) -> bytes:

@@ -1,4 +1,4 @@
-"""What a test in the judge's process may hand a solution, and when the solution itself decides the verdict.
+"""Guards what a test may hand a solution, and notes when the solution itself decides the verdict.
 
 A test that makes an object of a class of the solution uses it as it was written to be used. But what the solution
 returns may have methods and operators that agree to everything: it is not asked what is right, or the test is marked.
@@ -17,7 +17,7 @@ from .peer import Peer
 from .proxies import MADE, ONCE, fill, inside, is_proxy, put
 
 _SHOWN_CALLS = 3
-"""How many of the last calls of a test are shown."""
+"""The last calls of a test that are shown."""
 _LONGEST = 1000
 """Most characters of a value that is shown."""
 _PLAIN = frozenset(

@@ -16,13 +16,16 @@ from typing import Any
 
 from . import proxies
 from .contents import Malformed
+from .encoding import Unencodable
 from .guard import Ended, Guard
 from .proxies import MADE, OTHERS, fill, inside, is_proxy, proxy_class, put
 
 TO_SOLUTION, COMPARE, CLOSE, LITERAL, DONE = b">", b"=", b"~", b"#", b"."
 """First byte of what this side sends: a message for the solution, what the host is to do, or the end."""
 
-_CALL = proxies.methods_of(type(lambda: None))
+_CALL = proxies.bits("call")
+_CLASS = proxies.bits("call", "getitem", "len", "bool", "iter", "contains")
+"""The special methods of the proxy of a function, and of a class."""
 _SWALLOWED = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError)
 """Exceptions that end something else than a test."""
 
@@ -50,7 +53,8 @@ class JudgePeer(Guard):
         self.made: dict[str, Any] = {}
         self.taken: set[str] = set()
         self.console = {"@input": builtins.input, "@print": builtins.print, "@stdin": sys.stdin}
-        self.seeds()
+        if config["seeds"]:
+            random.seed = self.seeding(random.seed)
 
     def start(self) -> None:
         """Makes the module that the tests run in."""
@@ -60,7 +64,7 @@ class JudgePeer(Guard):
         for name in self.config["functions"]:
             self.space[name] = self.provided(name, _CALL)
         for name in self.config["classes"]:
-            self.space[name] = self.provided(name, proxies.methods_of(_Any))
+            self.space[name] = self.provided(name, _CLASS)
         for name, base in self.config["exceptions"]:
             known: Any = self.made.get(base) or getattr(builtins, base, Exception)
             self.space[name] = self.made[name] = type(name, (known,), {"__module__": "solution"})
@@ -78,16 +82,14 @@ class JudgePeer(Guard):
         put(self.made[name], "_made", OTHERS if name in self.config["data"] else MADE)
         return self.made[name]
 
-    def seeds(self) -> None:
-        """Has a test that seeds random numbers seed the solution's too."""
-        seed = random.seed
+    def seeding(self, seed: Any) -> Any:
+        """Makes of `random.seed` a function that seeds the solution's random numbers too."""
 
         def both(*values: Any, **named: Any) -> None:
             seed(*values, **named)
             self.request(("seed", "random"), list(values))
 
-        if self.config["seeds"]:
-            random.seed = both
+        return both
 
     def unit(self, source: str | None, telling: str) -> bytes:
         """Runs one test, or without a source makes the module for all, and tells how it went."""
@@ -198,11 +200,9 @@ class JudgePeer(Guard):
         """Does what the solution asks of an object that the test handed over. Nothing else of this side can be had."""
         try:
             result = self.perform(*header[:-2], values=values)
-        except Ended:
+        except (Ended, Malformed):
             raise
         except BaseException as e:
-            if isinstance(e, Malformed):
-                raise
             return self.message(("raise",), [e])
         return self.message(("return", -1), [result])
 
@@ -235,7 +235,7 @@ class JudgePeer(Guard):
             return "@module", value.__name__
         if self.setup_name(value) is not None:
             return None
-        return _importable(value) or super().foreign(value)
+        return _importable(value)
 
     def at(self, kind: str, name: Any) -> Any:
         """Returns what the solution means by a name."""
@@ -251,7 +251,7 @@ class JudgePeer(Guard):
         if type(value) not in self.classes and not is_proxy(value):
             try:
                 return self.host(COMPARE + number.to_bytes(4, "little") + self.encode(value))
-            except (self.codec.Unencodable, RecursionError):
+            except (Unencodable, RecursionError):
                 pass
         return value == self.host(LITERAL + number.to_bytes(4, "little"))
 
@@ -264,7 +264,7 @@ class JudgePeer(Guard):
             return found
         try:
             pair = self.encode(value), self.encode(other)
-        except (self.codec.Unencodable, RecursionError):
+        except (Unencodable, RecursionError):
             return found
         return self.host(CLOSE + len(pair[0]).to_bytes(4, "little") + b"".join(pair)) or found
 
@@ -273,22 +273,6 @@ class JudgePeer(Guard):
         if len(values) == 1 and is_proxy(values[0]):
             return inside(values[0], "_kind") or self.got(values[0], "__class__")
         return type(*values)
-
-
-class _Any:
-    """Has the special methods that a class of the solution may have itself."""
-
-    def __call__(self) -> None: ...
-    def __getitem__(self, key: Any) -> None: ...
-    def __len__(self) -> int:
-        return 0
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __iter__(self) -> Any: ...
-    def __contains__(self, item: Any) -> bool:
-        return False
 
 
 def _importable(value: Any) -> tuple[str, str] | None:

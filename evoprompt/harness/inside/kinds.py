@@ -294,7 +294,7 @@ def _make_scalar(content: Any) -> object:
 
 
 class Kind(NamedTuple):
-    """How values of one kind cross between processes.
+    """The two ways that values of one kind cross between processes.
 
     Attributes:
         types: The types, as `module:name`; values of their subclasses are of the kind too.

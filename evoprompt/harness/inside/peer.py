@@ -15,18 +15,12 @@ from collections import namedtuple
 from collections.abc import Iterable
 from typing import Any
 
+from . import codec
 from .contents import DATA, Malformed
 from .messages import Reader, Writer
 from .proxies import OPERATIONS, fill, inside, is_proxy, methods_of, proxy_class
 
 _TYPES = {value: name for name, value in vars(types).items() if isinstance(value, type)}
-
-
-class Handle:
-    """Refers to an object of the other side by its number, where there is no proxy."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 class Peer:
@@ -44,7 +38,7 @@ class Peer:
     """
 
     def __init__(self, server: Any, first: int) -> None:
-        self.server, self.codec, self.room = server, server.codec, server.output_bytes
+        self.server = server
         self.next = first
         self.objects: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
@@ -117,27 +111,23 @@ class Peer:
         match about:
             case (str(module), str(name), int(methods), str(base)):
                 known = sys.modules.get(module) if module in sys.stdlib_module_names else None
-                kind = getattr(known, name, None)
-                if kind is types.CoroutineType:
-                    return self.coroutine(number)
-                return fill(
-                    object.__new__(proxy_class(methods)), self, number, name, kind if isinstance(kind, type) else None,
-                    base=next((b for b in DATA if b.__name__ == base), None),
-                )  # fmt: skip
+                found = getattr(known, name, None)
+                kind = found if isinstance(found, type) else None
+                extends = next((b for b in DATA if b.__name__ == base), None)
+                made = fill(object.__new__(proxy_class(methods)), self, number, name, kind, base=extends)
+                return self.coroutine(made) if kind is types.CoroutineType else made
         raise Malformed("it is no handle")
 
-    def coroutine(self, number: int) -> Any:
-        """Makes a coroutine that has one of the other side awaited."""
+    def coroutine(self, proxy: Any) -> Any:
+        """Makes a coroutine that has an object of the other side awaited there."""
 
         async def awaited() -> Any:
-            return self.request(("await", ""), [Handle(number)])
+            return self.request(("await", ""), [proxy])
 
         return awaited()
 
     def foreign(self, value: Any) -> tuple[str, Any] | None:
         """Returns sort and name of a value that the other side has; None if only this side has it."""
-        if type(value) is Handle:
-            return "@handle", value.number
         if is_proxy(value) and inside(value, "_peer") is self:
             return "@handle", inside(value, "_number")
         return None
@@ -170,7 +160,7 @@ class Peer:
             Malformed: It is none.
         """
         try:
-            match self.codec.decode(data, max_bytes=1 << 62, max_cost=1 << 30):
+            match codec.decode(data, max_bytes=1 << 62, max_cost=1 << 30):
                 case (tuple(header), list(items), list(references), list(nodes), list(forgotten)):
                     for number in forgotten:
                         self.drop(number)
@@ -183,7 +173,7 @@ class Peer:
 
     def encode(self, value: Any) -> bytes:
         """Encodes plain data."""
-        data: bytes = self.server.encode(value, self.room)
+        data: bytes = self.server.encode(value, self.server.output_bytes)
         return data
 
     def changes(self, names: Iterable[str], space: dict[str, Any]) -> list[str]:

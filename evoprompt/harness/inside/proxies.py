@@ -39,6 +39,11 @@ _BY_DEFAULT = {
 }
 
 
+def bits(*names: str) -> int:
+    """Returns special methods, given by their names without underscores, as bits."""
+    return sum(1 << _METHODS.index(f"__{name}__") for name in names)
+
+
 def methods_of(kind: type) -> int:
     """Returns which special methods a class has, as bits."""
     found, mro = 0, type.__dict__["__mro__"].__get__(kind)
@@ -183,7 +188,7 @@ def _call(self: Any, /, *values: Any, **named: Any) -> Any:
 
 
 def _await(self: Any) -> Any:
-    return (yield from inside(self, "_peer").coroutine(inside(self, "_number")).__await__())
+    return (yield from inside(self, "_peer").coroutine(self).__await__())
 
 
 def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:

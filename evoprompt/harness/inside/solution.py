@@ -13,6 +13,7 @@ import types
 from typing import Any
 
 from .contents import Malformed, extended, plain_of
+from .encoding import Unencodable
 from .peer import Peer
 
 _TEXT = 1 << 20
@@ -57,7 +58,7 @@ class SolutionPeer(Peer):
         try:
             data: bytes = self.message(("return", same), [None if same >= 0 else result])
             return CALL + data
-        except (self.codec.Unencodable, RecursionError) as e:
+        except (Unencodable, RecursionError) as e:
             return REFUSED + str(e).encode("utf-8", "replace")[:200]
 
     def told(self, error: BaseException) -> bytes:

@@ -24,11 +24,11 @@ _MAC_FOLDERS: Final = (
 
 
 def command(tier: str, paths: tuple[str, ...]) -> list[str]:
-    """What to run, up to the arguments of the zygote.
+    """Returns the command that starts a zygote, up to the arguments of the zygote.
 
     Args:
         tier: The tier that it is for.
-        paths: Directories of packages that candidates may import.
+        paths: Directories of packages that solutions may import.
 
     Raises:
         SandboxError: What the tier needs is not installed.
@@ -41,7 +41,7 @@ def command(tier: str, paths: tuple[str, ...]) -> list[str]:
 
 
 def bubblewrap(paths: tuple[str, ...]) -> list[str]:
-    """The call of bubblewrap: nothing but Python is mounted, nothing can be written.
+    """Returns the call of bubblewrap: nothing but Python is mounted, nothing can be written.
 
     Keeps to options of version 0.4, which is what systems without Landlock have. `--die-with-parent` is not among
     those used: it means the thread that started it, and here that is any thread. The zygote ends when its socket does.
@@ -67,7 +67,7 @@ def bubblewrap(paths: tuple[str, ...]) -> list[str]:
 
 
 def seatbelt(paths: tuple[str, ...]) -> str:
-    """The Seatbelt profile for macOS. Untested on a Mac: what it forgets keeps the zygote from coming up.
+    """Returns the Seatbelt profile for macOS. Untested on a Mac: what it forgets keeps the zygote from coming up.
 
     The last rule that matches decides. The zygote has to fork; what it forks may not by RLIMIT_NPROC, and may signal
     its own children, of which there are none.
@@ -107,7 +107,7 @@ def _modules() -> list[Path]:
 
 
 def _python() -> str:
-    """The interpreter itself: a virtual environment is not shown."""
+    """Returns the interpreter itself: a virtual environment is not shown."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
