@@ -45,6 +45,8 @@ class TooLarge(Unencodable):
 
 def bare(value: Any, kind: type) -> Any:
     """Returns a value as plain data without its class, read by the base class; None if it extends no plain type."""
+    if kind in _BASES:
+        return _BASES[kind](value)
     for base, read in _BASES.items():
         if issubclass(kind, base):
             return read(value)
@@ -103,21 +105,22 @@ class _Encoder:
         if self.room < 0:
             raise TooLarge("it is too large")
 
-    def reserve(self, size: int, is_long: bool) -> None:
-        """Refuses what is sure to be too large before it is copied, and reports that the rest takes a while."""
-        if size > min(self.room, 0xFFFFFFFF):
-            raise TooLarge("it is too large")
-        if is_long and self.on_long is not None:
-            self.on_long()
-            self.on_long = None
-
     def sized(self, tag: bytes, data: bytes) -> None:
-        self.reserve(len(data), False)
+        if len(data) > min(self.room, 0xFFFFFFFF):
+            raise TooLarge("it is too large")
         self.put(tag + _U32.pack(len(data)), data)
 
     def count(self, tag: bytes, items: list[object] | tuple[object, ...], each: int = 1) -> None:
-        self.reserve(len(items), len(items) > _LONG or len(self.out) > _LONG)
+        if self.on_long is not None and (len(items) > _LONG or len(self.out) > _LONG):
+            self.long()
+        if len(items) > self.room:
+            raise TooLarge("it is too large")
         self.put(tag + _U32.pack(len(items) // each))
+
+    def long(self) -> None:
+        if self.on_long is not None:
+            self.on_long()
+            self.on_long = None
 
     def add(self, value: Any, kind: type) -> Iterable[object] | None:
         """Adds a value. Returns the values inside a container, to be added next."""
@@ -139,16 +142,16 @@ class _Encoder:
             return (content,)
         elif issubclass(kind, set | frozenset | dict):
             return self.hashed(value, kind)
-        elif not self.exact(value, kind):
+        else:
             plain = bare(value, kind)
-            if type(plain) is complex:
-                self.put(b"c" + _F64.pack(plain.real) + _F64.pack(plain.imag))
-            elif type(plain) in (bytes, bytearray):
+            if type(plain) in (bytes, bytearray):
                 self.sized(b"b" if type(plain) is bytes else b"B", bytes(plain))
-            elif plain is None:
-                raise Unencodable(f"it is no plain data but a {type.__dict__['__name__'].__get__(kind)}")
-            else:
+            elif type(plain) is complex:
+                self.put(b"c" + _F64.pack(plain.real) + _F64.pack(plain.imag))
+            elif plain is not None:
                 return self.add(plain, type(plain))
+            else:
+                self.exact(value, kind)
         return None
 
     def integer(self, number: int) -> None:
@@ -163,18 +166,17 @@ class _Encoder:
         except UnicodeEncodeError:
             self.sized(b"u", array("I", map(ord, str.__iter__(value))).tobytes())
 
-    def exact(self, value: Any, kind: type) -> bool:
-        """Adds a number or a range that has a tag of its own; False for anything else."""
+    def exact(self, value: Any, kind: type) -> None:
+        """Adds a range, a Decimal or a Fraction."""
         decimal, fractions = sys.modules.get("decimal"), sys.modules.get("fractions")
         if kind is range:
             self.parts(b"r", value.start, value.stop, value.step)
         elif decimal is not None and issubclass(kind, decimal.Decimal):
             self.sized(b"M", decimal.Decimal.__str__(value).encode())
         elif fractions is not None and issubclass(kind, fractions.Fraction):
-            self.parts(b"Q", *(getattr(fractions.Fraction, n).fget(value) for n in ("numerator", "denominator")))
+            self.parts(b"Q", fractions.Fraction.numerator.fget(value), fractions.Fraction.denominator.fget(value))
         else:
-            return False
-        return True
+            raise Unencodable(f"it is no plain data but a {type.__dict__['__name__'].__get__(kind)}")
 
     def parts(self, tag: bytes, *parts: int) -> None:
         if any(part.bit_length() > 8 * MAX_PART_BYTES for part in parts):
@@ -205,7 +207,10 @@ class _Encoder:
         return items  # type: ignore[no-any-return]
 
     def packed(self, items: Any, ints: bool, is_list: bool) -> bool:
-        self.reserve(8 * len(items), len(items) > 16 * _LONG)
+        if 8 * len(items) > self.room:
+            raise TooLarge("it is too large")
+        if len(items) > 16 * _LONG:
+            self.long()
         try:
             data = array("q" if ints else "d", items)
         except OverflowError:
