@@ -27,7 +27,7 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
@@ -63,14 +63,16 @@ class Server:
             for one in request[1] if request[0] == "batch" else (request,):
                 if one[0] == "apply":
                     self.apply(*one[1:])
-                elif self.reply(*one) != codec.DONE:
+                elif self.reply(self.answer, *one) != codec.DONE:
                     break
 
-    def reply(self, *request: Any) -> bytes:
-        """Answers one request, and returns the kind of the answer."""
+    def reply(self, make: Callable[..., tuple[bytes, bytes]], *arguments: Any) -> bytes:
+        """Sends one answer, kind and content as `make` gives them; returns its kind."""
         self.begin()
         try:
-            kind, payload = self.answer(*request)
+            kind, payload = make(*arguments)
+        except codec.Unencodable as e:
+            kind, payload = codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
         except BaseException as e:
             kind, payload = codec.ERROR, self.describe(e)
         self.send(kind, payload)
@@ -138,13 +140,11 @@ class Server:
             encoded = self.message()
             if encoded is None:
                 os._exit(0)
-            self.begin()
-            try:
-                arguments = self.real(encoded[1:])
-                kind, payload = self.given(self.module[name](*arguments), encoded[:1])
-            except BaseException as e:
-                kind, payload = codec.ERROR, self.describe(e)
-            self.send(kind, payload)
+            self.reply(self.applied, name, encoded)
+
+    def applied(self, name: str, encoded: bytes) -> tuple[bytes, bytes]:
+        """Calls a function with one input."""
+        return self.given(self.module[name](*self.real(encoded[1:])), encoded[:1])
 
     def prepare(self, setup: str, imports: tuple[str, ...], paths: tuple[str, ...]) -> None:
         """Runs the setup and the common imports, for a solution or for the tests."""
@@ -167,10 +167,7 @@ class Server:
 
     def value(self, value: object) -> tuple[bytes, bytes]:
         """Encodes an answer."""
-        try:
-            return codec.VALUE, self.encode(value, self.output_bytes)
-        except codec.Unencodable as e:
-            return codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+        return codec.VALUE, self.encode(value, self.output_bytes)
 
     def take(self, value: Any, kind: type) -> bytes | None:
         """Encodes an object of a type of the standard library's, or numpy's; returns None for any other."""
@@ -180,19 +177,16 @@ class Server:
 
     def given(self, value: Any, form: bytes) -> tuple[bytes, bytes]:
         """Encodes the result for an input in the form that the host asks for."""
-        try:
-            if form == codec.AS_DIGEST:
-                return self.digest(value)
-            if form == codec.COMPACT and not (type(value) in (list, tuple) and set(map(type, value)) == {float}):
-                with contextlib.suppress(codec.TooLarge):
-                    return codec.VALUE, self.encode(value, COMPACT_BYTES)
-                with contextlib.suppress(digest.Uncertain):
-                    return self.digest(value, certain=True)
-        except codec.Unencodable as e:
-            return codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+        if form == codec.AS_DIGEST:
+            return self.digest(value)
+        if form == codec.COMPACT and not (type(value) in (list, tuple) and set(map(type, value)) == {float}):
+            with contextlib.suppress(codec.TooLarge):
+                return codec.VALUE, self.encode(value, COMPACT_BYTES)
+            with contextlib.suppress(digest.Uncertain):
+                return self.digest(value, certain=True)
         if form == codec.AS_LIST and hasattr(type(value), "__iter__"):
             with contextlib.suppress(codec.Unencodable):
-                return codec.VALUE, self.encode(list(value) if type(value) is range else value, self.output_bytes)
+                return self.value(list(value) if type(value) is range else value)
             value = list(value)
         return self.value(value)
 

@@ -70,9 +70,8 @@ class Zygote:
         self.domains: dict[int, int] = {}
         self.entries: list[str] = []
         self.scratch: list[int] = []
-        self.held: dict[int, int] = {}
         self.filter: Any = None
-        self.guards: dict[int, int] = {}
+        self.guards: dict[int, tuple[int, int]] = {}  # descriptor -> number and scratch folder of the process
         self.poll = select.poll()
         sys.path[:] = [os.path.realpath(p) for p in (*sys.path, *paths)]  # links may lead nowhere later
         readable = self.lockdown.folders(sys.path)
@@ -162,14 +161,13 @@ class Zygote:
         if not pid:
             self.become_child(channel, scratch, *self.codec.JOB.unpack(message))
         os.close(channel)
-        self.held[pid] = scratch
-        self.guards[guard] = pid
+        self.guards[guard] = pid, scratch
         self.poll.register(guard, select.POLLIN)
 
     def kill(self, guard: int) -> None:
         """Kills a process that the host is done with. Its number is its own until it is reaped."""
         self.poll.unregister(guard)
-        os.kill(self.guards[guard], signal.SIGKILL)
+        os.kill(self.guards[guard][0], signal.SIGKILL)
 
     def reap(self) -> None:
         """Reports every process that has ended."""
@@ -177,15 +175,15 @@ class Zygote:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if not pid:
                 return
-            guard = next(g for g, p in self.guards.items() if p == pid)
-            del self.guards[guard]
+            guard = next(g for g, (p, _) in self.guards.items() if p == pid)
+            scratch = self.guards.pop(guard)[1]
             with contextlib.suppress(KeyError):
                 self.poll.unregister(guard)
             cpu = int(1e6 * (usage.ru_utime + usage.ru_stime))
             with contextlib.suppress(OSError):
                 os.write(guard, self.codec.ENDED.pack(status, cpu, usage.ru_maxrss))
             os.close(guard)
-            self.give_back(self.held.pop(pid))
+            self.give_back(scratch)
 
     def give_back(self, scratch: int) -> None:
         """Empties a folder for temporary files for the next job; drops one that can't be emptied."""
