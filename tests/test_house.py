@@ -37,6 +37,7 @@ FLOORS = {
     "evoprompt.rivals": 5,
     "evoprompt.evaluate": 5,
     "evoprompt.report": 6,
+    "evoprompt.tracking": 6,
     "evoprompt.cli": 7,
 }
 FILES = sorted(p for package in ("evoprompt", "signatures") for p in (ROOT / package).rglob("*.py"))

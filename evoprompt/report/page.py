@@ -199,7 +199,7 @@ def _curve(run: RunData) -> Markup:
     calls, points = 0, []
     places = {0: 0}
     for batch in run.batches:
-        calls += len(batch["tasks"]) + len(batch.get("paired_tasks") or ())
+        calls += len(batch["tasks"]) + batch.get("paired_tasks", 0)
         places[batch["batch"]] = calls + batch.get("advised", 0)
         if belief := batch.get("belief"):
             mean, deviation = (100 * v for v in belief)
