@@ -56,6 +56,10 @@ def sentences_of(run: RunData, result: Prompt) -> tuple[list[Sentence], list[Sen
             kept.append(replace(sentence, note=note))
         else:
             dropped.append(replace(sentence, note=_why_dropped(rule, replaced.get(place))))
+    for batch in run.batches:
+        for one in batch.get("rejected") or ():
+            origin, note = f"batch {batch['batch']}", f"never tried: {one['problem']}"
+            dropped.append(Sentence(one["text"], origin, Markup(""), "", 0, note))
     return kept, dropped
 
 
