@@ -176,7 +176,7 @@ class Factorial(Confirming):
             ),
         )  # fmt: skip
         record = self._learn(record)
-        record = record.model_copy(update={"bill": self._runner.calls.purse.bill(self._advisors)})
+        record = record.model_copy(update={"bill": self._runner.calls.budget.bill(self._advisors)})
         self._allowance.look(record.bill)
         keep_diagnoses(self._journal, record)
         record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
