@@ -33,8 +33,9 @@ def load_dataset(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset
     What was left out or not read is logged as a warning, a line each, and stands in `Dataset.notices`.
 
     Args:
-        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of `docs/data.md`: the own format,
-            HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines, CSV or Parquet, also compressed (.gz).
+        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of
+            `docs/reference/data.md`: the own format, HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines,
+            CSV or Parquet, also compressed (.gz).
         skip_bad: Leave out rows that can't be read, and load the rest.
 
     Returns:

@@ -1,6 +1,6 @@
 """Rows as many data sets publish them, brought into one form; those of tasks that can't be judged here, by name.
 
-`docs/data.md` lists the shapes.
+`docs/reference/data.md` lists the shapes.
 """
 
 from __future__ import annotations
