@@ -27,6 +27,7 @@ FLOORS = {
     "evoprompt.datasets": 2,
     "evoprompt.harness": 2,
     "evoprompt.lm": 2,
+    "evoprompt.local": 3,
     "evoprompt.metric": 3,
     "evoprompt.program": 3,
     "evoprompt.plain": 3,
