@@ -35,7 +35,9 @@ from . import codec, digest, judge, kinds
 from .solution import SolutionPeer
 
 COMPACT_BYTES = 1 << 17
+"""Most bytes of a value that is answered itself where its digest would do."""
 MESSAGE = 200
+"""Most characters of a message, or of the name of an exception."""
 
 
 class Server:

@@ -36,15 +36,16 @@ from .encoding import encode as encode
 MAX_COST = 128 << 20
 """Bytes of memory that the decoded form may take, as estimated while decoding."""
 UNBOUNDED = 1 << 62
+"""No bound on bytes, memory or depth."""
 
 FRAME = struct.Struct("<cII")
 """Header of an answer: its kind, the number of the request from 1, and the length of its content."""
 UP = b"\0up"
 """A zygote says this when it is locked in. No error message ends like that."""
 JOB = struct.Struct("<qqqq")
-"""What a zygote is told of a process: memory in MB, bytes of an answer, CPU seconds in all, and of a call or 0."""
+"""Order to start a process: memory in MB, bytes of an answer, CPU seconds in all, and of a call or 0."""
 ENDED = struct.Struct("<iqq")
-"""How a process ended: wait status, CPU microseconds, peak memory in KB."""
+"""Report of an end: wait status, CPU microseconds, peak memory in KB."""
 READY, DONE, VALUE, ERROR, REFUSED, MISSING, DIGEST = b"R", b"D", b"V", b"E", b"U", b"M", b"H"
 AS_VALUE, AS_LIST, AS_DIGEST, COMPACT = b"v", b"l", b"d", b"c"
 """Before each input: how to answer. With the value; with the value, but a range or iterator as a list; with the digest;
@@ -139,6 +140,7 @@ _EXACT, _OTHER = (114, 81), 120
 _COST = 48
 """Bytes of memory that any value takes."""
 _CONTAINER_COST = 96
+"""Bytes that a container takes besides, without its items."""
 _EMPTY: dict[str, object] = {"list": [], "tuple": ()}
 _EMPTY |= {kind: Pairs((), kind) for kind in ("dict", "OrderedDict", "Counter")}
 _EMPTY |= {kind: Elements((), kind) for kind in ("set", "frozenset")}

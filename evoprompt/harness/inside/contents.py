@@ -109,8 +109,8 @@ def parts_of(value: Any, fields: bool) -> list[Any]:
 
 def standard_class(module: str, name: str) -> Any:
     """Looks a name up in a module of the standard library that is loaded; None if there is none."""
-    known = module.partition(".")[0] in sys.stdlib_module_names
-    return getattr(sys.modules.get(module), name, None) if known else None
+    known = module.partition(".")[0] in sys.stdlib_module_names and module in sys.modules
+    return getattr(sys.modules[module], name, None) if known else None
 
 
 def shell(kind: Any, base: str) -> Any:

@@ -28,9 +28,11 @@ NEVER = "never"
 PLAIN = "plain"
 """The group of values that equal what their content equals."""
 _PIECE = 1 << 13
+"""Elements of a sequence that are hashed at once."""
 _FIXED = {str, int, bytes, type(None)}
 _NUMBERS = {int, float, bool}
 _MOST_DIGITS = 10_000
+"""A Decimal with a larger exponent is not made a fraction."""
 _VERSION = 2
 """Of marshal: the last that writes equal values alike, whoever else holds them."""
 _MARK = StopIteration

@@ -16,13 +16,16 @@ from . import kinds
 from .kinds import Unencodable as Unencodable
 
 MAX_BYTES = 64 << 20
+"""Most bytes of an encoding, unless asked for otherwise."""
 MAX_DEPTH = 2_000
 """Most containers around a value."""
 MAX_PART_BYTES = 2048
 """Most bytes of a part of a Fraction or a range: dividing them takes quadratic time."""
 
 _PACK_FROM = 8
+"""Fewest numbers of a list that are packed."""
 _LONG = 4096
+"""Parts of an encoding, or elements of a list, from which on it takes more than a few milliseconds."""
 _U32 = struct.Struct("<I")
 _I64 = struct.Struct("<q")
 _F64 = struct.Struct("<d")

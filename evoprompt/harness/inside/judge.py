@@ -210,7 +210,7 @@ class JudgePeer(Guard):
         """Does one operation that the solution asks for."""
         value = values[0]
         if self.numbers.get(id(value)) not in self.exported:
-            raise Malformed("it is not to be had")
+            raise Malformed("the test did not hand it over")
         # Of an object of a class that a test defines, public attributes can be had.
         public = kind in ("get", "set") and not name.startswith("_") and type(value).__module__ == "__main__"
         if public or kind in ("call", "next") or (kind == "operation" and name in proxies.OPERATIONS):

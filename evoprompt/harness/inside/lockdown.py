@@ -17,16 +17,17 @@ import sys
 from collections.abc import Iterable, Iterator
 
 STACK_BYTES = 64 << 20
+"""Stack of a process: a recursion of 100,000 calls fits."""
 DESCRIPTORS = 1024
 """Most descriptors that a zygote has open."""
 BYTES_PER_CALL = 512
+"""Stack that a call takes, for the recursion limit."""
 EMPTY = "/empty"
 """The working directory where there is a mount namespace."""
 SCRATCH = "/scratch"
 """Where there is a mount namespace: folders for temporary files, each a file system, and each of one job at a time."""
-SCRATCHES = 32
-SCRATCH_MB = 16
-_SCRATCH_INODES = 1024
+SCRATCHES, SCRATCH_MB, _SCRATCH_INODES = 32, 16, 1024
+"""Number of these folders, and the size and most files of each."""
 
 SYSTEM_FOLDERS = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib")
 SYSTEM_FILES = (

@@ -60,7 +60,7 @@ class ProxyType(type):
 
 _SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_base")
 OTHERS, ONCE, MADE = 0, 1, 2
-"""How a test got an object: from the solution; from it, but the test made it before; by making it and no other way."""
+"""Ways to get an object: from the solution; from it, though the test made it before; by making it and no other way."""
 _GET: dict[str, Any] = {}
 
 

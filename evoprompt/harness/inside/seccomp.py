@@ -57,7 +57,7 @@ _SIGKILL, _SIGSTOP, _RLIMIT_CPU = 9, 19, 0
 Condition = tuple[int, int, int]
 """Number of an argument, mask, value: its low half under the mask has to be the value."""
 Way = tuple[int, tuple[Condition, ...]]
-"""What the filter returns for a call that meets all these conditions."""
+"""Verdict of the filter on a call, and the conditions under which it applies."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7), "arm64": (1, 0xC00000B7)}
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000

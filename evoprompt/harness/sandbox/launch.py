@@ -20,7 +20,7 @@ _MAC_FOLDERS: Final = (
     *("/usr/share/zoneinfo", "/usr/share/locale", "/private/var/db/timezone", "/private/var/db/dyld"),
     *("/opt/homebrew/Cellar", "/opt/homebrew/opt", "/usr/local/Cellar", "/usr/local/opt"),
 )
-"""What the loader and libraries of macOS read, and where Homebrew keeps those of its Python."""
+"""Folders that the loader and libraries of macOS read, and those of Homebrew's Python."""
 
 
 def command(tier: str, paths: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a sandboxed process may use, what it answers, and what its end means."""
+"""Limits of a sandboxed process, its replies, and the meaning of its end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_STRETCHED: Final = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """What a solution may use.
+    """The time, memory and output that a solution may use.
 
     Attributes:
         cpu_seconds: CPU time of one call. This limit decides verdicts.
@@ -83,12 +83,12 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a process answered, or how it ended: then it is dead.
+    """The answer of a process, or its end: then it is dead.
 
     Attributes:
         kind: The kind of frame, or the ending.
         payload: Content of the frame: bytes from an untrusted process.
-        detail: For an ending: what happened, as the rest of a sentence about the solution.
+        detail: For an end, what happened, as the rest of a sentence about the solution.
     """
 
     kind: Kind | Ending

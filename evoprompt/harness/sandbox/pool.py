@@ -36,7 +36,9 @@ TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "sec
 MAC_TIERS: Final = ("seatbelt (untested)",)
 T = TypeVar("T")
 _START_SECONDS = 60.0
+"""A zygote has so long to come up."""
 _STOP_SECONDS = 3.0
+"""A zygote has so long to end by itself."""
 WAITS: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds between tries while the machine has no descriptors, processes or memory left."""
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS}
@@ -49,9 +51,6 @@ def f(own):
     def owner():
         r, w = os.pipe()
         fcntl.fcntl(r, fcntl.F_SETOWN, parent)
-    def fork():
-        if libc.fork() == 0:
-            os._exit(0)
     tries = {
         "read a file": lambda: open("/etc/passwd").close(),
         "read its judge": lambda: open(own).close(),

@@ -21,6 +21,7 @@ from evoprompt.harness.sandbox.limits import KINDS, Ending, Interrupted, Limits,
 __all__ = ["Confirm", "Interrupted", "Limits", "Process", "Reply", "Stretch", "ZygoteDied"]
 
 _START_SECONDS = 60.0
+"""A process has so long to lock itself in."""
 _GRACE_SECONDS = 0.5
 """A process that has closed its connection has so long to end by itself."""
 _REPORT_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""What the host checks from time to time, because no limit of the kernel covers it everywhere.
+"""Checks that the host makes from time to time, because no limit of the kernel covers them everywhere.
 
 RLIMIT_NPROC does not bind root, and thousands of threads leave the system without a number for the next process.
 On macOS nothing limits memory. And no clock alone tells whether a process that does not answer sleeps, or waits for a
