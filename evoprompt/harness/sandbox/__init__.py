@@ -1,1 +1,1 @@
-"""Starts sandboxed processes, locks them in, and asks them one thing at a time."""
+"""The host's side: `pool` starts zygotes by `launch` and forks processes; `process` asks one, within its `limits`."""
