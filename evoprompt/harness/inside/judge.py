@@ -14,14 +14,11 @@ import types
 from types import ModuleType
 from typing import Any
 
-from . import proxies
+from . import codec, proxies
 from .contents import Malformed
 from .encoding import Unencodable
 from .guard import Ended, Guard
 from .proxies import MADE, OTHERS, fill, inside, is_proxy, proxy_class, put
-
-TO_SOLUTION, COMPARE, CLOSE, LITERAL, DONE = b">", b"=", b"~", b"#", b"."
-"""First byte of what this side sends: a message for the solution, what the host is to do, or the end."""
 
 _CALL = proxies.bits("call")
 _CLASS = proxies.bits("call", "getitem", "len", "bool", "iter", "contains")
@@ -99,7 +96,7 @@ class JudgePeer(Guard):
         self.server.results.watch(source or "")
         status, name, number = self.verdict(self.run(source))
         calls = tuple(tuple(call) for call in self.calls)
-        return DONE + self.encode((status, name, number, self.marked, self.told, calls))
+        return codec.OVER + self.encode((status, name, number, self.marked, self.told, calls))
 
     def run(self, source: str | None) -> BaseException | None:
         """Executes a test; returns the exception that ends it."""
@@ -132,8 +129,8 @@ class JudgePeer(Guard):
         """Gives the turn to the solution, until it comes back."""
         if self.status:
             raise Ended
-        if data[:1] != TO_SOLUTION:
-            data = TO_SOLUTION + data
+        if data[:1] != codec.TO_SOLUTION:
+            data = codec.TO_SOLUTION + data
         answer = self.host(data)
         return bytes(answer)
 
@@ -250,10 +247,10 @@ class JudgePeer(Guard):
         value = proxies.content(value)
         if type(value) not in self.classes and not is_proxy(value):
             try:
-                return self.host(COMPARE + number.to_bytes(4, "little") + self.encode(value))
+                return self.host(codec.COMPARE + number.to_bytes(4, "little") + self.encode(value))
             except (Unencodable, RecursionError):
                 pass
-        return value == self.host(LITERAL + number.to_bytes(4, "little"))
+        return value == self.host(codec.LITERAL + number.to_bytes(4, "little"))
 
     def close(self, value: Any, other: Any) -> Any:
         """True if two values are equal, or close where a tolerance applies."""
@@ -266,7 +263,7 @@ class JudgePeer(Guard):
             pair = self.encode(value), self.encode(other)
         except (Unencodable, RecursionError):
             return found
-        return self.host(CLOSE + len(pair[0]).to_bytes(4, "little") + b"".join(pair)) or found
+        return self.host(codec.CLOSE + len(pair[0]).to_bytes(4, "little") + b"".join(pair)) or found
 
     def type_of(self, *values: Any) -> Any:
         """Does what `type` does, also for objects of the solution."""

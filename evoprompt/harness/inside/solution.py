@@ -12,14 +12,13 @@ import sys
 import types
 from typing import Any
 
+from . import codec
 from .contents import Malformed, extended, plain_of
 from .encoding import Unencodable
 from .peer import Peer
 
 _TEXT = 1 << 20
 """Most characters of output that are passed on, of each stream."""
-CALL, RAISED, REFUSED = b"<", b"!", b"?"
-"""First byte of what this side sends: a message; one that tells an exception; why there is none."""
 
 
 class SolutionPeer(Peer):
@@ -57,9 +56,9 @@ class SolutionPeer(Peer):
         same = next((i for i, value in enumerate(given) if value is result), -1)
         try:
             data: bytes = self.message(("return", same), [None if same >= 0 else result])
-            return CALL + data
+            return codec.ANSWER + data
         except (Unencodable, RecursionError) as e:
-            return REFUSED + str(e).encode("utf-8", "replace")[:200]
+            return codec.UNTOLD + str(e).encode("utf-8", "replace")[:200]
 
     def told(self, error: BaseException) -> bytes:
         """Returns the frame that tells an exception."""
@@ -69,7 +68,7 @@ class SolutionPeer(Peer):
             data = self.message(("raise",), [error])
         except BaseException:
             data = self.message(("raise",), [RuntimeError()])
-        return RAISED + len(described).to_bytes(4, "little") + described + data
+        return codec.RAISED + len(described).to_bytes(4, "little") + described + data
 
     def perform(self, kind: str, name: str, more: Any = (), *, values: list[Any]) -> Any:
         """Does one operation of the judge's."""
@@ -141,8 +140,8 @@ class SolutionPeer(Peer):
 
     def exchange(self, data: bytes) -> bytes:
         """Gives the turn to the judge, until it comes back."""
-        if data[:1] not in (CALL, RAISED, REFUSED):
-            data = CALL + data
+        if data[:1] not in (codec.ANSWER, codec.RAISED, codec.UNTOLD):
+            data = codec.ANSWER + data
         return bytes(self.server.turn(data)[1])
 
     def extended(self, kind: type) -> Any:

@@ -139,9 +139,9 @@ class Session:
             if reply.kind != "value":
                 raise _Odd
             kind, body = reply.payload[:1], reply.payload[1:]
-            if kind == b".":
+            if kind == codec.OVER:
                 return refused or self.verdict(body)
-            if kind == b">":
+            if kind == codec.TO_SOLUTION:
                 answer = self.forward(body)
                 if isinstance(answer, Finding):
                     if answer.final:
@@ -150,7 +150,7 @@ class Session:
                     reply = self.judge.ask("end", "refused")
                 else:
                     reply = self.judge.ask("message", answer)
-            elif kind == b"#" and not self.believed:
+            elif kind == codec.LITERAL and not self.believed:
                 refused = Finding("failed", "returned an object that cannot be compared")
                 reply = self.judge.ask("end", "refused")
             else:
@@ -163,11 +163,11 @@ class Session:
         if reply.kind != "value":
             return self.run.unanswered(reply)
         kind, body = reply.payload[:1], reply.payload[1:]
-        if kind == b"<":
+        if kind == codec.ANSWER:
             return body
-        if kind == b"?":
+        if kind == codec.UNTOLD:
             return self.run.unanswered(Reply("refused", body))
-        if kind != b"!":
+        if kind != codec.RAISED:
             return Finding("failed", "sent a malformed answer")
         size = int.from_bytes(body[:4], "little")
         if size > _MOST_TOLD:
@@ -182,17 +182,17 @@ class Session:
         """What the judge asks of the host."""
         try:
             number = int.from_bytes(body[:4], "little")
-            if kind == b"=":
+            if kind == codec.COMPARE:
                 value = codec.decode(body[4:], max_bytes=len(body))
                 held = compare.equal(value, compare.to_host(self.literals[number]), self.run.job.atol)
                 self.equal[number] = held and self.equal.get(number, True)
                 return held
-            if kind == b"~":
+            if kind == codec.CLOSE:
                 value, other = (
                     codec.decode(part, max_bytes=len(body)) for part in (body[4 : 4 + number], body[4 + number :])
                 )
                 return compare.equal(value, other, self.run.job.atol)
-            if kind == b"#":
+            if kind == codec.LITERAL:
                 return self.literals[number]
         except codec.TooMuch:  # so it is nothing that a test expects
             self.equal.pop(number, None)
