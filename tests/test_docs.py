@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from evoprompt.lm.simulated import SimulatedEngine
+from evoprompt.simulation.engine import SimulatedEngine
 from tests.models import ScriptedEngine, fields_asked_for
 from tests.openai_server import OpenAIServer, engine_responder
 
