@@ -22,6 +22,8 @@ FLOORS = {
     "evoprompt.tasks": 1,
     "evoprompt.candidate": 1,
     "evoprompt.sparse": 1,
+    "evoprompt.secrets": 1,
+    "evoprompt.runs": 1,
     "evoprompt.datasets": 2,
     "evoprompt.harness": 2,
     "evoprompt.lm": 2,
@@ -31,7 +33,6 @@ FLOORS = {
     "evoprompt.program": 3,
     "evoprompt.plain": 3,
     "evoprompt.advisor": 3,
-    "evoprompt.runs": 4,
     "evoprompt.rollout": 4,
     "evoprompt.judges": 4,
     "evoprompt.examples": 4,
@@ -39,6 +40,7 @@ FLOORS = {
     "evoprompt.rivals": 5,
     "evoprompt.evaluate": 5,
     "evoprompt.report": 6,
+    "evoprompt.tracking": 6,
     "evoprompt.cli": 7,
 }
 FILES = sorted(p for package in ("evoprompt", "signatures") for p in (ROOT / package).rglob("*.py"))

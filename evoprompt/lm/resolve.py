@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from evoprompt.errors import EvoPromptError, ModelError, UsageError
 from evoprompt.lm.providers import adapter_of, model_of, registered
-from evoprompt.lm.secrets import mask
+from evoprompt.secrets import mask
 
 if TYPE_CHECKING:
     import dspy
@@ -251,22 +251,14 @@ def _missing_keys(lm: dspy.LM) -> tuple[str, ...]:
 
 def _key_names(model: str, lm: dspy.LM | None = None) -> tuple[str, ...]:
     """The environment variables that may hold the key of a model's provider; none if it needs no plain key."""
-    import dspy
-
     head = model.partition("/")[0]
     if head in _LITELLM_KEYS:
         return _LITELLM_KEYS[head]
-    try:
-        # Not public, and a courtesy only: where it is gone, the first call reports the missing key.
-        from dspy.clients.backend_selection import select_backend
+    from evoprompt.lm.dspy_internals import key_variables
 
-        route = select_backend(lm or dspy.LM(model)).resolution if model else None
-    except (ImportError, AttributeError, TypeError, ValueError):
-        return ()
-    if route is None or route.credential_policy != "key" or not route.env_key:
-        # Through LiteLLM, which takes keys in more ways than one.
-        return ("OPENAI_API_KEY",) if head == "openai" else ()
-    return ("GEMINI_API_KEY", "GOOGLE_API_KEY") if route.provider == "gemini" else (route.env_key,)
+    names = key_variables(model, lm)
+    # Through LiteLLM, which takes keys in more ways than one.
+    return names if names is not None else ("OPENAI_API_KEY",) if head == "openai" else ()
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
