@@ -140,13 +140,13 @@ class SimulatedEngine:
             return [new] if kind.startswith("list") else new
         if name in ("observations", "summary"):
             return "COMPLETE" if inputs.get("prior_observations") == _SEEN else _SEEN
-        return _small(name, kind)
+        return _placeholder(name, kind)
 
     def _diagnosis(self, reading: Reading) -> dict[str, str]:
         inputs, concepts = reading.inputs, _table()["concepts"]
         code = inputs.get("code") or inputs.get("output", "")
         told = _stated(inputs.get("failures") or inputs.get("feedback") or reading.user)
-        cause = _wrong().get(normal(code))
+        cause = _causes().get(normal(code))
         concept = cause or min(told, default="logic")
         if _dice(self.seed, reading.everything, "mistaken") < MISTAKEN:
             concept = min(concepts, key=lambda c: _dice(self.seed, reading.everything, c))
@@ -161,7 +161,7 @@ class SimulatedEngine:
 
     def _rules(self, reading: Reading, current: str) -> list[str]:
         """Rules against the most frequent failures that the request tells of, or a guess where it tells of none."""
-        told = [concept for concept, _ in Counter(_told(reading)).most_common()]
+        told = [concept for concept, _ in Counter(_failures(reading)).most_common()]
         guesses = sorted(_table()["concepts"], key=lambda c: _dice(self.seed, reading.everything, c))
         stated = _stated(current)
         return [self._rule(c, reading) for c in told or guesses[:1] if c not in stated][:RULES]
@@ -193,7 +193,7 @@ def _table() -> Mapping[str, Any]:
 
 
 @cache
-def _wrong() -> Mapping[str, str]:
+def _causes() -> Mapping[str, str]:
     """The concept of each wrong solution, by its code."""
     return {normal(w["code"]): w["concept"] for wrong in _table()["tasks"].values() for w in wrong}
 
@@ -233,7 +233,7 @@ def _stated(text: str) -> frozenset[str]:
     return frozenset(c for c, entry in _table()["concepts"].items() if re.search(entry["said"], text.lower()))
 
 
-def _told(reading: Reading) -> Iterator[str]:
+def _failures(reading: Reading) -> Iterator[str]:
     """The concept of every failure that a request tells of."""
     for text in (text for name, text in reading.inputs.items() if _EVIDENCE.search(name)):
         groups = re.findall(r'"rule": "(.*?)", "count": (\d+)', text)
@@ -269,7 +269,7 @@ def _stub(reading: Reading) -> str:
     return f"def {name}({parameters or '*args'}):\n    return None"
 
 
-def _small(name: str, kind: str) -> object:
+def _placeholder(name: str, kind: str) -> object:
     """A short value of the right type for a field that no role knows."""
     if literal := re.match(r"Literal\['([^']*)'", kind):
         return literal[1]

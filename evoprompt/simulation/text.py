@@ -85,11 +85,11 @@ def write(reading: Reading, values: Mapping[str, object]) -> str:
     if reading.style == "json":
         return json.dumps(values, ensure_ascii=False, indent=2)
     if reading.style == "xml":
-        return "\n\n".join(f"<{name}>\n{_xml(value)}\n</{name}>" for name, value in values.items())
+        return "\n\n".join(f"<{name}>\n{_as_xml(value)}\n</{name}>" for name, value in values.items())
     if reading.style == "chat":
-        parts = [f"[[ ## {name} ## ]]\n{_plain(value)}" for name, value in values.items()]
+        parts = [f"[[ ## {name} ## ]]\n{_as_text(value)}" for name, value in values.items()]
         return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-    return "\n\n".join(map(_plain, values.values()))
+    return "\n\n".join(map(_as_text, values.values()))
 
 
 def normal(text: str) -> str:
@@ -126,11 +126,11 @@ def _inputs(user: str, style: Style) -> dict[str, str]:
     return {name: "\n".join(lines).strip() for name, lines in found.items()}
 
 
-def _plain(value: object) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _xml(value: object) -> str:
+def _as_xml(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"<{key}>{escape(_plain(item))}</{key}>" for key, item in value.items())
-    return escape(_plain(value))
+        return "\n".join(f"<{key}>{escape(_as_text(item))}</{key}>" for key, item in value.items())
+    return escape(_as_text(value))
