@@ -10,7 +10,7 @@ from typing import Any
 from dspy.lm15 import Message, Request, Response, Usage
 
 from evoprompt.errors import BudgetSpent
-from evoprompt.lm.simulated_text import Reading, read
+from evoprompt.simulation.text import Reading, read
 
 
 class Counting:

@@ -18,8 +18,9 @@ import dspy
 from benchmarks.counted import Played, role_of
 from benchmarks.edges_kinds import CHATTER, KINDS, TRAPS, kinds_in, kinds_of, listing, sentences, traps_in
 from benchmarks.edges_laws import START, Laws, arguments_in, dice_of
-from evoprompt.lm.simulated_advisors import current_instruction
-from evoprompt.lm.simulated_text import Reading, json_list, normal, parsed, write
+from benchmarks.worlds.advisors import current_instruction
+from benchmarks.worlds.text import json_list, parsed
+from evoprompt.simulation.text import Reading, normal, write
 from evoprompt.tasks import Task
 
 SHOWN = 3

@@ -25,7 +25,7 @@ from benchmarks import shared
 from benchmarks.optimizers_numbers import Cell, summarize
 from benchmarks.optimizers_units import ABLATIONS, OPTIMIZERS, RIVALS, Unit, available, run_unit, unfit_programs
 from benchmarks.shared import in_processes, names, numbers
-from evoprompt.lm.simulated_worlds import WORLDS
+from benchmarks.worlds.worlds import WORLDS
 
 
 def main() -> None:

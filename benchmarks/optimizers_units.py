@@ -23,11 +23,11 @@ from dspy.teleprompt.gepa.instruction_proposal import ProposeInstruction
 
 from benchmarks.counted import Counting
 from benchmarks.shared import use_mbppplus
+from benchmarks.worlds.engine import WorldEngine
+from benchmarks.worlds.worlds import WORLDS, best_reachable, expected_score, unfit
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.evolve.factorial import comparison, decision, effects, growth, subsets
 from evoprompt.evolve.factorial import search as search
-from evoprompt.lm.simulated import SimulatedEngine
-from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
 from evoprompt.metric import feedback
 from evoprompt.rivals.optimizers import Best, RivalOptions, compile_with
 from evoprompt.rollout import Job, Runner
@@ -39,15 +39,15 @@ THREADS = 1
 """One: the simulated model does not wait for anything, and two units run side by side."""
 
 
-class Meter(Counting, SimulatedEngine):
+class Meter(Counting, WorldEngine):
     """The simulated model, with its calls counted."""
 
-    def __init__(self, like: SimulatedEngine) -> None:
+    def __init__(self, like: WorldEngine) -> None:
         super().__init__(like.seed, world=like.world)
         self.coder = like.coder  # what it found out about the tasks
 
     def answer(self, request: Request) -> Response:
-        return SimulatedEngine.complete(self, request)
+        return WorldEngine.complete(self, request)
 
 
 class Timed(CodeMetric):
@@ -236,7 +236,7 @@ def run_unit(unit: Unit) -> list[dict[str, Any]]:
     metric = metric_of(unit.tasks)
     tasks = list(metric.tasks.values())
     random.Random(f"tasks:{unit.seed}").shuffle(tasks)
-    engine = SimulatedEngine(unit.seed, tasks, WORLDS[unit.world], unit.unfit)
+    engine = WorldEngine(unit.seed, tasks, WORLDS[unit.world], unit.unfit)
     held_out = tasks[TRAIN + VAL :]
     top = best_reachable(engine, held_out)
     score = functools.cache(lambda text: expected_score(engine, held_out, text))
@@ -309,7 +309,7 @@ def _data(name: str) -> Any:
     data = load_dataset(name)
     if name == "starter":
         return data
-    coder = SimulatedEngine(0, list(data)).coder
+    coder = WorldEngine(0, list(data)).coder
     # Short as its tasks are, few can go wrong in many ways: those are taken.
     fit = sorted(data, key=lambda t: (-len(coder.possible(t) - {"logic"}), t.task_id))
     return type(data)(fit[: TRAIN + VAL + TEST_MBPP], data.name)
@@ -321,7 +321,7 @@ def metric_of(name: str) -> Timed:
     metric = Timed(_data(name))
     for task in metric.tasks.values():
         metric.prepare(task)
-    engine = SimulatedEngine(0, list(metric.tasks.values()))
+    engine = WorldEngine(0, list(metric.tasks.values()))
     with dspy.context(lm=dspy.LM("simulated/warm-up", engine=engine, cache=False, temperature=0.0)):
         Program()(prompt=task.prompt, entry_point=task.interface)
     return metric
@@ -342,10 +342,8 @@ def unfit_programs(name: str) -> frozenset[str]:
 
 
 def _sources() -> list[Path]:
-    import evoprompt.lm
-
-    folder = Path(evoprompt.lm.__file__).parent
-    return [folder / name for name in ("mutate.py", "simulated_coder.py", "simulated.json")]
+    folder = Path(__file__).parent / "worlds"
+    return [folder / name for name in ("mutate.py", "coder.py", "concepts.json")]
 
 
 def roles(rows: Sequence[Mapping[str, Any]]) -> list[str]:

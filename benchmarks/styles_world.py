@@ -1,6 +1,6 @@
 """The world of `benchmarks/styles.py`: what a prompt must say, what that earns, and an engine for all roles. SIMULATED.
 
-It shares no word, law or advisor with `evoprompt/lm/simulated*.py`: a search that only fits those worlds fails in it.
+It shares no word, law or advisor with `benchmarks/worlds`: a search that only fits those worlds fails in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.counted import Played, role_of
 from benchmarks.styles_voices import CONCEPTS, HARMS, NEUTRAL, STYLES, bullet, capital, concepts, harms
-from evoprompt.lm.simulated_text import Reading, json_list, write
+from benchmarks.worlds.text import json_list
+from evoprompt.simulation.text import Reading, write
 from evoprompt.tasks import Task
 
 SOLVED, SLIPPED = 0.97, 0.03

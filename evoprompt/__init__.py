@@ -73,7 +73,7 @@ __all__ = [
     "resolve_lm",
 ]
 
-register("simulated", "evoprompt.lm.simulated:simulated_model")
+register("simulated", "evoprompt.simulation.engine:simulated_model")
 register("local", "evoprompt.local.engine:local_model", "evoprompt.local.adapter:PlainAdapter")
 
 

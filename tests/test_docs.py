@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from evoprompt.lm.simulated import SimulatedEngine
+from evoprompt.simulation.engine import SimulatedEngine
 from tests.models import ScriptedEngine, fields_asked_for
 from tests.openai_server import OpenAIServer, engine_responder
 

@@ -15,11 +15,11 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness import Harness
 from evoprompt.lm.concurrency import ConcurrencyLimiter
-from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.rivals import watch
 from evoprompt.rivals.optimizers import Best, RivalOptions, RivalResults, compile_with
 from evoprompt.rivals.sizes import Rival, sizes
 from evoprompt.runs import Journal
+from evoprompt.simulation.engine import SimulatedEngine
 from signatures import GenerateCode
 
 RIVALS: tuple[Rival, ...] = get_args(Rival)

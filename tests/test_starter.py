@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from importlib import resources
 
 from evoprompt.datasets import load_dataset, starter_splits
 from evoprompt.harness import Harness
 from evoprompt.tasks import slug
 
-WRONG = json.loads((Path(__file__).parent / "data" / "starter_wrong.json").read_text())
+WRONG = json.loads((resources.files("evoprompt.simulation") / "starter_wrong.json").read_text())["tasks"]
 
 
 def test_shape() -> None:

@@ -18,9 +18,9 @@ from signatures import Diagnosis
 __all__ = ["PlainAdapter"]
 
 MAX_TEXT = 1000
-"""Characters of a small model's text after which a sentence that it has said before ends it."""
-MAX_CAUSE = 300
-MAX_RULE_WORDS = 25
+"""Characters of a text after which a repeated sentence ends it."""
+MAX_CAUSE, MAX_RULE_WORDS = 300, 25
+"""Characters of a root cause, and words of a rule, that are made of plain sentences."""
 
 
 class PlainAdapter(dspy.Adapter):
@@ -49,8 +49,8 @@ class PlainAdapter(dspy.Adapter):
             parts += [str(values.pop("prompt", ""))]
             entry_point = str(values.pop("entry_point", ""))
             parts += [f"Write the Python function {entry_point}." if entry_point else ""]
-        parts += [f"{_label(k)}:\n{_plain(v)}" for k, v in values.items()]
-        parts += [_request(k, f.annotation) for k, f in signature.output_fields.items()]
+        parts += [f"{_label(k)}:\n{_in_words(v)}" for k, v in values.items()]
+        parts += [_question(k, f.annotation) for k, f in signature.output_fields.items()]
         return "\n\n".join(p for p in [*parts, suffix] if p)
 
     def format_assistant_message_content(
@@ -69,7 +69,7 @@ class PlainAdapter(dspy.Adapter):
         return "\n\n".join(parts)
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-        """The output fields of a reply: whatever of it can be used. Code may come out empty.
+        """Read the output fields from whatever of a reply can be used. Code may come out empty.
 
         Raises:
             AdapterParseError: A field is neither code, text, a list of choices nor a model, and not in the reply.
@@ -80,8 +80,10 @@ class PlainAdapter(dspy.Adapter):
             if is_code(name, annotation):
                 fields[name] = typed_code(annotation, extract_code(completion))
             elif annotation is str:
-                fields[name] = _once(text_of(completion, name))
-            elif is_model(annotation) and (value := model_in(annotation, completion) or _guess(annotation, completion)):
+                fields[name] = _until_repetition(text_of(completion, name))
+            elif is_model(annotation) and (
+                value := model_in(annotation, completion) or _diagnosis_from_prose(annotation, completion)
+            ):
                 fields[name] = value
             else:
                 fields[name] = self._other(signature, name, annotation, completion)
@@ -104,8 +106,8 @@ class PlainAdapter(dspy.Adapter):
             ) from e
 
 
-def _guess(annotation: type[BaseModel], reply: str) -> BaseModel | None:
-    """A diagnosis made of plain sentences: better than none, and its class claims the least."""
+def _diagnosis_from_prose(annotation: type[BaseModel], reply: str) -> BaseModel | None:
+    """Make a diagnosis of plain sentences: better than none, and its class claims the least."""
     text = text_of(reply)
     if not issubclass(annotation, Diagnosis) or not text:
         return None
@@ -114,8 +116,8 @@ def _guess(annotation: type[BaseModel], reply: str) -> BaseModel | None:
     return annotation(failure_class="wrong_algorithm", root_cause=text[:MAX_CAUSE].strip(), rule=rule)
 
 
-def _once(text: str) -> str:
-    """A text without what a small model says over and over where it finds no end."""
+def _until_repetition(text: str) -> str:
+    """Cut a text where a small model begins to repeat itself."""
     if len(text) <= MAX_TEXT:
         return text
     said, kept, end = set[str](), "", 0
@@ -133,19 +135,19 @@ def _label(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _plain(value: Any) -> str:
-    """A value in words: a list as bullets, a model as `name: value`, without its empty fields."""
+def _in_words(value: Any) -> str:
+    """Write a value in words: a list as bullets, a model as `name: value`, without its empty fields."""
     if isinstance(value, BaseModel):
-        return "; ".join(f"{_label(k).lower()}: {_plain(v)}" for k, v in value if v not in (None, "", []))
+        return "; ".join(f"{_label(k).lower()}: {_in_words(v)}" for k, v in value if v not in (None, "", []))
     if isinstance(value, list | tuple):
-        return "\n".join(f"- {_plain(v)}" for v in value)
+        return "\n".join(f"- {_in_words(v)}" for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(code_text(value))
 
 
-def _request(name: str, annotation: Any) -> str:
-    """What is asked for, in one sentence."""
+def _question(name: str, annotation: Any) -> str:
+    """One sentence that asks for a field."""
     if is_code(name, annotation):
         return "Answer with one ```python block."
     if is_model(annotation):

@@ -45,14 +45,14 @@ _servers: dict[Path, Any] = {}
 class LocalEngine:
     """An engine for `dspy.LM` that runs the local model; use it with `cache=False`.
 
-    The reply ends at the end of its first fenced block: what the model adds to it is never better. At temperature
-    0 one request always gets one reply. Above, each repetition of a request gets another reply, and the same ones
-    in the same order for the same seed; a seed in the request itself is used as it is.
+    A reply ends with its first fenced block: what the model adds is never better. At temperature 0 a request always
+    gets the same reply. Above, each repetition gets another one, and the same seed gives the same ones in the same
+    order. A seed in the request itself is used as it is.
 
     Args:
         seed: For temperatures above 0.
         max_tokens: Length of a reply where the request names none.
-        stop_after_fence: Whether the first fenced block ends the reply.
+        stop_after_fence: End the reply with its first fenced block.
     """
 
     takes_seed = True
@@ -86,15 +86,15 @@ class LocalEngine:
         )
 
     def close(self) -> None:
-        """Nothing: the model is shared by all engines of the process."""
+        """Do nothing: all engines of the process share one model."""
 
     def dump_state(self) -> dict[str, Any]:
-        """What a saved program keeps of the engine."""
+        """Return what a saved program keeps of the engine."""
         return {"seed": self.seed, "max_tokens": self.max_tokens, "stop_after_fence": self.stop_after_fence}
 
     @classmethod
     def load_state(cls, state: Mapping[str, Any]) -> LocalEngine:
-        """The engine of a saved program."""
+        """Build the engine of a saved program."""
         return cls(**state)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalEngine:
@@ -177,7 +177,7 @@ class _Reply:
 
 
 def _fence_end(text: str) -> int | None:
-    """Where the first fenced block ends, once its closing line is complete."""
+    """The position after the first fenced block; None until its closing line is complete."""
     opened = False
     position = 0
     for line in text.splitlines(keepends=True):

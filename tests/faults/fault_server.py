@@ -21,7 +21,7 @@ from typing import Any
 
 from dspy.lm15 import request_from_openai_chat
 
-from evoprompt.lm.simulated import SimulatedEngine
+from evoprompt.simulation.engine import SimulatedEngine
 from tests.openai_server import LocalServer, completion
 
 FAULTS = (

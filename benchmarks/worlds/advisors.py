@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from evoprompt.lm.simulated_concepts import (
+from benchmarks.worlds.concepts import (
     World,
     chance,
     concepts,
@@ -18,8 +18,9 @@ from evoprompt.lm.simulated_concepts import (
     stated_rules,
     topics,
 )
-from evoprompt.lm.simulated_evidence import evidence
-from evoprompt.lm.simulated_text import Reading, fenced, json_list, parsed
+from benchmarks.worlds.evidence import evidence
+from benchmarks.worlds.text import fenced, json_list, parsed
+from evoprompt.simulation.text import Reading
 
 _CURRENT = (
     *("current_instruction", "current_instruction_doc", "basic_instruction", "instruction", "instructions"),

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from evoprompt.lm.simulated_concepts import concepts, phrase
-from evoprompt.lm.simulated_text import json_list
+from benchmarks.worlds.concepts import concepts, phrase
+from benchmarks.worlds.text import json_list
 from evoprompt.tasks import parse_python
 
 _BOUNDS = re.compile(r"\brange\(|[<>]|\[[^\]\n]*:[^\]\n]*\]")

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from benchmarks.worlds.concepts import World, chance, concepts, habits, is_vague, pick, sayings, stated_rules
+from benchmarks.worlds.mutate import Defect, defects
+from benchmarks.worlds.text import fenced
 from evoprompt.datasets import load_dataset
-from evoprompt.lm.mutate import Defect, defects
-from evoprompt.lm.simulated_concepts import World, chance, concepts, habits, is_vague, pick, sayings, stated_rules
-from evoprompt.lm.simulated_text import Reading, fenced, normal
+from evoprompt.simulation.text import Reading, normal
 from evoprompt.tasks import Task, parse_python
 
 P = ParamSpec("P")
@@ -57,7 +58,7 @@ class Coder:
         seed: Decides which task provokes which defect.
         world: The probabilities.
         tasks: What the programmer can solve; by default the shipped `starter` set, read when first needed.
-        unfit: Fingerprints of defective programs that it does not write (`simulated_worlds.unfit` finds them).
+        unfit: Fingerprints of defective programs that it does not write (`worlds.unfit` finds them).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reading a request and writing a reply, whatever adapter made the one and parses the other."""
+"""Reads a request and writes a reply, for every adapter of DSPy: field markers, JSON, XML or plain text."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ class Reading:
     """A request as the simulated model understands it.
 
     Attributes:
-        system: The whole system text.
         inputs: The input fields of the last user message by name; empty for plain text.
         outputs: The output fields that are asked for, with the names of their types.
-        style: How the reply must look.
+        style: The form of the reply.
         user: The last user message.
-        demos: What the assistant said in earlier turns.
-        nonce: Tells repetitions of one request apart; empty at temperature 0.
-        temperature: Of the request; 0 when it has none.
+        demos: The replies in earlier turns.
+        nonce: Tells apart the samples of one request; empty at temperature 0.
     """
 
     system: str
@@ -54,12 +52,12 @@ class Reading:
 
     @property
     def instruction(self) -> str:
-        """What the system text tells the model to do."""
+        """The task that the system text sets."""
         return textwrap.dedent(_OBJECTIVE.split(self.system)[-1]).strip()
 
     @property
     def everything(self) -> str:
-        """The whole text, for randomness that depends on the request and on nothing else."""
+        """The whole request as one text: the seed of all dice."""
         return "\x1e".join((self.system, *self.demos, self.user, self.nonce))
 
 
@@ -83,40 +81,20 @@ def read(request: Request, nonce: str = "") -> Reading:
 
 
 def write(reading: Reading, values: Mapping[str, object]) -> str:
-    """The reply, in the form that the request asks for."""
+    """Write the reply in the form that the request asks for."""
     if reading.style == "json":
         return json.dumps(values, ensure_ascii=False, indent=2)
     if reading.style == "xml":
-        return "\n\n".join(f"<{name}>\n{_xml(value)}\n</{name}>" for name, value in values.items())
+        return "\n\n".join(f"<{name}>\n{_as_xml(value)}\n</{name}>" for name, value in values.items())
     if reading.style == "chat":
-        parts = [f"[[ ## {name} ## ]]\n{_plain(value)}" for name, value in values.items()]
+        parts = [f"[[ ## {name} ## ]]\n{_as_text(value)}" for name, value in values.items()]
         return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-    return "\n\n".join(map(_plain, values.values()))
+    return "\n\n".join(map(_as_text, values.values()))
 
 
 def normal(text: str) -> str:
     """Text without differences in white space."""
     return " ".join(text.split())
-
-
-def parsed(text: str) -> object:
-    """The value of a JSON text, None when it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def json_list(text: str) -> list[dict[str, object]]:
-    """The objects of a JSON list; empty when the text is none."""
-    data = parsed(text)
-    return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
-
-
-def fenced(text: str) -> str:
-    """What stands in the first fenced block, else the text."""
-    match = re.search(r"```[\w+-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", text, re.DOTALL)
-    return match.group(1) if match else text
 
 
 def _asked(system: str, user: str) -> tuple[dict[str, str], Style]:
@@ -148,11 +126,11 @@ def _inputs(user: str, style: Style) -> dict[str, str]:
     return {name: "\n".join(lines).strip() for name, lines in found.items()}
 
 
-def _plain(value: object) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _xml(value: object) -> str:
+def _as_xml(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"<{key}>{escape(_plain(item))}</{key}>" for key, item in value.items())
-    return escape(_plain(value))
+        return "\n".join(f"<{key}>{escape(_as_text(item))}</{key}>" for key, item in value.items())
+    return escape(_as_text(value))

@@ -1,6 +1,6 @@
-"""The `simulated` model: a stand-in for a real language model in demos, tests and benchmarks, without network.
+"""A simulated model under laws that tell how good any prompt is: a stand-in for a real one in benchmarks.
 
-Use it as `dspy.LM("simulated/seed-0", engine=SimulatedEngine(seed=0), cache=False)`. It plays a programmer, a
+Use it as `dspy.LM("simulated/seed-0", engine=WorldEngine(seed=0), cache=False)`. It plays a programmer, a
 debugger and a prompt engineer. The programmer solves the shipped `starter` tasks and makes the mistakes that
 its instruction does not prevent; the other two work from the text they are shown and from nothing else.
 What it answers depends on the seed and the request only; at a temperature above 0, where the request has no seed,
@@ -17,18 +17,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import dspy
 from dspy.lm15 import Message, Request, Response, Usage
 
-from evoprompt.errors import UsageError
-from evoprompt.lm import LMSettings
-from evoprompt.lm.simulated_advisors import Optimizer, current_instruction, diagnose, diagnosis, observations, shortened
-from evoprompt.lm.simulated_coder import Coder
-from evoprompt.lm.simulated_concepts import World, pick, remark, sayings
-from evoprompt.lm.simulated_text import Reading, read, write
+from benchmarks.worlds.advisors import Optimizer, current_instruction, diagnose, diagnosis, observations, shortened
+from benchmarks.worlds.coder import Coder
+from benchmarks.worlds.concepts import World, pick, remark, sayings
+from evoprompt.simulation.text import Reading, read, write
 from evoprompt.tasks import Task
 
-__all__ = ["SimulatedEngine", "World"]
+__all__ = ["World", "WorldEngine"]
 
 _REWRITTEN = re.compile(
     r"((new|proposed|improved|revised|optimi[sz]ed|better|updated|rewritten|evolved|mutated|candidate|final)_)"
@@ -41,7 +38,7 @@ _CODE = re.compile(r"code|solution|program$|function|answer|completion|response|
 _REQUEST = re.compile(r"write a new instruction|new instructions? within|improved? (prompt|instruction)")
 
 
-class SimulatedEngine:
+class WorldEngine:
     """An engine for `dspy.LM`; safe to share between threads.
 
     Args:
@@ -93,11 +90,11 @@ class SimulatedEngine:
         return {"seed": self.seed}
 
     @classmethod
-    def load_state(cls, state: Mapping[str, Any]) -> SimulatedEngine:
+    def load_state(cls, state: Mapping[str, Any]) -> WorldEngine:
         """The engine of a saved program."""
         return cls(seed=int(state["seed"]))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SimulatedEngine:
+    def __deepcopy__(self, memo: dict[int, Any]) -> WorldEngine:
         return self  # copies of a program must go on counting the same requests
 
     def _nonce(self, request: Request) -> str:
@@ -175,25 +172,6 @@ class SimulatedEngine:
             return diagnosis(concept, "", self.world, *where)
         task = self.coder.recognise(reading)
         return diagnosis(concept, (task and self.coder.repair(task, code, concept, *where)) or code, self.world, *where)
-
-
-def simulated_model(variant: str, settings: LMSettings) -> dspy.LM:
-    """The model `simulated`, or `simulated/<seed>`.
-
-    Raises:
-        UsageError: The variant is no seed.
-    """
-    text = variant.removeprefix("seed-")
-    if text and not text.isdecimal():
-        raise UsageError(f"model 'simulated/{variant}': {text!r} is no seed, use 'simulated' or 'simulated/<number>'")
-    seed = int(text) if text else settings.seed
-    return dspy.LM(
-        f"simulated/seed-{seed}",
-        engine=SimulatedEngine(seed=seed),
-        temperature=settings.temperature,
-        cache=False,
-        num_retries=0,
-    )
 
 
 def _digest(*parts: object) -> str:

@@ -1,4 +1,4 @@
-"""What the simulated model knows: its vocabulary (`simulated.json`), the laws of its world, and its dice."""
+"""What the simulated model knows: its vocabulary (`concepts.json`), the laws of its world, and its dice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Concept:
-    """Something that code can get wrong; what each field means stands at the top of `simulated.json`."""
+    """Something that code can get wrong; what each field means stands at the top of `concepts.json`."""
 
     prevalence: float
     failure_class: str
@@ -40,7 +40,7 @@ class World:
     """How the simulated model behaves. Other numbers make another world to benchmark in.
 
     Attributes:
-        prevalence: How often a task that can have a defect of a concept does have it; None: as in `simulated.json`.
+        prevalence: How often a task that can have a defect of a concept does have it; None: as in `concepts.json`.
         most_defects: At most so many defects in one solution.
         follow: Probability that a stated rule is followed.
         free_words: An instruction up to this length is read with full attention.
@@ -157,7 +157,7 @@ def remark(field: str) -> str:
 
 @cache
 def _data() -> dict[str, Any]:
-    text = (resources.files("evoprompt.lm") / "simulated.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("concepts.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 

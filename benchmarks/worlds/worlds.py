@@ -1,6 +1,6 @@
 """Worlds with a known optimum: the simulated model under laws that differ in kind, and what can be reached in them.
 
-A prompt optimizer is compared with others in a world: `SimulatedEngine(seed, tasks, WORLDS["weak"])` plays the
+A prompt optimizer is compared with others in a world: `WorldEngine(seed, tasks, WORLDS["weak"])` plays the
 models, and the same laws tell exactly how good any instruction is (`expected_score`) and how good one can be
 (`best_reachable`), so that every result has a regret. Nothing here is shown to a model.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from evoprompt.lm.simulated import SimulatedEngine
-from evoprompt.lm.simulated_coder import Coder, fingerprint
-from evoprompt.lm.simulated_concepts import World, concepts, habits, is_vague, sayings, stated_rules
+from benchmarks.worlds.coder import Coder, fingerprint
+from benchmarks.worlds.concepts import World, concepts, is_vague, sayings, stated_rules
+from benchmarks.worlds.engine import WorldEngine
 from evoprompt.tasks import Task
 
 WORLDS: Mapping[str, World] = MappingProxyType(
@@ -46,32 +46,6 @@ STARTER_UNFIT = frozenset({"04faed3a2160b0b6", "221e025942237dfd", "cae51756d15c
 """The `unfit` programs of the shipped tasks."""
 
 
-def build(
-    world: str | World, seed: int = 0, tasks: Sequence[Task] | None = None, unfit: Collection[str] = ()
-) -> SimulatedEngine:
-    """The engine of a world in which every defect that is written is caught by the tests.
-
-    Args:
-        world: A name of `WORLDS`, or laws of one's own.
-        seed: Another seed is another programmer, with other weaknesses and other harmful rules.
-        tasks: What the programmer can solve; by default the shipped `starter` set. Give all of them, not only
-            those of one split: rates that are shares of the tasks count them.
-        unfit: What `unfit` found for tasks of one's own; those of the shipped tasks are known.
-    """
-    laws = WORLDS[world] if isinstance(world, str) else world
-    return SimulatedEngine(seed, tasks, laws, STARTER_UNFIT.union(unfit))
-
-
-def suited(tasks: Iterable[Task], unfit: Collection[str] = ()) -> list[Task]:
-    """The tasks in which a rule about the problem can make a difference: all 72 shipped ones, 105 of MBPP+'s 378.
-
-    Few programs of MBPP+ have more than one habit to lose, so the usual rates leave little to gain there:
-    `replace(WORLDS["weak"], even=0.08)` with these tasks and the shipped ones leaves as much as the shipped ones alone.
-    """
-    coder = Coder(0, World(), (), STARTER_UNFIT.union(unfit))
-    return [task for task in tasks if coder.possible(task) & set(habits())]
-
-
 @dataclass(frozen=True)
 class Best:
     """The best instruction that was found.
@@ -90,7 +64,7 @@ class Best:
 
 
 def expected_score(
-    engine: SimulatedEngine, tasks: Iterable[Task], instruction: str, *, shown: Collection[str] = ()
+    engine: WorldEngine, tasks: Iterable[Task], instruction: str, *, shown: Collection[str] = ()
 ) -> float:
     """The percent of tasks that a program with this instruction solves at temperature 0, on average.
 
@@ -102,7 +76,7 @@ def expected_score(
         engine: The world.
         tasks: What is asked. The engine fails at those that it does not know.
         instruction: What the programmer is told.
-        shown: The concepts that demonstrations mind (`simulated_coder.minded`).
+        shown: The concepts that demonstrations mind (`coder.minded`).
     """
     coder = engine.coder
     known = {task.prompt for task in coder.known}
@@ -114,7 +88,7 @@ def _solved(coder: Coder, task: Task, instruction: str, shown: Collection[str] =
     return math.prod(odds.avoided for odds in coder.odds(task, instruction, shown))
 
 
-def best_reachable(engine: SimulatedEngine, tasks: Sequence[Task], *, merged: bool = True) -> Best:
+def best_reachable(engine: WorldEngine, tasks: Sequence[Task], *, merged: bool = True) -> Best:
     """The best instruction in the words that the advisors of the world use.
 
     Searches the sets of stated concepts, each in its shortest wording: the shortest rule of every concept, or all
@@ -147,7 +121,7 @@ def best_reachable(engine: SimulatedEngine, tasks: Sequence[Task], *, merged: bo
     return Best(scored[best], best - {CARE}, len(text.split()), text)
 
 
-def elements_of(engine: SimulatedEngine, tasks: Iterable[Task]) -> list[str]:
+def elements_of(engine: WorldEngine, tasks: Iterable[Task]) -> list[str]:
     """What an instruction may state to some effect: the concepts that tasks get wrong, and general advice."""
     useful = {c for task in tasks for c in engine.coder.prone(task)} - {"logic"}
     return [*(c for c in concepts() if c in useful), CARE]
@@ -215,7 +189,7 @@ def unfit(tasks: Iterable[Task], status: Callable[[Task, str], str]) -> frozense
         status: Runs a program against the tests of a task and returns its status, as `Report.status`.
 
     Returns:
-        Fingerprints for `SimulatedEngine(unfit=...)`; worth keeping in a file, for every defect is run once.
+        Fingerprints for `WorldEngine(unfit=...)`; worth keeping in a file, for every defect is run once.
     """
     coder, found = Coder(0, World()), set[str]()
     for task in tasks:
