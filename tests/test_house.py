@@ -27,6 +27,7 @@ FLOORS = {
     "evoprompt.datasets": 2,
     "evoprompt.harness": 2,
     "evoprompt.lm": 2,
+    "evoprompt.local": 3,
     "evoprompt.metric": 3,
     "evoprompt.program": 3,
     "evoprompt.plain": 3,
@@ -38,6 +39,7 @@ FLOORS = {
     "evoprompt.rivals": 5,
     "evoprompt.evaluate": 5,
     "evoprompt.report": 6,
+    "evoprompt.tracking": 6,
     "evoprompt.cli": 7,
 }
 FILES = sorted(p for package in ("evoprompt", "signatures") for p in (ROOT / package).rglob("*.py"))

@@ -31,9 +31,8 @@ from tests.evolve.moods import RULE, Asked, exact, examples, reply
 from tests.models import asked_for, scripted
 from tests.test_rivals_any_metric import say
 
-DOCS = (Path(__file__).parents[2] / "docs/python.md").read_text()
-(EXAMPLE,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-CLASS = "".join(EXAMPLE.partition("\nsearch = ")[:1])
+DOCS = (Path(__file__).parents[2] / "docs/how_to/own_search.md").read_text()
+CLASS = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)[0]
 
 
 @pytest.fixture
