@@ -228,9 +228,9 @@ def _same_server(display: Display, journal: Journal, api_base: str | None, total
     Raises:
         UsageError: All answers are there, and they are another server's.
     """
-    from evoprompt.lm.resolve import redact
+    from evoprompt.secrets import mask
 
-    server = redact(api_base or "the provider's own")
+    server = mask(api_base or "the provider's own")
     before = journal.meta("server")
     known = journal.counts()["rollouts"]
     if before is not None and before != server:

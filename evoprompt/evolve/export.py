@@ -35,10 +35,10 @@ from evoprompt.evolve.record import (
     Started,
 )
 from evoprompt.lm.identity import state_of
-from evoprompt.lm.resolve import redact
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.runs.damage import as_written, reading
+from evoprompt.secrets import mask
 from evoprompt.tasks import Task, slug
 
 logger = logging.getLogger("evoprompt")
@@ -128,7 +128,7 @@ def ending(run: Run) -> Iterator[None]:
         yield
     except BaseException as e:
         status = "interrupted" if isinstance(e, KeyboardInterrupt) else "paused"
-        error = redact(str(e)) or ("stopped by a signal" if status == "interrupted" else type(e).__name__)
+        error = mask(str(e)) or ("stopped by a signal" if status == "interrupted" else type(e).__name__)
         logger.info("%s: %s", status, error)
         with contextlib.suppress(EvoPromptError):
             _end(run, status=status, error=error)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
     from evoprompt.lm.extract import extract_code
-    from evoprompt.lm.resolve import LMSettings, adapter_for, explain_lm_error, redact, resolve_lm
+    from evoprompt.lm.resolve import LMSettings, adapter_for, explain_lm_error, resolve_lm
 
 _HOMES = {
     "CodeAdapter": "adapter",
@@ -17,7 +17,6 @@ _HOMES = {
     "adapter_for": "resolve",
     "explain_lm_error": "resolve",
     "extract_code": "extract",
-    "redact": "resolve",
     "resolve_lm": "resolve",
 }
 
@@ -28,7 +27,6 @@ __all__ = [
     "adapter_for",
     "explain_lm_error",
     "extract_code",
-    "redact",
     "resolve_lm",
 ]
 

@@ -1,4 +1,7 @@
-"""Python code as data: all that it does, without docstrings, comments and places; the names it reads and changes."""
+"""Static analysis of Python code objects: their content as data, the names that they read, and what they change.
+
+Docstrings, comments and line numbers count for nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,39 +16,42 @@ from typing import Any
 
 _NO_MATTER = {"CACHE", "EXTENDED_ARG", "RESUME", "NOP", "PRECALL", "MAKE_CELL", "COPY_FREE_VARS"}
 _ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
-_NAME = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"}
+_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME"}
+_NAME = _GLOBAL | {"LOAD_DEREF", "LOAD_CLASSDEREF"}
 _CHANGING = frozenset(
     {"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop", "popitem", "popleft"}
     | {"put", "put_nowait", "remove", "reverse", "setdefault", "sort", "update", "write", "writelines"}
 )
-"""Methods that change what they are called on."""
+"""Methods that change the object on which they are called."""
 ALL = "*"
-"""Stands for all names of a module, where the one that is read is computed."""
+"""Stands for all names of a module, where the code computes the name that it reads."""
 
 
 @dataclass
 class Uses:
-    """Names that code uses.
+    """Names that code uses, with the functions and classes within it.
 
     Attributes:
-        reads: Names of the module, each with the attributes that are read of it.
+        reads: Global names.
+        attributes: Attributes that are read of anything, and names that are imported from modules.
+        computed: Names of objects of which an attribute is read by a computed name.
         imports: Modules that are imported within: the level of a relative import, the name, and the names read of it.
-        attributes: All attributes that are read of anything.
-        changes: Names of the module or of a surrounding function that the code changes itself: a count, a cache;
+        changes: Names of the module or of a surrounding function that the code changes, like a counter or a cache;
             `name.attribute` where it changes only that.
         changes_own: Attributes of its first parameter that it changes.
     """
 
-    reads: dict[tuple[str, ...], None] = field(default_factory=dict)
-    imports: dict[tuple[int, str, tuple[str, ...]], None] = field(default_factory=dict)
+    reads: dict[str, None] = field(default_factory=dict)
     attributes: set[str] = field(default_factory=set)
+    computed: set[str] = field(default_factory=set)
+    imports: dict[tuple[int, str, tuple[str, ...]], None] = field(default_factory=dict)
     changes: set[str] = field(default_factory=set)
     changes_own: set[str] = field(default_factory=set)
 
 
 @lru_cache(maxsize=4096)
 def told(code: types.CodeType) -> Any:
-    """The code as plain data; the same where only docstrings, comments or places differ, in one version of Python."""
+    """Return the code as plain data, which is stable within one minor version of Python."""
     found = []
     steps = list(_steps(code))
     for step, following in zip(steps, [*steps[1:], None], strict=True):
@@ -61,30 +67,48 @@ def told(code: types.CodeType) -> Any:
 
 @lru_cache(maxsize=4096)
 def uses(code: types.CodeType) -> Uses:
-    """The names that the code uses, and the code within it."""
+    """Return the names that the code uses."""
     found = Uses()
-    every = [(one, list(_steps(one))) for one in _nested(code)]
-    for one, steps in every:
-        _look(one, steps, found)
-    for _, steps in every:
+    for one in _nested(code):
+        steps = list(_steps(one))
+        _add_changes(one, steps, found)
         for i, step in enumerate(steps):
-            if step.opname == "IMPORT_NAME":
-                _imported(steps, i, [of for _, of in every], found)
-            elif step.argval in ("import_module", "__import__") and steps[i + 1].opname == "LOAD_CONST":
+            if step.opname in _GLOBAL:
+                found.reads[_read(steps, i, found)] = None
+            elif step.opname in _ATTRIBUTE or step.opname == "IMPORT_FROM":
+                found.attributes.add(step.argval)
+            elif step.opname == "IMPORT_NAME":
+                names = steps[i - 1].argval or ()
+                found.imports[steps[i - 2].argval, step.argval, names] = None
+            if step.argval in ("import_module", "__import__") and steps[i + 1].opname == "LOAD_CONST":
                 found.imports[0, str(steps[i + 1].argval), (ALL,)] = None
     return found
 
 
-def _look(code: types.CodeType, steps: list[dis.Instruction], found: Uses) -> None:
+def _read(steps: list[dis.Instruction], at: int, found: Uses) -> str:
+    """Return the global that is read here, also through `globals()`; look what `getattr` reads."""
+    name = str(steps[at].argval)
+    rest = [s for s in steps[at + 1 : at + 8] if s.opname != "PUSH_NULL"]
+    if name in ("eval", "exec") or (name == "sys" and rest and rest[0].argval == "modules"):
+        return ALL
+    if name == "globals":
+        key = next((s for s in rest if s.opname != "CALL" and s.argval != "get"), None)
+        return key.argval if key and key.opname == "LOAD_CONST" and isinstance(key.argval, str) else ALL
+    if name in ("getattr", "hasattr"):
+        place = next((i for i, s in enumerate(rest) if i and s.opname not in _ATTRIBUTE), 0)
+        if rest[place].opname == "LOAD_CONST":
+            found.attributes.add(str(rest[place].argval))
+        elif place:
+            found.computed.add(str(rest[place - 1].argval))
+    return name
+
+
+def _add_changes(code: types.CodeType, steps: list[dis.Instruction], found: Uses) -> None:
     own = code.co_varnames[0] if code.co_argcount else ""
     for i, step in enumerate(steps):
-        if step.opname in _ATTRIBUTE:
-            found.attributes.add(step.argval)
-            if step.argval in _CHANGING and i:
-                _changed(steps, i - 1, found)
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            found.reads[_chain(steps, i)] = None
-        elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
+        if step.opname in _ATTRIBUTE and step.argval in _CHANGING and i:
+            _changed(steps, i - 1, found)
+        if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
             step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in code.co_freevars
         ):
             found.changes.add(step.argval)
@@ -105,54 +129,6 @@ def _look(code: types.CodeType, steps: list[dis.Instruction], found: Uses) -> No
             holder_at = _holder(steps, i)
             if holder_at is not None:
                 _changed(steps, holder_at, found)
-
-
-def _chain(steps: list[dis.Instruction], at: int) -> tuple[str, ...]:
-    """The name that is loaded here with the attributes that are read of it."""
-    chain = [steps[at].argval]
-    if chain[0] in ("eval", "exec"):
-        return (ALL,)
-    end = at + 1
-    if chain[0] == "globals" and end < len(steps) and steps[end].opname != "CALL":  # PUSH_NULL of later versions
-        end += 1
-    if chain[0] == "globals":
-        following = [s for s in steps[end + 1 : end + 3] if s.opname not in _ATTRIBUTE or s.argval != "get"]
-        name = following[0] if following else None
-        return (name.argval if name and name.opname == "LOAD_CONST" and isinstance(name.argval, str) else ALL,)
-    while end < len(steps) and steps[end].opname in _ATTRIBUTE:
-        chain.append(steps[end].argval)
-        end += 1
-    before = steps[at - 1] if at else None
-    if before is not None and before.opname == "PUSH_NULL" and at > 1:
-        before = steps[at - 2]
-    if before is not None and before.argval in ("getattr", "hasattr") and end < len(steps):
-        computed = steps[end].opname != "LOAD_CONST"
-        chain.append(ALL if computed else str(steps[end].argval))
-    return (ALL,) if chain[:2] == ["sys", "modules"] else tuple(chain)
-
-
-def _imported(steps: list[dis.Instruction], at: int, every: list[list[dis.Instruction]], found: Uses) -> None:
-    """Take note of a module that is imported, and of what is read of it under the name that it gets."""
-    level, names, module = steps[at - 2].argval, steps[at - 1].argval, steps[at].argval
-    found.imports[level, module, ()] = None
-    i = at + 1
-    bound: list[tuple[str, tuple[str, ...], str]] = []
-    if steps[i].opname.startswith("STORE_"):  # import a.b
-        start = module.partition(".")[0]
-        bound.append((start if steps[i].argval == start else module, (), steps[i].argval))
-    while steps[i].opname in ("IMPORT_FROM", "SWAP", "POP_TOP") and len(bound) < len(names or "a"):
-        if steps[i].opname == "IMPORT_FROM":
-            stored = next(s for s in steps[i + 1 :] if s.opname.startswith("STORE_"))
-            bound.append((module, (steps[i].argval,) if names else (), stored.argval))
-            i = steps.index(stored, i)
-        i += 1
-    for start, chain, variable in bound:
-        if chain:
-            found.imports[level, start, chain] = None
-        for of in every:
-            for j, step in enumerate(of):
-                if step.argval == variable and (step.opname.startswith("LOAD_FAST") or step.opname in _NAME):
-                    found.imports[level, start, (*chain, *_chain(of, j)[1:]) or (ALL,)] = None
 
 
 def _changed(steps: list[dis.Instruction], at: int, found: Uses) -> None:

@@ -1,10 +1,9 @@
-"""Takes the Python code out of a model's reply, whatever shape the reply has. Standard library only.
+"""Extracts the Python code from a model's reply of any shape. Imports the standard library only.
 
-Candidates are collected from fenced blocks, from `{"code": …}` objects and from plain lines; the best one
-wins (see `_rank`), the later one among equals, because models correct themselves downwards. A stub is no equal of
-a full definition, and what the best block needs of other blocks comes with it (`blocks.join`). Code that does
-not parse is still returned when it was clearly meant as the code: a syntax error is a verdict, not "no code".
-Everything that could be quadratic draws on one budget per reply.
+Snippets come from fenced blocks, from `{"code": …}` objects and from plain lines. The best wins (see `_rank`), and the
+last of equals, because models correct themselves further down. A full definition beats a stub, and the best block takes
+along what it needs of other blocks (`blocks.join`). Code that does not parse is returned if it was clearly meant as the
+answer: a syntax error is a verdict. One budget per reply bounds all work that could be quadratic.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ __all__ = ["code_text", "extract_code", "scrub"]
 _PARSE_CALLS = 800
 _PARSE_CHARS = 3_000_000
 _LARGEST = 250_000
-"""A block beyond this is not parsed at all: no model writes it, and parsing it would take seconds."""
+"""Characters of the largest block that is parsed: no model writes more, and parsing it would take seconds."""
 _REMEMBERED = 10_000
-"""Characters up to which the tree of a block is remembered for the next search."""
+"""Characters of the longest code whose tree is cached."""
 _CLOSERS, _BLOCKS = 40, 400
-"""How many later fences are tried as the end of one block, and how many blocks are looked at."""
+"""Fences tried as the end of one block, and blocks read of one reply."""
 
 _PYTHON_TAGS = frozenset({"", "python", "py", "python3", "py3", "python2", "ipython", "ipython3", "code"})
 # Possessive quantifiers, so that no line of a megabyte can make a match quadratic.
@@ -53,14 +52,14 @@ warnings.filterwarnings("ignore", module=re.escape("<reply>"))
 
 
 def extract_code(reply: str, entry_point: str = "") -> str:
-    """The Python code in a reply, or an empty string when there is none.
+    """Return the Python code of a reply, or an empty string if there is none.
 
     Args:
-        reply: What the model answered. Blocks in `<think>` tags are ignored.
+        reply: The model's answer. `<think>` blocks in it are ignored.
         entry_point: The function that the code should define, as `name` or `name(parameters)`.
 
     Returns:
-        The best block, without its fence and without trailing white space. It need not parse.
+        The best block without its fence and trailing white space. It may not parse.
     """
     match = _NAME.match(entry_point)
     finder = _Finder(match.group(1) if match else "")
@@ -73,25 +72,25 @@ def extract_code(reply: str, entry_point: str = "") -> str:
 
 
 def code_text(prediction: object) -> str:
-    """The `code` of a prediction as text, also where the signature types it `dspy.Code`; empty without one."""
+    """Return the `code` of a prediction as text, also from a `dspy.Code`; empty if it has none."""
     value = getattr(prediction, "code", None)
     inner = getattr(value, "code", value)
     return inner if isinstance(inner, str) else ""
 
 
 def scrub(text: str) -> str:
-    """The text without lone surrogates, which no file and no request can hold."""
+    """Replace lone surrogates, which no file and no request can hold."""
     return text.encode("utf-8", "replace").decode()
 
 
-class _Candidate(NamedTuple):
+class _Snippet(NamedTuple):
     code: str
     rank: int
 
 
 @dataclass
 class _Finder:
-    """One search: the wanted name, and what is left of the budget."""
+    """A search for `name` with what is left of the budget."""
 
     name: str
     calls: int = _PARSE_CALLS
@@ -110,24 +109,24 @@ class _Finder:
 
     @property
     def _enough(self) -> int:
-        """The rank that nothing exceeds: defines the wanted name, or any where none is wanted."""
+        """The highest rank: the code defines the wanted name, or any name if none is wanted."""
         return 5 if self.name else 3
 
-    def _search(self, lines: list[str], depth: int = 0) -> _Candidate | None:
+    def _search(self, lines: list[str], depth: int = 0) -> _Snippet | None:
         whole = "\n".join(lines)
         tree = self.parse(whole)
         if tree is not None and any(map(is_code, tree.body)) and not any(map(is_prose, tree.body)):
-            return _Candidate(whole.strip("\n"), self._rank(whole))
+            return _Snippet(whole.strip("\n"), self._rank(whole))
         best = self._joined(self._blocks(lines))
         if depth == 0 and (best is None or best.rank < 3):
             best = _better(best, self._from_json(whole))
         if best is None or best.rank < self._enough:
-            # What looked like blocks may have been the docstrings of code that has no fence around it.
+            # Fences in the docstrings of unfenced code look like blocks.
             best = _better(best, self._plain(lines))
         return best
 
-    def _joined(self, blocks: list[_Candidate]) -> _Candidate | None:
-        """The best block, with what it needs of the others."""
+    def _joined(self, blocks: list[_Snippet]) -> _Snippet | None:
+        """Return the best block with what it needs of the others."""
         if not blocks:
             return None
         best = max(range(len(blocks)), key=lambda i: (blocks[i].rank, self._fullness(blocks[i]), i))
@@ -136,22 +135,22 @@ class _Finder:
         if main is None or len(parsed) == 1 or blocks[best].rank < 3:
             return blocks[best]
         code = join([Block(blocks[i].code, tree) for i, tree in parsed], main, self.name)
-        return _Candidate(code, blocks[best].rank) if self.parse(code) is not None else blocks[best]
+        return _Snippet(code, blocks[best].rank) if self.parse(code) is not None else blocks[best]
 
-    def _fullness(self, candidate: _Candidate) -> int:
+    def _fullness(self, candidate: _Snippet) -> int:
         tree = self.parse(candidate.code) if candidate.rank == 5 else None
         return 0 if tree is None else fullness(tree)[self.name]
 
-    def _quoted(self, text: str) -> _Candidate | None:
-        """Code between `[BEGIN]` and `[DONE]` in quotes, or between single backticks."""
-        found: _Candidate | None = None
+    def _quoted(self, text: str) -> _Snippet | None:
+        """Return quoted code between `[BEGIN]` and `[DONE]`, or code between single backticks."""
+        found: _Snippet | None = None
         quoted = text.rpartition("[BEGIN]")[2].partition("[DONE]")[0].strip() if "[BEGIN]" in text else ""
         spans = [m.group(1) for m in itertools.islice(_SPAN.finditer(text), _CLOSERS)]
         for code in (quoted[1:-1] if quoted[:1] in ("'", '"') else "", *spans):
             code = code.strip()
             rank = self._rank(code)
             if rank >= 3 and _DEFINITION.search(code):
-                found = _better(found, _Candidate(code, rank))
+                found = _better(found, _Snippet(code, rank))
         return found
 
     def parse(self, code: str) -> ast.Module | None:
@@ -171,8 +170,8 @@ class _Finder:
     def _affords(self, code: str) -> bool:
         return self.calls > 0 and len(code) <= min(_LARGEST, self.chars)
 
-    def _blocks(self, lines: list[str]) -> list[_Candidate]:
-        found: list[_Candidate] = []
+    def _blocks(self, lines: list[str]) -> list[_Snippet]:
+        found: list[_Snippet] = []
         fences = [i for i, line in enumerate(lines) if "```" in line or "~~~" in line]
         at = 0
         for position, i in enumerate(fences):
@@ -190,10 +189,10 @@ class _Finder:
         return found
 
     def _block(self, lines: list[str], fences: list[int], i: int, opener: re.Match[str]) -> tuple[str, int]:
-        """The code of the block that opens on line i, and the line where the search goes on.
+        """Return the code of the block that opens on line i, and the line after it.
 
-        A fence inside a docstring cuts a string in half, so what stands before it can't parse: the first
-        closing fence before which everything parses is the true one.
+        A fence within a docstring cuts a string in half, so the code before it can't parse. The first closing fence
+        with code before it that parses is the true end.
         """
         mark, before = opener.group("fence"), opener.group("before")
         indent = len(before) if not before.strip() else 0
@@ -216,7 +215,7 @@ class _Finder:
         return self._cut(_unindent(lines[i + 1 : inner], indent)), inner
 
     def _cut(self, code: str) -> str:
-        """An unclosed block without the text or the half statement at its end; whole if that doesn't help."""
+        """Cut text or half a statement off the end of an unclosed block; keep it whole if that doesn't help."""
         lines = code.split("\n")
         if self.parse(code) is not None:
             return code
@@ -230,15 +229,15 @@ class _Finder:
         header = next((k for k, line in enumerate(lines) if HEADER.match(line)), len(lines))
         return "\n".join(lines[:header])
 
-    def _add(self, found: list[_Candidate], code: str, tag: str) -> None:
+    def _add(self, found: list[_Snippet], code: str, tag: str) -> None:
         if self.parse(code) is None:
             code = next((c for c in mended(code) if self.parse(c) is not None), code)
         rank = self._rank(code)
         if tag in _PYTHON_TAGS or rank == 5 or (rank == 3 and _DEFINITION.search(code)):
-            found.append(_Candidate(code, rank if code.strip() else -1))
+            found.append(_Snippet(code, rank if code.strip() else -1))
 
     def _rank(self, code: str) -> int:
-        """5 defines the name, 4 would if it parsed, 3 defines something, 2 would, 1 parses, 0 the rest."""
+        """Return 5 if the code defines the name, 4 if its text does, 3 or 2 for any name, 1 if it parses, else 0."""
         tree = self.parse(code)
         if tree is not None:
             names = names_of(tree)
@@ -246,20 +245,20 @@ class _Finder:
         names = set(_DEFINITION.findall(code))
         return 4 if self.name in names else 2 if names else 0
 
-    def _from_json(self, text: str) -> _Candidate | None:
-        """The value of `"code"` in a JSON reply, even if the reply was cut in the middle of it."""
+    def _from_json(self, text: str) -> _Snippet | None:
+        """Return the value of `"code"` in a JSON reply, even if the reply is cut within it."""
         match = _JSON_CODE.search(text)
         if match is None:
             return None
         value = _json_string(text, match.end()).replace("\r\n", "\n")
         return self._search(value.split("\n"), depth=1)
 
-    def _plain(self, lines: list[str]) -> _Candidate | None:
-        """The best run of plain lines that is code, or all from the first definition on if none parses."""
-        runs = [_Candidate(run, self._rank(run)) for run in self._runs(lines)]
+    def _plain(self, lines: list[str]) -> _Snippet | None:
+        """Return the best run of plain lines that is code, or all from the first definition on if none parses."""
+        runs = [_Snippet(run, self._rank(run)) for run in self._runs(lines)]
         if not runs:
             dedented = _indented_part(lines)
-            runs = [_Candidate(run, self._rank(run)) for run in self._runs(dedented)] if dedented else []
+            runs = [_Snippet(run, self._rank(run)) for run in self._runs(dedented)] if dedented else []
         if runs:
             best = max(runs, key=lambda c: (c.rank, len(c.code)))
             if best.rank >= 3 or not _DEFINITION.search("\n".join(lines)):
@@ -269,10 +268,10 @@ class _Finder:
             return max(runs, key=lambda c: (c.rank, len(c.code)), default=None)
         end = next((k for k in range(start, len(lines)) if lines[k].startswith(("```", "~~~"))), len(lines))
         rest = "\n".join(lines[start:end])
-        return _Candidate(rest, self._rank(rest))
+        return _Snippet(rest, self._rank(rest))
 
     def _runs(self, lines: list[str]) -> list[str]:
-        """Contiguous runs of top-level statements, the prose between them dropped."""
+        """Return contiguous runs of top-level statements without the prose between them."""
         starts = [k for k, line in enumerate(lines) if line.strip() and not _GOES_ON.match(line)]
         starts.append(len(lines))
         runs: list[tuple[int, int]] = []
@@ -291,7 +290,7 @@ class _Finder:
         return [t for t in texts if (tree := self.parse(t)) is not None and any(map(is_code, tree.body))]
 
     def _statement(self, lines: list[str], starts: list[int], k: int) -> int | None:
-        """Index of the start after the statement that begins at starts[k], or None if it is no statement."""
+        """Return the index in `starts` after the statement at starts[k], or None if it is no statement."""
         text, wanted = "", ""
         for end in range(k + 1, min(k + 200, len(starts))):
             more = "\n".join(lines[starts[end - 1] : starts[end]])
@@ -310,7 +309,7 @@ class _Finder:
         return None
 
 
-def _better(one: _Candidate | None, other: _Candidate | None) -> _Candidate | None:
+def _better(one: _Snippet | None, other: _Snippet | None) -> _Snippet | None:
     if one is None or (other is not None and other.rank > one.rank):
         return other
     return one
@@ -322,7 +321,7 @@ def _tag(info: str) -> str:
 
 
 def _attached(line: str, mark: str) -> list[str]:
-    """What stands before a closing fence on its line."""
+    """Return the code before a closing fence on its line."""
     head = line.rstrip().rstrip(mark[0])
     return [head] if head.strip() else []
 
@@ -332,14 +331,14 @@ def _dedent(code: str) -> str:
 
 
 def _unindent(lines: list[str], indent: int) -> str:
-    """The lines of a block without the indentation of its fence, where they have it."""
+    """Remove the indentation of the fence from the lines of its block."""
     if not indent:
         return "\n".join(lines)
     return "\n".join(line[min(indent, len(line) - len(line.lstrip())) :] for line in lines)
 
 
 def _indented_part(lines: list[str]) -> list[str]:
-    """The first indented block that starts like code, moved to the margin."""
+    """Return the first indented block that starts like code, dedented."""
     indented = (k for k, x in enumerate(lines) if x[:1] in (" ", "\t") and _CODE_LINE.match(x.lstrip()))
     start = next(indented, None)
     if start is None:
@@ -350,15 +349,15 @@ def _indented_part(lines: list[str]) -> list[str]:
 
 @lru_cache(maxsize=32)
 def _parsed(code: str) -> ast.Module:
-    """What a program has taken out of a reply, its judge searches again. Nobody changes the tree.
+    """Parse code. Cached, because a program and its judge both extract the same code; nobody changes the tree.
 
-    Code that does not parse is not remembered: how deep it may be nested depends on who asks.
+    Errors are not cached: how deep code may be nested depends on the caller's stack.
     """
     return parse_python(code, "<reply>")
 
 
 def _open(text: str) -> str:
-    """What a statement that does not parse may be waiting for: a closing quote, a bracket, a definition."""
+    """Return what could complete a statement: closing quotes, a bracket, or `@` for a decorated definition."""
     for quotes in ('"""', "'''"):
         if text.count(quotes) % 2:
             return quotes
@@ -369,7 +368,7 @@ def _open(text: str) -> str:
 
 
 def _json_string(text: str, start: int) -> str:
-    """The JSON string that begins after its quote; control characters and a missing end are forgiven."""
+    """Return the JSON string that begins after its quote, with control characters or without an end."""
     tail = re.sub(r"\\(?:u[0-9a-fA-F]{0,3})?\Z", "", text[start:])
     for closed in (text[start:], tail + '"'):
         try:

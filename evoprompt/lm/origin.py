@@ -25,7 +25,7 @@ import dspy
 from pydantic import BaseModel
 
 from evoprompt.lm.bytecode import ALL, Uses, told, uses
-from evoprompt.lm.owncode import content, functions, imported, member, own
+from evoprompt.lm.owncode import content, functions, imported, own
 
 _ENTRIES = {"forward", "aforward", "__call__", "acall"}
 _APART = {"history", "callbacks", "_compiled", "stage", "traces", "train", "detailed_results"}
@@ -75,6 +75,7 @@ class _Walk:
         self.parts: dict[str, list[Any]] = {}
         self._seen: dict[int, Any] = {}  # the objects themselves, or another could get an id
         self._values: dict[int, Any] = {}
+        self._modules: set[tuple[types.ModuleType, frozenset[str]]] = set()
         self._waiting: deque[Callable[[], None]] = deque()  # code that is reached: calls may be nested deeply
 
     def root(self, name: str, value: Any) -> None:
@@ -127,31 +128,39 @@ class _Walk:
         for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             if key not in self.before.changes and key != "__class__":
                 self._named(key, content(cell), depth + 1)
-        for chain in found.reads:
-            self._read(function.__globals__, chain, depth + 1)
+        for name_read in found.reads:
+            self._read(function.__globals__, name_read, found, depth + 1)
         package = function.__globals__.get("__package__") or function.__module__.rpartition(".")[0]
-        for level, module_name, chain in found.imports:
-            module = imported(level, module_name, package)
+        for level, module_name, members in found.imports:
+            module = imported(level, module_name, package, members)
             if module is None:
                 self._tell(module_name, "cannot be imported")
-            elif chain and own(module.__name__):
-                scope = vars(module) if chain == (ALL,) else {chain[0]: member(module, chain[0])}
-                self._read(scope, chain, depth + 1)
+            elif own(module.__name__):
+                self._members(module, {ALL} if members == (ALL,) else found.attributes, depth + 1)
         for key, value in self._attributes(function, name, depth).items():
             if key != "__wrapped__":
                 self._show(f"{name}.{key}", value)
 
-    def _read(self, scope: Mapping[str, Any], chain: tuple[str, ...], depth: int) -> None:
-        """A global that is read, or an attribute of a module of one's own."""
-        name, *rest = chain
-        while isinstance(module := scope.get(name), types.ModuleType) and own(module.__name__) and rest:
-            scope, (name, *rest) = vars(module), rest
-            if name not in scope and name != ALL:  # as `__dict__`, or what its `__getattr__` gives
-                name = ALL
+    def _read(self, scope: Mapping[str, Any], name: str, found: Uses, depth: int) -> None:
+        value = scope.get(name)
         if name == ALL:
             self._all(scope, depth)
+        elif isinstance(value, types.ModuleType) and own(value.__name__):
+            self._members(value, {ALL} if name in found.computed else found.attributes, depth)
         elif name in scope and name not in self.before.changes:
-            self._named(name, scope[name], depth)
+            self._named(name, value, depth)
+
+    def _members(self, module: types.ModuleType, wanted: set[str], depth: int) -> None:
+        """The members of a module that code names; all of them where it names none, as with a computed name."""
+        if (module, frozenset(wanted)) in self._modules:
+            return
+        self._modules.add((module, frozenset(wanted)))
+        scope = vars(module)
+        names = sorted(n for n in wanted & scope.keys() if n[:2] != "__")
+        if not names or "__getattr__" in scope:
+            self._all(scope, depth)
+        for name in names:
+            self._read(scope, name, Uses(attributes=wanted), depth)
 
     def _all(self, scope: Mapping[str, Any], depth: int) -> None:
         """The functions, classes and plain data of a module whose names are computed."""

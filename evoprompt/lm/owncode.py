@@ -23,8 +23,13 @@ def own(module: str | None) -> bool:
     return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
 
 
-def imported(level: int, name: str, package: str | None) -> types.ModuleType | None:
-    """A module that code imports while it runs: `builtins` for any library, None where it cannot be imported."""
+def imported(level: int, name: str, package: str | None, members: Collection[str] = ()) -> types.ModuleType | None:
+    """Import a module as code does while it runs, with those of its members that are modules.
+
+    Returns:
+        What the code names next: the module, or the top package of `import a.b`; `builtins` for any library; None
+        where the import fails.
+    """
     try:
         whole = importlib.util.resolve_name("." * level + name, package)
         top = whole.partition(".")[0]
@@ -32,17 +37,15 @@ def imported(level: int, name: str, package: str | None) -> types.ModuleType | N
             places = [found.origin or "", *(found.submodule_search_locations or ())]
             if any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places):
                 return builtins
-        return importlib.import_module(whole) if own(top) else builtins
-    except (Exception, SystemExit):  # what the module raises, it raises to the program too
+        if not own(top):
+            return builtins
+        module = importlib.import_module(whole)
+        for one in members:
+            if not hasattr(module, one) and one != "*":
+                importlib.import_module(f"{whole}.{one}")
+        return module if members else sys.modules[top]
+    except (Exception, SystemExit):  # the program meets the same error
         return None
-
-
-def member(module: types.ModuleType, name: str) -> Any:
-    """What `from module import name` gives."""
-    try:
-        return getattr(module, name) if hasattr(module, name) else importlib.import_module(f"{module.__name__}.{name}")
-    except (Exception, SystemExit):
-        return "cannot be imported"
 
 
 def functions(value: Any) -> list[types.FunctionType]:

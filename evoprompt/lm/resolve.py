@@ -21,7 +21,7 @@ from evoprompt.secrets import mask
 if TYPE_CHECKING:
     import dspy
 
-__all__ = ["LMSettings", "adapter_for", "explain_lm_error", "nobody_there", "one_line", "redact", "resolve_lm"]
+__all__ = ["LMSettings", "adapter_for", "explain_lm_error", "nobody_there", "one_line", "resolve_lm"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +146,6 @@ def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
 def keys_for(name: str) -> tuple[str, ...]:
     """The environment variables that may hold the key that a model of this name is asked with."""
     return _key_names(_canonical(name))
-
-
-def redact(text: str) -> str:
-    """The text without anything that looks like a key, or is the value of one in the environment or of a model."""
-    return mask(text)
 
 
 def _canonical(name: str) -> str:
@@ -286,7 +281,7 @@ def _every_request_is_bad(exc: Any) -> bool:
 def one_line(exc: BaseException) -> str:
     """The first line of an error's own message, short and without keys."""
     text = str(getattr(exc, "message", "") or exc).strip()
-    first = redact(text.splitlines()[0] if text else type(exc).__name__)
+    first = mask(text.splitlines()[0] if text else type(exc).__name__)
     status = getattr(exc, "status", None)
     first = first if len(first) <= 200 else first[:199] + "…"
     return f"HTTP {status}: {first}" if status else first

@@ -1,11 +1,10 @@
-"""What is read back from a run is checked once, here: a damaged or edited file is one line, and never believed."""
+"""Checks what is read back from a journal: a damaged or edited file is one error message, and never believed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -17,74 +16,44 @@ from evoprompt.errors import DamagedError
 Model = TypeVar("Model", bound=BaseModel)
 
 DAMAGED = "malformed|could not decode|no such (?:table|column)|has no column|disk image|corrupt|datatype mismatch"
-"""What SQLite says of a file that somebody else wrote to."""
+"""Messages of SQLite about a file that another program wrote to."""
 _SURPRISES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, AssertionError)
-"""What reading something raises that is not what was written. Pydantic's and JSON's errors are ValueErrors."""
-_COLUMNS = {
-    "meta": ("name", "value"),
-    "answers": (
-        "key", "role", "model", "response", "input_tokens", "output_tokens", "cost", "seconds", "retries",
-    ),
-    "spent": (
-        "role", "calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced", "seconds",
-    ),
-    "rollouts": ("candidate", "task", "sample", "measured", "body", "label"),
-    "steps": ("number", "kind", "key", "body"),
-}  # fmt: skip
+"""Errors of code that reads what it did not write. Those of pydantic and JSON are ValueErrors."""
 
 
 def damaged(path: Path | None, why: str) -> DamagedError:
-    """The one line about a journal that is not as it was written."""
+    """Make the error for a journal that is not as it was written."""
     where = f"the journal {str(path)!r}" if path else "the journal in memory"
-    why = " ".join(why.split())
-    why = why if len(why) <= 160 else f"{why[:159]}…"
-    return DamagedError(f"{where} is damaged ({why}): bring it back from a copy, or begin anew in another directory")
+    return DamagedError(
+        f"{where} is damaged ({_cut(why, 160)}): bring it back from a copy, or begin anew in another directory"
+    )
 
 
 @contextlib.contextmanager
 def reading(what: str, path: Path | None) -> Iterator[None]:
-    """Around code that takes something of a journal for what it should be.
-
-    Args:
-        what: What is read, for people.
-        path: The journal.
+    """Surround code that reads `what` from the journal at `path`.
 
     Raises:
-        DamagedError: It is something else.
+        DamagedError: The content is not what the code expects.
     """
     try:
         yield
     except _SURPRISES as e:
-        told = " ".join(str(e).split())
-        told = told if len(told) <= 120 else f"{told[:119]}…"
-        raise damaged(path, f"{what}: {type(e).__name__} {told}".rstrip()) from e
+        raise damaged(path, f"{what}: {type(e).__name__} {_cut(str(e), 120)}".rstrip()) from e
 
 
 def as_written(kind: type[Model], text: str, path: Path | None) -> Model:
-    """A row of the journal.
-
-    Args:
-        kind: Class of which it is an instance.
-        text: JSON of it.
-        path: The journal.
+    """Return an instance of `kind` from its JSON in the journal at `path`.
 
     Raises:
-        DamagedError: It is none.
+        DamagedError: It is something else.
     """
     with reading(f"a {kind.__name__.lower()}", path):
         return kind.model_validate_json(text)
 
 
-def check_tables(db: sqlite3.Connection, path: Path | None) -> None:
-    """Refuse a journal that lacks a table or a column."""
-    for table, columns in _COLUMNS.items():
-        found = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-        if missing := [c for c in columns if c not in found]:
-            raise damaged(path, f"its table {table!r} has no {missing[0]!r}")
-
-
 def plain_object(text: str, what: str, path: Path | None) -> dict[str, Any]:
-    """A JSON object.
+    """Return a JSON object from its text.
 
     Raises:
         DamagedError: It is something else.
@@ -97,11 +66,20 @@ def plain_object(text: str, what: str, path: Path | None) -> dict[str, Any]:
 
 
 def numbers(row: Sequence[Any]) -> list[Any]:
-    """Counts and sums: none is missing, below 0, or no number."""
+    """Return counts and sums.
+
+    Raises:
+        ValueError: One is missing, negative or no number.
+    """
     for value in row:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise ValueError(f"{value!r} is no count")
     return list(row)
+
+
+def _cut(text: str, size: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
 def _refuse(constant: str) -> NoReturn:

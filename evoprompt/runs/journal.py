@@ -1,8 +1,7 @@
-"""The journal: the truth about a run, in one SQLite file. All other files of a run can be made from it.
+"""The journal: the truth about a run, in one SQLite file. Every other file of a run can be made from it.
 
-Whatever was paid for or decided is committed here before anything else happens with it. Rows are found by what they
-are about (a hash of the request, a candidate and a task), never by their position, so a second walk over the same
-path finds everything that the first one wrote, in whatever order that was.
+Whatever was paid for or decided is committed here before it is used. Rows are found by content (a hash of the request;
+a candidate and a task), never by position: a resumed run finds them in whatever order they were written.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from typing import Any, Final
 
 from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, StorageError, UsageError
-from evoprompt.runs.damage import DAMAGED, check_tables, damaged, numbers, plain_object, reading
+from evoprompt.runs.damage import DAMAGED, damaged, numbers, plain_object, reading
 from evoprompt.secrets import mask
 
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
-"""What a fork is called until it is whole."""
+"""Names of a fork until it is complete."""
 VERSION: Final = 2
-"""Version of the tables. An older journal is brought forward by `_MIGRATIONS`; a newer one is refused."""
+"""Version of the tables. `_MIGRATIONS` upgrade an older journal; a newer one is refused."""
 
 _LABEL = """
 ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
@@ -61,21 +60,21 @@ CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT
 );
 """
 _MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines())}
-"""SQL that brings a journal from a version to the next. A statement that was carried out before is left out."""
+"""SQL from each version to the next. Statements that were carried out before are skipped."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What the answers in a journal cost.
+    """The cost of the answers in one role.
 
     Attributes:
-        calls: Answers.
-        retries: Requests beyond those: repeated after a failure.
-        input_tokens: As far as the providers told.
-        output_tokens: The same.
-        cost: US dollars, as far as prices are known.
+        calls: Number of answers.
+        retries: Further requests, repeated after a failure.
+        input_tokens: Tokens of the requests, where the provider reports them.
+        output_tokens: Tokens of the answers, likewise.
+        cost: US dollars, where prices are known.
         unpriced: Answers without a known price.
-        seconds: Time that the answers took, summed over calls that went on side by side.
+        seconds: Sum of the answers' durations; concurrent calls count in full.
     """
 
     calls: int
@@ -88,10 +87,10 @@ class Spent:
 
 
 class Journal:
-    """Reads and writes one journal. Safe to share between threads; a process has it for itself.
+    """Reads and writes one journal. Thread-safe; one process at a time.
 
     Args:
-        path: The file, whose folder is made; None keeps everything in memory, for a run that nobody needs to resume.
+        path: The file; its folder is created. None keeps everything in memory.
 
     Raises:
         StorageError: The file can't be opened or written, or is damaged.
@@ -108,7 +107,7 @@ class Journal:
             for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
                 require_ours(path.with_name(name))
         with self._guard():
-            # Exclusive before the first access: then WAL needs no shared memory, which network file systems lack.
+            # Exclusive before the first access, so that WAL needs no shared memory: network file systems have none.
             self._db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None, check_same_thread=False)
             try:
                 self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -120,18 +119,18 @@ class Journal:
                 raise
 
     def begin(self, identity: Mapping[str, Any], name: str = "identity") -> None:
-        """Begin a run, or go on with it. One that never got an answer gives way to another.
+        """Begin a run or resume it. A run that never got an answer gives way to another.
 
         Args:
-            identity: Plain data that must be the same for the rows of an earlier process to count.
-            name: Of several such, which.
+            identity: Plain data that decides whether the rows of an earlier process count.
+            name: Name of this identity; a journal has several.
 
         Raises:
-            UsageError: The journal is that of another run; the message shows the difference.
+            UsageError: The journal belongs to another run; the message shows the differences.
         """
         given = mask(json.dumps(identity, sort_keys=True))
         known = self.meta(name)
-        # Only as the first thing after it was opened: two programs of one process are told apart before either asks.
+        # Only the first time: two programs of one process must not replace each other before either has asked.
         if known not in (None, given) and not self._begun and self._got_nowhere():
             self._write("DELETE FROM rollouts")  # those without a verdict
             self._write("DELETE FROM meta")
@@ -153,11 +152,11 @@ class Journal:
         return not counts["answers"] and not counts["steps"] and not sum(self.rolled().values())
 
     def meta(self, name: str) -> str | None:
-        """A fact about the whole run."""
+        """Return a fact about the whole run."""
         return self._one("SELECT value FROM meta WHERE name = ?", name)
 
     def fact(self, name: str) -> dict[str, Any]:
-        """A fact about the whole run that is an object; empty where it is not known."""
+        """Return a fact that is a JSON object; empty if unknown."""
         text = self.meta(name)
         return {} if text is None else plain_object(text, f"the fact {name!r}", self.path)
 
@@ -166,19 +165,30 @@ class Journal:
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
 
     def answer(self, key: str) -> str | None:
-        """A model's answer to the request with this key, as it was kept."""
+        """Return the model's answer to the request with this key."""
         return self._one("SELECT response FROM answers WHERE key = ?", key)
 
     def keep_answer(
         self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
         cost: float | None, seconds: float, retries: int,
     ) -> None:  # fmt: skip
-        """Keep a model's answer. The first one to a request stays."""
+        """Keep a model's answer. The first one to a request stays.
+
+        Args:
+            key: Hash of the request.
+            role: The role that asked.
+            model: Name of the model.
+            response: The answer as JSON.
+            usage: Tokens of request and answer.
+            cost: US dollars.
+            seconds: Duration.
+            retries: Failed tries before it.
+        """
         row = (key, role, model, response, *usage, cost, seconds, retries)
         self._write("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
-        """A rollout, as it was kept; by default only one with a verdict."""
+        """Return a rollout; by default only one with a verdict."""
         where = "candidate = ? AND task = ? AND sample = ? AND measured >= ?"
         return self._one(f"SELECT body FROM rollouts WHERE {where}", candidate, task, sample, int(measured))
 
@@ -191,9 +201,9 @@ class Journal:
             candidate: Key of the candidate.
             task: Key of the task.
             sample: Number of the sample.
-            body: The rollout.
-            measured: Whether it has a verdict.
-            label: Of what it is a part; empty for a search.
+            body: The rollout as JSON.
+            measured: True if it has a verdict.
+            label: Prefix of the roles of its evaluation; empty for a search.
         """
         self._write(
             "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -202,35 +212,34 @@ class Journal:
         )  # fmt: skip
 
     def rolled(self) -> dict[str, int]:
-        """Number of measured rollouts by their label."""
+        """Return the number of measured rollouts by label."""
         with self._guard():
             rows = self._db.execute("SELECT label, count(*) FROM rollouts WHERE measured GROUP BY label").fetchall()
         return dict(rows)
 
     def step(self, kind: str, key: str) -> dict[str, Any] | None:
-        """A step that is done, as it was kept."""
+        """Return a step of the search that is done."""
         body = self._one("SELECT body FROM steps WHERE kind = ? AND key = ?", kind, key)
         return None if body is None else plain_object(body, f"the step {kind!r}", self.path)
 
     def keep_step(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
-        """Keep what a step came to; the last word on it counts."""
+        """Keep the result of a step; a later one replaces it."""
         self._write(
             "INSERT INTO steps (kind, key, body) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
             kind, key, json.dumps(body),
         )  # fmt: skip
 
     def steps(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Kind and body of every step, in the order in which they were done; one at a time in memory."""
+        """Yield kind and body of every step in order, one at a time."""
         number = 0
         while row := self._row("SELECT number, kind, body FROM steps WHERE number > ? ORDER BY number", number):
             number, kind, body = row
             yield kind, plain_object(body, f"step {number} ({kind})", self.path)
 
     def put_last(self, walked: Sequence[tuple[str, str]]) -> None:
-        """Make these steps, by kind and key, the last ones, in this order.
+        """Renumber steps, given by kind and key, so that `steps` ends with the path of the latest run.
 
-        A journal may hold the steps of several walks, each to the end of another budget. `steps` tells them in the
-        order in which they were kept; the walk that was made last has the last word.
+        A journal may hold several paths, one for each budget that the run was given.
         """
         if not walked:
             return
@@ -250,22 +259,20 @@ class Journal:
             self._db.execute("COMMIT")
 
     def spent(self) -> dict[str, Spent]:
-        """What was spent, by role."""
+        """Return the cost so far by role."""
         with self._guard():
             rows = self._db.execute("SELECT * FROM spent ORDER BY role").fetchall()
         with reading("the sums of what was spent", self.path):
             return {role: Spent(*numbers(row)) for role, *row in rows}
 
     def counts(self) -> dict[str, int]:
-        """Number of rows by table."""
+        """Return the number of rows by table."""
         with self._guard():
             tables = ("answers", "rollouts", "steps")
             return {t: self._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
 
     def fork(self, folder: Path) -> None:
-        """Begin a journal in another folder with this one's answers: paid for, whatever they are used for next.
-
-        It is there when it holds all of them.
+        """Create a journal in another folder with this one's answers. It appears once it is complete.
 
         Raises:
             StorageError: It can't be written.
@@ -283,7 +290,7 @@ class Journal:
             path.replace(folder / NAME)
 
     def close(self) -> None:
-        """Nothing is lost without it: every row is on disk already."""
+        """Close the file. Every row is on disk already."""
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._db.close()
 
@@ -310,10 +317,20 @@ class Journal:
             self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT")
         for old in range(version or VERSION, VERSION):
             self._migrate(_MIGRATIONS[old], old + 1)
-        check_tables(self._db, self.path)
+        self._check_tables()
+
+    def _check_tables(self) -> None:
+        with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+            fresh.executescript(_TABLES)
+            for (table,) in fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+                wanted, found = (
+                    [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for db in (fresh, self._db)
+                )
+                if missing := [column for column in wanted if column not in found]:
+                    raise damaged(self.path, f"its table {table!r} has no {missing[0]!r}")
 
     def _migrate(self, statements: Sequence[str], version: int) -> None:
-        """In one transaction: a kill leaves the old tables or the new ones. What is there already stays."""
+        """Upgrade in one transaction. What was added before stays."""
         self._db.execute("BEGIN")
         try:
             for statement in statements:
@@ -340,7 +357,7 @@ class Journal:
             return row
 
     def _write(self, sql: str, *values: object) -> None:
-        """One statement, one commit: it is on disk when this returns."""
+        """Execute one statement and commit: the row is on disk when this returns."""
         with self._guard():
             self._db.execute(sql, [_plain(v) if isinstance(v, str) else v for v in values])
 
@@ -361,12 +378,12 @@ class Journal:
 
 
 def _plain(text: str) -> str:
-    """A text that every file can hold, without credentials."""
+    """Return the text without lone surrogates and credentials."""
     return mask(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
 
 
 def difference(old: Any, new: Any, where: str = "") -> list[str]:
-    """One phrase for each thing that changed, with both values."""
+    """Return one phrase per difference, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted({*old, *new})
         return [d for n in names for d in difference(old.get(n), new.get(n), f"{where}.{n}" if where else n)]

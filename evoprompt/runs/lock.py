@@ -1,4 +1,4 @@
-"""One process per run directory. Imports the standard library only: who comes second is told so at once."""
+"""A lock: one process per run directory. Imports the standard library only, so that a second process fails at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
 from evoprompt.atomic import open_ours
@@ -18,14 +17,14 @@ NAME = "run.lock"
 
 
 class Lock:
-    """Holds a run directory. The kernel frees it when its process ends, however that is.
+    """Locks a run directory. The kernel frees the lock when the process ends, however it ends.
 
     Args:
-        root: The directory; it is created.
+        root: The directory; created if absent.
 
     Raises:
-        UsageError: Another process holds it; the message says which, where and since when.
-        StorageError: The file system takes no file, or has no locks.
+        UsageError: Another process holds the lock; the message names it, its host and the time.
+        StorageError: The file system takes no file, or supports no locks.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,14 +48,14 @@ class Lock:
                 "choose a directory on another one"
             ) from e
         self._file: TextIO | None = file
-        with contextlib.suppress(OSError):  # a full disk: the lock holds, only its holder is not named
+        with contextlib.suppress(OSError):  # on a full disk the lock holds, without the name of its holder
             file.truncate(0)
             since = datetime.now(UTC).isoformat(timespec="seconds")
             json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": since}, file)
             file.flush()
 
     def release(self) -> None:
-        """Let the next process in. The file stays: removing it would race with who opens it now."""
+        """Release the lock. The file stays: removing it would race with a process that opens it now."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -64,9 +63,7 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -1,9 +1,8 @@
-"""A run directory in the hands of this process: its lock, its journal, its results tree."""
+"""A run directory that is open in this process: its lock, its journal, its results tree."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from evoprompt.atomic import home
 from evoprompt.errors import UsageError
@@ -16,18 +15,18 @@ OURS = {lock.NAME, journal.NAME, f"{journal.NAME}-wal", f"{journal.NAME}-shm", "
 
 
 class Run:
-    """Opens a run directory, to begin a run or to go on with one. Use it in a `with` statement.
+    """Opens a run directory to begin a run or resume one. A context manager.
 
     Args:
-        root: The directory; it may be absent, empty, or that of a run of this version.
-        held: The lock, where the caller has taken it before.
+        root: The directory; absent, empty, or that of a run.
+        held: The lock, if the caller holds it already.
 
     Attributes:
-        journal: What was paid for and decided: the truth.
-        tree: The files for people and scripts, which can be made from the journal.
+        journal: All that was paid for and decided.
+        tree: The files for people and scripts. They can be made from the journal.
 
     Raises:
-        UsageError: Another process holds it, or it holds something else than a run that can be resumed.
+        UsageError: Another process has it open, or it holds something else than a run.
         StorageError: It can't be written.
         DataError: Its journal is damaged or of a newer evoprompt.
     """
@@ -45,27 +44,20 @@ class Run:
             raise
 
     def close(self) -> None:
-        """Let the next process in."""
+        """Close the journal and release the lock."""
         try:
             self.journal.close()
-        finally:  # also where Ctrl-C comes in between
+        finally:
             self._lock.release()
 
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _refuse_strangers(self) -> None:
         found = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
-        if "training/rollouts.jsonl" in found:
-            raise UsageError(
-                f"run directory {str(self.root)!r} was written by an evoprompt that had no journal: it can't be "
-                "resumed; choose another --run_name (its results stay as they are)"
-            )
         if found - BEFORE_THE_FIRST_CALL - OURS:
             raise UsageError(
                 f"run directory {str(self.root)!r} is not empty and holds no journal; choose another --run_name, or "
@@ -74,7 +66,7 @@ class Run:
 
 
 def open_finished(root: str | Path) -> Run:
-    """Open the directory of a run that exists.
+    """Open the directory of an existing run.
 
     Raises:
         UsageError: There is none, or another process holds it.

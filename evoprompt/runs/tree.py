@@ -1,4 +1,4 @@
-"""The results tree: what people and scripts read of a run."""
+"""The results tree: a run's files for people and scripts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SCHEMA_VERSION = 1
 BEFORE_THE_FIRST_CALL = {
     "config.json", "summary.json", "program.json", "logs/experiment.log", "training/final_prompt.txt",
 }  # fmt: skip
-"""What a run leaves that was stopped before it got one answer: nothing that a new run could lose."""
+"""Files of a run that stopped before its first answer. A new run may replace them."""
 _SUMMARY = (
     "status", "ended_by", "error", "simulated", "optimizer", "train_tasks", "dev_tasks", "batches_done", "improved",
     "decision", "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
 )  # fmt: skip
-"""Fields of `summary.json` in their order, whenever they came to be known."""
+"""Fields of `summary.json` in order."""
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk silences; the next result that can't be written says so."""
+    """A log file that ends at a full disk; the next result to be written raises the error."""
 
     def _open(self) -> Any:
         return os.fdopen(
@@ -38,7 +38,7 @@ class _LogFile(logging.FileHandler):
         )  # fmt: skip
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without credentials."""
+        """Format the line without credentials."""
         return mask(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -47,11 +47,7 @@ class _LogFile(logging.FileHandler):
 
 
 class ResultsTree:
-    """Writes the files of one run below `root`; every file is written atomically.
-
-    Args:
-        root: The run's directory.
-    """
+    """Writes the files of one run below `root`, each atomically."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -59,31 +55,26 @@ class ResultsTree:
 
     @property
     def final_prompt(self) -> Path:
-        """The best instruction so far, as plain text."""
+        """Path of the best instruction so far, as plain text."""
         return self.root / "training" / "final_prompt.txt"
 
     @property
     def program(self) -> Path:
-        """State of the best program so far; load it with `Program().load(path)`."""
+        """Path of the best program's state so far; load it with `Program().load(path)`."""
         return self.root / "program.json"
 
     def json(self, name: str, value: dict[str, Any]) -> Path:
-        """Write one JSON file with the schema's version in front.
-
-        Args:
-            name: Path below the run's directory.
-            value: Plain data.
-        """
+        """Write plain data to the JSON file `name` below the root, with the schema's version first."""
         body = {"schema_version": SCHEMA_VERSION, **value}
         return self._write(name, jsonlib.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def summary(self, **changes: Any) -> None:
-        """Change fields of `summary.json`, which tells at a glance what became of the run."""
+        """Update fields of `summary.json`, the run's outcome at a glance."""
         self._summary |= changes
         self.json("summary.json", {name: self._summary[name] for name in _SUMMARY if name in self._summary})
 
     def _earlier(self) -> dict[str, Any]:
-        """The summary of an earlier process, of which a new one may not get as far."""
+        """Read the summary of an earlier process; this one may stop before it knows as much."""
         path = self.root / "summary.json"
         try:
             found = jsonlib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -103,13 +94,13 @@ class ResultsTree:
         return path
 
     def remove(self, name: str) -> None:
-        """Remove a file that is not true any more, if there is one."""
+        """Remove an outdated file, if there is one."""
         path = self.root / name
         with storage(path):
             path.unlink(missing_ok=True)
 
     def event(self, name: str, **facts: Any) -> None:
-        """Append one line to `logs/events.jsonl`, for programs that watch a run."""
+        """Append one line to `logs/events.jsonl` for programs that watch the run."""
         path = self.root / "logs" / "events.jsonl"
         require_ours(path, self.root)
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": name, **facts}
@@ -121,7 +112,7 @@ class ResultsTree:
 
     @contextlib.contextmanager
     def log(self) -> Iterator[None]:
-        """Copy what evoprompt logs to `logs/experiment.log` while the context is open."""
+        """Copy the log to `logs/experiment.log` within the context."""
         path = self.root / "logs" / "experiment.log"
         require_ours(path, self.root)
         with storage(path):

@@ -95,13 +95,13 @@ def test_a_fork_takes_the_answers_along_and_other_options(study: Study, undistur
     assert kept(study.run_dir) == undisturbed.rows, "the old run stays as it was"
 
 
-def test_a_run_of_the_version_before_is_refused(study: Study) -> None:
+def test_a_folder_of_something_else_is_refused(study: Study) -> None:
     (study.run_dir / "training").mkdir(parents=True)
     (study.run_dir / "training/rollouts.jsonl").write_text("{}\n")
     with server() as there:
         code, said = study.train(there.base)
         assert (code, sum(there.served.values())) == (2, 0)
-    assert said.count("\n") == 1 and "was written by an evoprompt that had no journal" in said
+    assert said.count("\n") == 1 and "is not empty and holds no journal" in said
     assert [p.name for p in study.run_dir.rglob("*") if p.is_file()] in (
         ["run.lock", "rollouts.jsonl"], ["rollouts.jsonl", "run.lock"],
     )  # fmt: skip

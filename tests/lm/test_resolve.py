@@ -15,8 +15,9 @@ from dspy.lm15 import ContextLengthError
 from dspy.utils import exceptions as lm_errors
 
 from evoprompt.errors import ModelError, UsageError
-from evoprompt.lm import CodeAdapter, LMSettings, adapter_for, explain_lm_error, redact, resolve_lm
+from evoprompt.lm import CodeAdapter, LMSettings, adapter_for, explain_lm_error, resolve_lm
 from evoprompt.local.adapter import PlainAdapter
+from evoprompt.secrets import mask
 from evoprompt.simulation.engine import SimulatedEngine
 from signatures import DebugCode, Diagnosis, Failure, GenerateCode, OptimizePrompt
 from tests.openai_server import OpenAIServer, Reply, Responder, engine_responder, error
@@ -254,11 +255,11 @@ def test_a_model_error_inside_an_engine_is_found_again() -> None:
     assert "boto3" in str(explain_lm_error(ImportError("No module named 'boto3'")))
 
 
-def test_redact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "very:secret:value")
     text = f"a very:secret:value b {KEY} c Bearer abc.def d sk-proj-abc_DEF-123 e task-1 disk-usage"
-    assert redact(text) == "a [MY_API_KEY] b [key] c Bearer [key] d [key] e task-1 disk-usage"
-    assert redact("no answer from http://me:s3cret@host/v1?x=a@b") == "no answer from http://[key]@host/v1?x=a@b"
+    assert mask(text) == "a [MY_API_KEY] b [key] c Bearer [key] d [key] e task-1 disk-usage"
+    assert mask("no answer from http://me:s3cret@host/v1?x=a@b") == "no answer from http://[key]@host/v1?x=a@b"
 
 
 def test_the_simulated_model_over_real_http() -> None:
