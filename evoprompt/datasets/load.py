@@ -31,8 +31,9 @@ def load_dataset(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset
     """Load a data set, and log a warning for each of its `notices`: what was left out or not read.
 
     Args:
-        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of `docs/data.md`: the own format,
-            HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines, CSV or Parquet, also compressed (.gz).
+        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of
+            `docs/reference/data.md`: the own format, HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines,
+            CSV or Parquet, also compressed (.gz).
         skip_bad: Leave out rows that can't be read, and load the rest.
 
     Returns:

@@ -32,7 +32,7 @@ def read_tasks(content: bytes, name: str, *, source: str = "", skip_bad: bool = 
     """Read tasks from the bytes of a file.
 
     Args:
-        content: The file, in one of the shapes of `docs/data.md`.
+        content: The file, in one of the shapes of `docs/reference/data.md`.
         name: What to call it in messages.
         source: Stored in each task's `source`.
         skip_bad: Leave out rows that can't be read; `Dataset.notices` names them.

@@ -1,6 +1,6 @@
 """Brings rows as data sets publish them into one form, and names the tasks that can't be judged here.
 
-`docs/data.md` lists the shapes.
+`docs/reference/data.md` lists the shapes.
 """
 
 from __future__ import annotations
