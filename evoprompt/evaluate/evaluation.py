@@ -1,4 +1,4 @@
-"""Evaluation: tasks times samples to a score with its interval and every result behind it."""
+"""Turns rollouts into a score with its interval, and keeps every result behind it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Evaluation(BaseModel):
 
     @property
     def why(self) -> str:
-        """` (cut_off 2, timeout 1)`: why rollouts were not measured."""
+        """Faults with their numbers, ` (cut_off 2, timeout 1)`; empty if there are none."""
         kinds = ", ".join(f"{kind} {n}" for kind, n in self.faults.items())
         return f" ({kinds})" if kinds else ""
 
@@ -106,12 +106,10 @@ def _pass_at_k(tasks: list[list[Rollout]]) -> dict[Suite, dict[str, Rate]]:
 
 
 def passes(rollout: Rollout, suite: Suite) -> bool:
-    """Whether a rollout passes a suite as EvalPlus counts it: plus only together with base."""
+    """True if a rollout passes a suite as EvalPlus counts it: plus only together with base."""
     report = rollout.report
-    if report is None:
-        return False
-    base = report.base is None or report.base.status == "passed"
-    return base if suite == "base" else base and (report.plus is None or report.plus.status == "passed")
+    deciding = (report.base, report.plus if suite == "plus" else None) if report else ()
+    return report is not None and all(found is None or found.status == "passed" for found in deciding)
 
 
 def evaluate(
@@ -157,30 +155,38 @@ def evaluate(
     runner = Runner(program, judge, journal=journal, num_threads=num_threads)
     candidate = Candidate.of(program)
     jobs = [Job(candidate, t, s) for t in tasks for s in range(samples)]
+    return evaluate_jobs(runner, jobs, lost=lost, max_unmeasured=max_unmeasured, on_done=on_done)
+
+
+def run_jobs(
+    runner: Runner, jobs: Sequence[Job], lost: Mapping[str, str], on_done: Callable[[Rollout], None] | None = None
+) -> list[Rollout]:
+    """Run jobs, but for those of tasks whose tests are broken; return the rollouts of all in their order.
+
+    Args:
+        runner: Runs them.
+        jobs: What to run.
+        lost: Why the tests of a task are broken, by its id.
+        on_done: Called after each rollout that is run.
+    """
     run = iter(runner.run([j for j in jobs if j.task.task_id not in lost], on_done))
-    rollouts = [_lost(j, lost) if j.task.task_id in lost else next(run) for j in jobs]
-    require_measured(rollouts, max_unmeasured)
-    return summarize(rollouts)
-
-
-def _lost(job: Job, lost: Mapping[str, str]) -> Rollout:
-    identity = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
-    return broken(identity, lost[job.task.task_id])
+    return [
+        broken({"candidate": j.candidate.key, "task_id": j.task.task_id, "sample": j.sample}, lost[j.task.task_id])
+        if j.task.task_id in lost
+        else next(run)
+        for j in jobs
+    ]
 
 
 def evaluate_jobs(
     runner: Runner,
     jobs: Sequence[Job],
     *,
+    lost: Mapping[str, str] | None = None,
     max_unmeasured: float = MAX_UNMEASURED,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> Evaluation:
-    """Run jobs and sum them up; see `evaluate`.
-
-    Raises:
-        ModelError: The model refuses us, or too much of the evaluation got no answer.
-        SandboxError: The sandbox failed for too much of it.
-    """
-    rollouts = runner.run(jobs, on_done)
+    """Run jobs and sum them up; see `run_jobs` and `evaluate`."""
+    rollouts = run_jobs(runner, jobs, lost or {}, on_done)
     require_measured(rollouts, max_unmeasured)
     return summarize(rollouts)

@@ -1,4 +1,4 @@
-"""What some tools put before every solution: imports that models leave out."""
+"""Puts source before every solution: imports that models leave out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final
 
 from evoprompt.atomic import home
 from evoprompt.datasets import Dataset
+from evoprompt.datasets.testsource import parse
 from evoprompt.errors import DataError
-from evoprompt.tasks import parse_python
 
 HUMANEVAL: Final = """\
 import math, re, sys, copy, datetime, itertools, collections, heapq, statistics, functools, hashlib, string
@@ -23,21 +23,21 @@ from collections import *
 
 
 def with_prelude(data: Dataset, source: str) -> Dataset:
-    """The data set with `source` before each solution, the canonical ones too.
+    """Return the data set with `source` before each solution, the canonical ones too.
 
     Raises:
         DataError: It is no Python.
     """
     try:
-        parse_python(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-        raise DataError(f"the prelude is no Python: {getattr(e, 'msg', None) or e}") from e
+        parse(source)
+    except ValueError as e:
+        raise DataError(f"the prelude is no Python: {e}") from e
     tasks = [t.model_copy(update={"setup": f"{t.setup.rstrip()}\n{source}".lstrip("\n")}) for t in data]
     return Dataset(tasks, data.name)
 
 
 def read_prelude(name_or_path: str) -> str:
-    """The source that `--prelude` names: `humaneval`, or that of a file.
+    """Read the source that `--prelude` names: `humaneval`, or a file.
 
     Raises:
         DataError: There is no such file.

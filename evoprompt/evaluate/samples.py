@@ -1,29 +1,31 @@
-"""Solutions that exist already: read for their tasks, and judged."""
+"""Reads solutions that exist already, and judges them."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import dspy
+
+from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
+from evoprompt.datasets.testsource import parse
 from evoprompt.errors import DataError, SandboxError
+from evoprompt.evaluate.evaluation import run_jobs
 from evoprompt.evaluate.formats import WANTED, Given, read_given
 from evoprompt.harness.judging.asserts import defined_names
+from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.metric import CodeMetric
-from evoprompt.pool import map_concurrently
-from evoprompt.rollout import Rollout, broken, judged
+from evoprompt.rollout import Job, Rollout, Runner, judged
 from evoprompt.runs import Journal
-from evoprompt.runs.damage import as_written
-from evoprompt.tasks import Task, parse_python
+from evoprompt.tasks import Task
 
-CANDIDATE = "samples"
 _SHOWN: Final = 3
 """Lines of one kind that are shown."""
 _FENCE: Final = "```"
@@ -47,7 +49,7 @@ def read_samples(path: Path, data: Dataset, *, extract: bool = False) -> tuple[l
             the task's prompt where it is no program by itself); a folder (`Mbpp_2/0.py`, `Mbpp_2.py`); or what other
             tools write, see `docs/reference/data.md`. All also compressed (`.gz`).
         data: The tasks.
-        extract: Whether to take the code out of each reply, as from a model that is asked.
+        extract: Take the code out of each reply, as from a model that is asked.
 
     Returns:
         The samples, and one line with its place for each thing that was skipped.
@@ -105,7 +107,7 @@ class TaskIds:
                 self._known[alias] = None if alias in self._known else task.task_id
 
     def find(self, given: str) -> str | None:
-        """The id of the task, or None where there is none, or more than one."""
+        """Return the id of the task; None if there is none, or more than one."""
         if given in self._exact:
             return given
         plain = _plain(given)
@@ -149,34 +151,61 @@ def _solution(task: Task, given: Given, *, extract: bool) -> str:
 
 
 def chatty(samples: Sequence[Sample], data: Dataset) -> str | None:
-    """A line where samples hold what only `extract` would take out of them; None where there are none."""
-    fenced = [s for s in samples if _FENCE in s.solution and not _parses(s.solution)]
-    prose = [s for s in samples if _FENCE not in s.solution and not _parses(s.solution) and _holds(s, data)]
-    bodies = [s for s in samples if not _parses(s.solution) and _is_body(s, data)]
-    told = [f"{len(fenced)} hold a fenced block"] if fenced else []
-    told += [f"{len(prose)} hold code amid text"] if prose else []
-    lines = [f"{' and '.join(told)}: give `--extract`"] if told else []
-    lines += [f"{len(bodies)} hold the body of a function alone: name their field `completion`"] if bodies else []
-    return f"of {len(samples)} samples, {'; '.join(lines)}" if lines else None
+    """Return a line that tells of samples out of which only `extract` would take the code; None if there are none."""
+    kinds = Counter(_kind(s.solution, data.by_id(s.task_id)) for s in samples if not _parses(s.solution))
+    texts = [f"{kinds[k]} hold {k}" for k in ("a fenced block", "code amid text") if kinds[k]]
+    told = [f"{' and '.join(texts)}: give `--extract`"] if texts else []
+    bodies = sum(_is_body(s.solution, data.by_id(s.task_id)) for s in samples if not _parses(s.solution))
+    told += [f"{bodies} hold the body of a function alone: name their field `completion`"] if bodies else []
+    return f"of {len(samples)} samples, {'; '.join(told)}" if told else None
 
 
-def _holds(sample: Sample, data: Dataset) -> bool:
-    name = data.by_id(sample.task_id).entry_point
-    return name in defined_names(extract_code(sample.solution, name))
+def _kind(text: str, task: Task) -> str:
+    if _FENCE in text:
+        return "a fenced block"
+    return "code amid text" if task.entry_point in defined_names(extract_code(text, task.entry_point)) else ""
 
 
-def _is_body(sample: Sample, data: Dataset) -> bool:
-    task = data.by_id(sample.task_id)
-    indented = sample.solution.lstrip("\n")[:1] in (" ", "\t")
-    return indented and task.entry_point in defined_names(task.prompt + sample.solution)
+def _is_body(text: str, task: Task) -> bool:
+    indented = text.lstrip("\n")[:1] in (" ", "\t")
+    return indented and task.entry_point in defined_names(task.prompt + text)
 
 
 def _parses(source: str) -> bool:
     try:
-        parse_python(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        parse(source)
+    except ValueError:
         return False
     return True
+
+
+class _GivenSolutions:
+    """Judges solutions that exist: each stands for a candidate of a program that calls no model.
+
+    Args:
+        metric: Judges the code.
+        solutions: Solutions by the keys of their candidates.
+    """
+
+    def __init__(self, metric: CodeMetric, solutions: Mapping[str, str]) -> None:
+        self.metric, self.solutions = metric, solutions
+
+    def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
+        """See `Judge`."""
+        return list(examples)
+
+    def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
+        """See `Judge`."""
+        found = judged(self.metric, task, self.solutions[identity["candidate"]], identity)
+        return found.model_copy(update={"code": scrub(found.code)})
+
+    def describe(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return self.metric.describe()
+
+    def through(self, calls: Calls) -> _GivenSolutions:
+        """See `Judge`."""
+        return self
 
 
 def judge(
@@ -204,28 +233,16 @@ def judge(
     Raises:
         DataError: The tests of some tasks pass a function that returns nonsense.
     """
-    journal = journal or Journal()
-
-    def one(sample: Sample) -> Rollout:
-        task = data.by_id(sample.task_id)
-        solution = hashlib.sha256(sample.solution.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        known = journal.rollout(solution, task.key, sample.number)
-        if known is not None:
-            return as_written(Rollout, known, journal.path)
-        identity = {"candidate": CANDIDATE, "task_id": sample.task_id, "sample": sample.number}
-        if sample.task_id in lost:
-            return broken(identity, lost[sample.task_id], scrub(sample.solution))
-        rollout = judged(metric, task, sample.solution, identity)
-        rollout = rollout.model_copy(update={"code": scrub(rollout.code)})
-        journal.keep_rollout(solution, task.key, sample.number, rollout.model_dump_json(), measured=rollout.measured)
-        return rollout
-
     tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
     lost = metric.vet(tasks.values(), num_threads=num_threads)
     slow = {task_id: 0.0 if task_id in lost else _seconds(metric, task) for task_id, task in tasks.items()}
-    order = sorted(range(len(samples)), key=lambda i: -slow[samples[i].task_id])
-    rollouts = map_concurrently(one, [samples[i] for i in order], num_threads=num_threads, on_done=on_done)
-    return [rollout for _, rollout in sorted(zip(order, rollouts, strict=True), key=lambda pair: pair[0])]
+    jobs = [Job(Candidate(instructions=(("solution", s.solution),)), tasks[s.task_id], s.number) for s in samples]
+    solutions = {job.candidate.key: s.solution for job, s in zip(jobs, samples, strict=True)}
+    runner = Runner(dspy.Module(), _GivenSolutions(metric, solutions), journal=journal, num_threads=num_threads)
+    order = sorted(range(len(jobs)), key=lambda i: -slow[samples[i].task_id])
+    rollouts = run_jobs(runner, [jobs[i] for i in order], lost, on_done)
+    found = dict(zip(order, rollouts, strict=True))
+    return [found[i] for i in range(len(jobs))]
 
 
 def _seconds(metric: CodeMetric, task: Task) -> float:
