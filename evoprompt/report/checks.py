@@ -95,7 +95,7 @@ def near_duplicates(some: Mapping[str, str], others: Mapping[str, str]) -> dict[
 
 
 def _leaks(run: RunData) -> Check:
-    """Whether the prompt gives away something of a task."""
+    """Looks for text of a task in the prompt."""
     text = run.prompts[run.result].text
     start = run.prompts[run.start].text
     tasks: Iterable[Any] = (

@@ -61,7 +61,7 @@ class Row:
 
     @property
     def worse(self) -> bool:
-        """Whether it is worse than the first, with a probability of 95 % or more."""
+        """True if it is worse than the first, with a probability of 95 % or more."""
         return self.paired is not None and self.paired.better <= WORSE
 
 

@@ -235,7 +235,7 @@ def _solutions(db: sqlite3.Connection) -> Iterator[Solution]:
 
 
 def first_failure(cases: Sequence[Json]) -> Json:
-    """What is shown of the first of these cases; nothing where there is none."""
+    """The shown fields of the first of these cases; empty without one."""
     return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status")} if cases else {}
 
 

@@ -95,7 +95,7 @@ def _state(start: str, result: str) -> str:
 
 
 def detail_of(run: RunData, task: Task, template: Template) -> Markup:
-    """What a task's row opens to."""
+    """The details that a task's row opens to."""
     mine = [s for s in run.solutions if s.task_id == task.id]
     best = {p: next((s for s in mine if s.prompt == p), None) for p in (run.start, run.result)}
     start, result = best[run.start], best[run.result] if run.result != run.start else None

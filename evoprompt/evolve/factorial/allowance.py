@@ -1,4 +1,4 @@
-"""What a factorial search may still spend, counted in rollouts: some of it is kept for the confirmation."""
+"""Counts, in rollouts, how much a factorial search may still spend; some of it is kept for the comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADVICE_FIRST, ROLLOUTS_PER_ADVICE = 50, 80
 
 
 class Allowance:
-    """Counts on the way, so that a search that goes on counts the same.
+    """Tracks spending batch by batch; a resumed search reaches the same numbers.
 
     Args:
         budget: The limits.
@@ -78,7 +78,7 @@ class Allowance:
         return None if left is None else left - self.kept
 
     def learning(self) -> bool:
-        """Whether so much is left that new rules can still be measured."""
+        """True while enough is left to measure new rules."""
         left, limit = self.left(), self._limit
         return left is None or limit is None or left > (1 - LEARNING) * (limit - self.kept)
 

@@ -51,7 +51,7 @@ class Confirming(Search):
         raise NotImplementedError
 
     def _sure(self) -> bool:
-        """Whether the prompt would be the result if no call were left to compare it with the start."""
+        """True if the prompt would be the result should no call be left to compare it with the start."""
         return self._options.accept_when == "probable" and gain(Pairs(), searched=self._expected()).better >= PROBABLE
 
     def _require_measured(self, rollouts: Sequence[Rollout], *, known: bool) -> None:

@@ -1,4 +1,4 @@
-"""How much better is the proposed prompt, and how sure is that? One posterior, from everything that was paid for.
+"""Estimates the gain of the proposed prompt over the start: one posterior, from everything that was paid for.
 
 On a share `d` of the tasks the two prompts score differently. Of these the proposal wins the share `p`, so that it
 gains `g = d * (2 * p - 1)`. Before any task, `p` is as likely to be anything as anything else (`WINNING`), and `d` is
@@ -85,7 +85,7 @@ def unit_of(differences: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Gain:
-    """What the proposal gains over the start, in shares of 1.
+    """The gain of the proposal over the start, in shares of 1.
 
     Attributes:
         better: Probability that it is better.
@@ -153,7 +153,7 @@ def gain(new: Pairs, trained: Pairs = Pairs(), searched: tuple[float, float] | N
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be done with a proposal.
+    """The decision about a proposal.
 
     Attributes:
         word: `confirmed` where the sign test says so, whose error is stated, and the posterior too; `probable` where

@@ -81,7 +81,7 @@ class Demos:
         return {r for best in self._best([float(n) for n in effects.mean], self._most, helps) for r in best}
 
     def shown(self, rules: Collection[int], task: Task) -> bool:
-        """Whether a prompt with these rules has a demo of the task: what it makes of that tells nothing."""
+        """True if a prompt with these rules shows a demo of the task: its answer would tell nothing."""
         demos = self._pool.demos.intersection(rules)
         return bool(demos) and _source(task) in {_of(self._pool.rules[r]).source for r in demos}
 
@@ -115,6 +115,6 @@ def _of(rule: Rule) -> Demo:
 
 
 def _source(task: Task) -> str:
-    """What tells tasks apart that ask something else: another wording of a task gives its answer away."""
+    """Fingerprint of the question a task asks: another wording of the same one would give its answer away."""
     asked = original(task)
     return hashlib.sha256(f"{asked.entry_point}\n{asked.prompt}".encode("utf-8", "replace")).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What every rule of an instruction is worth, estimated for all rules at once from rollouts with random subsets.
+"""Estimates the effect of every rule of an instruction, all at once, from rollouts with random subsets of them.
 
 A rollout of task t with the rules S scores
 
@@ -48,7 +48,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Group:
-    """What is assumed of the tasks that the start prompt did not solve, or of those that it did. Scores in [0, 1].
+    """Prior of one group of tasks: those that the start prompt did not solve, or those that it did. Scores in [0, 1].
 
     Attributes:
         noise: Variance of a rollout's score around what its task and rules make one expect.
@@ -76,14 +76,14 @@ SOLVED = Group(
 PROOF = 3
 """Rollouts with a new rule, or without a sentence of the start, from which its effect counts as measured."""
 SAID = 0.8
-"""What a sentence that says several rules at once has of the effect of each."""
+"""Share of each rule's effect that a sentence which says several rules at once inherits."""
 OWN = 0.7
 """Deviation of the rest of such a sentence's effect, in those of a single rule."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is known of the rules without a rollout.
+    """Facts about the rules that take no rollout.
 
     Attributes:
         words: Length of each rule, by which it costs.
@@ -174,7 +174,7 @@ def _estimated(trials: Sequence[Trial], solved: Sequence[bool], rules: Rules, gr
 
 
 def proven(trials: Sequence[Trial], rule: int, start: bool) -> bool:
-    """Whether a sentence of the start was left out, or another rule tried, often enough to have a measured effect."""
+    """True if a sentence of the start was left out, or another rule tried, often enough to have a measured effect."""
     return sum((rule in trial.rules) != start for trial in trials) >= PROOF
 
 

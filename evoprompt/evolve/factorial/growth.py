@@ -1,4 +1,4 @@
-"""How the list of rules grows: what the optimizer proposes becomes rules, and a long prompt is said in fewer words."""
+"""Adds rules: those that the debugger states, those that the optimizer proposes, and shorter wordings of both."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _pieces(lines: list[str]) -> list[_Piece]:
 
 
 def _sentences(pieces: list[_Piece]) -> Iterator[str]:
-    """What each piece says, an item together with those below it."""
+    """The sentences of each piece, an item together with those below it."""
     at = 0
     while at < len(pieces):
         first, indent, at = pieces[at].text, pieces[at].indent, at + 1
@@ -173,5 +173,5 @@ def around(text: str) -> tuple[str, str, str]:
 
 
 def is_heading(line: str) -> bool:
-    """Whether a line only says what those after it are about: alone, in another place, it tells nothing."""
+    """True if a line only announces the ones after it, so that it says nothing on its own."""
     return count_words(line) <= HEADING_WORDS and "```" not in line and _HEADING.fullmatch(line) is not None

@@ -94,13 +94,13 @@ def _joined(sentences: Sequence[str]) -> str:
 
 
 def _stands_alone(text: str) -> bool:
-    """Whether a part of the start prompt needs no mark of a list."""
+    """True if a part of the start prompt needs no bullet before it."""
     return _is_sentence(text) or any(whole for _, whole in sections(text))
 
 
 @lru_cache(maxsize=4096)
 def _is_sentence(text: str) -> bool:
-    """Whether a rule stands as it is; another, of several sentences, is a list item."""
+    """True if the text is one sentence; a longer rule is written as a list item."""
     return split(text) == [text]
 
 
@@ -164,7 +164,7 @@ class Pool:
         return frozenset(r for r, rule in enumerate(self.rules) if rule.demo is not None)
 
     def label(self, name: str) -> str:
-        """What `predictors` has for the predictor with this name."""
+        """The entry of `predictors` for the predictor with this name."""
         return name if len(self.predictors) > 1 else ""
 
     def of(self, predictor: str, rules: Iterable[int]) -> set[int]:
@@ -188,7 +188,7 @@ class Pool:
         return _joined([*first, *(f"{mark}{text}" for text in added)])
 
     def whole(self, rules: Collection[int]) -> bool:
-        """Whether every predictor has something to go by."""
+        """True if every predictor has at least one sentence."""
         return {self.rules[r].predictor for r in rules if self.rules[r].demo is None} >= set(self.predictors)
 
     def require_words(self) -> None:

@@ -59,7 +59,7 @@ def parts(instruction: str) -> list[tuple[str, bool]]:
 
 
 def prose(text: str) -> str:
-    """What rules can be taken from."""
+    """The parts that rules can be taken from."""
     return "\n".join(part for part, stays in parts(text) if not stays)
 
 

@@ -187,7 +187,7 @@ class Factorial(Confirming):
         return True
 
     def _jobs(self, number: int, size: int, random: np.random.Generator) -> list[tuple[Job, frozenset[int]]]:
-        """What to ask for: unseen tasks with the start prompt, seen ones with a subset of the rules."""
+        """The rollouts of a batch: unseen tasks with the start prompt, seen ones with a subset of the rules."""
         order = [
             self._train[i] for i in np.random.default_rng(self._options.seed % 2**63).permutation(len(self._train))
         ]

@@ -1,4 +1,4 @@
-"""Is the proposed prompt better than the start? A paired test that grows until it can tell, with a stated error rate.
+"""Tests whether the proposed prompt is better than the start: paired, sequential, with a stated error rate.
 
 Both prompts solve the same tasks. Tasks where they score alike say nothing; of the others the proposal must win so many
 more than it loses that a coin would do that, at any of the looks at the data together, with probability `alpha` at
@@ -22,7 +22,7 @@ SPENDING = 1.5
 
 @dataclass(frozen=True)
 class Decision:
-    """What the pairs so far tell.
+    """The verdict of the pairs so far.
 
     Attributes:
         better: Whether the proposal is better; None while that is open.
@@ -101,7 +101,7 @@ def _boundary(walks: dict[int, float], error: float) -> tuple[int, float]:
 
 
 def _within_reach(lead: int, left: int, decided: int) -> bool:
-    """Whether the rest could still tell: it would have to bring a lead of five, or of a tenth of the decided pairs.
+    """True if the remaining pairs could still decide: with a lead of five, or of a tenth of the decided pairs.
 
     Giving up early never adds to the error.
     """

@@ -86,7 +86,7 @@ def _value(text: str, named: bool = False) -> Any:
 
 
 def _names(value: Any, depth: int = 0) -> bool:
-    """Whether some key of a value is the name of an instruction."""
+    """True if some key of a value is the name of an instruction."""
     if depth > DEPTH or not isinstance(value, dict | list):
         return False
     if isinstance(value, list):
@@ -95,7 +95,7 @@ def _names(value: Any, depth: int = 0) -> bool:
 
 
 def _said(value: Any, depth: int = 0) -> str:
-    """What a value says, as people write it; empty where it says nothing."""
+    """The instruction that a value holds, as people would write it; empty where it holds none."""
     if depth > DEPTH or value is None:
         return ""
     if isinstance(value, list):

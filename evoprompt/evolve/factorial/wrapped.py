@@ -69,7 +69,7 @@ def unwrapped(reply: str, like: str = "") -> str:
 
 
 def _unfenced(text: str, announced: bool) -> str:
-    """What stands in a fence around the whole text; where that was announced, what comes after it is chat."""
+    """The text inside a fence around the whole reply; after an announced fence, the rest is chat."""
     found = _FENCED.match(text)
     if not found or not (announced or found.end() == len(text)):
         return text
@@ -79,7 +79,7 @@ def _unfenced(text: str, announced: bool) -> str:
 
 
 def _untagged(text: str) -> str:
-    """What stands between tags around the whole text; elements that are rules become the items of a list."""
+    """The text between tags around the whole reply; elements that are rules become list items."""
     found = _TAGGED.match(_ABOUT.sub("", text, count=1))
     if not found:
         return text
@@ -93,7 +93,7 @@ def _untagged(text: str) -> str:
 
 
 def _unlabelled(text: str) -> str:
-    """What stands after a label such as `improved_instruction:`, also where it has the form of YAML or TOML."""
+    """The text after a label such as `improved_instruction:`, in the form of YAML and TOML too."""
     found = _LABEL.match(text)
     if not found:
         return text
