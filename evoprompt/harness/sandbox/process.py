@@ -10,7 +10,6 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from evoprompt.errors import SandboxError
@@ -69,14 +68,9 @@ class Process:
         *,
         sealed: bool = False,
     ) -> None:
-        """Wraps a process; waits for nothing.
+        """Wraps a process that is asked over `channel`, and killed by closing `guard`, which reports its end.
 
-        Args:
-            limits: What it may use.
-            channel: The socket for requests and answers.
-            guard: The socket on which its end is reported, and ordered by closing it.
-            release: Takes the channel when it is no longer used.
-            sealed: It can't send SIGKILL to itself.
+        `release` takes the channel back; a `sealed` process can't send SIGKILL to itself.
         """
         self.limits = limits
         self.peak_mb = self.waited = 0.0
@@ -103,9 +97,7 @@ class Process:
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
