@@ -94,19 +94,6 @@ class Optimizer:
         limit = reading.inputs.get("length_limit", "")
         return shortened(text, limit) if _LIMIT.search(limit) else text
 
-    def rules(self, reading: Reading) -> list[str]:
-        """New rules for the most frequent failures, on their own."""
-        text = reading.inputs.get("rules", "") + "\n" + current_instruction(reading)
-        missing = [c for c in _ranked(self._failures(reading)) if c not in stated_rules(text)]
-        return self._rules(missing, self.seed, reading.everything)
-
-    def wordings(self, reading: Reading) -> list[str]:
-        """Other ways to put the rule that is shown; none when it says nothing that is known."""
-        text = next((v for k, v in reading.inputs.items() if re.search("rule|sentence|advice|text", k)), "")
-        known = [c for name, c in concepts().items() if {name} == stated_rules(text)]
-        ways = [way for c in known for way in (*c.rules, *c.paraphrases) if way not in text]
-        return sorted(ways, key=lambda way: chance(self.seed, reading.everything, way))[:3]
-
     def advice(self, reading: Reading) -> dict[str, str]:
         """SIMBA: what to tell each module."""
         where, inputs = (self.seed, reading.everything), reading.inputs

@@ -32,10 +32,7 @@ _REWRITTEN = re.compile(
     r"(instructions?|prompts?)"
 )
 _SHORTENED = re.compile(r"(shortened|shorter|compressed|condensed|concise|merged)_\w+")
-_RULES = re.compile(r"(\w+_)?(rule|guideline|suggestion|lesson|insight|advice|tip)s?")
-_WORDINGS = re.compile(r"(\w+_)?(wording|rewording|paraphrase|rephrasing|variant|alternative)s?")
 _CODE = re.compile(r"code|solution|program$|function|answer|completion|response|output")
-_REQUEST = re.compile(r"write a new instruction|new instructions? within|improved? (prompt|instruction)")
 
 
 class WorldEngine:
@@ -112,8 +109,7 @@ class WorldEngine:
     def _values(self, reading: Reading) -> dict[str, object]:
         """One value for each field that is asked for, by its name."""
         if not reading.outputs:
-            new = _REQUEST.search(reading.user)
-            return {"text": f"```\n{self._optimizer.rewrite(reading)}\n```" if new else self.coder.answer(reading)}
+            return {"text": self.coder.answer(reading)}
         names = list(reading.outputs)
         coding = "code" if "code" in names else None
         if any(self._advises(n) for n in names):
@@ -125,7 +121,7 @@ class WorldEngine:
     @staticmethod
     def _advises(name: str) -> bool:
         """Whether an output field is one of the debugger or the optimizer."""
-        named = (_REWRITTEN, _SHORTENED, _RULES, _WORDINGS)
+        named = (_REWRITTEN, _SHORTENED)
         return name in ("diagnosis", "module_advice") or any(n.fullmatch(name) for n in named)
 
     def _value(self, name: str, reading: Reading) -> object:
@@ -146,16 +142,12 @@ class WorldEngine:
         return _small(name, reading.outputs[name])
 
     def _proposals(self, name: str, reading: Reading) -> list[str]:
-        """What the optimizer proposes in a field: whole instructions, or parts of one."""
-        if _REWRITTEN.fullmatch(name):
-            several = range(3) if reading.outputs[name].startswith("list") else range(1)
-            rewritten = (replace(reading, nonce=f"{reading.nonce} {n}") if n else reading for n in several)
-            return list(dict.fromkeys(self._optimizer.rewrite(r) for r in rewritten))
+        """The instructions that the optimizer proposes in a field."""
         if _SHORTENED.fullmatch(name):
             return [shortened(current_instruction(reading), reading.inputs.get("length_limit", ""))]
-        if _WORDINGS.fullmatch(name):
-            return self._optimizer.wordings(reading)
-        return self._optimizer.rules(reading)
+        several = range(3) if reading.outputs[name].startswith("list") else range(1)
+        rewritten = (replace(reading, nonce=f"{reading.nonce} {n}") if n else reading for n in several)
+        return list(dict.fromkeys(self._optimizer.rewrite(r) for r in rewritten))
 
     def _diagnosis(self, reading: Reading) -> dict[str, str]:
         inputs, where = reading.inputs, (self.seed, reading.everything)
