@@ -21,7 +21,7 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.judges.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.identity import describe, origin_of
+from evoprompt.lm.identity import describe, fingerprint_of
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric, Verdict
 from evoprompt.plain import plain, text
@@ -105,7 +105,7 @@ class ExampleJudge:
         found: dict[str, Any] = {"metric": self._name}
         if isinstance(self._metric, dspy.Module):
             return found | {"program": describe(self._metric)}
-        found |= origin_of(self._metric, "metric")
+        found |= fingerprint_of(self._metric, "metric")
         if callable(told := getattr(self._metric, "describe", None)):
             found["settings"] = plain(told())
         return found

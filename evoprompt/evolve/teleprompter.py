@@ -28,7 +28,7 @@ from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
-from evoprompt.secrets import discreet
+from evoprompt.secrets import save_without_secrets
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -146,7 +146,7 @@ class EvoPrompt(Teleprompter):
             results = e.results
             logger.warning("interrupted: the best prompt so far is returned; %s", self._how_to_go_on())
         evolved = results.best.apply(student)
-        discreet(predictor for _, predictor in predictors_of(evolved))
+        save_without_secrets(predictor for _, predictor in predictors_of(evolved))
         vars(evolved).pop("detailed_results", None)  # of an earlier search
         if self.track_stats:
             evolved.detailed_results = results

@@ -1,8 +1,7 @@
-"""How fields become messages and replies become fields: the adapters that evoprompt gives to DSPy.
+"""`CodeAdapter`: DSPy's `ChatAdapter` for models that forget its markers.
 
-DSPy's `ChatAdapter` pays for a second call when a reply lacks its `[[ ## field ## ]]` markers. Models that
-can't keep to the markers still answer with a fenced block or a JSON object, so `CodeAdapter` looks for those
-first.
+`ChatAdapter` pays for a second call if a reply lacks `[[ ## field ## ]]` markers. Such replies mostly hold a fenced
+block or a JSON object, so `CodeAdapter` looks for those first.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from evoprompt.lm.reply import strip_thinking
 __all__ = ["CodeAdapter", "adapter_by_name"]
 
 MAX_REPAIR = 4_000
-"""Characters of broken JSON that are repaired: the repair takes seconds for more."""
+"""Characters of broken JSON that are repaired; more would take seconds."""
 
-# Unwrapped, because DSPy wraps `parse` in callbacks once per subclass and would report every reply twice.
+# Unwrapped: DSPy wraps `parse` in callbacks once per subclass, which would report every reply twice.
 _chat_parse = inspect.unwrap(dspy.ChatAdapter.parse)
 
 
 class CodeAdapter(dspy.ChatAdapter):
-    """DSPy's ChatAdapter, which understands replies without markers before it pays for a second call."""
+    """A ChatAdapter that understands replies without markers before it pays for a second call."""
 
     name: ClassVar[str] = "code"
 
     def format_field_structure(self, signature: type[dspy.Signature]) -> str:
-        """As DSPy has it, made once for a signature: it builds a pydantic schema for every field."""
+        """Return DSPy's text, cached: it builds a pydantic schema for every field."""
         return _structure(self, signature)  # type: ignore[arg-type]  # a class that says it has no hash
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-        """The output fields of a reply.
+        """Return the output fields of a reply.
 
         Raises:
-            AdapterParseError: Not even a code block, a JSON object or plain text could be taken for them.
+            AdapterParseError: Neither markers nor a code block, a JSON object or plain text give all fields.
         """
         try:
             fields: dict[str, Any] = _chat_parse(self, signature, completion)
@@ -60,7 +59,7 @@ class CodeAdapter(dspy.ChatAdapter):
         return fields
 
 
-# DSPy wraps inherited methods again, too; callbacks would be told of every request twice.
+# DSPy wraps inherited methods too, which would report every request twice.
 CodeAdapter.format = dspy.ChatAdapter.format
 
 
@@ -70,11 +69,11 @@ def _structure(adapter: CodeAdapter, signature: type[dspy.Signature]) -> str:
 
 
 def adapter_by_name(name: str, default: dspy.Adapter | None = None) -> dspy.Adapter:
-    """A new adapter by the name that a saved program keeps: `code` or `plain`.
+    """Return a new adapter by the name in a saved program: `code` or `plain`.
 
     Args:
         name: The adapter's name.
-        default: What to return for a name that is not ours; without it such a name is an error.
+        default: Returned for an unknown name; without it such a name is an error.
 
     Raises:
         UsageError: There is no such adapter.
@@ -88,7 +87,7 @@ def adapter_by_name(name: str, default: dspy.Adapter | None = None) -> dspy.Adap
 
 
 def _salvage(signature: type[dspy.Signature], reply: str, parsed: object) -> dict[str, Any] | None:
-    """The output fields of a reply without proper markers, or None if one of them can't be found."""
+    """Return the output fields of a reply without proper markers, or None if one is missing."""
     fields: dict[str, Any] = dict(parsed) if isinstance(parsed, dict) else {}
     for name, field in signature.output_fields.items():
         if name in fields:
@@ -96,7 +95,7 @@ def _salvage(signature: type[dspy.Signature], reply: str, parsed: object) -> dic
         value: Any = None
         if is_code(name, field.annotation):
             code = extract_code(reply)
-            # With several blocks only the entry point tells which one is meant, and Program knows it.
+            # The entry point tells which of several blocks is meant, and `Program` knows it.
             several = field.annotation is str and len(re.findall(r"(?m)^[ \t]*(?:```|~~~)", reply)) > 2
             value = reply.strip() if code and several else typed_code(field.annotation, code) if code else None
         elif is_model(field.annotation):
@@ -130,7 +129,7 @@ def is_model(annotation: Any) -> bool:
 
 
 def model_in(annotation: type[BaseModel], reply: str) -> BaseModel | None:
-    """The first JSON object in the reply that is such a model, repaired where it is cut or badly quoted."""
+    """Return the first JSON object of the reply that validates, repaired if it is cut or badly quoted."""
     for text in _objects(strip_thinking(reply)):
         value = json_value(text)
         # Models like to wrap the object in the name of its field.
@@ -144,13 +143,13 @@ def model_in(annotation: type[BaseModel], reply: str) -> BaseModel | None:
 
 
 def _objects(reply: str) -> Iterator[str]:
-    """Texts that may begin with a JSON object; the last in the reply may be cut."""
+    """Yield texts that may begin with a JSON object."""
     for match in list(re.finditer(r"\{\s*[\"'}]", reply))[:3]:
         yield reply[match.start() :].partition("\n```")[0].partition("\n[[ ##")[0]
 
 
 def json_value(text: str) -> Any:
-    """A JSON value, repaired if need be, whatever follows it; None if there is none."""
+    """Return the JSON value at the beginning of a text, repaired if need be; None if there is none."""
     try:
         return json.JSONDecoder(strict=False).raw_decode(text)[0]
     except (ValueError, RecursionError):
@@ -162,7 +161,7 @@ def json_value(text: str) -> Any:
 
 
 def text_of(reply: str, name: str = "") -> str:
-    """The reply as plain text: without thinking, without the one fence or the JSON object around it."""
+    """Return the reply as plain text, without thinking and the one fence or JSON object around it."""
     text = strip_thinking(reply).strip()
     parts = re.split(r"^[ \t]*(?:```|~~~)(.*)$", text, maxsplit=5, flags=re.MULTILINE)
     if len(parts) in (3, 5):  # text, info, block[, rest of the closing line, text]

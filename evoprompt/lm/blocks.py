@@ -1,4 +1,4 @@
-"""The code blocks of one reply that belong together: what each binds, needs, and how full its definitions are."""
+"""Joins the code blocks of one reply that belong together."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _OUTSIDE = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 class Block(NamedTuple):
-    """A block that parses."""
+    """A code block and its tree."""
 
     code: str
     tree: ast.Module
 
 
 def names_of(tree: ast.Module) -> set[str]:
-    """Names that the module binds at top level, also inside its `if`, `try` and `with` statements."""
+    """Return the names that a module binds at top level, also within `if`, `try` and `with`."""
     return set().union(*map(_bound_by, _statements(tree)))
 
 
 def fullness(tree: ast.Module) -> dict[str, int]:
-    """How much of each name the module defines: 2 all of it, 1 with parts left out, 0 a stub."""
+    """Return for each name that a module binds 2 for a full definition, 1 for one with gaps, 0 for a stub."""
     found: dict[str, int] = {}
     for node in _statements(tree):
         for name in _bound_by(node):
@@ -48,7 +48,7 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def _bound_by(node: ast.stmt) -> set[str]:
-    """Names that one statement binds by itself."""
+    """Return the names that one statement binds."""
     match node:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             return {name}
@@ -81,7 +81,7 @@ def _fullness(node: ast.stmt, name: str) -> int:
 
 
 def _says_nothing(node: ast.stmt) -> bool:
-    """Whether a statement is what stands in a stub: `...`, `pass`, a docstring, `raise NotImplementedError`."""
+    """Return True for a statement of a stub: `...`, `pass`, a docstring, `raise NotImplementedError`."""
     match node:
         case ast.Pass() | ast.Expr(value=ast.Constant()) | ast.Return(value=None | ast.Constant(value=None)):
             return True
@@ -97,15 +97,15 @@ def _is_ellipsis(node: ast.AST) -> bool:
 
 
 def join(blocks: Sequence[Block], main: int, name: str) -> str:
-    """The block `main`, with those of the others that bind what it needs, directly or through one another.
+    """Return the block `main` with those blocks that bind what it needs, directly or through each other.
 
-    A block stands where it stood, before or after `main`; one that is needed while `main` is loaded stands before.
-    A later block that defines a helper of `main` anew corrects it.
-    Of another block, what defines or runs `name` is left out: an earlier draft, a stub, an example of its use.
+    Blocks keep their order, but one that `main` needs while it is loaded comes first. A later block that redefines a
+    helper of `main` corrects it. Statements of other blocks that define or run `name` are dropped: a draft, a stub, an
+    example of its use.
 
     Args:
         blocks: The blocks of the reply, in order.
-        main: Index of the one that defines `name`.
+        main: Index of the block that defines `name`.
         name: The entry point; may be empty.
     """
     bound = [fullness(b.tree) for b in blocks]
@@ -137,7 +137,7 @@ def join(blocks: Sequence[Block], main: int, name: str) -> str:
 
 
 def _needed(tree: ast.Module, *, at_once: bool = False) -> set[str]:
-    """Names that a module uses and does not bind anywhere; `at_once` only those that it uses while it is loaded."""
+    """Return the names that a module uses and nowhere binds; `at_once` only those used while it is loaded."""
     bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
@@ -157,7 +157,7 @@ def _loaded(node: ast.AST) -> set[str]:
 
 
 def _loaded_at_once(node: ast.stmt) -> set[str]:
-    """Names that a statement uses when it runs, the bodies of functions aside."""
+    """Return the names that a statement uses when it runs, function bodies aside."""
     found: set[str] = set()
     pending: list[ast.AST] = [node]
     while pending:
@@ -173,7 +173,7 @@ def _loaded_at_once(node: ast.stmt) -> set[str]:
 
 
 def _without(block: Block, name: str) -> str:
-    """The block without the statements that bind or run `name`."""
+    """Return the block's code without the statements that bind or run `name`."""
     lines = block.code.split("\n")
     for node in reversed(block.tree.body):
         if name in _bound_by(node) or name in _loaded_at_once(node):
@@ -184,14 +184,14 @@ def _without(block: Block, name: str) -> str:
 
 
 def is_prose(node: ast.stmt) -> bool:
-    """Whether a statement that parses is rather text: `- first`, `Output: 42`, `Sorry`."""
+    """Return True for text that happens to parse: `- first`, `Output: 42`, `Sorry`."""
     if isinstance(node, ast.Expr):
         return not isinstance(node.value, ast.Call | ast.Await | ast.Constant | ast.JoinedStr)
     return isinstance(node, ast.AnnAssign) and node.value is None
 
 
 def is_code(node: ast.stmt) -> bool:
-    """Whether a statement is surely code: not one that a word or two of prose could be."""
+    """Return True for a statement that no word or two of prose could be."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Call | ast.Await)
     maybe = ast.Pass | ast.Return | ast.Break | ast.Continue | ast.Raise | ast.Delete

@@ -1,4 +1,4 @@
-"""What a search may cost: answers, tokens, money, time, and solutions that are tried."""
+"""Limits the cost of a search: answers, tokens, dollars, seconds and rollouts."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from evoprompt.errors import BudgetSpent, DamagedError, UsageError
 from evoprompt.runs.journal import Journal
 
 APART = "test "
-"""Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
+"""Prefix of the roles of an evaluation on the test set, which is no part of the search."""
 ON_DEV = "dev "
-"""The same for an evaluation on the dev set of what another optimizer has found."""
+"""Prefix of the roles of an evaluation on the dev set of what another optimizer found; no part of the search either."""
 SEARCHED = "seconds"
-"""Name under which the journal keeps how long a run has been searching."""
+"""Name of the journal's fact about the seconds that a run has been searching."""
 NOTE_EVERY = 1.0
-"""Seconds between two notes of that: a process that is killed forgets no more than this and one call."""
+"""Seconds between updates of that fact. A killed process loses at most this and one call."""
 
 now: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one search may cost, over all models in all roles. None sets no limit.
+    """Limits of one search over all models and roles. None sets no limit.
 
-    What earlier processes of the same run spent counts. Everything is reserved before it is spent, so no limit is
-    passed by more than the calls under way, and those only where an answer was longer than any before it. An
-    evaluation on the test set is no part of a search.
+    The spending of earlier processes of the run counts; an evaluation on the test set does not. Every call is reserved
+    before it is made. So a limit is exceeded by calls under way only, and only if an answer is the longest so far.
 
     Attributes:
-        lm_calls: Answers.
+        lm_calls: Number of answers.
         tokens: Tokens of requests and answers, as the providers count them.
-        usd: US dollars, where DSPy knows the prices.
-        seconds: Time spent searching. What is under way then is waited for.
-        rollouts: Solutions that are generated and measured. One that the journal knows is free.
+        usd: US dollars, by the prices that DSPy knows.
+        seconds: Time spent searching. Calls under way at the end are waited for.
+        rollouts: Solutions that are generated and measured. Those in the journal are free.
     """
 
     lm_calls: int | None = None
@@ -47,11 +46,7 @@ class Budget:
     rollouts: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that can't work.
-
-        Raises:
-            UsageError: Naming the limit and its value.
-        """
+        """Raise a `UsageError` that names the limit whose value is not a number above 0."""
         for limit in fields(self):
             value, whole = getattr(self, limit.name), limit.name not in ("usd", "seconds")
             kind = "whole number" if whole else "number"
@@ -62,7 +57,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class _Size:
-    """What a call may come to, or what several came to."""
+    """Cost of a call, or of several."""
 
     tokens: int
     usd: float
@@ -70,14 +65,14 @@ class _Size:
 
 
 class BudgetTracker:
-    """Knows what is left of a budget. Safe to share between threads.
+    """Tracks spending against a budget; a resumed search reaches the same numbers. Thread-safe.
 
-    Whoever finds the rest reserved by what is under way waits until that has come to its real size. So nobody is
-    turned away for a guess, and what is spent does not depend on who was faster.
+    If calls under way have reserved the rest, the next one waits for their real cost. So no call is refused because of
+    an estimate, and the total does not depend on which thread was faster.
 
     Args:
-        journal: Tells what earlier processes spent.
-        budget: The limits; None for what is no part of a search: nothing is counted.
+        journal: Holds the spending of earlier processes.
+        budget: The limits; None for calls that are no part of a search.
     """
 
     def __init__(self, journal: Journal, budget: Budget | None) -> None:
@@ -95,18 +90,18 @@ class BudgetTracker:
         known = journal.meta(SEARCHED)
         self._earlier, self._began = _seconds_of(known), now()
         self._noted = self._began
-        if known is None and not self._idle:  # from the start, so that what a journal holds depends on no clock
+        if known is None and not self._idle:  # at once, so that the rows of a journal depend on no clock
             journal.keep_meta(SEARCHED, "0")
 
     @property
     def calls_left(self) -> int | None:
-        """Answers that may still be asked for; None for any number."""
+        """Calls that may still begin; None for any number."""
         limit = self._budget.lm_calls
         return None if limit is None else max(0, limit - self._calls - len(self._under_way))
 
     @property
     def counts_calls(self) -> bool:
-        """Whether there is a limit that every call has to be counted for."""
+        """True if a limit requires that every call is counted."""
         budget = self._budget
         return any(limit is not None for limit in (budget.lm_calls, budget.tokens, budget.usd))
 
@@ -118,14 +113,14 @@ class BudgetTracker:
 
     @contextlib.contextmanager
     def open(self, role: str, guess: Callable[[], int]) -> Iterator[None]:
-        """One call. It is reserved before it is made.
+        """Surround one call, which is reserved first.
 
         Args:
-            role: Whose call: the largest of the role so far is reserved.
-            guess: Tells the tokens to reserve where there was none.
+            role: Its role; the cost of the role's largest call so far is reserved.
+            guess: Returns the tokens to reserve for a role's first call.
 
         Raises:
-            BudgetSpent: There may be none.
+            BudgetSpent: The rest of the budget is too small.
         """
         self.check_time()
         self._note()
@@ -148,7 +143,7 @@ class BudgetTracker:
         self._note()
 
     def took(self, role: str, tokens: int, usd: float | None) -> None:
-        """Take note of what an answer came to, also of one that was given up."""
+        """Record the cost of an answer, also of one that nobody waits for any more."""
         with self._change:
             self._tokens += tokens
             self._usd += usd or 0.0
@@ -160,10 +155,10 @@ class BudgetTracker:
 
     @contextlib.contextmanager
     def rollout(self) -> Iterator[Callable[[], None]]:
-        """One rollout, reserved before it begins; what this gives is called when there is a verdict.
+        """Surround one rollout, which is reserved first. Yields a callback; call it once the rollout is measured.
 
         Raises:
-            BudgetSpent: There may be none.
+            BudgetSpent: No rollout is left.
         """
         self.check_time()
         with self._change:
@@ -182,21 +177,21 @@ class BudgetTracker:
                 self._change.notify_all()
 
     def spent(self) -> BudgetSpent | None:
-        """Why no further rollout may begin, if so; answers that are known already are not asked about."""
+        """Return the error that prevents a further rollout, if any."""
         if self.rollouts_left == 0:
             return self._no_rollouts()
         return self._no_calls() if self.calls_left == 0 else None
 
     def bill(self, advisors: Collection[str]) -> dict[str, tuple[float, float]]:
-        """What was spent of the calls, tokens, dollars and seconds, as far as they are limited.
+        """Return the spending by the name of each limit that is set, `rollouts` aside.
 
-        To be asked when nothing is under way: then it does not depend on which thread was faster.
+        Call it while nothing is under way: then the numbers do not depend on which thread was faster.
 
         Args:
-            advisors: Roles to leave out of the second number.
+            advisors: Roles that the second number leaves out.
 
         Returns:
-            By the name of the limit: what was spent in all roles, and what was spent in the others.
+            For each limit, the spending of all roles and that without advisors.
         """
         others = [s for role, s in self._of.items() if role not in advisors]
         seconds = self._seconds()
@@ -209,11 +204,7 @@ class BudgetTracker:
         return {limit: both for limit, both in spent.items() if getattr(self._budget, limit) is not None}
 
     def check_time(self, wait: float = 0.0) -> None:
-        """Whether there is time left in so many seconds.
-
-        Raises:
-            BudgetSpent: There is none.
-        """
+        """Raise `BudgetSpent` if the time will be over in `wait` seconds."""
         limit = self._budget.seconds
         if limit is not None and self._seconds() + wait >= limit:
             raise BudgetSpent(f"the {limit:g} seconds of the budget (--max_seconds) are over")
@@ -251,7 +242,7 @@ class BudgetTracker:
         return self._earlier + now() - self._began
 
     def _note(self) -> None:
-        """Keep how long the run has been searching, now and then."""
+        """Journal the time spent searching, at most once per `NOTE_EVERY` seconds."""
         with self._change:
             if self._idle or now() - self._noted < NOTE_EVERY:
                 return
@@ -260,7 +251,7 @@ class BudgetTracker:
 
 
 def _seconds_of(known: str | None) -> float:
-    """How long earlier processes have been searching."""
+    """Return the seconds that earlier processes spent searching."""
     try:
         seconds = float(known or 0)
     except ValueError:

@@ -132,7 +132,7 @@ def _add_changes(code: types.CodeType, steps: list[dis.Instruction], found: Uses
 
 
 def _changed(steps: list[dis.Instruction], at: int, found: Uses) -> None:
-    """Take note that what this step has loaded is changed."""
+    """Add the object that this step loads to the changes."""
     step = _source(steps, steps[at])
     at = steps.index(step)
     if step.opname in _NAME:
@@ -144,7 +144,7 @@ def _changed(steps: list[dis.Instruction], at: int, found: Uses) -> None:
 
 
 def _source(steps: list[dis.Instruction], step: dis.Instruction) -> dis.Instruction:
-    """The step that loads what a variable holds, if it is another name of a global or an attribute."""
+    """Return the step that loads the global or attribute for which a local variable stands."""
     if step.opname.startswith("LOAD_FAST"):
         for before, stored in pairwise(steps):
             if stored.opname == "STORE_FAST" and stored.argval == step.argval and before.opname in _NAME | _ATTRIBUTE:
@@ -153,7 +153,7 @@ def _source(steps: list[dis.Instruction], step: dis.Instruction) -> dis.Instruct
 
 
 def _holder(steps: list[dis.Instruction], at: int) -> int | None:
-    """The step that loads what `x[key] = value` or `x[key] += value` changes."""
+    """Return the index of the step that loads `x` for `x[key] = value` or `x[key] += value`."""
     if at and steps[at - 1].opname == "SWAP":
         copies = [i for i in range(1, at) if steps[i].opname == steps[i - 1].opname == "COPY"]
         if not copies:

@@ -1,9 +1,9 @@
 """Puts `Calls` between programs and models.
 
 Predictors, adapters, judges and plain `lm(...)`, sync or async, all end in `dspy.clients.execution`. That module's two
-functions are replaced here, and nothing else is. Without a listener nothing changes.
+functions are replaced here, and nothing else is. Outside `listening` and marked modules nothing changes.
 
-A listener and an attempt are DSPy settings, which DSPy hands to the threads it starts. `threading.Thread` and
+Who listens, and the attempt, are DSPy settings, which DSPy hands to the threads it starts. `threading.Thread` and
 `ThreadPoolExecutor` in somebody's `forward` get them too.
 """
 
@@ -17,11 +17,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import dspy
 
 from evoprompt.lm.dspy_internals import CallResult, PreparedCall, execution
+
+if TYPE_CHECKING:
+    from evoprompt.lm.calls import Calls
 
 OTHERS = "other"
 """Role of calls that no named predictor of the program makes."""
@@ -31,19 +34,6 @@ _LISTENER, _ATTEMPT = "evoprompt_calls", "evoprompt_attempt"
 _asking = contextvars.ContextVar("evoprompt_asking", default=False)
 _execute, _aexecute = execution.execute, execution.aexecute
 _start, _submit = threading.Thread.start, ThreadPoolExecutor.submit
-
-
-class Listener(Protocol):
-    """Answers calls in place of the model; `Calls` is one."""
-
-    def answer(self, lm: Any, call: PreparedCall, role: str) -> CallResult:
-        """Return the answer to a call."""
-
-    def keeps(self, lm: Any, call: PreparedCall) -> bool:
-        """Return True for a model whose answers can be journaled."""
-
-    def passing(self, lm: Any) -> contextlib.AbstractContextManager[None]:
-        """Surround a call whose answer can't be journaled."""
 
 
 class Attempt:
@@ -96,20 +86,20 @@ def measuring() -> bool:
     return found is not None and found.judged
 
 
-def mark(module: dspy.Module, listener: Listener, role: str) -> None:
-    """Send the calls of a module, and of unmarked modules within it, to the listener in this role."""
-    vars(module)[_MARK] = listener, role
+def mark(module: dspy.Module, calls: Calls, role: str) -> None:
+    """Send the calls of a module, and of unmarked modules within it, through `calls` in this role."""
+    vars(module)[_MARK] = calls, role
 
 
 @contextlib.contextmanager
-def listening(listener: Listener, role: str = OTHERS) -> Iterator[None]:
-    """Send all calls within to the listener, also those outside any marked module."""
-    with dspy.context(**{_LISTENER: (listener, role)}):
+def listening(calls: Calls, role: str = OTHERS) -> Iterator[None]:
+    """Send all calls within through `calls`, also those outside any marked module."""
+    with dspy.context(**{_LISTENER: (calls, role)}):
         yield
 
 
 def ask(lm: Any, call: PreparedCall) -> CallResult:
-    """Ask the model itself. Calls that it makes in turn belong to this one and pass no listener."""
+    """Ask the model itself. Calls that it makes in turn belong to this one."""
     token = _asking.set(True)
     try:
         return _execute(lm, call)
@@ -117,14 +107,14 @@ def ask(lm: Any, call: PreparedCall) -> CallResult:
         _asking.reset(token)
 
 
-def _listener() -> tuple[Listener, str] | None:
+def _listener() -> tuple[Calls, str] | None:
     if _asking.get():
         return None
     for module in reversed(dspy.settings.caller_modules or ()):
-        found: tuple[Listener, str] | None = vars(module).get(_MARK)
+        found: tuple[Calls, str] | None = vars(module).get(_MARK)
         if found is not None:
             return found
-    usual: tuple[Listener, str] | None = dspy.settings.get(_LISTENER)
+    usual: tuple[Calls, str] | None = dspy.settings.get(_LISTENER)
     return usual
 
 
@@ -132,10 +122,10 @@ def _intercepted(lm: Any, call: PreparedCall) -> CallResult:
     found = _listener()
     if found is None:
         return _execute(lm, call)
-    listener, role = found
-    if listener.keeps(lm, call):
-        return listener.answer(lm, call, role)
-    with listener.passing(lm):
+    calls, role = found
+    if calls.keeps(lm, call):
+        return calls.answer(lm, call, role)
+    with calls.passing(lm):
         return _execute(lm, call)
 
 
@@ -143,10 +133,10 @@ async def _aintercepted(lm: Any, call: PreparedCall) -> CallResult:
     found = _listener()
     if found is None:
         return await _aexecute(lm, call)
-    listener, role = found
-    if listener.keeps(lm, call):  # in a thread: it waits for a slot, for retries and for the disk
-        return await asyncio.to_thread(listener.answer, lm, call, role)
-    with listener.passing(lm):
+    calls, role = found
+    if calls.keeps(lm, call):  # in a thread: it waits for a slot, for retries and for the disk
+        return await asyncio.to_thread(calls.answer, lm, call, role)
+    with calls.passing(lm):
         return await _aexecute(lm, call)
 
 

@@ -1,4 +1,4 @@
-"""Code of the user's own: which modules it is in, what it imports while it runs, and the functions in a wrapping."""
+"""The user's own code: tells its modules from libraries, imports as it does, unwraps its functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIBRARIES = {*sys.stdlib_module_names, "dspy", "evoprompt", "signatures"} - {"_
 
 @functools.cache
 def own(module: str | None) -> bool:
-    """True for code of the user's own: neither Python's nor an installed package's."""
+    """Return True for a module of the user's own, in neither the standard library nor an installed package."""
     if not module or module.partition(".")[0] in _LIBRARIES:
         return False
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -49,7 +49,7 @@ def imported(level: int, name: str, package: str | None, members: Collection[str
 
 
 def functions(value: Any) -> list[types.FunctionType]:
-    """The functions of a member of a class, or of a function that is wrapped."""
+    """Return the functions within a property, a class member or a wrapper."""
     if isinstance(value, types.FunctionType):
         return [value]
     inner: Collection[Any] = ()
@@ -69,7 +69,7 @@ def functions(value: Any) -> list[types.FunctionType]:
 
 
 def content(cell: Any) -> Any:
-    """What a closure holds."""
+    """Return the value in a cell of a closure."""
     try:
         return cell.cell_contents
     except ValueError:  # not there yet

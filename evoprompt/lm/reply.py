@@ -1,4 +1,4 @@
-"""The parts of a model's reply that are neither answer nor code: thinking, and the field headers of DSPy."""
+"""Cleans a model's reply: thinking, DSPy's field headers, invisible characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 __all__ = ["HEADER", "code_sections", "mended", "strip_thinking", "without_invisible"]
 
 HEADER = re.compile(r"\s*\[\[ *## *(\w+) *## *\]\](.*)")
-"""A field header of ChatAdapter, and what follows it on its line."""
+"""A field header of ChatAdapter, with the rest of its line."""
 
 
 _INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
@@ -26,11 +26,11 @@ _LITERAL = re.compile(
 
 
 def without_invisible(text: str, *, strings: bool = True) -> str:
-    """The text with plain spaces and line ends for odd ones, and without characters of no width.
+    """Replace unusual spaces and line ends by plain ones, and drop characters of no width.
 
     Args:
         text: A reply, or code.
-        strings: Whether to clean strings and comments of Python as well.
+        strings: True to clean Python's strings and comments too.
     """
     if strings:
         return _BREAKS.sub("\n", _NOTHING.sub("", _SPACES.sub(" ", text)))
@@ -42,7 +42,7 @@ def without_invisible(text: str, *, strings: bool = True) -> str:
 
 
 def mended(code: str) -> Iterator[str]:
-    """What code that is no Python may have been before a chat page or a session of Python showed it."""
+    """Yield repairs of code that does not parse: invisible characters, tabs, prompts of a Python session."""
     if _SPACES.search(code) or _NOTHING.search(code) or _BREAKS.search(code):
         yield without_invisible(code, strings=False)
         yield without_invisible(code)
@@ -57,7 +57,7 @@ def _expanded(size: int, tabs: re.Match[str]) -> str:
 
 
 def strip_thinking(reply: str) -> str:
-    """The reply with plain line ends and without its `<think>…</think>`; tags in a fenced block stay."""
+    """Return the reply with plain line ends and without `<think>…</think>`; tags in a fenced block stay."""
     out: list[str] = []
     fence = ""
     thinking = False
@@ -85,7 +85,7 @@ def strip_thinking(reply: str) -> str:
 
 
 def _next_fence(line: str, fence: str) -> str:
-    """The fence that is open after this line: a coarse view, enough to know text from code."""
+    """Return the fence that is open after this line; coarse, but enough to tell text from code."""
     text = line.strip()
     if fence:
         return "" if text.startswith(fence) and not text.strip(fence[0]) else fence
@@ -96,7 +96,7 @@ def _next_fence(line: str, fence: str) -> str:
 
 
 def code_sections(lines: list[str]) -> Iterator[list[str]]:
-    """What to search, in order: the section of ChatAdapter's `code` field, then the whole reply."""
+    """Yield the sections to search: that of ChatAdapter's `code` field, then the whole reply."""
     sections: list[tuple[str, list[str]]] = [("", [])]
     fence = ""
     for line in lines:

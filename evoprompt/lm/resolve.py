@@ -1,7 +1,7 @@
-"""From a model's name to a `dspy.LM`, and from an LM's failure to one line for people.
+"""Resolves a model's name to a `dspy.LM`, and explains an LM's failure in one line.
 
-No network is used here: a missing key is found in the environment. The key itself is read by DSPy when it
-calls; it is stored nowhere, so no repr, no saved program and no journal can leak it.
+No network is used: a missing key shows in the environment. DSPy reads the key when it calls. It is stored nowhere, so
+no repr, saved program or journal can leak it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 4096
 REASONING_TOKENS = 16_000
-"""The least that DSPy accepts for a reasoning model: its thoughts count as output."""
+"""The smallest limit that DSPy accepts for a reasoning model, whose thoughts count as output."""
 TIMEOUT = 300.0
 NO_KEY = "no-key-needed"
-"""Sent as key to a server of one's own (`api_base`) when the environment has none: it must not be empty."""
+"""Key sent to an own server (`api_base`) if the environment has none: it must not be empty."""
 
 _ALIASES = {"gpt4-turbo": "openai/gpt-4-turbo", "gpt4": "openai/gpt-4", "gpt4o": "openai/gpt-4o"}
 _FAMILIES = (
@@ -57,22 +57,21 @@ _PROVIDERS = (*_NAMES.split(), "lm_studio", "huggingface", *_LITELLM_KEYS)
 
 @dataclass(frozen=True)
 class LMSettings:
-    """How to call a model.
+    """Settings of a model.
 
     Attributes:
         temperature: Sampling temperature. Not sent to OpenAI's reasoning models: they refuse it.
-        max_tokens: Length of a reply; None for what fits the model (4,096; for reasoning models no limit).
-        api_base: URL of a server of one's own (vLLM, llama.cpp), with its `/v1`. It is sent the provider's key if
-            the environment has one, else a stand-in. Name its model `hosted_vllm/…` rather than `openai/…` if
-            it only knows the older `max_tokens`.
-        num_retries: How often a call is repeated after a rate limit, a time-out, a failure of the server or the
-            network, or a reply that is none. In between pass ¼, ½, 1, … up to 60 seconds (four times that after
-            a rate limit; less by chance, so that calls do not come back all at once), and at least as long as the
-            server says.
-        seed: Of the simulated and the local model. Other models get none: with one fixed seed, all samples of a
-            task would be the same. Give each call its own instead (`lm.copy(seed=…)`).
-        timeout: Seconds that one whole reply may take; half a minute, or ten times what the slowest so far took,
-            if that is less. One that comes later is kept all the same.
+        max_tokens: Longest reply; None for 4,096, or no limit for reasoning models.
+        api_base: URL of your own server (vLLM, llama.cpp), with its `/v1`. It gets the provider's key if the
+            environment has one, else a placeholder. Name its model `hosted_vllm/…` instead of `openai/…` if it only
+            knows the older `max_tokens`.
+        num_retries: Retries after a rate limit, a time-out, a failure of the server or network, or an empty reply.
+            The backoff is ¼, ½, 1, … up to 60 seconds (from 1 second after a rate limit), with jitter, and at least
+            as long as the server asks for.
+        seed: Seed of the simulated and the local model. Other models get none, because all samples of a task would
+            be equal; use `lm.copy(seed=…)` per call instead.
+        timeout: Seconds for one whole reply; once the model has answered, at most the larger of half a minute and ten
+            times the slowest reply so far. A later reply is journaled all the same.
     """
 
     temperature: float | None = 0.0
@@ -84,13 +83,13 @@ class LMSettings:
 
 
 def resolve_lm(name: str, settings: LMSettings | None = None, *, keyless: bool = False) -> dspy.LM:
-    """The model of this name, ready to be called.
+    """Return the model of this name.
 
     Args:
         name: Whatever `dspy.LM` takes (`provider/model`), a bare OpenAI, Anthropic or Gemini name, `simulated`,
             `simulated/<seed>`, or `local`.
-        settings: How to call it.
-        keyless: Nobody will call it, so that a missing key is a warning.
+        settings: Its settings.
+        keyless: True if nobody will call it: a missing key is a warning then.
 
     Raises:
         UsageError: The name can't be a model, or the settings don't fit it.
@@ -102,18 +101,18 @@ def resolve_lm(name: str, settings: LMSettings | None = None, *, keyless: bool =
 
 
 def adapter_for(name: str) -> dspy.Adapter:
-    """The adapter that fits a model: what a registered one brings, DSPy's markers for all others."""
+    """Return the adapter for a model: its own if it registered one, else a `CodeAdapter`."""
     from evoprompt.lm.adapter import CodeAdapter
 
     return (adapter_of(_canonical(name)) or CodeAdapter)()
 
 
 def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
-    """A failure that would meet every later call too, as one line; None when it concerns one call only.
+    """Return a one-line error for a failure that every later call would meet too; None if it concerns one call.
 
-    Fatal: a refused key, no credit, an unknown model, a setting or feature that the model refuses, a server that
-    is not there (it has been tried again by then), a disk that takes no answers. Of one call: context window,
-    timeout, rate limit, failure of the server, refused content, a reply that can't be used.
+    Fatal: a refused key, no credit, an unknown model, a setting or feature that the model refuses, a server that can't
+    be reached (after retries), a full disk. One call: context window, time-out, rate limit, failure of the server,
+    refused content, an unusable reply.
     """
     from dspy.utils import exceptions as e
 
@@ -144,15 +143,15 @@ def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
 
 
 def keys_for(name: str) -> tuple[str, ...]:
-    """The environment variables that may hold the key that a model of this name is asked with."""
+    """Return the environment variables that may hold the key for this model."""
     return _key_names(_canonical(name))
 
 
 def _canonical(name: str) -> str:
-    """The model string of a name.
+    """Return the full model string, `provider/model`.
 
     Raises:
-        UsageError: It can't be a model.
+        UsageError: The name can't be a model.
     """
     model = name.strip() if isinstance(name, str) else ""
     model = _ALIASES.get(model, model)
@@ -176,7 +175,7 @@ def _canonical(name: str) -> str:
 
 
 def _known_provider(head: str) -> bool:
-    """Whether DSPy or LiteLLM has a provider of this name; LiteLLM's folder is read without importing it."""
+    """Return True if DSPy or LiteLLM has this provider. LiteLLM is looked at without importing it."""
     from importlib.util import find_spec
 
     from dspy.lm15 import registered_providers
@@ -190,9 +189,9 @@ def _known_provider(head: str) -> bool:
 def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
     import dspy
 
-    # Where DSPy falls back to LiteLLM, that one would fetch a price list when imported: 10 s without a network.
+    # LiteLLM, DSPy's fallback, fetches a price list at import: 10 s without a network.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    # DSPy's cache takes two servers for one: neither api_base nor key is in its key.
+    # No DSPy cache: its key holds no api_base, so it confuses two servers.
     options: dict[str, Any] = {"num_retries": settings.num_retries, "timeout": settings.timeout, "cache": False}
     if settings.api_base:
         if not settings.api_base.startswith(("http://", "https://")):
@@ -222,7 +221,7 @@ def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
 
 
 def _reasons(model: str) -> bool:
-    """Whether DSPy takes it for one of OpenAI's reasoning models: they alone refuse a temperature."""
+    """Return True if DSPy takes the model for an OpenAI reasoning model: only those refuse a temperature."""
     import dspy
     from dspy.utils.exceptions import LMConfigurationError
 
@@ -239,20 +238,20 @@ def _own_server(model: str, settings: LMSettings) -> bool:
 
 
 def _missing_keys(lm: dspy.LM) -> tuple[str, ...]:
-    """The variables of which one should hold the key, when none does and the provider needs one."""
+    """Return the variables of which one should hold the key; empty if one does, or none is needed."""
     names = _key_names(lm.model, lm)
     return () if any(os.environ.get(n) for n in names) else names
 
 
 def _key_names(model: str, lm: dspy.LM | None = None) -> tuple[str, ...]:
-    """The environment variables that may hold the key of a model's provider; none if it needs no plain key."""
+    """Return the environment variables that may hold the key of a model's provider; empty if it needs none."""
     head = model.partition("/")[0]
     if head in _LITELLM_KEYS:
         return _LITELLM_KEYS[head]
     from evoprompt.lm.dspy_internals import key_variables
 
     names = key_variables(model, lm)
-    # Through LiteLLM, which takes keys in more ways than one.
+    # None means LiteLLM, which accepts keys in several ways.
     return names if names is not None else ("OPENAI_API_KEY",) if head == "openai" else ()
 
 
@@ -263,14 +262,14 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
 
 
 def nobody_there(exc: BaseException) -> bool:
-    """Whether no server answers at that address."""
+    """Return True if no server answers at the address."""
     text = " ".join(f"{type(c).__name__} {c}" for c in _causes(exc)).lower()
     signs = ("refused", "name or service", "name resolution", "getaddrinfo", "nodename", "no address", "no route")
     return any(s in text for s in (*signs, "unreachable", "unsupportedprotocol", "certificate"))
 
 
 def _every_request_is_bad(exc: Any) -> bool:
-    """A 4xx is about every request when the path is wrong or a setting is named; else about this content."""
+    """Return True for a 4xx about the path or a setting; others are about the content of one request."""
     text = f"{exc.provider_code or ''} {exc.message}".lower()
     if re.search(r"content[_ ](?:filter|policy|management)|safety|moderation|context|too long", text):
         return False
@@ -279,7 +278,7 @@ def _every_request_is_bad(exc: Any) -> bool:
 
 
 def one_line(exc: BaseException) -> str:
-    """The first line of an error's own message, short and without keys."""
+    """Return the first line of an error's message, short and without keys."""
     text = str(getattr(exc, "message", "") or exc).strip()
     first = mask(text.splitlines()[0] if text else type(exc).__name__)
     status = getattr(exc, "status", None)

@@ -1,4 +1,4 @@
-"""Words of any language: where one ends, how many there are, and which texts share them.
+"""Words in texts of any language: splits, counts and compares them.
 
 Chinese, Japanese, Thai and others write no spaces between words. There a character counts as a part of a word, and
 texts are compared by pairs or triples of characters, as search engines do.
@@ -19,7 +19,7 @@ _SOUTHERN = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _DENSE = _CHINESE + _KANA + _SOUTHERN
 _SHARES = ((regex.compile(f"[{_CHINESE}]"), 0.6), (regex.compile(f"[{_KANA}]"), 0.4))
 _SHARE = 0.25
-"""What a character of the southern scripts is of a word; a Chinese word has one to two characters, a Thai one four."""
+"""Share of a word that a southern character makes up: a Thai word has about four, a Chinese one or two."""
 _CHARACTER = regex.compile(rf"[{_DENSE}]\p{{M}}*")
 _TOKEN = regex.compile(rf"(?V1)[{_DENSE}]\p{{M}}*|[\w--[{_DENSE}]]+")
 _LETTERS = regex.compile(rf"(?V1)[{_DENSE}]+|\p{{Hangul}}+|[[\p{{L}}\p{{M}}]--[{_DENSE}\p{{Hangul}}]]{{3,}}")
@@ -35,7 +35,7 @@ _WORD = regex.compile(r"\w")
 _EASTERN_STOPS = "\u3002\uff01\uff1f\uff61\u061f\u06d4\u0964\u0965\u104b\u1362\u17d4"
 _CLOSERS = "\u300d\u300f\u201d\u2019\uff09\u3011\u300b\u3009)\"'\u00bb"
 STOPS = tuple(".!?:;" + _EASTERN_STOPS + "\uff1a\uff1b")
-"""What a line ends with whose sentence does not go on in the next one."""
+"""Characters at the end of a line whose sentence ends there."""
 _SHORT = (
     *("[Ee]\\.g", "[Ii]\\.e", "etc", "vs"),
     *("[Zz]\\. ?B", "[Dd]\\. ?h", "[Uu]\\. ?a", "bzw", "usw", "[Pp]\\. ?(?:ej|ex)"),
@@ -62,7 +62,7 @@ _FORBIDS = regex.compile(
 
 
 def plain(text: str) -> str:
-    """A text for comparison: one form of each character, lower case, nothing invisible, single blanks."""
+    """Normalize a text for comparison: NFKC, lower case, no invisible characters, single spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = "".join(c for c in text if unicodedata.category(c) != "Cf")
@@ -70,7 +70,7 @@ def plain(text: str) -> str:
 
 
 def count_words(text: str) -> int:
-    """Words of a text. Where a script has no spaces, so many as a translation would have, roughly."""
+    """Count the words of a text; in a script without spaces, about as many as a translation would have."""
     found = [] if text.isascii() else _CHARACTER.findall(text)
     if not found:
         return len(text.split())
@@ -79,7 +79,7 @@ def count_words(text: str) -> int:
 
 
 def tokens_of(text: str) -> float:
-    """Tokens that a model is likely to make of a text: a guess that errs towards more."""
+    """Estimate the tokens of a text, rather too many than too few."""
     if text.isascii():
         return len(text) / 4
     wide = sum(ord(c) > 0x2E7F for c in text)
@@ -88,13 +88,13 @@ def tokens_of(text: str) -> float:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of one line."""
+    """Split one line into sentences."""
     return [part for part in SENTENCE_END.split(text) if part]
 
 
 @lru_cache(maxsize=4096)
-def runs(text: str, words: int) -> frozenset[str]:
-    """Every sequence of about so many words, without what stands between them."""
+def phrases(text: str, words: int) -> frozenset[str]:
+    """Return every sequence of about so many words, without punctuation."""
     parts = _TOKEN.findall(plain(text))
     found, end, size = set[str](), 0, 0.0
     for at, part in enumerate(parts):
@@ -110,18 +110,18 @@ def runs(text: str, words: int) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def bare(text: str) -> str:
-    """The words alone, each between blanks."""
+    """Return the words alone, each between spaces."""
     return f" {' '.join(_TOKEN.findall(plain(text)))} "
 
 
 def readable(run: str) -> str:
-    """A sequence of words as people write it."""
+    """Remove the spaces between words of scripts that write none."""
     return str(_GAP.sub("", run.strip()))
 
 
 @lru_cache(maxsize=4096)
 def stems(text: str) -> frozenset[str]:
-    """What tells a text from others, whatever the endings of its words: their beginnings, or pairs of characters."""
+    """Return the beginnings of a text's words, or pairs of characters, which stay when endings change."""
     found = set[str]()
     for word in _LETTERS.findall(plain(text)):
         size = next((n for family, n in _FAMILIES if family.match(word)), 0)
@@ -135,18 +135,18 @@ def stems(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def forbids(text: str) -> bool:
-    """Whether a text says what must not be."""
+    """Return True if a text forbids or negates something."""
     return _FORBIDS.search(plain(text)) is not None
 
 
 @lru_cache(maxsize=4096)
 def numbers(text: str) -> frozenset[str]:
-    """The numbers in a text."""
+    """Return the numbers in a text."""
     return frozenset(word for word in _TOKEN.findall(plain(text)) if word.isdigit())
 
 
 def _share(token: str) -> float:
-    """What a token is of a word."""
+    """Return the share of a word that a token makes up."""
     if token.isascii() or not _CHARACTER.match(token):
         return 1.0
     return next((share for script, share in _SHARES if script.match(token)), _SHARE)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evoprompt.evolve.factorial.rules import leak
-from evoprompt.lm.words import runs
+from evoprompt.lm.words import phrases
 from evoprompt.report.data import RunData
 
 NEAR = 0.5
@@ -80,13 +80,13 @@ def near_duplicates(some: Mapping[str, str], others: Mapping[str, str]) -> dict[
     index: dict[Any, list[str]] = defaultdict(list)
     sizes = {}
     for name, text in others.items():
-        found = set(runs(text, SEQUENCE))
+        found = set(phrases(text, SEQUENCE))
         sizes[name] = len(found)
         for one in found:
             index[one].append(name)
     near = {}
     for name, text in some.items():
-        mine = set(runs(text, SEQUENCE))
+        mine = set(phrases(text, SEQUENCE))
         shared = Counter(other for one in mine for other in index.get(one, ()))
         for other, count in shared.most_common(1):
             if mine and count >= NEAR * min(len(mine), sizes[other]):

@@ -32,7 +32,7 @@ from evoprompt.rivals.sizes import Rival, sizes
 from evoprompt.rivals.watch import Guarded, Metered, Watch, metered, quiet, watched
 from evoprompt.rollout import CodeJudge, Judge
 from evoprompt.runs.journal import Journal, Spent
-from evoprompt.secrets import discreet
+from evoprompt.secrets import save_without_secrets
 from evoprompt.tasks import Task
 
 PROPOSER = "optimizer"
@@ -161,7 +161,7 @@ def compile_with(
         options, settings, Candidate.of(found), watch.paid, watch.asked, journal.spent(), tuple(run.trace),
         str(watch.error or ""),
     )  # fmt: skip
-    discreet(predictor for _, predictor in predictors_of(evolved))
+    save_without_secrets(predictor for _, predictor in predictors_of(evolved))
     evolved._compiled = True
     return evolved
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -106,8 +107,10 @@ def test_a_journal_that_is_none_or_damaged_or_newer_is_told(tmp_path: Path) -> N
     with pytest.raises(DataError, match="is no journal of evoprompt"):
         Journal(path)
     path.unlink()
-    with Journal(path) as journal:
-        journal._db.execute("PRAGMA user_version = 99")
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
     with pytest.raises(DataError, match="newer evoprompt"):
         Journal(path)
     path.unlink()

@@ -16,7 +16,7 @@ from dspy.utils.exceptions import LMInvalidRequestError
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.errors import EvoPromptError
 from evoprompt.lm.identity import describe, predictors_of
-from evoprompt.secrets import address, discreet, mask, note, secret_name
+from evoprompt.secrets import address, mask, note, save_without_secrets, secret_name
 from tests.world import data
 
 NEEDLE = "Nd1e-{}-Zx9qW7"
@@ -107,7 +107,7 @@ def test_settings_that_are_no_credentials_are_told() -> None:
 def test_an_evolved_program_is_saved_without_credentials(channel: str, tmp_path: Path) -> None:
     lm = dspy.LM("openai/m", **filled(CHANNELS[channel], NEEDLE))
     program = Program(generator_lm=lm, debugger_lm=lm, optimizer_lm=lm)
-    discreet(predictor for _, predictor in predictors_of(program))
+    save_without_secrets(predictor for _, predictor in predictors_of(program))
     program.save(tmp_path / "a.json")
     assert NEEDLE not in (tmp_path / "a.json").read_text(encoding="utf-8")
 
@@ -116,7 +116,7 @@ def test_a_program_that_was_saved_without_credentials_can_be_loaded(tmp_path: Pa
     lm = dspy.LM("openai/m", azure_ad_token=NEEDLE, temperature=0.5)
     predictor = dspy.Predict("a -> b")
     predictor.lm = lm
-    discreet([predictor])
+    save_without_secrets([predictor])
     predictor.save(tmp_path / "a.json")
     assert NEEDLE not in (tmp_path / "a.json").read_text(encoding="utf-8")
     loaded = dspy.Predict("a -> b")

@@ -271,18 +271,18 @@ def test_a_wrong_key_costs_one_request_however_many_are_waiting() -> None:
 
 
 def test_the_pace_opens_with_the_first_answer_and_halves_under_load() -> None:
-    pace = ConcurrencyLimiter(8)
-    assert pace.limit == 1
-    pace.leave(pace.enter(), answered=True, overloaded=False)
-    assert pace.limit == 8 and pace.proven
-    began = [pace.enter() for _ in range(8)]
+    limiter = ConcurrencyLimiter(8)
+    assert limiter.limit == 1
+    limiter.leave(limiter.enter(), answered=True, overloaded=False)
+    assert limiter.limit == 8 and limiter.proven
+    began = [limiter.enter() for _ in range(8)]
     for when in began:  # one overload, however many it met
-        pace.leave(when, answered=False, overloaded=True)
-    assert pace.limit == 4
+        limiter.leave(when, answered=False, overloaded=True)
+    assert limiter.limit == 4
     rounds = 0
-    while pace.limit < 8:
-        for when in [pace.enter() for _ in range(pace.limit)]:
-            pace.leave(when, answered=True, overloaded=False)
+    while limiter.limit < 8:
+        for when in [limiter.enter() for _ in range(limiter.limit)]:
+            limiter.leave(when, answered=True, overloaded=False)
         rounds += 1
     assert rounds <= 5
 
@@ -290,11 +290,16 @@ def test_the_pace_opens_with_the_first_answer_and_halves_under_load() -> None:
 def test_a_server_that_wants_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("evoprompt.lm.concurrency.time.monotonic", lambda: now[0])
-    pace = ConcurrencyLimiter(2)
+    limiter = ConcurrencyLimiter(2)
     waited: list[float | None] = []
-    monkeypatch.setattr(pace._change, "wait", lambda seconds: (waited.append(seconds), now.__setitem__(0, 2000.0)))
-    pace.leave(pace.enter(), answered=False, overloaded=True, retry_after=30.0)
-    pace.enter()
+
+    def wait(self: threading.Condition, seconds: float | None = None) -> None:
+        waited.append(seconds)
+        now[0] = 2000.0
+
+    monkeypatch.setattr(threading.Condition, "wait", wait)
+    limiter.leave(limiter.enter(), answered=False, overloaded=True, retry_after=30.0)
+    limiter.enter()
     assert waited == [30.0]
 
 
@@ -310,11 +315,11 @@ def test_a_quota_that_is_used_up_for_hours_is_told_at_once() -> None:
 
 
 def test_a_stopped_run_begins_no_call_and_waits_for_nothing() -> None:
-    pace = ConcurrencyLimiter(1)
-    pace.stop()
-    pace.sleep(3600)
+    limiter = ConcurrencyLimiter(1)
+    limiter.stop()
+    limiter.sleep(3600)
     with pytest.raises(ModelError, match="is being stopped"):
-        pace.enter()
+        limiter.enter()
 
 
 def test_a_server_that_is_not_there_is_not_looked_for_long() -> None:

@@ -18,7 +18,7 @@ from evoprompt.evolve.factorial.effects import Effects, Trial
 from evoprompt.evolve.factorial.markdown import around, sections, split
 from evoprompt.evolve.factorial.scaffold import parts
 from evoprompt.evolve.triage import same_rule
-from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
+from evoprompt.lm.words import STOPS, bare, count_words, phrases, plain, readable
 from evoprompt.sparse import Sparse
 from evoprompt.tasks import Task
 
@@ -282,7 +282,7 @@ def leak(text: str, tasks: Iterable[Task]) -> str | None:
     Such a text would be learnt by heart: it helps with these tasks and with no others.
     """
     names = set(re.findall(r"\w+", text))
-    copies, strings = runs(text, COPIED), _strings(text)
+    copies, strings = phrases(text, COPIED), _strings(text)
     for task in tasks:
         # A short or plain word such as `area` may well be English; a compound name is not.
         if "_" in task.entry_point.strip("_") and task.entry_point in names:
@@ -290,7 +290,7 @@ def leak(text: str, tasks: Iterable[Task]) -> str | None:
         given = sorted(strings & _strings(task.prompt)) if strings else []
         if given:
             return f"it holds the string {given[0]!r} of task {task.task_id}"
-        known = runs(task.prompt, COPIED)
+        known = phrases(task.prompt, COPIED)
         if not known and count_words(task.prompt) >= WHOLE and bare(task.prompt) in bare(text):
             return f"it copies the whole text of task {task.task_id}"
         copied = sorted(copies & known)

@@ -1,7 +1,7 @@
-"""All that decides about what a program or a metric does: its code, its plain state, and what both refer to.
+"""Fingerprints the code and state of a program or metric, with everything of the user's own that they refer to.
 
-One line for each function, class, global and attribute, so that a difference has a name. The libraries that are used
-count by name alone, and so does what the code itself changes while it runs, as a count or a cache.
+Each function, class, global and attribute is a part with a name, so that an error message can name a difference.
+Libraries count by name alone. Docstrings count for nothing, nor do counters and caches that the code itself changes.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from evoprompt.lm.owncode import content, functions, imported, own
 
 _ENTRIES = {"forward", "aforward", "__call__", "acall"}
 _APART = {"history", "callbacks", "_compiled", "stage", "traces", "train", "detailed_results"}
-"""Attributes of DSPy's modules that decide about nothing."""
+"""Attributes of DSPy's modules that do not influence an answer."""
 _SHOWN_BY_STATE = types.SimpleNamespace | string.Template
-"""Objects of libraries that are what their attributes are, and whose repr does not tell them."""
+"""Library classes whose content is their attributes, and does not show in their repr."""
 _PLAIN = (bool, int, float, str, bytes, list, tuple, set, frozenset, Mapping, re.Pattern)
 _LONG = 500
-"""Letters of a value within another one; a longer one is told by a digest."""
+"""Characters of the longest value that is shown within another one; longer ones are hashed."""
 _DEEPEST = 20
 _PASSES = 3
-"""Walks until it is known which names are changed by what is reached."""
+"""Walks at most: each learns from the one before which names the reached code changes."""
 
 Described = Callable[[Any], Any]
 
 
-def origin(roots: Mapping[str, Any], described: Described, apart: Collection[Any] = ()) -> dict[str, Any]:
-    """All that decides about what these objects do, by its name; empty where only libraries have a part in it.
+def fingerprint(roots: Mapping[str, Any], described: Described, apart: Collection[Any] = ()) -> dict[str, Any]:
+    """Return the parts of objects by name, each a small value or a hash; empty if all comes from libraries.
 
     Args:
         roots: Functions, classes, programs or other objects by name.
-        described: Tells of a model as plain data.
-        apart: Predictors that are told of elsewhere.
+        described: Returns a model as plain data.
+        apart: Predictors whose state is part of the identity already.
     """
     before = Uses()
     for _ in range(_PASSES):
@@ -64,7 +64,7 @@ def origin(roots: Mapping[str, Any], described: Described, apart: Collection[Any
 
 
 def digest(value: Any) -> str:
-    """A few letters that differ where the plain value differs."""
+    """Return a short hash of plain data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -73,13 +73,13 @@ class _Walk:
         self._described, self.before, self.uses = described, before, Uses()
         self._apart = {id(one) for one in apart}
         self.parts: dict[str, list[Any]] = {}
-        self._seen: dict[int, Any] = {}  # the objects themselves, or another could get an id
+        self._seen: dict[int, Any] = {}  # with the objects, so that no other gets their id
         self._values: dict[int, Any] = {}
         self._modules: set[tuple[types.ModuleType, frozenset[str]]] = set()
         self._waiting: deque[Callable[[], None]] = deque()  # code that is reached: calls may be nested deeply
 
     def root(self, name: str, value: Any) -> None:
-        """Tell of an object whose name is known otherwise."""
+        """Add a root and its attributes."""
         if isinstance(value, dspy.Module) and not isinstance(value, dspy.Predict):
             self._class(type(value))
             if type(value).__module__.partition(".")[0] != "evoprompt":  # they tell of themselves
@@ -92,18 +92,18 @@ class _Walk:
                 self._show(name, found)
 
     def finish(self) -> None:
-        """Tell of all code that what is told of refers to."""
+        """Add all code that the parts refer to."""
         while self._waiting:
             self._waiting.popleft()()
 
     def _tell(self, name: str, value: Any) -> None:
-        """Texts may be secret, and are told by a digest."""
+        """Add a part. Texts are hashed: they may be secret."""
         if value is not None:
             shown = value if isinstance(value, bool | int | float) else digest(value)
             self.parts.setdefault(name, []).append(shown)
 
     def _show(self, name: str, value: Any) -> None:
-        """Tell of a value, and of an object's attributes each by its name."""
+        """Add a value, and the attributes of an object each as a part."""
         if isinstance(value, list) and value[:1] == ["object"] and len(value) == 3:  # no bare `object()`
             self._tell(name, value[1])
             for key, attribute in value[2].items():
@@ -151,7 +151,7 @@ class _Walk:
             self._named(name, value, depth)
 
     def _members(self, module: types.ModuleType, wanted: set[str], depth: int) -> None:
-        """The members of a module that code names; all of them where it names none, as with a computed name."""
+        """Add the members of a module that code names; all of them if it names none, as with a computed name."""
         if (module, frozenset(wanted)) in self._modules:
             return
         self._modules.add((module, frozenset(wanted)))
@@ -163,7 +163,7 @@ class _Walk:
             self._read(scope, name, Uses(attributes=wanted), depth)
 
     def _all(self, scope: Mapping[str, Any], depth: int) -> None:
-        """The functions, classes and plain data of a module whose names are computed."""
+        """Add the functions, classes and plain data of a module."""
         if id(scope) in self._seen:
             return
         self._seen[id(scope)] = scope
@@ -203,7 +203,7 @@ class _Walk:
                 self._named(f"{kind.__qualname__}.{name}", value, depth + 1)
 
     def _attributes(self, value: Any, name: str, depth: int) -> dict[str, Any]:
-        """An object's attributes, without what decides about nothing and what the code changes itself."""
+        """Return an object's attributes, without those that the code itself changes."""
         state = inspect.getattr_static(value, "__dict__", None)
         found = dict(value.__dict__) if state is not None else {}  # never what a `__getattr__` of one's own makes up
         kinds = [vars(kind) for kind in type(value).__mro__ if kind.__module__ != "builtins"]
@@ -225,7 +225,7 @@ class _Walk:
         }
 
     def _value(self, value: Any, name: str, depth: int) -> Any:
-        """A value as plain data. What has lines of its own is told as `["see", …]`."""
+        """Return a value as plain data; `["see", name]` for what is a part of its own."""
         if isinstance(value, enum.Enum):
             self._class(type(value), depth)
             return ["enum", type(value).__qualname__, value.name]
@@ -266,7 +266,7 @@ class _Walk:
         return self._data(value, name, depth)
 
     def _plain(self, value: Any, name: str, depth: int) -> Any:
-        """What a container or a plain value holds; None of another object."""
+        """Return the content of a container or plain value; None for another object."""
         if isinstance(value, bool | int | float | str | bytes):
             return repr(value) if type(value).__module__ == "builtins" else str(value)
         if isinstance(value, Mapping):
@@ -323,7 +323,7 @@ class _Walk:
         return ["see", value.__name__]
 
     def _types(self, signature: type[dspy.Signature], depth: int) -> dict[str, str]:
-        """The types of fields that are no text, and the classes among them."""
+        """Return the types of a signature's fields that are no text, and add their classes."""
         found = {name: one.annotation for name, one in signature.model_fields.items() if one.annotation is not str}
         waiting = list(found.values())
         while waiting:
@@ -334,7 +334,7 @@ class _Walk:
         return {name: str(one) for name, one in found.items()}
 
     def _bound(self, value: Any, name: str, depth: int) -> Any:
-        """Functions in some wrapping, with what they were bound to."""
+        """Return wrapped functions with the values that are bound to them."""
         if isinstance(value, types.MethodType):
             return ["method", self._within(value.__func__, name, depth), self._within(value.__self__, name, depth)]
         if isinstance(value, functools.partial | functools.partialmethod):
@@ -344,7 +344,7 @@ class _Walk:
 
 
 def _elsewhere(value: Any) -> bool:
-    """True of what has lines of its own, or is a library's."""
+    """Return True for what is a part of its own, or a library's."""
     return isinstance(value, list) and value[:1] == ["see"]
 
 

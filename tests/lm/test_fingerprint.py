@@ -19,7 +19,7 @@ from evoprompt.errors import UsageError
 from evoprompt.examples import ExampleJudge
 from evoprompt.lm.identity import describe
 from tests.evolve.moods import exact, examples, reply
-from tests.lm.origin_kinds import FILES, KINDS
+from tests.lm.fingerprint_kinds import FILES, KINDS
 from tests.models import scripted
 
 STUDENT = '''
@@ -76,7 +76,7 @@ def clean(text):
 SHOW = """
 import json, sys
 from pathlib import Path
-from tests.lm.test_origin import told
+from tests.lm.test_fingerprint import told
 print(json.dumps(told(Path(sys.argv[1])), sort_keys=True))
 """
 
@@ -282,7 +282,7 @@ EQUAL = {
 OTHER_PROCESS = """
 import json, sys
 from pathlib import Path
-from tests.lm.test_origin import parts_of
+from tests.lm.test_fingerprint import parts_of
 print(json.dumps(parts_of(Path(sys.argv[1])), sort_keys=True))
 """
 
