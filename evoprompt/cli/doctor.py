@@ -147,11 +147,10 @@ def _model(name: str | None, api_base: str | None) -> Iterator[Finding]:
     if name is None:
         yield Finding("note", "model", "not tried", "evoprompt doctor --model openai/gpt-4o-mini")
         return
-    from evoprompt.cli.setup import Models, make_lm
-    from evoprompt.lm import explain_lm_error
+    from evoprompt.lm import LMSettings, explain_lm_error, resolve_lm
 
     try:
-        lm = make_lm(name, Models(name, api_base=api_base, num_retries=0, max_tokens=64))
+        lm = resolve_lm(name, LMSettings(api_base=api_base, num_retries=0, max_tokens=64))
         lm("Answer with the word ok.")
     except EvoPromptError as e:
         yield Finding("bad", "model", str(e), error=e)

@@ -25,13 +25,13 @@ _INPUTS = ("base_input", "plus_input")
 
 @dataclass(frozen=True)
 class Source:
-    """Where one of the two sets comes from.
+    """The origin of one of the two sets.
 
     Attributes:
         title: Its name for people.
         file: Name of the file in EvalPlus' cache.
         variable: Environment variable that names another file.
-        prefix: What its task ids begin with.
+        prefix: Beginning of its task ids.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def url(self) -> str:
-        """Where EvalPlus downloads the file from, compressed."""
+        """Address of the compressed file that EvalPlus downloads."""
         name, _, version = self.file.removesuffix(".jsonl").partition("-")
         return f"https://github.com/evalplus/{name.lower()}_release/releases/download/{version}/{name}.jsonl.gz"
 
@@ -167,7 +167,7 @@ _RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = 
     (lambda a: [complex(a[0])], (252,)),
     (_deep, (580, 615, 791)),
 )  # fmt: skip
-"""How arguments are converted, and the numbers of the tasks for which they are."""
+"""Conversions of arguments, each with the numbers of its tasks."""
 _TYPED: Final = {number: convert for convert, numbers in _RULES for number in numbers}
 
 
