@@ -151,7 +151,7 @@ def _deep(value: Any) -> Any:
     return tuple(map(_deep, value)) if isinstance(value, list) else value
 
 
-_RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = (
+CONVERSIONS: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = (
     (_tuples, (2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744,
                809)),
     (lambda a: [_tuples(v) for v in a], (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780)),
@@ -168,7 +168,7 @@ _RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = 
     (_deep, (580, 615, 791)),
 )  # fmt: skip
 """Conversions of arguments, each with the numbers of its tasks."""
-_TYPED: Final = {number: convert for convert, numbers in _RULES for number in numbers}
+_TYPED: Final = {number: convert for convert, numbers in CONVERSIONS for number in numbers}
 
 
 def _cache() -> Path:
