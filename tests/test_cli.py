@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -7,12 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from evoprompt.cli import run
+from evoprompt.cli.setup import Models
+from evoprompt.cli.train import train
 from evoprompt.errors import SandboxError
+from evoprompt.evolve import Options
 from evoprompt.runs import Journal
 from tests.models import ScriptedEngine, asked_for
 from tests.openai_server import OpenAIServer, Reply, engine_responder, error
@@ -268,7 +273,7 @@ def test_datasets_lists_writes_and_checks(folder: Path, capsys: pytest.CaptureFi
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "sandbox" in out and "a candidate ran and was judged" in out and "no provider key is set" in out
+    assert "sandbox" in out and "a solution ran and was judged" in out and "no provider key is set" in out
     with OpenAIServer(lambda *_: "ok") as server:
         assert run(["doctor", "--model", "openai/x", "--api_base", server.base]) == 0
     assert run(["doctor", "--model", "gpt-4o-mini"]) == 3
@@ -338,3 +343,11 @@ def test_an_address_without_a_scheme_is_refused_before_anything_runs(
 def test_train_says_why_it_ended_early(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(_train(folder, "--max_rollouts", "2")) == 0
     assert "SIMULATED the search ended because the budget of 2 rollouts is spent" in capsys.readouterr().out
+
+
+def test_options_have_the_defaults_of_what_they_set() -> None:
+    owners = {f.name: f.default for owner in (Models, Options) for f in fields(owner)}
+    options = {name: p.default for name, p in inspect.signature(train).parameters.items() if p.default is not p.empty}
+    shared = owners.keys() & options.keys() - {"num_threads"}  # DSPy's own number is none for a command
+    assert {"temperature", "timeout", "batch_size", "strategy", "patience"} <= shared
+    assert {name: options[name] for name in shared} == {name: owners[name] for name in shared}

@@ -248,9 +248,9 @@ def _as_evalplus(reference: types.ModuleType, number: int, inputs: list[object])
 
 def test_argument_types_are_those_of_evalplus(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = pytest.importorskip("evalplus.data.mbpp")
-    numbers = {n for _, several in evalplus._RULES for n in several}
-    assert len(numbers) == sum(len(several) for _, several in evalplus._RULES)
-    for rule, several in evalplus._RULES:
+    numbers = {n for _, several in evalplus.CONVERSIONS for n in several}
+    assert len(numbers) == sum(len(several) for _, several in evalplus.CONVERSIONS)
+    for rule, several in evalplus.CONVERSIONS:
         (sample,) = [SYNTHETIC[n] for n in several if n in SYNTHETIC]
         for number in several:
             mine = [encode(list(evalplus.typed_arguments(number, sample)))]

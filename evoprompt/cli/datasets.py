@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -95,35 +94,33 @@ def _check(name: str, *, skip_bad: bool) -> None:
         raise typer.Exit(DataError.exit_code)
 
 
-@dataclass
-class _Told:
-    """What a check of one data set found.
+class _Checked(NamedTuple):
+    """The result of a check of one data set.
 
     Attributes:
-        tasks: Number of tasks that it holds, 0 where it can't be read.
-        summary: What it holds.
+        tasks: Number of tasks that it holds, 0 if it can't be read.
+        summary: One line about all of it.
         wrong: A line for each thing that is wrong, with the set's name.
         notices: A line for each thing that was left out or not read.
     """
 
-    tasks: int = 0
-    summary: str = ""
-    wrong: list[str] = field(default_factory=list)
+    tasks: int
+    summary: str
+    wrong: Sequence[str]
     notices: Sequence[str] = ()
 
     def line(self, name: str) -> str:
         """All of it in one line."""
-        if self.wrong:
-            last = self.wrong[-1].removeprefix(f"{name}: ")
-            more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
-            more = f"; {last}" if len(self.wrong) == 2 and "--skip_bad" in last else more
-            held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
-            return f"{name}: {held}{self.wrong[0].removeprefix(f'{name}: ')}{more}"
-        more = "".join(f"; {n.removeprefix(f'{name}: ')}" for n in self.notices)
-        return f"{name}: {self.summary}{more}"
+        if not self.wrong:
+            return "; ".join([f"{name}: {self.summary}", *(n.removeprefix(f"{name}: ") for n in self.notices)])
+        first, last = (line.removeprefix(f"{name}: ") for line in (self.wrong[0], self.wrong[-1]))
+        more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
+        more = f"; {last}" if len(self.wrong) == 2 and "--skip_bad" in last else more
+        held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
+        return f"{name}: {held}{first}{more}"
 
 
-def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
+def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Checked:
     from evoprompt.datasets.load import read
     from evoprompt.harness.judging.nonsense import find_untested
     from evoprompt.pool import map_concurrently
@@ -131,15 +128,15 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
     try:
         data = read(name, skip_bad=skip_bad)
     except DataError as e:
-        return _Told(wrong=list(e.problems))
+        return _Checked(0, "", e.problems)
     threads = os.cpu_count() or 1
     solved = [t for t in data if t.code]
     reports = map_concurrently(lambda t: _canonical(t, harness), solved, num_threads=threads)
-    wrong = [f"{name}: task {t.task_id!r}: {why}" for t, (why, _) in zip(solved, reports, strict=True) if why]
+    failed = {t.task_id: why for t, (why, _) in zip(solved, reports, strict=True)}
     untested, broken = find_untested(data, harness, num_threads=threads)
-    known = {t.task_id for t in solved}
+    wrong = [f"{name}: task {task_id!r}: {why}" for task_id, why in failed.items() if why]
     wrong += [f"{name}: {line}" for line in untested]
-    wrong += [f"{name}: task {task_id!r}: {why}" for task_id, why in broken.items() if task_id not in known]
+    wrong += [f"{name}: task {task_id!r}: {why}" for task_id, why in broken.items() if task_id not in failed]
     tests = sum(t.count("base") + t.count("plus") for t in data)
     whole = sum(n for _, n in reports)
     parts = [f"{len(data)} tasks, {tests} tests"]
@@ -151,11 +148,11 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Told:
         parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
     if whole:
         parts.append(f"{whole} tests rest on what a solution says of its own objects: a forger could pass them")
-    return _Told(len(data), "; ".join(parts), wrong, data.notices)
+    return _Checked(len(data), "; ".join(parts), wrong, data.notices)
 
 
 def _canonical(task: Task, harness: Harness) -> tuple[str, int]:
-    """Why the canonical solution does not pass its own tests, if so, and how many of them run whole."""
+    """Return the failure of a canonical solution on its own tests, if any, and the number of tests that run whole."""
     try:
         report = harness.check(task, task.code)
     except DataError as e:

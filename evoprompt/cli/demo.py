@@ -25,9 +25,8 @@ def demo(
     """The whole loop on the starter set with a SIMULATED model: no key, no network, under a minute."""
     typer.echo(BANNER, err=True)  # before the imports, which take a second
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import Display, prompt_diff, score_line
+    from evoprompt.cli.display import Display, prompt_diff, score_line, tell_rules
     from evoprompt.cli.setup import Models, build_program, describe
-    from evoprompt.cli.train import tell_rules
     from evoprompt.datasets import starter_splits
     from evoprompt.evolve import EvoPrompt, Options
     from evoprompt.evolve.held_out import evaluate_test
@@ -36,7 +35,7 @@ def demo(
     from evoprompt.runs import Run
 
     data = starter_splits()
-    models = Models("simulated", seed=seed)
+    models = Models(model="simulated", seed=seed)
     program = build_program(models)
     metric = CodeMetric([t for d in data.values() for t in d])
     with Display(simulated=True) as display, metric.harness, Run(_free(root_dir / "demo")) as run:

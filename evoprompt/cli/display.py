@@ -1,4 +1,4 @@
-"""What people see while a search runs: a live bar on a terminal, one line per event elsewhere."""
+"""Shows a search while it runs: a live bar on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,7 +28,7 @@ from evoprompt.cli.shown import visible
 if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve.factorial.rules import Rule
-    from evoprompt.evolve.record import BatchRecord, Confirmation, Event
+    from evoprompt.evolve.record import BatchRecord, Confirmation, Event, Results
     from evoprompt.rollout import Rollout
     from evoprompt.runs import Spent
 
@@ -115,12 +116,9 @@ class Display:
     def _batch_line(self, batch: BatchRecord) -> str:
         if batch.tried:  # `accepted` tells that the prompt changed, and no more
             return f"{self.mark}batch {batch.batch}: {batch.reason}"
-        word = "accepted" if batch.accepted else "kept the old prompt"
-        return (
-            f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {word}: {batch.reason}"
-            if batch.child is not None
-            else f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {batch.reason}"
-        )
+        word = "accepted: " if batch.accepted else "kept the old prompt: "
+        word = word if batch.child is not None else ""
+        return f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {word}{batch.reason}"
 
     def counter(self, what: str, total: int) -> Callable[[Rollout], None]:
         """Begin an evaluation; returns the callback that moves the bar."""
@@ -183,7 +181,7 @@ def confirmation_line(confirmation: Confirmation) -> str:
 
 
 def rules_table(rules: Sequence[Rule], console: Console) -> str:
-    """What every sentence of a prompt is worth; sentences are broken on a terminal, never in a file."""
+    """Format the measured effect of every sentence of a prompt; long ones are broken on a terminal, never in a file."""
     lines = [f"{'points':>6}  {'95 % interval':<15}  {'from':<5}  {'tried':>5}  sentence"]
     for rule in rules:
         effect, low, high = (0.0 if n is None else n for n in (rule.effect, rule.low, rule.high))
@@ -194,6 +192,15 @@ def rules_table(rules: Sequence[Rule], console: Console) -> str:
         width = max(console.width - len(told), 30) if console.is_terminal else max(len(text), 1)
         lines.append(told + f"\n{gap}".join(textwrap.wrap(text, width)))
     return "\n".join(lines)
+
+
+def tell_rules(results: Results, mark: str) -> None:
+    """Print the measured effect of every sentence of the result, and how the whole was confirmed."""
+    if results.rules:
+        typer.echo(f"{mark}what each sentence is worth, in points of tasks solved, measured on training tasks:")
+        typer.echo(rules_table(results.rules, Console()) + "\n")
+    if results.confirmation is not None:
+        typer.echo(mark + confirmation_line(results.confirmation))
 
 
 def prompt_diff(before: str, after: str) -> Text:

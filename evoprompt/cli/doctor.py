@@ -17,17 +17,17 @@ from evoprompt.errors import EvoPromptError, ModelError, SandboxError
 
 MIN_DISK_MB = 200
 _LAYERS = {
-    "landlock": "Landlock: a candidate reads Python and its packages, and writes nothing",
+    "landlock": "Landlock: a solution reads Python and its packages, and writes nothing",
     "bwrap": "bubblewrap: Python and its packages are mounted read-only, in namespaces of their own",
     "seccomp": "seccomp: no process, no program, no network, no signal to others",
-    "seatbelt (untested)": "Seatbelt: a candidate reads Python and its packages; the host watches its memory",
+    "seatbelt (untested)": "Seatbelt: a solution reads Python and its packages; the host watches its memory",
     "ns": "namespaces: own mounts, processes, network and ipc",
 }
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's."""
+class HealthCheck:
+    """One thing that works or not, a line each; `error` decides the exit code."""
 
     state: Literal["ok", "note", "bad"]
     what: str
@@ -43,7 +43,7 @@ def doctor(
 ) -> None:
     """Check what works on this machine, and say how to fix the rest."""
     first: EvoPromptError | None = None
-    checks: list[Callable[[], Iterator[Finding]]] = [
+    checks: list[Callable[[], Iterator[HealthCheck]]] = [
         _python, _packages, _sandbox, _cache, lambda: _disk(root_dir), _keys, lambda: _model(model, api_base),
     ]  # fmt: skip
     for check in checks:
@@ -57,28 +57,28 @@ def doctor(
         raise typer.Exit(first.exit_code)
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[HealthCheck]:
     where = f"{sys.version.split()[0]} at {sys.executable}"
     if sys.platform == "win32":
-        yield Finding("bad", "python", where, "use WSL2: the sandbox needs Linux or macOS", SandboxError("Windows"))
+        yield HealthCheck("bad", "python", where, "use WSL2: the sandbox needs Linux or macOS", SandboxError("Windows"))
     else:
-        yield Finding("ok", "python", where)
+        yield HealthCheck("ok", "python", where)
 
 
-def _packages() -> Iterator[Finding]:
-    for name in ("evoprompt", "dspy-ai", "pydantic"):
+def _packages() -> Iterator[HealthCheck]:
+    optional = {"evalplus": "bench", "datasets": "bench", "xllamacpp": "local"}
+    for name in ("evoprompt", "dspy-ai", "pydantic", *optional):
+        extra, more = optional.get(name), " (optional)" if name in optional else ""
         try:
-            yield Finding("ok", "package", f"{name} {version(name)}")
+            yield HealthCheck("ok", "package", f"{name} {version(name)}{more}")
         except PackageNotFoundError:
-            yield Finding("bad", "package", f"{name} is missing", f"pip install {name}", EvoPromptError(name))
-    for name, extra in (("evalplus", "bench"), ("datasets", "bench"), ("xllamacpp", "local")):
-        try:
-            yield Finding("ok", "package", f"{name} {version(name)} (optional)")
-        except PackageNotFoundError:
-            yield Finding("note", "package", f"{name} is absent (optional)", f"pip install 'evoprompt[{extra}]'")
+            if extra is None:
+                yield HealthCheck("bad", "package", f"{name} is missing", f"pip install {name}", EvoPromptError(name))
+            else:
+                yield HealthCheck("note", "package", f"{name} is absent{more}", f"pip install 'evoprompt[{extra}]'")
 
 
-def _sandbox() -> Iterator[Finding]:
+def _sandbox() -> Iterator[HealthCheck]:
     from evoprompt.harness import Harness
 
     with Harness() as harness:
@@ -87,76 +87,70 @@ def _sandbox() -> Iterator[Finding]:
         except SandboxError as e:
             problem = str(e)
         if problem is not None:
-            fix = (
-                "use Linux 5.13+ with Landlock, or install bubblewrap; or in a virtual machine use --allow_unsafe_exec"
-            )
-            yield Finding("bad", "sandbox", problem, fix, SandboxError(problem))
+            fix = "use Linux 5.13+ with Landlock, or install bubblewrap; or in a virtual machine --allow_unsafe_exec"
+            yield HealthCheck("bad", "sandbox", problem, fix, SandboxError(problem))
             return
         tier, refused = harness.tier, harness.sandbox.refused
-    yield Finding("ok", "sandbox", f"tier {tier}: a candidate ran and was judged")
-    yield Finding("ok", "sandbox", "self-test: no canary could read, write, bind a socket, fork, exec or signal")
+    yield HealthCheck("ok", "sandbox", f"tier {tier}: a solution ran and was judged")
+    yield HealthCheck("ok", "sandbox", "self-test: no canary could read, write, bind a socket, fork, exec or signal")
     for word in tier.split("+"):
-        yield Finding("ok", "layer", _LAYERS[word])
+        yield HealthCheck("ok", "layer", _LAYERS[word])
     if tier.startswith("seatbelt"):
-        yield Finding(
-            "note", "layer", "Seatbelt was never tried on a Mac by its authors; the self-test is all there is"
-        )
+        untried = "Seatbelt was never tried on a Mac by its authors; the self-test is all there is"
+        yield HealthCheck("note", "layer", untried)
     if tier == "seccomp":
-        yield Finding("note", "layer", "candidates import only what is loaded beforehand", "install bubblewrap")
+        yield HealthCheck("note", "layer", "solutions import only what is loaded beforehand", "install bubblewrap")
     for reason in refused:
-        yield Finding("note", "sandbox", f"not used: {reason}")
+        yield HealthCheck("note", "sandbox", f"not used: {reason}")
 
 
-def _cache() -> Iterator[Finding]:
+def _cache() -> Iterator[HealthCheck]:
     from evoprompt.harness.judging.expected import cache_folder
 
     folder = cache_folder() / "expected"
     files = list(folder.glob("*.bin")) if folder.is_dir() else []
     size = sum(f.stat().st_size for f in files) / 1e6
-    yield Finding("ok", "cache", f"expected outputs of {len(files)} suites, {size:.1f} MB, in {folder}")
+    yield HealthCheck("ok", "cache", f"expected outputs of {len(files)} suites, {size:.1f} MB, in {folder}")
 
 
-def _disk(root: Path) -> Iterator[Finding]:
+def _disk(root: Path) -> Iterator[HealthCheck]:
     place = root.absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free // 2**20
     if not os.access(place, os.W_OK):
-        yield Finding("bad", "disk", f"{str(place)!r} is not writable", "choose another --root_dir", EvoPromptError())
+        yield HealthCheck(
+            "bad", "disk", f"{str(place)!r} is not writable", "choose another --root_dir", EvoPromptError()
+        )
     elif free < MIN_DISK_MB:
-        yield Finding("bad", "disk", f"{free} MB free at {place}", "free some space", EvoPromptError())
+        yield HealthCheck("bad", "disk", f"{free} MB free at {place}", "free some space", EvoPromptError())
     else:
-        yield Finding("ok", "disk", f"{free / 1024:.1f} GB free at {place}")
+        yield HealthCheck("ok", "disk", f"{free / 1024:.1f} GB free at {place}")
 
 
-def _keys() -> Iterator[Finding]:
+def _keys() -> Iterator[HealthCheck]:
     names = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
     present = [n for n in names if os.environ.get(n)]
     if present:
-        yield Finding("ok", "keys", f"set: {', '.join(present)}")
+        yield HealthCheck("ok", "keys", f"set: {', '.join(present)}")
     else:
-        yield Finding(
-            "note",
-            "keys",
-            "no provider key is set",
-            "export OPENAI_API_KEY=…, or use --api_base or --model local",
-        )
+        fix = "export OPENAI_API_KEY=…, or use --api_base or --model local"
+        yield HealthCheck("note", "keys", "no provider key is set", fix)
 
 
-def _model(name: str | None, api_base: str | None) -> Iterator[Finding]:
+def _model(name: str | None, api_base: str | None) -> Iterator[HealthCheck]:
     if name is None:
-        yield Finding("note", "model", "not tried", "evoprompt doctor --model openai/gpt-4o-mini")
+        yield HealthCheck("note", "model", "not tried", "evoprompt doctor --model openai/gpt-4o-mini")
         return
-    from evoprompt.cli.setup import Models, make_lm
-    from evoprompt.lm import explain_lm_error
+    from evoprompt.lm import LMSettings, explain_lm_error, resolve_lm
 
     try:
-        lm = make_lm(name, Models(name, api_base=api_base, num_retries=0, max_tokens=64))
+        lm = resolve_lm(name, LMSettings(api_base=api_base, num_retries=0, max_tokens=64))
         lm("Answer with the word ok.")
     except EvoPromptError as e:
-        yield Finding("bad", "model", str(e), error=e)
+        yield HealthCheck("bad", "model", str(e), error=e)
     except Exception as e:  # whatever a provider's client raises is the finding
         error = explain_lm_error(e) or ModelError(f"{name}: {type(e).__name__}")
-        yield Finding("bad", "model", str(error), "check the name, the key and the network", error)
+        yield HealthCheck("bad", "model", str(error), "check the name, the key and the network", error)
     else:
-        yield Finding("ok", "model", f"{name} answers")
+        yield HealthCheck("ok", "model", f"{name} answers")

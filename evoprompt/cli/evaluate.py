@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.metric import CodeMetric
+    from evoprompt.program import Program
     from evoprompt.runs import Journal
 
 WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
@@ -62,7 +63,9 @@ def evaluate(
 
     A killed evaluation goes on where it was when the same command is given again.
     """
-    from evoprompt.cli.setup import Models, assert_limits
+    given = dict(locals())
+    from evoprompt.cli.setup import Models, assert_limits, build_program, made_of, read_data
+    from evoprompt.evaluate.prelude import read_prelude, with_prelude
     from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
 
@@ -72,8 +75,9 @@ def evaluate(
         raise UsageError("--program needs --model: solutions in --samples are written already")
     if extract and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
-    data = _data(dataset, prelude, skip_bad=skip_bad)
-    models = Models(model or "", None, None, temperature, max_tokens, api_base, num_retries, seed, timeout)
+    data = read_data(dataset, skip_bad=skip_bad)
+    data = data if prelude is None else with_prelude(data, read_prelude(prelude))
+    models = made_of(Models, given | {"model": model or ""})
     program = program / "program.json" if program is not None and program.is_dir() else program
     target = output or _default_output(dataset, samples, models, program)
     harness = Harness(
@@ -87,30 +91,24 @@ def evaluate(
         if samples is not None:
             found, skipped = _given(data, samples, metric, parallel, target, extract)
         else:
-            found, skipped = _written(data, models, program, max_repairs, metric, n_samples, parallel, target), []
+            student = build_program(models, max_repairs=max_repairs)
+            if program is not None:
+                student.load(program)
+            found, skipped = _written(data, models, student, metric, n_samples, parallel, target), []
     _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
     _tell_rest(found, skipped, fail_under)
 
 
-def _data(dataset: str, prelude: str | None, *, skip_bad: bool) -> Dataset:
-    from evoprompt.cli.setup import read_data
-    from evoprompt.evaluate.prelude import read_prelude, with_prelude
-
-    data = read_data(dataset, skip_bad=skip_bad)
-    return data if prelude is None else with_prelude(data, read_prelude(prelude))
-
-
 def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) -> None:
-    """What was not judged, and whether the score is too low.
+    """Say what was not judged, and refuse a score that is too low.
 
     Raises:
-        BelowThreshold: It is.
+        BelowThreshold: The score is below `fail_under`.
         Exit: Something was skipped.
     """
-    for line in skipped:
-        typer.secho(visible(f"evoprompt: skipped {line}"), fg="yellow", err=True)
-    for line in list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]:
-        typer.secho(visible(f"evoprompt: not measured: {line}"), fg="yellow", err=True)
+    broken = list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]
+    for line in [*(f"skipped {line}" for line in skipped), *(f"not measured: {line}" for line in broken)]:
+        typer.secho(visible(f"evoprompt: {line}"), fg="yellow", err=True)
     if fail_under is not None and (found.score is None or found.score < fail_under):
         score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
         raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
@@ -147,21 +145,17 @@ def _given(
 
 
 def _written(
-    data: Dataset, models: Models, program: Path | None, max_repairs: int,
-    metric: CodeMetric, n_samples: int, parallel: int, target: Path,
-) -> Evaluation:  # fmt: skip
+    data: Dataset, models: Models, student: Program, metric: CodeMetric, n_samples: int, parallel: int, target: Path
+) -> Evaluation:
     from dataclasses import asdict
 
     from evoprompt.atomic import write_text
     from evoprompt.candidate import Candidate
     from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import build_program, warn_if_unknown
+    from evoprompt.cli.setup import warn_if_unknown
     from evoprompt.evaluate import evaluate
     from evoprompt.runs import Journal
 
-    student = build_program(models, max_repairs=max_repairs)
-    if program is not None:
-        student.load(program)
     kept = _journal(target)
     if target.exists() and not kept.exists():
         raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
@@ -169,23 +163,23 @@ def _written(
     candidate = Candidate.of(student)
     # Where the server stands may change between two runs; what it is asked may not.
     asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
-    setup = {**asked, "instruction": candidate.instruction, "max_repairs": max_repairs}
+    setup = {**asked, "instruction": candidate.instruction, "max_repairs": student.max_repairs}
     setup |= _identity(data, metric)
+    total = len(data) * n_samples
     with Display(simulated=models.simulated) as display, Journal(kept) as journal:
         journal.begin(setup)
-        _same_server(display, journal, models.api_base, len(data) * n_samples, target)
+        _same_server(display, journal, models.api_base, total, target)
         warn_if_unknown(display.say, models, [data])
         if n_samples > 1 and not models.temperature:
             display.say(f"{n_samples} samples at temperature 0 will be alike; give --temperature", "yellow")
-        _resumed(display, journal, len(data) * n_samples)
-        count = display.counter(f"{data.name}, {models.model}", len(data) * n_samples)
+        _resumed(display, journal, total)
+        count = display.counter(f"{data.name}, {models.model}", total)
         found = evaluate(
             student, data, metric, samples=n_samples, num_threads=parallel, journal=journal, on_done=count
         )  # fmt: skip
         rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
-        write_text(
-            target.with_name(re.sub(r"(_eval_results)?(\.json)?$", "", target.name) + ".jsonl"), "\n".join(rows) + "\n"
-        )
+        name = re.sub(r"(_eval_results)?(\.json)?$", "", target.name)
+        write_text(target.with_name(f"{name}.jsonl"), "\n".join(rows) + "\n")
         _write(target, found, data, setup)
     return found
 
@@ -206,11 +200,7 @@ def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]
 
 def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
     if samples is not None:
-        stem = (
-            samples.name
-            if samples.is_dir()
-            else samples.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
-        )
+        stem = samples.name if samples.is_dir() else re.sub(r"(\.json)?(\.jsonl)?(\.gz)?$", "", samples.name)
         return samples.parent / f"{stem}_eval_results.json"
     prompt = hashlib.sha256(program.read_bytes()).hexdigest()[:8] if program and program.is_file() else "start"
     name = f"{models.model}_{prompt}_temp_{models.temperature:g}_seed_{models.seed}"

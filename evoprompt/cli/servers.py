@@ -17,7 +17,7 @@ def remember(api_base: str) -> None:
 
 
 def is_known(api_base: str) -> bool:
-    """Whether the user named this server before, here or in the environment (`OPENAI_API_BASE` and the like)."""
+    """True if the user named this server before, here or in the environment (`OPENAI_API_BASE` and the like)."""
     named = {v.rstrip("/") for k, v in os.environ.items() if k.endswith(("_API_BASE", "_BASE_URL"))}
     return api_base.rstrip("/") in named or _note(api_base).is_file()
 

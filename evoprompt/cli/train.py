@@ -6,11 +6,11 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from evoprompt.atomic import home
 from evoprompt.errors import DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 
@@ -19,49 +19,61 @@ if TYPE_CHECKING:
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
-    from evoprompt.evolve import Options
-    from evoprompt.evolve.record import Results
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
-OURS = (
-    "strategy",
-    "batch_size",
-    "epochs",
-    "eval_interval",
-    "accept",
-    "accept_when",
-    "max_demos",
-    "seed",
-    "num_threads",
-    "patience",
-    "target",
-    "auto",
-)
-"""Options that `evoprompt.Options` has too, but for the budget."""
-MODELS = (
-    "model", "debugger_model", "optimizer_model", "temperature", "max_tokens", "api_base", "num_retries", "seed",
-    "timeout",
-)  # fmt: skip
-"""Options that `Models` has too."""
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
+LIMITS = {
+    "max_calls": "lm_calls", "max_total_tokens": "tokens", "max_cost": "usd", "max_seconds": "seconds",
+    "max_rollouts": "rollouts",
+}  # fmt: skip
+"""Options that limit a search, and the fields of `Budget` that they set."""
+WHEREABOUTS = {
+    "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
+    "num_threads", "num_retries", "timeout", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
+}  # fmt: skip
+"""Options that change where things are and how fast they go, not what comes out."""
+BEFORE = {
+    "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
+    "accept_when": "confirmed", "max_demos": 0,
+}  # fmt: skip
+"""Options that are left out of a run's identity at these values: its journal may be older than the option."""
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
-    """Let the file's options stand in for those not given."""
-    if path is not None:
-        from evoprompt.cli.setup import read_config
+    """Let the options of a JSON or TOML file stand in for those not given; a run's own `config.json` will do.
 
-        values = read_config(path)
-        known = {p.name for p in context.command.params}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UsageError(f"--config {str(path)!r} has the unknown option {unknown[0]!r}")
-        context.default_map = {**(context.default_map or {}), **values}
+    Raises:
+        UsageError: The file can't be read or holds something else.
+    """
+    import tomllib
+
+    if path is None:
+        return None
+    path = home(path)
+    named = f"--config {str(path)!r}"
+    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # a shell's `<(…)` is a pipe as well
+        raise UsageError(f"{named} is a pipe and no file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError) as e:
+        raise UsageError(f"{named} can't be read: {getattr(e, 'strerror', None) or e}") from e
+    options = content.get("options", content) if isinstance(content, dict) else None
+    if not isinstance(options, dict):
+        raise UsageError(f"{named} must hold an object of options, not {type(content).__name__}")
+    for name, value in options.items():
+        if isinstance(value, dict | list):
+            raise UsageError(f"{named}: {name!r} must be one value, not a {type(value).__name__}")
+    values = {k.replace("-", "_"): v for k, v in options.items() if v is not None}
+    unknown = sorted(set(values) - {p.name for p in context.command.params})
+    if unknown:
+        raise UsageError(f"{named} has the unknown option {unknown[0]!r}")
+    context.default_map = {**(context.default_map or {}), **values}
     return path
 
 
@@ -114,7 +126,7 @@ def train(
 
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
-    given = SimpleNamespace(**locals())
+    given = dict(locals())
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     # Before the imports: who comes second is told at once.
@@ -122,85 +134,75 @@ def train(
     _train(given, run_dir, lock, new_dir)
 
 
-def _train(given: SimpleNamespace, run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
-    """The command, with its options as they were given."""
+def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
+    """Run the command with its options as they were given."""
     from evoprompt.cli.display import Display
     from evoprompt.cli.servers import remember
-    from evoprompt.cli.setup import Models, build_program, read_splits
-    from evoprompt.evolve import Options
+    from evoprompt.cli.setup import Models, build_program, made_of, read_splits
+    from evoprompt.evolve import EvoPrompt, Options
     from evoprompt.lm.budget import Budget
 
-    if given.strategy in get_args(Optimizer) and given.optimizer == "evoprompt":
-        given.optimizer = given.strategy
-    rival = {} if given.optimizer == "evoprompt" else {"strategy": given.optimizer}
-    search = Options(
-        **{name: getattr(given, name) for name in OURS} | rival,
-        budget=Budget(given.max_calls, given.max_total_tokens, given.max_cost, given.max_seconds, given.max_rollouts),
-    )
-    unseen = {} if given.skip_evaluations else {"dev": given.dev_file, "test": given.test_file}
-    data = read_splits(given.dataset_path, {"train": given.train_file, **unseen}, skip_bad=given.skip_bad)
-    models = Models(**{name: getattr(given, name) for name in MODELS}, keyless=given.dry_run)
+    if given["strategy"] in get_args(Optimizer) and given["optimizer"] == "evoprompt":
+        given["optimizer"] = given["strategy"]
+    rival = {} if given["optimizer"] == "evoprompt" else {"strategy": given["optimizer"]}
+    budget = Budget(**{field: given[option] for option, field in LIMITS.items()})
+    search = made_of(Options, given, budget=budget, **rival)
+    unseen = {} if given["skip_evaluations"] else {"dev": given["dev_file"], "test": given["test_file"]}
+    data = read_splits(given["dataset_path"], {"train": given["train_file"], **unseen}, skip_bad=given["skip_bad"])
+    models = made_of(Models, given, keyless=given["dry_run"])
     program = build_program(models)
-    if given.api_base and not given.dry_run:
-        remember(given.api_base)
-    flags = given.base_test, given.plus_test, given.require_both
-    metric = _metric(data, flags, given.time_limit, unsafe=given.allow_unsafe_exec)
-    if given.dry_run:
-        _estimate(program, data, metric, search, models.mark)
+    if given["api_base"] and not given["dry_run"]:
+        remember(given["api_base"])
+    metric = _metric(given, data)
+    train, dev = list(data["train"]), list(data.get("dev", ()))
+    if given["dry_run"]:
+        typer.echo(f"{models.mark}estimate; nothing is asked and nothing is written:\n")
+        typer.echo(EvoPrompt(metric, options=search).estimate(program, train, dev))
+        if "test" in data:
+            calls = f"{len(data['test'])} calls for each of up to two prompts"
+            typer.echo(f"The evaluation on test tasks comes on top: {calls}.")
         return
-    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in vars(given).items() if k != "dry_run"}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(metric.harness)
-        _vet(metric, given.num_threads)
-        run = stack.enter_context(_opened(run_dir, lock, new_dir))
-        with Display(simulated=models.simulated) as display:
-            _begin(run, display, options, data, models)
-            evolved = _evolve(run, display, program, data, metric, search)
-            tests = _tested(run, display, program, evolved, data, metric, given.num_threads)
-        _tell(program, evolved, tests, run, models.mark)
+    with metric.harness:
+        # Neither a broken test nor one that tests nothing, those of the test set included.
+        broken = metric.vet(metric.tasks.values(), num_threads=given["num_threads"])
+        if broken:
+            raise DataError.of(list(broken.values()))
+        with _opened(run_dir, lock, new_dir) as run:
+            with Display(simulated=models.simulated) as display:
+                _begin(run, display, given, data, models)
+                if not dev and search.strategy in WITHOUT_DEV:
+                    display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(search.strategy)]}")
+                ours = EvoPrompt(metric, options=search, run_dir=run, listener=display, on_interrupt="raise")
+                evolved = ours.compile(program, trainset=train, valset=dev)
+                tests = {}
+                if "test" in data:
+                    tests = _tested(run, display, program, evolved, data["test"], metric, given["num_threads"])
+            _tell(program, evolved, tests, run, models.mark)
 
 
-def _estimate(program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options, mark: str) -> None:
-    from evoprompt.evolve import EvoPrompt
-
-    told = EvoPrompt(metric, options=search).estimate(program, list(data["train"]), list(data.get("dev", ())))
-    typer.echo(f"{mark}estimate; nothing is asked and nothing is written:\n")
-    typer.echo(told)
-    if "test" in data:
-        typer.echo(
-            f"The evaluation on test tasks comes on top: {len(data['test'])} calls for each of up to two prompts."
-        )
-
-
-def _evolve(
-    run: Run, display: Display, program: Program, data: dict[str, Dataset], metric: CodeMetric, search: Options
-) -> Program:  # fmt: skip
-    """The search."""
-    from evoprompt.evolve import EvoPrompt
-
-    dev = list(data.get("dev", ()))
-    told = {
-        "factorial": "the result is compared with the start prompt on training tasks alone",
-        "refine": "the last accepted prompt is the result",
-    }
-    if not dev and search.strategy in told:
-        display.say(f"no evaluation on dev tasks: {told[str(search.strategy)]}")
-    ours = EvoPrompt(metric, options=search, run_dir=run, listener=display, on_interrupt="raise")
-    evolved: Program = ours.compile(program, trainset=list(data["train"]), valset=dev)
-    return evolved
+WITHOUT_DEV = {
+    "factorial": "the result is compared with the start prompt on training tasks alone",
+    "refine": "the last accepted prompt is the result",
+}
 
 
 def _tested(
-    run: Run, display: Display, program: Program, evolved: Program, data: dict[str, Dataset], metric: CodeMetric,
-    num_threads: int,
+    run: Run, display: Display, program: Program, evolved: Program,
+    test: Dataset, metric: CodeMetric, num_threads: int,
 ) -> dict[str, Evaluation]:  # fmt: skip
-    """The evaluations on the test set, if there is one."""
+    """Evaluate the start prompt on the test set, and the evolved one if it is another."""
+    from evoprompt.candidate import Candidate
     from evoprompt.evolve.export import ending
+    from evoprompt.evolve.held_out import evaluate_test
 
-    if "test" not in data:
-        return {}
+    found: dict[str, Evaluation] = {}
+    same = Candidate.compiled(evolved)[0].key == Candidate.of(program).key
     with ending(run):
-        return _test(run, display, program, evolved, data["test"], metric, num_threads)
+        for name, module in {"start": program, **({} if same else {"evolved": evolved})}.items():
+            counter = display.counter(f"test set, {name} prompt", len(test))
+            found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
+        run.tree.summary(test_scores={name: evaluation.score for name, evaluation in found.items()})
+    return found
 
 
 @contextlib.contextmanager
@@ -241,22 +243,20 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from rich.console import Console
 
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line
+    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line, tell_rules
     from evoprompt.cli.shown import visible
 
     results = evolved.detailed_results
     before, after = Candidate.of(program).told, Candidate.compiled(evolved)[0].told
-    if before == after:
-        tried = any(entry.accepted and entry.parent for entry in results.evolution)
-        told = (
-            "none of the accepted prompts was measured as better on the dev tasks: the start prompt stays"
-            if tried
-            else "no better prompt was found: the start prompt stays"
-        )
-        typer.echo(mark + (told if results.confirmation is None else confirmation_line(results.confirmation)))
-    else:
+    if before != after:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
         tell_rules(results, mark)
+    elif results.confirmation is not None:
+        typer.echo(mark + confirmation_line(results.confirmation))
+    else:
+        tried = any(entry.accepted and entry.parent for entry in results.evolution)
+        why = "none of the accepted prompts was measured as better on the dev tasks" if tried else ""
+        typer.echo(f"{mark}{why or 'no better prompt was found'}: the start prompt stays")
     if results.stopped:
         typer.echo(visible(f"{mark}the search ended because {results.stopped}"))
     for name, evaluation in tests.items():
@@ -266,46 +266,19 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     typer.echo(f"{mark}program:     {run.tree.program}")
 
 
-def tell_rules(results: Results, mark: str) -> None:
-    """What every sentence of the result was measured to bring, and how the whole was confirmed."""
-    from rich.console import Console
-
-    from evoprompt.cli.display import confirmation_line, rules_table
-
-    if results.rules:
-        typer.echo(f"{mark}what each sentence is worth, in points of tasks solved, measured on training tasks:")
-        typer.echo(rules_table(results.rules, Console()) + "\n")
-    if results.confirmation is not None:
-        typer.echo(mark + confirmation_line(results.confirmation))
-
-
-def _vet(metric: CodeMetric, num_threads: int) -> None:
-    """Before the run begins: no task whose tests are broken or test nothing, those of the test set included.
-
-    Raises:
-        DataError: One line for each.
-    """
-    broken = metric.vet(metric.tasks.values(), num_threads=num_threads)
-    if broken:
-        raise DataError.of(list(broken.values()))
-
-
-def _metric(
-    data: dict[str, Dataset], flags: tuple[bool, bool, bool], time_limit: float | None, *, unsafe: bool
-) -> CodeMetric:  # fmt: skip
+def _metric(given: dict[str, Any], data: dict[str, Dataset]) -> CodeMetric:
     """Neither flag asks for base and, where there are any, plus tests, and wants both passed."""
     from evoprompt.cli.setup import assert_limits
     from evoprompt.harness import Harness
     from evoprompt.metric import CodeMetric
 
-    base_test, plus_test, require_both = flags
-    neither = not (base_test or plus_test)
+    base, plus = given["base_test"], given["plus_test"]
     return CodeMetric(
         [t for d in data.values() for t in d],
-        base=base_test or neither,
-        plus=None if neither else plus_test,
-        require_both=require_both or not (base_test and plus_test),
-        harness=Harness(limits=assert_limits(time_limit), unsafe=unsafe),
+        base=base or not plus,
+        plus=plus if base or plus else None,
+        require_both=given["require_both"] or not (base and plus),
+        harness=Harness(limits=assert_limits(given["time_limit"]), unsafe=given["allow_unsafe_exec"]),
     )
 
 
@@ -316,26 +289,14 @@ def _run_dir(root: Path, experiment: str, run: str) -> Path:
     return root / experiment / run
 
 
-WHEREABOUTS = {
-    "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "timeout", "max_calls", "max_total_tokens", "max_cost", "max_seconds", "max_rollouts",
-    "auto", "allow_unsafe_exec", "fork", "config", "skip_bad",
-}  # fmt: skip
-"""Options that change where things are and how fast they go, not what comes out."""
-BEFORE = {
-    "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
-    "accept_when": "confirmed", "max_demos": 0,
-}  # fmt: skip
-"""Options that were not there once, and what happened then: runs that were begun before go on."""
-
-
 def _begin(
-    run: Run, display: Display, options: dict[str, Any], data: dict[str, Dataset], models: Models
+    run: Run, display: Display, given: dict[str, Any], data: dict[str, Dataset], models: Models
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
     from evoprompt.secrets import settings_without_secrets
 
+    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k != "dry_run"}
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
         del about["accept_when"]
@@ -357,21 +318,3 @@ def _begin(
         run.journal.keep_meta("config", json.dumps(config))
     if fresh or not (run.root / "config.json").exists():
         run.tree.json("config.json", run.journal.fact("config"))
-
-
-def _test(
-    run: Run, display: Display, program: Program, evolved: Program,
-    test: Dataset, metric: CodeMetric, num_threads: int,
-) -> dict[str, Evaluation]:  # fmt: skip
-    """Evaluates the start prompt, and the evolved one where it is another."""
-    from evoprompt.candidate import Candidate
-    from evoprompt.evolve.held_out import evaluate_test
-
-    found: dict[str, Evaluation] = {}
-    for name, module in (("start", program), ("evolved", evolved)):
-        if name == "evolved" and Candidate.compiled(module)[0].key == Candidate.of(program).key:
-            break
-        counter = display.counter(f"test set, {name} prompt", len(test))
-        found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
-    run.tree.summary(test_scores={name: evaluation.score for name, evaluation in found.items()})
-    return found

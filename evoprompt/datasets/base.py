@@ -23,7 +23,7 @@ class Dataset(Sequence[Task]):
     Args:
         tasks: The tasks, in order.
         name: What to call the set in messages: a known name or a file's path.
-        notices: What was left out or not read, a line each.
+        notices: A line for each thing that was left out or not read.
 
     Raises:
         DataError: Two tasks have one id.

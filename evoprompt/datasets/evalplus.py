@@ -25,13 +25,13 @@ _INPUTS = ("base_input", "plus_input")
 
 @dataclass(frozen=True)
 class Source:
-    """Where one of the two sets comes from.
+    """The origin of one of the two sets.
 
     Attributes:
         title: Its name for people.
         file: Name of the file in EvalPlus' cache.
         variable: Environment variable that names another file.
-        prefix: What its task ids begin with.
+        prefix: Beginning of its task ids.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def url(self) -> str:
-        """Where EvalPlus downloads the file from, compressed."""
+        """Address of the compressed file that EvalPlus downloads."""
         name, _, version = self.file.removesuffix(".jsonl").partition("-")
         return f"https://github.com/evalplus/{name.lower()}_release/releases/download/{version}/{name}.jsonl.gz"
 
@@ -151,7 +151,7 @@ def _deep(value: Any) -> Any:
     return tuple(map(_deep, value)) if isinstance(value, list) else value
 
 
-_RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = (
+CONVERSIONS: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = (
     (_tuples, (2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744,
                809)),
     (lambda a: [_tuples(v) for v in a], (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780)),
@@ -167,8 +167,8 @@ _RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = 
     (lambda a: [complex(a[0])], (252,)),
     (_deep, (580, 615, 791)),
 )  # fmt: skip
-"""How arguments are converted, and the numbers of the tasks for which they are."""
-_TYPED: Final = {number: convert for convert, numbers in _RULES for number in numbers}
+"""Conversions of arguments, each with the numbers of its tasks."""
+_TYPED: Final = {number: convert for convert, numbers in CONVERSIONS for number in numbers}
 
 
 def _cache() -> Path:

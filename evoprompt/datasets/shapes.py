@@ -140,7 +140,7 @@ def parsed(value: Any) -> Any:
 
 
 def _refusal(row: dict[str, Any]) -> str:
-    """Why tasks of this kind can't be judged, or an empty text."""
+    """Return why tasks of this kind can't be judged; an empty text if they can."""
     has = {k for k, v in row.items() if _holds(v)}
     language, task_id = row.get("language", row.get("lang")), row.get("task_id")
     if isinstance(language, str) and language.strip().lower() not in _PYTHON:

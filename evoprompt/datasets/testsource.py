@@ -53,7 +53,7 @@ class TestSource:
         text: The source; the block below its main guard runs.
         body: Statements at the top level, those below the main guard included.
         functions: Functions defined there, by name.
-        called: How often each name is called, anywhere.
+        called: Number of calls of each name, anywhere.
     """
 
     __test__ = False  # pytest must not collect it
@@ -118,7 +118,7 @@ class TestSource:
         """Take the test apart.
 
         Args:
-            call: How the solution is called: `f`, or `Solution().f`.
+            call: The solution as the tests call it: `f`, or `Solution().f`.
             provided: Names that a solution provides.
 
         Returns:

@@ -132,7 +132,7 @@ def test_a_server_that_the_environment_names_as_well_is_known(
 def test_a_journal_does_not_switch_the_sandbox_off(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     module = sys.modules["evoprompt.cli.train"]
-    monkeypatch.setattr(module, "_train", lambda given, *_: seen.append(given.allow_unsafe_exec))
+    monkeypatch.setattr(module, "_train", lambda given, *_: seen.append(given["allow_unsafe_exec"]))
     edited(begun, allow_unsafe_exec=True)
     assert run(["resume", str(begun)]) == 0
     assert run(["resume", str(begun), "--allow_unsafe_exec"]) == 0
