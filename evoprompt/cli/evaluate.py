@@ -198,7 +198,7 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
     from evoprompt.atomic import write_text
     from evoprompt.evaluate import evalplus_results
-    from evoprompt.lm.secrets import mask
+    from evoprompt.secrets import mask
 
     told = json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(target, mask(told) + "\n")

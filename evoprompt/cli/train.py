@@ -334,7 +334,7 @@ def _begin(
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
-    from evoprompt.lm.secrets import settings_without_secrets
+    from evoprompt.secrets import settings_without_secrets
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":

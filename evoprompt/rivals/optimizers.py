@@ -21,18 +21,18 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.examples import ExampleJudge, judge_of, tasks_for
 from evoprompt.judges.students import AskedTask
-from evoprompt.lm.budget import Budget, Spending
+from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.interception import listening
 from evoprompt.lm.resolve import one_line
-from evoprompt.lm.seam import listening
-from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rivals.sizes import Rival, sizes
 from evoprompt.rivals.watch import Guarded, Metered, Watch, metered, quiet, watched
 from evoprompt.rollout import CodeJudge, Judge
-from evoprompt.runs.journal import Journal
+from evoprompt.runs.journal import Journal, Spent
+from evoprompt.secrets import discreet
 from evoprompt.tasks import Task
 
 PROPOSER = "optimizer"
@@ -100,7 +100,7 @@ class RivalResults:
     best: Candidate
     calls: int
     asked: int
-    spent: Mapping[str, Spending]
+    spent: Mapping[str, Spent]
     trace: tuple[Best, ...]
     stopped: str = ""
 
@@ -144,8 +144,8 @@ def compile_with(
     journal = journal or Journal()
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
     journal.begin(_identity(options, student, metric, trainset, valset), "rival")
-    watch = Watch(journal, int(options.overspend * options.calls))
-    calls = Calls(watch, most=options.num_threads, budget=options.budget, around=watch.call)
+    watch = Watch(int(options.overspend * options.calls))
+    calls = Calls(journal, most=options.num_threads, budget=options.budget, around=watch.call, on_answer=watch.used)
     own = student.optimizer.lm if isinstance(student, Program) else None
     proposer = metered(calls, prompt_lm or own or dspy.settings.lm, PROPOSER, judged=False)
     guarded = Guarded(_callable(metric, calls), watch)

@@ -15,14 +15,11 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
-from evoprompt.lm.budget import Spending
 from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
+from evoprompt.lm.interception import attempt, listening, measuring
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.lm.seam import listening
-from evoprompt.lm.step import measuring, step
 from evoprompt.pool import AT_ONCE, HEARD
-from evoprompt.runs.journal import Journal
 
 logger = logging.getLogger("evoprompt")
 
@@ -43,12 +40,11 @@ class _Over(EvoPromptError):
 class Watch:
     """What a rival's run must not forget: which answers it paid for, and the first failure that ends it.
 
-    It is the ledger between `Calls` and the journal: an answer of an earlier process counts when it is used, so that a
-    resumed run goes the same way.
+    An answer of an earlier process counts when it is used, so that a resumed run goes the same way.
     """
 
-    def __init__(self, journal: Journal, limit: int) -> None:
-        self._journal, self._limit = journal, limit
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._lock = threading.Lock()
         self._keys: set[str] = set()
         self._change = threading.Condition()
@@ -61,38 +57,8 @@ class Watch:
         """Answers of the task model so far."""
         return len(self._keys)
 
-    def answer(self, key: str) -> str | None:
-        """The answer with this key, if there is one; then it is used."""
-        found = self._journal.answer(key)
-        if found is not None:
-            self._used(key)
-        return found
-
-    def keep_answer(
-        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int,
-    ) -> None:  # fmt: skip
-        """Keep an answer for good; it is used."""
-        self._journal.keep_answer(key, role, model, response, usage, cost, seconds, retries)
-        self._used(key)
-
-    def spent(self) -> Mapping[str, Spending]:
-        """What all answers cost, by role."""
-        return self._journal.spent()
-
-    def rolled(self) -> Mapping[str, int]:
-        """Number of measured rollouts, by the label of who asked for them."""
-        return self._journal.rolled()
-
-    def meta(self, name: str) -> str | None:
-        """A fact about the whole run."""
-        return self._journal.meta(name)
-
-    def keep_meta(self, name: str, value: str) -> None:
-        """Set a fact about the whole run."""
-        self._journal.keep_meta(name, value)
-
-    def _used(self, key: str) -> None:
+    def used(self, key: str) -> None:
+        """Count an answer, once for each request."""
         if measuring():
             with self._lock:
                 self._keys.add(key)
@@ -175,7 +141,7 @@ class Metered(dspy.LM):
     @contextlib.contextmanager
     def _metered(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
         rollout = kwargs.get("rollout_id") or self.kwargs.get("rollout_id") or 0
-        with listening(self._calls, self._role), step(rollout, judged=self._judged):
+        with listening(self._calls, self._role), attempt(rollout, judged=self._judged):
             yield
 
     def inspect_history(self, n: int = 1, file: Any = None) -> None:

@@ -1,31 +1,33 @@
-"""How many calls of one provider may be under way: found out as TCP does, and held back as long as it says."""
+"""Limits concurrent calls: so many to one provider, and one for each request."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 from evoprompt.errors import ModelError
 
 FULL_AFTER = 4
-"""Rounds of good calls from one call at a time to the most, if that is a large number; eight take four rounds.
+"""Rounds of good calls that raise the limit from 1 to a large maximum; a maximum of 8 takes 4 rounds.
 
-Slower, and single failures among good answers keep the limit down: at one overload in 16 calls, 16 rounds meant five
-calls of eight on average, four mean six and a half.
+With 16 rounds, single failures kept the limit down: at one overload in 16 calls a maximum of 8 averaged 5 calls; with 4
+rounds it averages 6.5.
 """
 
 
-class Pace:
-    """A limit on concurrent calls: additive increase, multiplicative decrease (Chiu and Jain 1989).
+class ConcurrencyLimiter:
+    """Limits concurrent calls: additive increase, multiplicative decrease (Chiu and Jain 1989). Thread-safe.
 
-    It begins with one call, so that a wrong key costs one request; the first answer opens it. Safe to share between
-    threads.
+    It starts with one call, so that a wrong key costs one request. The first answer raises the limit to the maximum.
 
     Args:
-        most: The most calls under way.
+        most: The maximum.
 
     Attributes:
-        proven: Whether there was an answer.
+        limit: Calls that may be under way now.
+        proven: True after the first answer.
         slowest: Seconds that the slowest answer took.
     """
 
@@ -46,7 +48,7 @@ class Pace:
         return int(self._limit)
 
     def enter(self) -> float:
-        """Waits for a place, and returns the time at which the call began.
+        """Wait for a slot and return the time at which the call began.
 
         Raises:
             LMError: The provider has refused us.
@@ -62,19 +64,19 @@ class Pace:
             raise self._over
 
     def leave(self, began: float, *, answered: bool, overloaded: bool, retry_after: float = 0.0) -> None:
-        """Gives the place back.
+        """Free the slot and adapt the limit.
 
         Args:
-            began: What `enter` returned.
-            answered: Whether the provider gave a whole answer, of whatever kind.
-            overloaded: Whether it refused for its load, or did not answer in time.
-            retry_after: Seconds for which it wants to be left alone.
+            began: The time that `enter` returned.
+            answered: True if the provider sent a whole answer of any kind.
+            overloaded: True if it refused because of load, or timed out.
+            retry_after: Seconds for which it asked to be left alone.
         """
         with self._change:
             self._running -= 1
             now = time.monotonic()
             self._not_before = max(self._not_before, now + retry_after)
-            if overloaded and began >= self._halved:  # calls that began before are of the same overload
+            if overloaded and began >= self._halved:  # calls that began earlier met the same overload
                 self._limit = max(1.0, self._limit / 2)
                 self._halved = now
             elif answered and not self.proven:
@@ -84,17 +86,40 @@ class Pace:
             self._change.notify_all()
 
     def took(self, seconds: float) -> None:
-        """Takes note of how long an answer took, also of one that was given up."""
+        """Record the duration of an answer, also of one that nobody waits for any more."""
         with self._change:
             self.slowest = max(self.slowest, seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Waits, unless the run is being stopped."""
+        """Wait, or return at once when the run is stopped."""
         with self._change:
             self._change.wait_for(lambda: self._over is not None, seconds)
 
     def stop(self, why: Exception | None = None) -> None:
-        """Begin no further call: whoever waits for one gets this error."""
+        """Let no further call begin: `enter` raises this error."""
         with self._change:
             self._over = self._over or why or ModelError("the run is being stopped")
             self._change.notify_all()
+
+
+class InFlight:
+    """Allows one call per key at a time. Whoever asks the same meanwhile waits, and then finds its answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextlib.contextmanager
+    def one(self, key: str) -> Iterator[None]:
+        """Hold the key, after waiting for whoever holds it."""
+        with self._lock:
+            lock, users = self._locks.get(key, (threading.Lock(), 0))
+            self._locks[key] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._locks.pop(key)
+                if users > 1:
+                    self._locks[key] = lock, users - 1

@@ -1,6 +1,6 @@
-"""How what can be changed is taken apart and filled again: containers, and objects of the setup's classes.
+"""The content of what can be changed, containers and objects of the setup's classes: read, and filled again.
 
-Standard library only. Everything is read and written by the base class, so that no method of a candidate's runs.
+Standard library only. Everything is read and written by the base class, so that no method of a solution's runs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from .encoding import bare
+
 LEAVES = frozenset({int, str, float, bool, type(None), complex, bytes})
 BASES: dict[str, Any] = {
     "OrderedDict": OrderedDict, "Counter": Counter, "defaultdict": defaultdict, "dict": dict,
     "list": list, "set": set, "deque": deque, "bytearray": bytearray,
     "StringIO": io.StringIO, "BytesIO": io.BytesIO,
 }  # fmt: skip
-"""Kinds of what has content that may change."""
+"""Kinds of values whose content may change."""
 KINDS = {base: kind for kind, base in BASES.items()}
 FROZEN = (str, int, float, complex, bytes, tuple, frozenset)
 DATA = (OrderedDict, Counter, defaultdict, dict, list, set, deque, bytearray, *FROZEN)
@@ -35,19 +37,8 @@ class Malformed(Exception):
     """The other side does not keep to the protocol."""
 
 
-def bare(base: Any, value: Any) -> Any:
-    """A value of an immutable type without its class."""
-    if base in (tuple, frozenset):
-        return base(base.__iter__(value))
-    if base is str:
-        return str.__str__(value)
-    if base is bytes:
-        return bytes.__getitem__(value, slice(None))
-    return {int: int.__index__, float: float.__float__, complex: complex.__complex__}[base](value)
-
-
 def extended(kind: type) -> Any:
-    """The type of data that a class extends by methods of its own; None for a class that doesn't."""
+    """Returns the type of data that a class extends by methods of its own; None for a class that doesn't."""
     mro = type.__dict__["__mro__"].__get__(kind)
     base = next((base for base in DATA if base in mro), None)
     if base is None or enum.Enum in mro:
@@ -58,21 +49,21 @@ def extended(kind: type) -> Any:
 
 
 def plain_of(base: Any, value: Any) -> Any:
-    """What an object of a class that extends a type of data holds, as data of that type."""
+    """Returns what an object of a class that extends a type of data holds, as data of that type."""
     if base in FROZEN:
-        return bare(base, value)
+        return bare(value, type(value))
     found = BASES[base.__name__]()
     refill(base.__name__, found, content_of(base.__name__, value)[2])
     return found
 
 
 def is_plain(value: tuple[Any, ...], depth: int) -> bool:
-    """Whether a tuple holds leaves and such tuples only."""
+    """True if a tuple holds leaves and such tuples only."""
     return all(type(v) in LEAVES or (type(v) is tuple and depth > 0 and is_plain(v, depth - 1)) for v in value)
 
 
 def same(a: list[Any], b: Any) -> bool:
-    """Whether two contents are the same objects, or equal leaves."""
+    """True if two contents are the same objects, or equal leaves."""
     if len(a) != len(b):
         return False
     return all(
@@ -81,7 +72,7 @@ def same(a: list[Any], b: Any) -> bool:
 
 
 def content_of(kind: str, value: Any) -> tuple[str, Any, list[Any]]:
-    """What data holds, read by the base class."""
+    """Returns the kind of a container, its limit if it has one, and what it holds, read by the base class."""
     base = BASES[kind]
     if issubclass(base, dict):
         pairs = OrderedDict.items(value) if base is OrderedDict else dict.items(value)
@@ -95,7 +86,7 @@ def content_of(kind: str, value: Any) -> tuple[str, Any, list[Any]]:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """What an object holds by name, in its dict and in slots."""
+    """Returns what an object holds by name, in its dict and in slots."""
     found: dict[str, Any] = {}
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -108,7 +99,7 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def parts_of(value: Any, fields: bool) -> list[Any]:
-    """What a container holds, and the fields of an object."""
+    """Returns what a container holds, with `fields` also what an object holds by name."""
     base = next((b for b in (dict, list, tuple, set, frozenset, deque) if isinstance(value, b)), None)
     held: list[Any] = list(base.__iter__(value)) if base else []
     if base is dict:
@@ -117,16 +108,13 @@ def parts_of(value: Any, fields: bool) -> list[Any]:
 
 
 def standard_class(module: str, name: str) -> Any:
-    """A name of a module of the standard library that is loaded."""
-    if module.partition(".")[0] not in sys.stdlib_module_names:
-        return None
-    if module not in sys.modules:
-        return None
-    return getattr(sys.modules[module], name, None)
+    """Looks a name up in a module of the standard library that is loaded; None if there is none."""
+    known = module.partition(".")[0] in sys.stdlib_module_names
+    return getattr(sys.modules.get(module), name, None) if known else None
 
 
 def shell(kind: Any, base: str) -> Any:
-    """A new object of a class of the setup's, without its fields."""
+    """Makes an object of a class of the setup, without its fields; `base` is the container that the class extends."""
     if base:
         if not issubclass(kind, BASES[base]):
             raise Malformed("it is of another class")
@@ -196,7 +184,7 @@ def refill(kind: str, value: Any, held: list[Any]) -> None:
 
 
 def structure_of(value: Any) -> tuple[str, Any, list[Any]] | None:
-    """A tuple of the system's that has names for its items, such as a `time.struct_time`, and some beside them."""
+    """Describes a tuple of the system that has names for its items, such as a `time.struct_time`."""
     kind = type(value)
     where = kind.__dict__.get("__module__"), kind.__name__
     if "n_sequence_fields" not in kind.__dict__ or structure_class(*where) is not kind:
@@ -205,7 +193,7 @@ def structure_of(value: Any) -> tuple[str, Any, list[Any]] | None:
 
 
 def structure_class(module: Any, name: Any) -> Any:
-    """The class of such tuples with this name; None where there is none that can be made."""
+    """Returns the class of such tuples with this name; None where there is none that can be made."""
     kind = standard_class({"posix": "os"}.get(module, module), name) if isinstance(module, str) else None
     made = (
         isinstance(kind, type) and issubclass(kind, tuple) and {"n_sequence_fields", "__new__"} <= kind.__dict__.keys()
@@ -214,7 +202,7 @@ def structure_class(module: Any, name: Any) -> Any:
 
 
 def named_of(kind: type) -> Any:
-    """Name and fields of a class of named tuples; empty for another."""
+    """Returns name and fields of a class of named tuples; an empty string for another class."""
     fields = next((c.__dict__["_fields"] for c in kind.__mro__ if "_fields" in c.__dict__), None)
     if type(fields) is tuple and fields and all(type(f) is str for f in fields):
         return str(type.__dict__["__name__"].__get__(kind)), fields

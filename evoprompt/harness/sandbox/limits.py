@@ -15,19 +15,26 @@ from evoprompt.harness.inside import codec
 Ending = Literal["timeout", "crashed"]
 Kind = Literal["done", "value", "digest", "error", "refused", "missing"]
 
-_STILL_SECONDS = 10.0
-MOST_STRETCHED: Final = 4
-"""Most times that the CPU time of a suite is allowed."""
+KINDS: Final[dict[bytes, Kind]] = {
+    codec.DONE: "done",
+    codec.VALUE: "value",
+    codec.DIGEST: "digest",
+    codec.ERROR: "error",
+    codec.REFUSED: "refused",
+    codec.MISSING: "missing",
+}
+_MOST_STRETCHED: Final = 4
+"""The CPU time of a suite is never stretched by more than this factor."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a candidate may use.
+    """What a solution may use.
 
     Attributes:
-        cpu_seconds: CPU time of one call. This is the limit that decides verdicts.
+        cpu_seconds: CPU time of one call. This limit decides verdicts.
         wall_seconds: Time that one call may sleep or wait of its own accord, and two together; None means 10 s. Time
-            in which the machine does not let it run is none of that.
+            in which the machine does not let it run does not count.
         memory_mb: Private memory of a process.
         output_mb: Encoded size of one answer.
         packing_seconds: CPU time of a process in all for encoding large answers. It counts in no other limit, and
@@ -44,13 +51,18 @@ class Limits:
 
     @property
     def wall(self) -> float:
-        """Time that one call may stand still, in seconds."""
-        return _STILL_SECONDS if self.wall_seconds is None else self.wall_seconds
+        """Seconds that one call may stand still."""
+        return 10.0 if self.wall_seconds is None else self.wall_seconds
+
+    @property
+    def backstop(self) -> int:
+        """CPU seconds after which the kernel ends a process that the host, for whatever reason, has not ended."""
+        return _MOST_STRETCHED * math.ceil(self.total_cpu_seconds + self.packing_seconds) + 30
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """How many times its limits of CPU time a process may use that has just reached one. Less than 1 counts as 1.
+    """Factors for the CPU limits of a process that has just reached one. Less than 1 counts as 1.
 
     Attributes:
         call: For the limit of a call.
@@ -60,6 +72,14 @@ class Stretch:
     call: float = 1.0
     suite: float = 1.0
 
+    def of_call(self, seconds: float) -> float:
+        """Returns a stretched limit of a call."""
+        return seconds * max(1.0, self.call)
+
+    def of_suite(self, seconds: float) -> float:
+        """Returns a stretched limit of a suite."""
+        return seconds * min(max(1.0, self.suite), _MOST_STRETCHED)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -68,7 +88,7 @@ class Reply:
     Attributes:
         kind: The kind of frame, or the ending.
         payload: Content of the frame: bytes from an untrusted process.
-        detail: For an ending: what happened, as the rest of a sentence about the candidate.
+        detail: For an ending: what happened, as the rest of a sentence about the solution.
     """
 
     kind: Kind | Ending
@@ -77,26 +97,26 @@ class Reply:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """True if the process is gone."""
         return self.kind in ("timeout", "crashed")
 
 
 class Interrupted(SandboxError):
-    """The machine ended or held up a process: nothing is known. It may be tried again, best with nothing beside."""
+    """The machine ended or held up a process, so nothing is known. Try again, best with nothing beside it."""
 
 
 class ZygoteDied(Interrupted):
-    """What the process was forked from is gone, and so is the process."""
+    """The zygote of the process is gone, and so is the process."""
 
 
-def told(report: bytes, limits: Limits, *, killed: bool, sealed: bool) -> tuple[Reply, float, float]:
-    """What a zygote's report of an end says about the process.
+def read_ending(report: bytes, limits: Limits, *, killed: bool, sealed: bool) -> tuple[Reply, float, float]:
+    """Reads a zygote's report of the end of a process.
 
     Args:
         report: The report; empty when the zygote is gone.
         limits: What the process might use.
-        killed: Whether it was killed on our order, unless it had ended before.
-        sealed: Whether it could not send SIGKILL to itself.
+        killed: The host had it killed, unless it had ended before.
+        sealed: It could not send SIGKILL to itself.
 
     Returns:
         How it ended, its CPU seconds, its peak memory in MB.
@@ -110,24 +130,17 @@ def told(report: bytes, limits: Limits, *, killed: bool, sealed: bool) -> tuple[
     cpu, peak = microseconds / 1e6, kilobytes / 1024
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL and killed:
-        return Reply("crashed", detail="closed its connection"), cpu, peak
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= cpu_backstop(limits)):
+        detail = "closed its connection"
+    elif code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= limits.backstop):
         return Reply("timeout", detail=f"used more than {limits.cpu_seconds:.3g} s"), cpu, peak
-    if code == -signal.SIGKILL and sealed and peak < limits.memory_mb:
+    elif code == -signal.SIGKILL and sealed and peak < limits.memory_mb:
         raise Interrupted(f"the machine killed the sandbox process, which had used {peak:.0f} MB of memory")
-    return Reply("crashed", detail=_crash(code)), cpu, peak
-
-
-def _crash(code: int) -> str:
-    if code >= 0:
-        return f"ended its own process (exit status {code})"
-    if code == -signal.SIGSYS:
-        return "was killed by SIGKILL of its own or a foreign system call (SIGSYS)"
-    with contextlib.suppress(ValueError):
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"was killed by signal {-code}"
-
-
-def cpu_backstop(limits: Limits) -> int:
-    """CPU seconds after which the kernel ends a process that the host, for whatever reason, has not ended."""
-    return MOST_STRETCHED * math.ceil(limits.total_cpu_seconds + limits.packing_seconds) + 30
+    elif code == -signal.SIGSYS:
+        detail = "was killed by SIGKILL of its own or a foreign system call (SIGSYS)"
+    elif code >= 0:
+        detail = f"ended its own process (exit status {code})"
+    else:
+        detail = f"was killed by signal {-code}"
+        with contextlib.suppress(ValueError):
+            detail = f"was killed by {signal.Signals(-code).name}"
+    return Reply("crashed", detail=detail), cpu, peak

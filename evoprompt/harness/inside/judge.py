@@ -1,6 +1,6 @@
-"""The tests of a suite as they run in the judge's process, where what the solution provides is a proxy.
+"""The judge's side of the conversation: runs the tests, where what the solution provides is a proxy.
 
-Standard library only. The host hands over one test after the other, answers what is asked of the candidate, and keeps
+Standard library only. The host hands over one test after the other, answers what is asked of the solution, and keeps
 the literals that asserts compare with. The names of the module that tests run in mean what they mean in Python.
 """
 
@@ -11,36 +11,50 @@ import builtins
 import random
 import sys
 import types
+from types import ModuleType
 from typing import Any
 
 from . import proxies
-from .around import become_main
-from .guarding import Ended, Guard
-from .proxies import MADE, OTHERS, ProxyType, fill, inside, proxy_class
-from .wire import Malformed
+from .contents import Malformed
+from .encoding import Unencodable
+from .guard import Ended, Guard
+from .proxies import MADE, OTHERS, fill, inside, is_proxy, proxy_class, put
 
-TO_CANDIDATE, COMPARE, CLOSE, LITERAL, DONE = b">", b"=", b"~", b"#", b"."
-"""First byte of what the judge's side sends: a message for the candidate, what the host is to do, or the end."""
+TO_SOLUTION, COMPARE, CLOSE, LITERAL, DONE = b">", b"=", b"~", b"#", b"."
+"""First byte of what this side sends: a message for the solution, what the host is to do, or the end."""
 
-_CALL = proxies.methods_of(type(lambda: None))
-_MISSING = object()
+_CALL = proxies.bits("call")
+_CLASS = proxies.bits("call", "getitem", "len", "bool", "iter", "contains")
+"""The special methods of the proxy of a function, and of a class."""
 _SWALLOWED = (StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError)
 """Exceptions that end something else than a test."""
 
 
-class Judge(Guard):
-    """The judge's side of a conversation with a candidate."""
+def _entry() -> dict[int, object]:
+    return {0: object()}
+
+
+def _references(objects: dict[int, Any], key: int) -> int:
+    return sys.getrefcount(objects[key])
+
+
+_ALONE = _references(_entry(), 0)
+"""Count of references where nothing but a table refers to an object."""
+
+
+class JudgePeer(Guard):
+    """The judge's side of a conversation with a solution."""
 
     def __init__(self, server: Any, config: dict[str, Any]) -> None:
         super().__init__(server, config)
         self.space: dict[str, Any] = server.module
-        self.last: dict[str, Any] = {}
         self.count = 0
         self.errors: dict[int, tuple[BaseException, int]] = {}
         self.made: dict[str, Any] = {}
         self.taken: set[str] = set()
         self.console = {"@input": builtins.input, "@print": builtins.print, "@stdin": sys.stdin}
-        self.seeds()
+        if config["seeds"]:
+            random.seed = self.seeding(random.seed)
 
     def start(self) -> None:
         """Makes the module that the tests run in."""
@@ -50,7 +64,7 @@ class Judge(Guard):
         for name in self.config["functions"]:
             self.space[name] = self.provided(name, _CALL)
         for name in self.config["classes"]:
-            self.space[name] = self.provided(name, proxies.methods_of(_Any))
+            self.space[name] = self.provided(name, _CLASS)
         for name, base in self.config["exceptions"]:
             known: Any = self.made.get(base) or getattr(builtins, base, Exception)
             self.space[name] = self.made[name] = type(name, (known,), {"__module__": "solution"})
@@ -63,26 +77,22 @@ class Judge(Guard):
         self.space.update((n, self.provided(n, _CALL)) for n in missing)
 
     def provided(self, name: str, methods: int) -> Any:
-        """What stands for a function or class of the solution's."""
-        made: Any = object.__new__(proxy_class(methods))
-        fill(made, self, name, name, None)
-        proxies.mark_made(made, OTHERS if name in self.config["data"] else MADE)
-        self.made[name] = made
-        return made
+        """Makes the proxy of a function or class of the solution."""
+        self.made[name] = fill(object.__new__(proxy_class(methods)), self, name, name, None)
+        put(self.made[name], "_made", OTHERS if name in self.config["data"] else MADE)
+        return self.made[name]
 
-    def seeds(self) -> None:
-        """Lets a test seed the candidate's random numbers too."""
-        seed = random.seed
+    def seeding(self, seed: Any) -> Any:
+        """Makes of `random.seed` a function that seeds the solution's random numbers too."""
 
         def both(*values: Any, **named: Any) -> None:
             seed(*values, **named)
             self.request(("seed", "random"), list(values))
 
-        if self.config["seeds"]:
-            random.seed = both
+        return both
 
     def unit(self, source: str | None, telling: str) -> bytes:
-        """Runs one test, or makes the module for them, and tells how it went."""
+        """Runs one test, or without a source makes the module for all, and tells how it went."""
         self.status, self.marked, self.told, self.telling = "", False, False, telling
         self.errors.clear()
         self.calls.clear()
@@ -107,7 +117,7 @@ class Judge(Guard):
         return None
 
     def verdict(self, error: BaseException | None) -> tuple[str, str, int]:
-        """Status, name of the exception, and the number of the candidate's that it is."""
+        """Returns a status, the name of the exception that ended the test, and its number if it is the solution's."""
         if self.status:
             return self.status, "", 0
         if error is None or (isinstance(error, SystemExit) and not error.code and id(error) not in self.errors):
@@ -119,16 +129,16 @@ class Judge(Guard):
     # Conversation.
 
     def exchange(self, data: bytes) -> bytes:
-        """Gives the turn away, until it comes back."""
+        """Gives the turn to the solution, until it comes back."""
         if self.status:
             raise Ended
-        if data[:1] != TO_CANDIDATE:
-            data = TO_CANDIDATE + data
+        if data[:1] != TO_SOLUTION:
+            data = TO_SOLUTION + data
         answer = self.host(data)
         return bytes(answer)
 
     def host(self, data: bytes) -> Any:
-        """Gives the turn to the host."""
+        """Gives the turn to the host, and returns what it says."""
         request = self.server.turn(data)
         if request[0] == "end":
             self.status = request[1]
@@ -136,7 +146,7 @@ class Judge(Guard):
         return request[1]
 
     def request(self, header: tuple[Any, ...], values: list[Any]) -> Any:
-        """As of any side; nothing more once the test has ended."""
+        """Has the solution do something; nothing more once the test has ended."""
         if self.status:
             raise Ended
         try:
@@ -154,7 +164,7 @@ class Judge(Guard):
         return result
 
     def thrown(self, error: Any) -> BaseException:
-        """The exception of the candidate, remembered as its own."""
+        """Remembers an exception as the solution's own."""
         if not isinstance(error, BaseException):
             raise Malformed("it is no exception")
         self.count += 1
@@ -164,11 +174,9 @@ class Judge(Guard):
         return error
 
     def message(self, header: tuple[Any, ...], values: list[Any]) -> bytes:
-        """A message with the data that the solution reads by name."""
-        names, space = self.config["told"], self.space
-        changed = [n for n in names if n in space and space[n] is not self.last.get(n, _MISSING)]
-        self.last.update((n, space[n]) for n in changed)
-        values = [*values, *(space[n] for n in changed)]
+        """Writes a message with the data that the solution reads by name, and what replaces its console."""
+        changed = self.changes(self.config["told"], self.space)
+        values = [*values, *(self.space[n] for n in changed)]
         if self.config["console"]:
             for name, now in (("@input", builtins.input), ("@print", builtins.print), ("@stdin", sys.stdin)):
                 if now is not self.last.get(name, self.console[name]):
@@ -178,7 +186,7 @@ class Judge(Guard):
         return self.write((*header, tuple(changed), ()), values)
 
     def common(self, header: tuple[Any, ...], values: list[Any]) -> list[Any]:
-        """Takes the data that the solution has by name out of a message: once what it defines, then what it sets."""
+        """Takes the names that the solution sets out of a message, and writes its output."""
         names, output = header[-2], header[-1]
         rest = len(values) - len(names)
         for name, value in zip(names, values[rest:], strict=True):
@@ -189,113 +197,86 @@ class Judge(Guard):
         return values[:rest]
 
     def answer(self, header: tuple[Any, ...], values: list[Any]) -> bytes:
-        """Calls what the test handed over. Nothing else of this side can be had."""
+        """Does what the solution asks of an object that the test handed over. Nothing else of this side can be had."""
         try:
             result = self.perform(*header[:-2], values=values)
-        except Ended:
+        except (Ended, Malformed):
             raise
         except BaseException as e:
-            if isinstance(e, Malformed):
-                raise
             return self.message(("raise",), [e])
         return self.message(("return", -1), [result])
 
     def perform(self, kind: str, name: str, more: Any = (), *, values: list[Any]) -> Any:
-        """One operation that the other side asks for."""
+        """Does one operation that the solution asks for."""
         value = values[0]
         if self.numbers.get(id(value)) not in self.exported:
             raise Malformed("it is not to be had")
-        match kind:
-            case "call":
-                named = {n: values.pop() for n in reversed(more)}
-                return value(*values[1:], **named)
-            case "next":
-                return next(value)
-            case "get" if not name.startswith("_") and self.is_own(value):
-                return getattr(value, name)
-            case "set" if not name.startswith("_") and self.is_own(value):
-                return setattr(value, name, values[1])
-            case "operation" if name in proxies.OPERATIONS:
-                return proxies.OPERATIONS[name](*values)
+        # Of an object of a class that a test defines, public attributes can be had.
+        public = kind in ("get", "set") and not name.startswith("_") and type(value).__module__ == "__main__"
+        if public or kind in ("call", "next") or (kind == "operation" and name in proxies.OPERATIONS):
+            return super().perform(kind, name, more, values=values)
         raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
 
-    def is_own(self, value: Any) -> bool:
-        """Whether an object is of a class that a test defines: then its public attributes can be had."""
-        return type(value).__module__ == "__main__"
-
     def forget(self, told: set[int]) -> None:
-        """Drops what no test refers to any more."""
-        self.forgotten += self.unused(told)
+        """Drops data that only the table refers to and no message tells, here and on the other side."""
+        for number in self.agreed.keys() - told:
+            if number in self.objects and _references(self.objects, number) <= _ALONE:
+                self.drop(number)
+                self.forgotten.append(number)
 
     def foreign(self, value: Any) -> tuple[str, Any] | None:
-        """What the other side knows by a name or number."""
-        if isinstance(type(value), ProxyType) and inside(value, "_peer") is self:
+        """Returns sort and name of a value that the solution has."""
+        if is_proxy(value) and inside(value, "_peer") is self:
             number = inside(value, "_number")
             return ("@solution", number) if isinstance(number, str) else ("@handle", number)
         if isinstance(value, type) and (name := value.__name__) in self.made and self.made[name] is value:
             return "@solution", name
         if isinstance(value, types.ModuleType):
             return "@module", value.__name__
-        if id(value) in self.named:
+        if self.setup_name(value) is not None:
             return None
-        return _importable(value) or super().foreign(value)
+        return _importable(value)
 
     def at(self, kind: str, name: Any) -> Any:
-        """What the other side means by a name."""
+        """Returns what the solution means by a name."""
         if kind == "@solution":
-            return self.made.get(name)  # a class or function that the candidate names as the test does
+            return self.made.get(name)  # a class or function that the solution names as the test does
         return super().at(kind, name)
 
     # What stands for parts of asserts.
 
     def equal(self, value: Any, number: int) -> Any:
-        """Whether a value equals a literal that the host holds; what is no plain data is compared here."""
+        """Compares a value with a literal that the host holds; what is no plain data is compared here."""
         value = proxies.content(value)
-        if type(value) not in self.classes and not isinstance(type(value), ProxyType):
+        if type(value) not in self.classes and not is_proxy(value):
             try:
                 return self.host(COMPARE + number.to_bytes(4, "little") + self.encode(value))
-            except (self.codec.Unencodable, RecursionError):
+            except (Unencodable, RecursionError):
                 pass
         return value == self.host(LITERAL + number.to_bytes(4, "little"))
 
     def close(self, value: Any, other: Any) -> Any:
-        """Whether two values are equal, or close where a tolerance applies."""
-        if not isinstance(type(value), ProxyType) or not isinstance(type(other), ProxyType):
+        """True if two values are equal, or close where a tolerance applies."""
+        if not is_proxy(value) or not is_proxy(other):
             value, other = proxies.content(value), proxies.content(other)
         found = value == other
-        if found is True or isinstance(type(value), ProxyType):
+        if found is True or is_proxy(value):
             return found
         try:
             pair = self.encode(value), self.encode(other)
-        except (self.codec.Unencodable, RecursionError):
+        except (Unencodable, RecursionError):
             return found
         return self.host(CLOSE + len(pair[0]).to_bytes(4, "little") + b"".join(pair)) or found
 
     def type_of(self, *values: Any) -> Any:
-        """`type`, also of what the candidate has."""
-        if len(values) == 1 and isinstance(type(values[0]), ProxyType):
+        """Does what `type` does, also for objects of the solution."""
+        if len(values) == 1 and is_proxy(values[0]):
             return inside(values[0], "_kind") or self.got(values[0], "__class__")
         return type(*values)
 
 
-class _Any:
-    """Has what a class of the solution's may have itself."""
-
-    def __call__(self) -> None: ...
-    def __getitem__(self, key: Any) -> None: ...
-    def __len__(self) -> int:
-        return 0
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __iter__(self) -> Any: ...
-    def __contains__(self, item: Any) -> bool:
-        return False
-
-
 def _importable(value: Any) -> tuple[str, str] | None:
-    """The name by which a type or function is had from its module."""
+    """Returns the name by which a type or function is imported from its module."""
     owner = getattr(value, "__objclass__", None)
     module = owner.__module__ if owner is not None else getattr(value, "__module__", None)
     path = getattr(value, "__qualname__", None)
@@ -307,3 +288,40 @@ def _importable(value: Any) -> tuple[str, str] | None:
     for part in path.split("."):
         found = getattr(found, part, None)
     return ("@named", f"{module}:{path}") if found is value else None
+
+
+def become_main(module: ModuleType) -> None:
+    """Makes the module of the tests the one that a program is, as for `unittest.main()` and for pickles."""
+    module.__name__ = "__main__"
+    sys.modules["__main__"] = module
+    sys.argv = ["tests"]
+
+
+class Results:
+    """Results of the runs of unittest in a test: a script that drops them would pass whatever they are."""
+
+    def __init__(self) -> None:
+        self.ran: list[Any] = []
+        self.watched = False
+
+    def watch(self, source: str) -> None:
+        """Begins anew for a test."""
+        self.ran.clear()
+        if self.watched or ("unittest" not in source and "unittest" not in sys.modules):
+            return
+        import unittest
+
+        runs: Any = unittest.TextTestRunner
+        run = runs.run
+
+        def noted(runner: Any, test: Any) -> Any:
+            self.ran.append(run(runner, test))
+            return self.ran[-1]
+
+        self.watched = True
+        runs.run = noted
+
+    def check(self) -> None:
+        """Fails the test if one of them was not successful."""
+        if not all(result.wasSuccessful() for result in self.ran):
+            raise AssertionError from None
