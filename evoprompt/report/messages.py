@@ -21,7 +21,8 @@ def messages_of(run: RunData, task: Mapping[str, Any]) -> list[dict[str, str]]:
     texts = run.prompts[run.result].texts
     if set(texts) != {"generator"} or run.adapter not in ("CodeAdapter", "PlainAdapter") or not task.get("interface"):
         return []
-    from evoprompt.lm import CodeAdapter, PlainAdapter
+    from evoprompt.lm.adapter import CodeAdapter
+    from evoprompt.local.adapter import PlainAdapter
     from signatures import GenerateCode
 
     adapter = CodeAdapter() if run.adapter == "CodeAdapter" else PlainAdapter()
