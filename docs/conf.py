@@ -44,6 +44,8 @@ napoleon_use_ivar = True
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_title = f"evoprompt {release}"
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}

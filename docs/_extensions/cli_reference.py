@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from typing import Any
 
 import typer
@@ -50,7 +51,9 @@ def _takes(parameter: Any) -> str:
     if getattr(parameter, "is_flag", False):
         return ""
     annotation = parameter.type_descriptor.annotation
-    choices = getattr(annotation, "__args__", None)
+    if typing.get_origin(annotation) is list:
+        (annotation,) = typing.get_args(annotation)
+    choices = typing.get_args(annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return ", ".join(f"`{choice}`" for choice in choices)
     kind = {"str": "text", "Path": "path", "int": "whole number", "float": "number"}.get(
