@@ -46,8 +46,7 @@ from evoprompt.lm import LMSettings, PlainAdapter, resolve_lm
 from evoprompt.lm.extract import extract_code
 from evoprompt.lm.local import LocalEngine
 from evoprompt.metric import Verdict
-from evoprompt.rivals.optimizers import RivalOptions, compile_with
-from evoprompt.rivals.sizes import Rival
+from evoprompt.rivals.optimizers import Rival, RivalOptions, compile_with
 from evoprompt.tasks import parse_python
 
 TRAIN, DEV, TEST = 16, 8, 16

@@ -84,7 +84,7 @@ class Display:
         """Show one event of a search."""
         from evoprompt.evolve import record
         from evoprompt.evolve.strategies import name_of
-        from evoprompt.rivals.sizes import Rival
+        from evoprompt.rivals.optimizers import Rival
 
         if isinstance(event, record.Started):
             self._strategy, limits = name_of(event.options.strategy), event.options.budget
