@@ -4,11 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-bench test-local bench-replay bench-optimizers bench-optimizers-local lint format wheel clean help
+.PHONY: demo test test-all docs test-bench test-local bench-replay bench-optimizers bench-optimizers-local lint format wheel clean help
 
 help:
 	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
 	@echo "make test        the test suite"
+	@echo "make test-all    the same, the documentation, the notebooks, and reports in a browser"
+	@echo "make docs        build the documentation into docs/_build/html"
 	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
 	@echo "make bench-replay  the decision for a prompt on the outcomes of 18 real models, under a minute"
@@ -29,6 +31,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.run
 
+$(VENV)/.docs: pyproject.toml $(VENV)/.dev
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 $(VENV)/.local: pyproject.toml $(VENV)/.dev
 	$(PIP) -e '.[local]'
 	$(BIN)/evoprompt local install
@@ -42,7 +48,14 @@ demo: $(VENV)/.run
 	$(BIN)/evoprompt demo
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m 'not local and not docs and not notebooks and not browser'
+
+test-all: $(VENV)/.docs
 	$(BIN)/python -m pytest -n 2 -m 'not local'
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 test-local: $(VENV)/.local
 	$(BIN)/python -m pytest -m local
@@ -73,5 +86,5 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) dist build docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -42,9 +42,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, Dataset, EvoPrompt, EvoPromptError, Program, Task, load_dataset
-from evoprompt.lm import LMSettings, PlainAdapter, resolve_lm
+from evoprompt.lm import LMSettings, resolve_lm
 from evoprompt.lm.extract import extract_code
-from evoprompt.lm.local import LocalEngine
+from evoprompt.local.adapter import PlainAdapter
+from evoprompt.local.engine import LocalEngine
 from evoprompt.metric import Verdict
 from evoprompt.rivals.optimizers import Rival, RivalOptions, compile_with
 from evoprompt.tasks import parse_python

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evoprompt.lm.providers import register
+
 if TYPE_CHECKING:
     from evoprompt.candidate import Candidate
     from evoprompt.datasets import Dataset, load_dataset
@@ -70,6 +72,9 @@ __all__ = [
     "load_dataset",
     "resolve_lm",
 ]
+
+register("simulated", "evoprompt.lm.simulated:simulated_model")
+register("local", "evoprompt.local.engine:local_model", "evoprompt.local.adapter:PlainAdapter")
 
 
 def __getattr__(name: str) -> Any:

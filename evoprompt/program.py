@@ -21,8 +21,8 @@ from evoprompt.harness import Harness, Report
 from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.lm.extract import code_text, extract_code, scrub
+from evoprompt.lm.interception import measuring
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.lm.step import measuring
 from evoprompt.metric import failures_of
 from evoprompt.tasks import parse_python
 from signatures import (

@@ -23,9 +23,8 @@ from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.lm.identity import describe_bare
+from evoprompt.lm.interception import attempt, current_attempt, listening
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.lm.seam import listening
-from evoprompt.lm.step import step, this_step
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.pool import map_concurrently
 from evoprompt.runs.damage import as_written
@@ -239,7 +238,7 @@ class Runner:
         while len(done) < len(jobs):  # again where answers were known, so that less was spent than it seemed
             allowed = self.affordable(jobs[len(done) :])
             if not allowed:
-                raise self.calls.purse.spent() or BudgetSpent("the budget is spent")
+                raise self.calls.budget.spent() or BudgetSpent("the budget is spent")
             try:
                 done += self.map(self._one, allowed, on_done)
             except BudgetSpent as e:
@@ -254,7 +253,7 @@ class Runner:
         under way does not depend on which thread was faster. A search that was stopped amid a batch has fewer left
         when it goes on: who plans a batch should cut it by `affordable`, which does not count what is there already.
         """
-        left = [n for n in (self.calls.purse.rollouts_left, self.calls.purse.calls_left) if n is not None]
+        left = [n for n in (self.calls.budget.rollouts_left, self.calls.budget.calls_left) if n is not None]
         return min(left, default=None)
 
     @property
@@ -300,7 +299,7 @@ class Runner:
     def _one(self, job: Job) -> Rollout:
         if (known := self.known(job)) is not None:
             return known
-        with self.calls.purse.rollout() as measured, step(job.sample):
+        with self.calls.budget.rollout() as measured, attempt(job.sample):
             rollout = self._measure(job)
             body = rollout.model_dump_json()
             self.journal.keep_rollout(*_key(job), body, measured=rollout.measured, label=self._label)
@@ -337,7 +336,7 @@ class Runner:
             raise UsageError(f"{where}: it raised {type(e).__name__}: {one_line(e)}") from e
         finally:
             # A student that catches what a call raises, and answers something, would be judged for an outage.
-            current = this_step()
+            current = current_attempt()
             if current is not None and current.lost is not None:
                 raise current.lost
 

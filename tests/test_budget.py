@@ -17,7 +17,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, UsageError
 from evoprompt.harness import Harness
 from evoprompt.lm import budget as budgets
-from evoprompt.lm.budget import Purse
+from evoprompt.lm.budget import BudgetTracker
 from evoprompt.lm.calls import Calls
 from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal, Run
@@ -211,19 +211,19 @@ def test_time_is_counted_over_all_processes(clock: Clock, harness: Harness, tmp_
 
 def test_time_is_noted_before_every_call_that_a_kill_may_end(clock: Clock) -> None:
     journal = Journal()
-    purse = Purse(journal, Budget(seconds=100))
+    tracker = BudgetTracker(journal, Budget(seconds=100))
     clock.time += 30
-    with pytest.raises(KeyboardInterrupt), purse.open("generator", lambda: 0):
+    with pytest.raises(KeyboardInterrupt), tracker.open("generator", lambda: 0):
         clock.time += 60
         assert float(journal.meta("seconds") or 0) == 30
         raise KeyboardInterrupt
     clock.time += 20
     with pytest.raises(BudgetSpent, match="100 seconds"):
-        purse.check_time()
-    Purse(journal, Budget(seconds=31)).check_time()
+        tracker.check_time()
+    BudgetTracker(journal, Budget(seconds=31)).check_time()
     with pytest.raises(BudgetSpent):
-        Purse(journal, Budget(seconds=30)).check_time()
-    Purse(journal, None).check_time()
+        BudgetTracker(journal, Budget(seconds=30)).check_time()
+    BudgetTracker(journal, None).check_time()
 
 
 def test_a_call_is_not_repeated_when_its_time_is_over(clock: Clock) -> None:
@@ -241,16 +241,16 @@ def test_a_call_is_not_repeated_when_its_time_is_over(clock: Clock) -> None:
 
 def test_what_is_under_way_is_reserved_at_the_largest_size_so_far() -> None:
     """Nobody is turned away for a guess: who finds the rest reserved waits for the real size."""
-    purse = Purse(Journal(), Budget(tokens=100))
-    with purse.open("generator", lambda: 90):
-        purse.took("generator", 30, None)
+    tracker = BudgetTracker(Journal(), Budget(tokens=100))
+    with tracker.open("generator", lambda: 90):
+        tracker.took("generator", 30, None)
     inside, go, order = threading.Event(), threading.Event(), []
 
     def call(name: str, before: Callable[[], object]) -> None:
-        with purse.open("generator", lambda: 0):
+        with tracker.open("generator", lambda: 0):
             order.append(name)
             before()
-            purse.took("generator", 20, None)
+            tracker.took("generator", 20, None)
 
     def hold() -> None:
         inside.set()
@@ -269,23 +269,23 @@ def test_what_is_under_way_is_reserved_at_the_largest_size_so_far() -> None:
     third.join(20)
     first.join(20)
     assert order == ["first", "second", "third"]
-    with pytest.raises(BudgetSpent, match="but for 10, and a call may take 30"), purse.open("generator", lambda: 0):
+    with pytest.raises(BudgetSpent, match="but for 10, and a call may take 30"), tracker.open("generator", lambda: 0):
         raise AssertionError
 
 
 def test_dollars_are_reserved_at_the_largest_price_so_far() -> None:
-    purse = Purse(Journal(), Budget(usd=1.0))
+    tracker = BudgetTracker(Journal(), Budget(usd=1.0))
     for cost in (0.3, 0.4):
-        with purse.open("generator", lambda: 0):
-            purse.took("generator", 10, cost)
-    with purse.open("debugger", lambda: 0):
-        purse.took("debugger", 10, 0.1)
+        with tracker.open("generator", lambda: 0):
+            tracker.took("generator", 10, cost)
+    with tracker.open("debugger", lambda: 0):
+        tracker.took("debugger", 10, 0.1)
     told = r"the \$1 of the budget \(--max_cost\) are spent but for \$0.2000, and a call may take \$0.4000"
-    with pytest.raises(BudgetSpent, match=told), purse.open("generator", lambda: 0):
+    with pytest.raises(BudgetSpent, match=told), tracker.open("generator", lambda: 0):
         raise AssertionError
-    with purse.open("debugger", lambda: 0):
-        purse.took("debugger", 10, 0.2)
-    with pytest.raises(BudgetSpent, match=r"--max_cost\) are spent$"), purse.open("optimizer", lambda: 0):
+    with tracker.open("debugger", lambda: 0):
+        tracker.took("debugger", 10, 0.2)
+    with pytest.raises(BudgetSpent, match=r"--max_cost\) are spent$"), tracker.open("optimizer", lambda: 0):
         raise AssertionError
 
 

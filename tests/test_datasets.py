@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.datasets import Dataset, check_disjoint, load_dataset, starter_splits
-from evoprompt.datasets.jsonfile import read_tasks
+from evoprompt.datasets.reader import read_tasks
 from evoprompt.errors import DataError, UsageError
 
 ORIGINAL = {

@@ -14,7 +14,7 @@ from evoprompt import Budget, CodeMetric, Estimate, EvoPrompt, Program, UsageErr
 from evoprompt.cli import run
 from evoprompt.evolve.estimate import Span
 from evoprompt.harness import Harness
-from evoprompt.lm.prices import price
+from evoprompt.lm.dspy_internals import price
 from evoprompt.runs import Run
 from tests.models import scripted
 from tests.world import data, reply

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from evoprompt.cli import run
 from evoprompt.datasets import Dataset
-from evoprompt.datasets.jsonfile import read_tasks
 from evoprompt.datasets.load import load_dataset
+from evoprompt.datasets.reader import read_tasks
 from evoprompt.datasets.shapes import ALIASES, MORE_TESTS, TESTS
 from evoprompt.errors import DataError
 from evoprompt.harness import Harness

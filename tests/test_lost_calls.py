@@ -19,7 +19,7 @@ from evoprompt.evolve.record import BatchDone, Event
 from evoprompt.lm import calls as calling
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls, EmptyReply
-from evoprompt.lm.step import step
+from evoprompt.lm.interception import attempt
 from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from tests.evolve.moods import exact, examples, reply
@@ -133,8 +133,8 @@ def test_replies_that_say_nothing_are_paid_for(monkeypatch: pytest.MonkeyPatch) 
     with Journal() as journal, dspy.context(lm=lm):
         calls = Calls(journal, budget=Budget(tokens=5000))
         program = calls.applied(dspy.Predict("question -> answer"))
-        with pytest.raises(EmptyReply), step():
+        with pytest.raises(EmptyReply), attempt():
             program(question="What is left?")
-        with pytest.raises(Exception, match="5,000 tokens of the budget") as refused, step():
+        with pytest.raises(Exception, match="5,000 tokens of the budget") as refused, attempt():
             program(question="And now?")
     assert isinstance(refused.value.__cause__, BudgetSpent) and engine.asked == 4

@@ -12,7 +12,7 @@ from dspy.lm15 import Message, Response, Usage
 
 from benchmarks import optimizers_local as bench
 from evoprompt import Dataset
-from evoprompt.lm.local import LocalEngine
+from evoprompt.local.engine import LocalEngine
 from signatures import GenerateCode
 
 CODE = "def f(x):\n    return x\n"

@@ -14,7 +14,7 @@ from evoprompt import CodeMetric, Program, load_dataset
 from evoprompt.candidate import Candidate
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError, UsageError
 from evoprompt.harness import Harness
-from evoprompt.lm.pace import Pace
+from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.rivals import optimizers, watch
 from evoprompt.rivals.optimizers import Rival, RivalBest, RivalOptions, RivalResults, compile_with, sizes
@@ -48,7 +48,7 @@ def metric(harness: Harness) -> CodeMetric:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
 
 
 def run(

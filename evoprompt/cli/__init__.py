@@ -20,6 +20,7 @@ from evoprompt.cli.demo import demo
 from evoprompt.cli.doctor import doctor
 from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
+from evoprompt.cli.report import compare, report, runs
 from evoprompt.cli.resume import export, resume
 from evoprompt.cli.shown import visible
 from evoprompt.cli.train import train
@@ -52,7 +53,7 @@ class Command(typer.core.TyperCommand):
         return super().invoke(ctx)
 
 
-COMMANDS = (demo, train, resume, evaluate, export, datasets, local, doctor)
+COMMANDS = (demo, train, resume, report, compare, runs, evaluate, export, datasets, local, doctor)
 for command in COMMANDS:
     app.command(cls=Command, context_settings=SETTINGS)(command)
 

@@ -32,9 +32,9 @@ class BelowThreshold(EvoPromptError):
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`), or a file in a format of docs/data.md.")],
+    dataset: Annotated[str, typer.Option("--dataset", rich_help_panel=WHAT, help="A known data set (`evoprompt datasets`), or a file in a format of docs/reference/data.md.")],
     skip_bad: Annotated[bool, typer.Option("--skip_bad", rich_help_panel=WHAT, help="Leave out rows of the data that can't be read, and name them.")] = False,
-    samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSON or JSONL of `{task_id, solution}` or `{task_id, completion}`, a folder (`Mbpp_2/0.py`), or what other tools write (docs/data.md).")] = None,
+    samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSON or JSONL of `{task_id, solution}` or `{task_id, completion}`, a folder (`Mbpp_2/0.py`), or what other tools write (docs/reference/data.md).")] = None,
     extract: Annotated[bool, typer.Option("--extract", rich_help_panel=WHAT, help="Take the code out of each sample, as from a reply with fences and prose.")] = False,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
     program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="A run directory, or its `program.json`: its prompt and adapter.")] = None,
@@ -198,7 +198,7 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
 def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
     from evoprompt.atomic import write_text
     from evoprompt.evaluate import evalplus_results
-    from evoprompt.lm.secrets import mask
+    from evoprompt.secrets import mask
 
     told = json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(target, mask(told) + "\n")

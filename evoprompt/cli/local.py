@@ -22,7 +22,7 @@ def local(
     It proves the installation and the whole loop on a real model. It is no coder: it solves under half of
     trivial tasks.
     """
-    from evoprompt.lm.local import install
+    from evoprompt.local.engine import install
 
     path = install(report=typer.echo)
     typer.echo(f"ready: --model local ({path.name}, {path.stat().st_size / 1e6:.0f} MB)")

@@ -70,7 +70,7 @@ def train(
     run_name: Annotated[str, typer.Option("--run_name", rich_help_panel=RUN, help="Folder below the experiment. A run that was stopped there goes on.")],
     root_dir: Annotated[Path, typer.Option("--root_dir", rich_help_panel=RUN, help="Where results go.")],
     dataset_path: Annotated[Path, typer.Option("--dataset_path", rich_help_panel=DATA, help="Folder of the task files.")],
-    train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from, in any format of docs/data.md.")],
+    train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from, in any format of docs/reference/data.md.")],
     model: Annotated[str, typer.Option("--model", rich_help_panel=MODEL, help="Model that writes code: `openai/gpt-4o-mini`, `anthropic/…`, `ollama_chat/…`, `openai/x` with --api_base, `simulated`, `local`.")],
     dev_file: Annotated[str | None, typer.Option("--dev_file", rich_help_panel=DATA, help="Tasks to choose the best prompt by.")] = None,
     test_file: Annotated[str | None, typer.Option("--test_file", rich_help_panel=DATA, help="Held-out tasks, evaluated once at the end.")] = None,
@@ -83,7 +83,7 @@ def train(
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
-    strategy: Annotated[str, typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other. Or a search of your own, by its name or as `package.module:Class` (docs/python.md).")] = "factorial",
+    strategy: Annotated[str, typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other. Or a search of your own, by its name or as `package.module:Class` (docs/how_to/own_search.md).")] = "factorial",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", rich_help_panel=SEARCH, min=1, help="Passes over the training tasks; `factorial` with --max_rollouts or --max_calls goes on until that is spent.")] = 1,
     eval_interval: Annotated[int, typer.Option("--eval_interval", rich_help_panel=SEARCH, min=1, help="Of `refine` only: batches between evaluations on the dev tasks.")] = 5,
@@ -334,7 +334,7 @@ def _begin(
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
-    from evoprompt.lm.secrets import settings_without_secrets
+    from evoprompt.secrets import settings_without_secrets
 
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -69,18 +70,13 @@ class Dataset(Sequence[Task]):
     def examples(self) -> list[dspy.Example]:
         """Return one `dspy.Example` per task, with inputs `prompt` and `entry_point`.
 
-        They carry the task's id, prompt and interface and nothing else: DSPy's optimizers print examples
-        into their own prompts, so tests and the canonical solution stay with the metric, which finds them
-        by `task_id`.
+        DSPy's optimizers print examples into their own prompts, so tests and the canonical solution stay with the
+        metric, which finds them by `task_id`.
         """
         import dspy
 
-        return [
-            dspy.Example(task_id=t.task_id, prompt=t.prompt, entry_point=t.interface).with_inputs(
-                "prompt", "entry_point"
-            )
-            for t in self._tasks
-        ]
+        fields = ({"task_id": t.task_id, "prompt": t.prompt, "entry_point": t.interface} for t in self._tasks)
+        return [dspy.Example(**row).with_inputs("prompt", "entry_point") for row in fields]
 
     def split(
         self, *, train: int, dev: int = 0, test: int = 0, seed: int = 42
@@ -119,22 +115,18 @@ def check_disjoint(**splits: Dataset) -> None:
         DataError: One line for every task id or prompt that two splits share.
     """
     problems = []
-    names = list(splits)
-    for i, a in enumerate(names):
-        prompts = {_plain(t.prompt): t.task_id for t in splits[a]}
-        ids = {t.task_id for t in splits[a]}
-        for b in names[i + 1 :]:
-            for task in splits[b]:
-                if task.task_id in ids:
-                    problems.append(f"task_id {task.task_id!r} is in {a} and in {b}: remove it from one")
-                elif _plain(task.prompt) in prompts:
-                    other = prompts[_plain(task.prompt)]
-                    problems.append(
-                        f"{b} task {task.task_id!r} has the prompt of {a} task {other!r}: remove one of them"
-                    )
+    for (a, first), (b, second) in itertools.combinations(splits.items(), 2):
+        prompts = {_normalized(t.prompt): t.task_id for t in first}
+        ids = {t.task_id for t in first}
+        for task in second:
+            other = prompts.get(_normalized(task.prompt))
+            if task.task_id in ids:
+                problems.append(f"task_id {task.task_id!r} is in {a} and in {b}: remove it from one")
+            elif other is not None:
+                problems.append(f"{b} task {task.task_id!r} has the prompt of {a} task {other!r}: remove one of them")
     if problems:
         raise DataError(*problems)
 
 
-def _plain(prompt: str) -> str:
+def _normalized(prompt: str) -> str:
     return " ".join(prompt.split()).casefold()

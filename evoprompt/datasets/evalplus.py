@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from evoprompt.atomic import home
+from evoprompt.datasets.shapes import has_tests
 from evoprompt.errors import DataError
 from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import oracles
@@ -54,7 +55,7 @@ SOURCES: Final = {
 
 
 def path_of(name: str) -> Path:
-    """The file of `mbppplus` or `humanevalplus`: the one its variable names, else EvalPlus' cache, else a download.
+    """Return the file of `mbppplus` or `humanevalplus`: the one its variable names, or EvalPlus' own.
 
     Raises:
         DataError: The file is missing and can't be downloaded.
@@ -69,67 +70,59 @@ def path_of(name: str) -> Path:
     return path
 
 
-def is_row(row: dict[str, Any]) -> bool:
-    """Whether a row has inputs, as EvalPlus' own files have; what stands in its `test` says the same."""
-    return any(field in row for field in _INPUTS)
+def has_inputs(row: dict[str, Any]) -> bool:
+    """True if a row has inputs, as EvalPlus' and EvoEval's have; what stands in EvalPlus' `test` says the same."""
+    return any(field in row for field in _INPUTS) or (_is_evoeval(row) and not has_tests(row))
 
 
-def is_evoeval(row: dict[str, Any]) -> bool:
-    """Whether a row has the inputs of EvoEval."""
-    return not is_row(row) and "inputs" in row and "canonical_solution" in row
-
-
-def _of_evoeval(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of EvoEval, whose inputs are one text, in EvalPlus' format."""
-    inputs = row["inputs"]
-    if isinstance(inputs, str):
-        try:
-            inputs = ast.literal_eval(inputs)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as e:
-            raise ValueError("field 'inputs': must be a list of inputs as a Python literal") from e
-    return row | {"base_input": inputs, "plus_input": []}
+def _is_evoeval(row: dict[str, Any]) -> bool:
+    return not any(field in row for field in _INPUTS) and "inputs" in row and "canonical_solution" in row
 
 
 def task(row: dict[str, Any], source: str) -> Task:
-    """A task in EvalPlus' format.
+    """Make a task of a row with inputs.
 
     Raises:
         ValueError: The rest of a line for people.
     """
-    evoeval = is_evoeval(row)
-    row = _of_evoeval(row) if evoeval else row
-    for field in (*_TEXTS, *_INPUTS):
-        if field not in row:
-            raise ValueError(f"field {field!r} is missing: not a file of EvalPlus")
+    evoeval = _is_evoeval(row)
+    if evoeval:
+        row = row | {"base_input": row["inputs"], "plus_input": []}
+    if evoeval and isinstance(row["inputs"], str):
+        try:
+            row["base_input"] = ast.literal_eval(row["inputs"])
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as e:
+            raise ValueError("field 'inputs': must be a list of inputs as a Python literal") from e
+    if missing := [field for field in (*_TEXTS, *_INPUTS) if field not in row]:
+        raise ValueError(f"field {missing[0]!r} is missing: not a file of EvalPlus")
     for field in _TEXTS:
         if not isinstance(row[field], str):
             raise ValueError(f"field {field!r}: must be text, not {row[field]!r:.80}")
     atol = row.get("atol", 0)
     if isinstance(atol, bool) or not isinstance(atol, int | float) or not (math.isfinite(atol) and atol >= 0):
         raise ValueError(f"field 'atol': must be a number ≥ 0, not {atol!r:.80}")
-    task_id, entry_point = row["task_id"], row["entry_point"]
-    family, _, number = task_id.partition("/")
+    family, _, number = row["task_id"].partition("/")
     if not evoeval and (family not in ("Mbpp", "HumanEval") or not number.isdecimal()):
-        raise ValueError(f"field 'task_id': must be like 'Mbpp/2' or 'HumanEval/0', not {task_id!r:.80}")
+        raise ValueError(f"field 'task_id': must be like 'Mbpp/2' or 'HumanEval/0', not {row['task_id']!r:.80}")
     mbpp = family == "Mbpp" and not evoeval
-    inputs = {field: _inputs(row[field], field, int(number) if mbpp else 0) for field in _INPUTS}
+    base, plus = (_encoded(row[field], field, int(number) if mbpp else 0) for field in _INPUTS)
     return Task(
-        task_id=task_id,
+        task_id=row["task_id"],
         prompt=row["prompt"],
         code=row["canonical_solution"] if mbpp else row["prompt"] + row["canonical_solution"],
-        entry_point=entry_point,
+        entry_point=row["entry_point"],
         base=(),
-        base_inputs=inputs["base_input"],
-        plus_inputs=inputs["plus_input"],
-        oracle=(oracles.MBPP if mbpp else oracles.HUMANEVAL).get(entry_point, ""),
+        base_inputs=base,
+        plus_inputs=plus,
+        oracle=(oracles.MBPP if mbpp else oracles.HUMANEVAL).get(row["entry_point"], ""),
         atol=float(atol),
         source=source,
     )
 
 
-def _inputs(value: Any, field: str, number: int) -> tuple[bytes, ...]:
-    # HumanEval+ writes an absent suite as an empty object.
-    if value == {}:
+def _encoded(value: Any, field: str, number: int) -> tuple[bytes, ...]:
+    """Encode the inputs of one suite; `number` is that of an MBPP task, else 0."""
+    if value == {}:  # HumanEval+ writes an absent suite as an empty object
         value = []
     if not isinstance(value, list):
         raise ValueError(f"field {field!r}: must be a list of inputs, not {type(value).__name__}")
@@ -138,15 +131,14 @@ def _inputs(value: Any, field: str, number: int) -> tuple[bytes, ...]:
         try:
             if not isinstance(arguments, list):
                 raise TypeError
-            typed = list(typed_arguments(number, arguments)) if number else arguments
-            encoded.append(codec.encode(typed, max_bytes=codec.UNBOUNDED))
+            encoded.append(codec.encode(list(typed_arguments(number, arguments)), max_bytes=codec.UNBOUNDED))
         except (TypeError, ValueError, IndexError, AttributeError, codec.Unencodable) as e:
             raise ValueError(f"field {field!r}: input {position} does not fit the task") from e
     return tuple(encoded)
 
 
 def typed_arguments(number: int, arguments: list[Any]) -> Any:
-    """Gives the arguments of an MBPP task the types that JSON took away. `number` is that of the task."""
+    """Give the arguments of the MBPP task of this number the types that JSON took away."""
     convert = _TYPED.get(number)
     return convert(arguments) if convert else arguments
 
@@ -160,10 +152,8 @@ def _deep(value: Any) -> Any:
 
 
 _RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = (
-    (
-        _tuples,
-        (2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744, 809),
-    ),
+    (_tuples, (2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744,
+               809)),
     (lambda a: [_tuples(v) for v in a], (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780)),
     (lambda a: [_tuples(a[0]), a[1]], (75, 413, 444, 753)),
     (lambda a: [a[0], tuple(a[1])], (106, 750)),
@@ -176,19 +166,19 @@ _RULES: Final[tuple[tuple[Callable[[list[Any]], Any], tuple[int, ...]], ...]] = 
     (lambda a: (float(a[0]), complex(a[1])), (124,)),
     (lambda a: [complex(a[0])], (252,)),
     (_deep, (580, 615, 791)),
-)
+)  # fmt: skip
+"""How arguments are converted, and the numbers of the tasks for which they are."""
 _TYPED: Final = {number: convert for convert, numbers in _RULES for number in numbers}
 
 
 def _cache() -> Path:
-    """EvalPlus' cache folder."""
     if sys.platform == "darwin":
         return Path.home() / "Library/Caches/evalplus"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "evalplus"
 
 
 def _download(name: str, source: Source, path: Path) -> None:
-    """Has evalplus fetch the file into its cache."""
+    """Let evalplus fetch the file into its cache."""
     by_hand = f"download {source.url} and set {source.variable} to its path"
     try:
         with contextlib.redirect_stdout(sys.stderr):  # evalplus prints, and stdout may be somebody's JSON

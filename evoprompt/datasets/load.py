@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from evoprompt.atomic import home
-from evoprompt.datasets import evalplus, jsonfile, mbpp
+from evoprompt.datasets import evalplus, mbpp, reader
 from evoprompt.datasets.base import Dataset
 from evoprompt.datasets.files import read_bytes
 from evoprompt.errors import DataError
@@ -28,13 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 def load_dataset(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
-    """Load a data set.
-
-    What was left out or not read is logged as a warning, a line each, and stands in `Dataset.notices`.
+    """Load a data set, and log a warning for each of its `notices`: what was left out or not read.
 
     Args:
-        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of `docs/data.md`: the own format,
-            HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines, CSV or Parquet, also compressed (.gz).
+        name_or_path: A name in `KNOWN`, or the path of a file in one of the formats of
+            `docs/reference/data.md`: the own format, HumanEval's, MBPP's, EvalPlus' and others, as JSON, JSON lines,
+            CSV or Parquet, also compressed (.gz).
         skip_bad: Leave out rows that can't be read, and load the rest.
 
     Returns:
@@ -50,13 +49,13 @@ def load_dataset(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset
 
 
 def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
-    """Load a data set as `load_dataset` does, and log nothing."""
+    """Load a data set as `load_dataset` does, without a log."""
     if name_or_path == "starter":
         path = resources.files("evoprompt.datasets") / "starter.json"
-        return Dataset(jsonfile.read_tasks(path.read_bytes(), "starter", source="evoprompt starter"), "starter")
+        return Dataset(reader.read_tasks(path.read_bytes(), "starter", source="evoprompt starter"), "starter")
     name = str(name_or_path)
     if name in mbpp.CONFIGURATIONS:
-        return jsonfile.from_rows(mbpp.rows(name), name, source=f"{mbpp.REPOSITORY} {name}", skip_bad=skip_bad)
+        return reader.from_rows(mbpp.rows(name), name, source=f"{mbpp.REPOSITORY} {name}", skip_bad=skip_bad)
     if name in evalplus.SOURCES:
         return _file(evalplus.path_of(name), name, skip_bad=skip_bad)
     path = home(name_or_path)
@@ -71,12 +70,12 @@ def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
 def _file(path: Path, name: str, *, skip_bad: bool) -> Dataset:
     content = read_bytes(path)
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    found = jsonfile.read_tasks(content, str(path), source=f"{path.name}, md5 {digest}", skip_bad=skip_bad)
+    found = reader.read_tasks(content, str(path), source=f"{path.name}, md5 {digest}", skip_bad=skip_bad)
     return Dataset(found, name, found.notices)
 
 
 def starter_splits() -> dict[str, Dataset]:
-    """The starter set cut as it is shipped: `train`, `dev` and `test`, 24 tasks each."""
+    """Load the starter set as `train`, `dev` and `test`, 24 tasks each."""
     data = load_dataset("starter")
     cuts = {"train": 0, "dev": STARTER_SPLIT, "test": 2 * STARTER_SPLIT}
     return {name: Dataset(data[at : at + STARTER_SPLIT], f"starter {name}") for name, at in cuts.items()}

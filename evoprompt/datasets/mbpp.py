@@ -19,7 +19,7 @@ CONFIGURATIONS: Final = {"mbpp": "full", "mbpp-sanitized": "sanitized"}
 
 
 def rows(name: str) -> list[Row]:
-    """Rows of `mbpp` or `mbpp-sanitized` through Hugging Face's `datasets`, all splits, by ascending id.
+    """Fetch the rows of `mbpp` or `mbpp-sanitized` through Hugging Face's `datasets`, all splits, by ascending id.
 
     Raises:
         DataError: The library or the data is missing.
@@ -41,7 +41,7 @@ def rows(name: str) -> list[Row]:
 
 
 def _unreachable() -> bool:
-    """Whether the hub's name can't be resolved, with no proxy that would."""
+    """True if the hub's name can't be resolved, and no proxy would."""
     host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname
     try:
         return not urllib.request.getproxies() and not socket.getaddrinfo(host, 443)
@@ -51,7 +51,7 @@ def _unreachable() -> bool:
 
 @contextlib.contextmanager
 def _cached_only() -> Iterator[None]:
-    """Without network the hub's client would retry for 24 s, one warning each: have it look on the disk only."""
+    """Let the hub's client look on the disk only: without network it would retry for 24 s, with a warning each time."""
     with contextlib.ExitStack() as undo:
         for name in ("huggingface_hub.constants", "datasets.config"):
             with contextlib.suppress(ImportError):

@@ -1,4 +1,4 @@
-"""What in a test can fail: one that can't passes whatever the solution does."""
+"""Tells tests that can fail from those that pass whatever the solution does."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEFINES: Final = "defines"
 def why_untested(
     statements: Iterable[ast.stmt], functions: Mapping[str, Function], known: dict[str, str] | None = None
 ) -> str:
-    """Empty where a statement can fail, else the reason why none can; `DEFINES` where none does anything.
+    """Return why no statement can fail; an empty text if one can, `DEFINES` if none does anything.
 
     Args:
-        statements: What runs.
-        functions: Functions of the test that it may call.
-        known: The reasons of functions that were looked at.
+        statements: Statements that run.
+        functions: Functions of the test that they may call.
+        known: Reasons of functions that were looked at already.
 
     Raises:
         ValueError: An assert of a tuple.
@@ -42,7 +42,7 @@ def _why(statement: ast.stmt, functions: Mapping[str, Function], known: dict[str
             return "tests nothing: it prints; begin it with `assert`"
         case ast.Expr(value=ast.Call(func=ast.Name(id=name))) if name in functions:
             if name not in known:
-                known[name] = DEFINES  # so that one that calls itself comes to an end
+                known[name] = DEFINES  # ends the recursion of a function that calls itself
                 known[name] = why_untested(functions[name].body, functions, known)
             return f"tests nothing: {name!r} holds no assert" if known[name] == DEFINES else known[name]
         case ast.Assert() | ast.Raise() | ast.Expr(value=ast.Call() | ast.Await()):
@@ -54,7 +54,9 @@ def _why(statement: ast.stmt, functions: Mapping[str, Function], known: dict[str
         case ast.Try():
             return _why_try(statement, functions, known)
         case ast.If() | ast.For() | ast.AsyncFor() | ast.While() | ast.With() | ast.AsyncWith() | ast.Match():
-            return why_untested(_inner(statement), functions, known)
+            blocks = [statement, *getattr(statement, "cases", ())]
+            parts = [getattr(b, name, []) for b in blocks for name in ("body", "orelse")]
+            return why_untested([s for part in parts for s in part], functions, known)
     return DEFINES
 
 
@@ -69,13 +71,8 @@ def _why_try(statement: ast.Try, functions: Mapping[str, Function], known: dict[
     return "tests nothing: its `except` swallows what its asserts raise" if swallows and not why else why
 
 
-def _inner(statement: ast.stmt) -> list[ast.stmt]:
-    cases = [s for c in getattr(statement, "cases", []) for s in c.body]
-    return [*getattr(statement, "body", []), *getattr(statement, "orelse", []), *cases]
-
-
 def is_idle(statement: ast.stmt) -> bool:
-    """Whether a statement does nothing at all: a docstring, `pass`, a name on a line of its own."""
+    """True if a statement does nothing at all: a docstring, `pass`, a name on a line of its own."""
     return isinstance(statement, ast.Pass) or (
         isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant | ast.Name)
     )

@@ -45,7 +45,7 @@ def read_samples(path: Path, data: Dataset, *, extract: bool = False) -> tuple[l
     Args:
         path: JSON lines or a JSON array of objects with `task_id` and `solution`, or `completion` (which goes after
             the task's prompt where it is no program by itself); a folder (`Mbpp_2/0.py`, `Mbpp_2.py`); or what other
-            tools write, see `docs/data.md`. All also compressed (`.gz`).
+            tools write, see `docs/reference/data.md`. All also compressed (`.gz`).
         data: The tasks.
         extract: Whether to take the code out of each reply, as from a model that is asked.
 

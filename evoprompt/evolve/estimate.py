@@ -17,7 +17,7 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.examples import ExampleTask
-from evoprompt.lm.prices import price
+from evoprompt.lm.dspy_internals import price
 from evoprompt.lm.words import tokens_of
 from evoprompt.program import Program
 from evoprompt.tasks import Task

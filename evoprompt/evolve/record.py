@@ -98,6 +98,20 @@ class Confirmation(BaseModel):
         return body
 
 
+class Rejected(BaseModel):
+    """A sentence that could not become a rule, and why.
+
+    Attributes:
+        problem: Why.
+        text: The sentence, or the beginning of a whole proposal.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    problem: str
+    text: str = ""
+
+
 class EvolutionEntry(Sparse):
     """One instruction in the history of a run.
 
@@ -171,6 +185,9 @@ class BatchRecord(BaseModel):
         bill: What was spent so far of the calls, tokens, dollars and seconds, as far as they are limited: in all, and
             without the debugger's and the optimizer's part.
         sure: Of a factorial batch: whether the prompt after it would be the result if the search ended here.
+        rejected: Sentences and proposals of the batch that could not become rules.
+        belief: Of a factorial batch, mean and standard deviation of the gain over the start that the search expects of
+            the prompt after it, in shares of 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -200,6 +217,8 @@ class BatchRecord(BaseModel):
     shortened: tuple[int, ...] = ()
     bill: dict[str, tuple[float, float]] = {}
     sure: bool = False
+    rejected: tuple[Rejected, ...] = ()
+    belief: tuple[float, float] | None = None
 
 
 INTERRUPTED = "interrupted"

@@ -25,10 +25,10 @@ from evoprompt.evolve.splitting import split, told
 from evoprompt.evolve.strategies import REVISIONS, name_of, strategy_class
 from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
-from evoprompt.lm.secrets import discreet
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
+from evoprompt.secrets import discreet
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

@@ -27,9 +27,8 @@ from evoprompt.harness.judging.plan import Plan
 from evoprompt.harness.judging.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.judging.suite import Job, Outcome, Run, run_suite
 from evoprompt.harness.judging.telling import sanitised
-from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
-from evoprompt.harness.sandbox.slots import Slots
 from evoprompt.tasks import SUITES, Suite, Task
 
 _REMEMBERED_CASES = 100_000

@@ -1,30 +1,22 @@
-"""Language models by name: `resolve_lm`, the adapters that talk to them, and two engines of our own.
-
-The simulated engine needs no network and plays all roles; the local one runs a small real model in process.
-"""
+"""Language models by name: `resolve_lm`, and the adapter that talks to them."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from evoprompt.lm.extract import extract_code
-
 if TYPE_CHECKING:
-    from evoprompt.lm.adapter import CodeAdapter, PlainAdapter, adapter_by_name
-    from evoprompt.lm.local import LocalEngine
+    from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
+    from evoprompt.lm.extract import extract_code
     from evoprompt.lm.resolve import LMSettings, adapter_for, explain_lm_error, redact, resolve_lm
-    from evoprompt.lm.simulated import SimulatedEngine
 
 _HOMES = {
     "CodeAdapter": "adapter",
     "LMSettings": "resolve",
-    "LocalEngine": "local",
-    "PlainAdapter": "adapter",
-    "SimulatedEngine": "simulated",
     "adapter_by_name": "adapter",
     "adapter_for": "resolve",
     "explain_lm_error": "resolve",
+    "extract_code": "extract",
     "redact": "resolve",
     "resolve_lm": "resolve",
 }
@@ -32,9 +24,6 @@ _HOMES = {
 __all__ = [
     "CodeAdapter",
     "LMSettings",
-    "LocalEngine",
-    "PlainAdapter",
-    "SimulatedEngine",
     "adapter_by_name",
     "adapter_for",
     "explain_lm_error",

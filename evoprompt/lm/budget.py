@@ -6,11 +6,11 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 from evoprompt.errors import BudgetSpent, DamagedError, UsageError
+from evoprompt.runs.journal import Journal
 
 APART = "test "
 """Beginning of the roles in which answers are no part of a search: an evaluation on the test set."""
@@ -22,46 +22,6 @@ NOTE_EVERY = 1.0
 """Seconds between two notes of that: a process that is killed forgets no more than this and one call."""
 
 now: Callable[[], float] = time.monotonic
-
-
-class Spending(Protocol):
-    """What the answers in one role cost; see `evoprompt.runs.Spent`."""
-
-    @property
-    def calls(self) -> int:
-        """Answers."""
-
-    @property
-    def input_tokens(self) -> int:
-        """As far as the providers told."""
-
-    @property
-    def output_tokens(self) -> int:
-        """The same."""
-
-    @property
-    def cost(self) -> float:
-        """US dollars, as far as prices are known."""
-
-    @property
-    def unpriced(self) -> int:
-        """Answers without a known price."""
-
-
-class Books(Protocol):
-    """Where it stands what was spent; `evoprompt.runs.Journal` is one."""
-
-    def spent(self) -> Mapping[str, Spending]:
-        """What all answers cost, by role."""
-
-    def rolled(self) -> Mapping[str, int]:
-        """Number of measured rollouts, by the label of who asked for them."""
-
-    def meta(self, name: str) -> str | None:
-        """A fact about the whole run."""
-
-    def keep_meta(self, name: str, value: str) -> None:
-        """Set a fact about the whole run."""
 
 
 @dataclass(frozen=True)
@@ -109,34 +69,34 @@ class _Size:
     calls: int = 1
 
 
-class Purse:
+class BudgetTracker:
     """Knows what is left of a budget. Safe to share between threads.
 
     Whoever finds the rest reserved by what is under way waits until that has come to its real size. So nobody is
     turned away for a guess, and what is spent does not depend on who was faster.
 
     Args:
-        ledger: Tells what earlier processes spent.
+        journal: Tells what earlier processes spent.
         budget: The limits; None for what is no part of a search: nothing is counted.
     """
 
-    def __init__(self, ledger: Books, budget: Budget | None) -> None:
-        self._ledger, self._idle, self._budget = ledger, budget is None, budget or Budget()
+    def __init__(self, journal: Journal, budget: Budget | None) -> None:
+        self._journal, self._idle, self._budget = journal, budget is None, budget or Budget()
         self._change = threading.Condition()
-        before = {role: s for role, s in ledger.spent().items() if not role.startswith((APART, ON_DEV))}
+        before = {role: s for role, s in journal.spent().items() if not role.startswith((APART, ON_DEV))}
         self._calls = sum(s.calls for s in before.values())
         self._of = {role: _Size(s.input_tokens + s.output_tokens, s.cost, s.calls) for role, s in before.items()}
         self._tokens, self._usd = sum(s.tokens for s in self._of.values()), sum(s.usd for s in self._of.values())
         self._unpriced = sum(s.unpriced for s in before.values())
-        self._rolled = sum(n for label, n in ledger.rolled().items() if not label.startswith((APART, ON_DEV)))
+        self._rolled = sum(n for label, n in journal.rolled().items() if not label.startswith((APART, ON_DEV)))
         self._under_way: list[_Size] = []
         self._rolling = 0
         self._largest: dict[str, _Size] = {}
-        known = ledger.meta(SEARCHED)
+        known = journal.meta(SEARCHED)
         self._earlier, self._began = _seconds_of(known), now()
         self._noted = self._began
         if known is None and not self._idle:  # from the start, so that what a journal holds depends on no clock
-            ledger.keep_meta(SEARCHED, "0")
+            journal.keep_meta(SEARCHED, "0")
 
     @property
     def calls_left(self) -> int | None:
@@ -296,7 +256,7 @@ class Purse:
             if self._idle or now() - self._noted < NOTE_EVERY:
                 return
             self._noted = now()
-        self._ledger.keep_meta(SEARCHED, f"{self._seconds():.3f}")
+        self._journal.keep_meta(SEARCHED, f"{self._seconds():.3f}")
 
 
 def _seconds_of(known: str | None) -> float:

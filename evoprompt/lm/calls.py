@@ -1,12 +1,15 @@
-"""Calls to a model that cost once: kept before they are used, repeated when they fail, checked, and paced.
+"""Calls to models that are paid for once: journaled before use, retried, checked, and limited.
 
-Whatever model a program reaches, `Calls` is put between the program and the model (by `seam`):
+`Calls` stands between a program and its models (see `interception`). One call takes this path:
 
-    kept       an answer is in the ledger before anyone sees it, and the ledger is asked first
-    repeated   after a rate limit, a time-out, a failure of the server or the network, or an answer that is none:
-               exponential backoff with jitter, at least as long as the server says, within one deadline
-    checked    an empty answer, one cut off by its length, and one that a filter took away are failures of their own
-    paced      one call until the first answer, then up to the most; half as many whenever the provider is overloaded
+    Calls.answer        one request for each of `n` answers
+    InFlight            equal requests wait for each other
+    journal             a known answer is returned, and nothing is spent
+    BudgetTracker       the call is reserved
+    JournaledCall.ask   retries: exponential backoff with jitter, at least as long as the server says, one deadline
+    ConcurrencyLimiter  a slot at the provider
+    the model           in a thread with a time limit, if it is remote
+    journal             the answer is kept; then it is checked, and used
 """
 
 from __future__ import annotations
@@ -24,13 +27,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import dspy
-from dspy.clients.call_result import CallResult, combine
-from dspy.clients.errors import error_boundary, wrap_error
-from dspy.clients.execution import PreparedCall
-from dspy.lm15 import LM15Error
 from dspy.utils.exceptions import (
     LMConfigurationError,
     LMError,
@@ -43,103 +42,92 @@ from dspy.utils.exceptions import (
 )
 
 from evoprompt.errors import DamagedError, EvoPromptError, ModelError, UsageError
-from evoprompt.lm import answers, seam
-from evoprompt.lm.budget import Books, Budget, Purse
-from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, empty, said
-from evoprompt.lm.flights import Flights
+from evoprompt.lm import dspy_internals as internals
+from evoprompt.lm import interception
+from evoprompt.lm.budget import Budget, BudgetTracker
+from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, reply_of
+from evoprompt.lm.concurrency import ConcurrencyLimiter, InFlight
+from evoprompt.lm.dspy_internals import CallResult, PreparedCall
 from evoprompt.lm.identity import predictors_of
-from evoprompt.lm.pace import Pace
+from evoprompt.lm.interception import Attempt, current_attempt
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
-from evoprompt.lm.secrets import note
-from evoprompt.lm.step import Step, this_step
+from evoprompt.runs.journal import Journal
+from evoprompt.secrets import note
 
-__all__ = ["ABOUT_THE_REQUEST", "Calls", "CutOffReply", "EmptyReply", "FilteredReply", "Ledger"]
+__all__ = ["ABOUT_THE_REQUEST", "Calls", "CutOffReply", "EmptyReply", "FilteredReply"]
 
 logger = logging.getLogger("evoprompt")
 
 Module = TypeVar("Module", bound=dspy.Module)
 
 DEADLINE = 900.0
-"""Seconds after which a failed call is not repeated any more."""
+"""Seconds after which a failed call is not retried."""
 MAX_WAIT = 60.0
-"""Seconds between two tries, unless the server asks for more."""
+"""Longest backoff in seconds; a server may ask for more."""
 PATIENCE = 30.0
-"""Seconds that a reply may take whatever the others took, if the time-out is not shorter."""
+"""Seconds that every reply may take, however fast the others were, unless the time-out is shorter."""
 RETRIES_UNPROVEN = 2
-"""How often a server that never answered is looked for."""
+"""Retries at an address where no server has ever answered."""
 
 _jitter = random.Random()
 
 
-class Ledger(Books, Protocol):
-    """Where answers are kept; `evoprompt.runs.Journal` is one."""
-
-    def answer(self, key: str) -> str | None:
-        """The answer with this key, if there is one."""
-
-    def keep_answer(
-        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int,
-    ) -> None:  # fmt: skip
-        """Keep an answer for good."""
-
-
 class Calls:
-    """Puts care between programs and their models. Calls of one provider share one pace.
+    """Journals, budgets, limits and retries the calls of programs. Calls to one provider share a limit.
 
     Args:
-        ledger: Keeps the answers.
-        most: The most calls under way to one provider.
-        budget: What all calls together may cost; None for calls that are no part of a search.
-        label: Put before the roles in the ledger's sums.
-        around: Entered around each call, with whether it is judged.
+        journal: Keeps the answers.
+        most: Maximum of concurrent calls to one provider.
+        budget: Limits what all calls cost together; None for calls that are no part of a search.
+        label: Prefix of the roles in the journal's sums.
+        around: Entered around each call; gets True if the call's outcome is judged.
+        on_answer: Gets the key of each answer that is used.
 
     Attributes:
-        purse: Knows what is left of the budget.
+        budget: The tracker that knows what is left of the budget.
     """
 
     def __init__(
-        self, ledger: Ledger, *, most: int = 8, budget: Budget | None = None, label: str = "",
+        self, journal: Journal, *, most: int = 8, budget: Budget | None = None, label: str = "",
         around: Callable[[bool], AbstractContextManager[None]] | None = None,
+        on_answer: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
-        self.ledger, self._most, self._label = ledger, most, label
+        self.journal, self._most, self._label = journal, most, label
         self._around = around or (lambda _: contextlib.nullcontext())
-        self.purse = Purse(ledger, budget)
-        self._paces: dict[tuple[str, str], Pace] = {}
-        self._flights = Flights()
+        self._on_answer = on_answer or (lambda _: None)
+        self.budget = BudgetTracker(journal, budget)
+        self._limiters: dict[tuple[str, str], ConcurrencyLimiter] = {}
+        self._in_flight = InFlight()
         self._lock = threading.Lock()
         self._strange: set[str] = set()
         self._process = os.getpid()
 
     def applied(self, program: Module) -> Module:
-        """A copy of the program whose calls go through here, those of each predictor in its role."""
+        """Return a copy of the program whose calls pass through here, each predictor's in its role."""
         copied: Module = program.deepcopy()
-        seam.mark(copied, self, seam.OTHERS)
+        interception.mark(copied, self, interception.OTHERS)
         for role, predictor in predictors_of(copied):
             if predictor.lm is not None and not (isinstance(predictor.lm, dspy.LM) and _asks_its_engine(predictor.lm)):
                 self._warn(predictor.lm)
-            seam.mark(predictor, self, role)
+            interception.mark(predictor, self, role)
         return copied
 
     def answer(self, lm: dspy.LM, call: PreparedCall, role: str) -> CallResult:
-        """The answer to a call: the one in the ledger, else the model's.
-
-        Several answers to one request are as many calls.
+        """Return the journal's answer to a call, else the model's. A call for n answers becomes n calls.
 
         Raises:
-            LMError: There is none after all tries, or it can't be used. Where the reason is another one, it is the
-                error's cause.
+            LMError: All retries failed, or the reply is no answer. Another reason is the error's cause.
         """
         single = replace(call, n=1, legacy={k: v for k, v in call.legacy.items() if k != "n"}) if call.n > 1 else call
-        current = this_step() or Step(call.legacy.get("rollout_id") or 0, judged=False)
+        current = current_attempt() or Attempt(call.legacy.get("rollout_id") or 0, judged=False)
         found = [self._one(lm, single, role, current) for _ in range(call.n)]
-        return found[0] if len(found) == 1 else combine(found, model_type=lm.model_type)
+        return found[0] if len(found) == 1 else internals.combine(found, model_type=lm.model_type)
 
     def keeps(self, lm: Any, call: PreparedCall) -> bool:
-        """True for a model whose answers can be kept: those of an engine. Others answer themselves, nobody knows how.
+        """Return True for a model whose answers can be journaled: one that asks an engine.
 
         Raises:
-            UsageError: None can be kept from here.
+            UsageError: The call is made in a forked process, which must not write the journal.
         """
         if os.getpid() != self._process:
             raise UsageError(
@@ -150,52 +138,57 @@ class Calls:
 
     @contextlib.contextmanager
     def passing(self, lm: Any) -> Iterator[None]:
-        """A call of a model that answers itself. That it failed is known, at least."""
+        """Surround a call that can't be journaled. Its failure is recorded all the same."""
         try:
             self._warn(lm)
             yield
         except Exception as e:
-            _note(e, this_step(), lm.model)
+            _note_outage(e, current_attempt(), lm.model)
             raise
 
     def stop(self) -> None:
-        """Begin no further call, and repeat none."""
+        """Begin no further call and retry none."""
         with self._lock:
-            paces = list(self._paces.values())
-        for pace in paces:
-            pace.stop()
+            limiters = list(self._limiters.values())
+        for limiter in limiters:
+            limiter.stop()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Calls:
         return self
 
-    def _one(self, lm: dspy.LM, call: PreparedCall, role: str, current: Step) -> CallResult:
+    def _one(self, lm: dspy.LM, call: PreparedCall, role: str, current: Attempt) -> CallResult:
         note(lm)
-        content = answers.content_of(call)
-        key = answers.key_of(content, current.sample, current.again(content))
+        content = internals.content_of(call)
+        key = internals.key_of(content, current.sample, current.again(content))
         if getattr(lm.engine, "takes_seed", False):
-            call = answers.with_seed(call, key)
-        asked = _Asked(lm, call, key, self._label + role, self.ledger, self.purse, self._pace(lm))
+            call = internals.with_seed(call, key)
+        one = JournaledCall(lm, call, key, self._label + role, self.journal, self.budget, self._limiter(lm))
         try:
-            with self._around(current.judged), error_boundary(lm.model, unexpected=True), self._flights.of(key):
-                result = asked.kept()
+            with (
+                self._around(current.judged),
+                internals.error_boundary(lm.model, unexpected=True),
+                self._in_flight.one(key),
+            ):
+                result = one.known()
                 if result is None:
-                    with self.purse.open(asked.role, lambda: len(content) // 4 + answers.longest(call)):
-                        result = asked.ask()
-                check(said(result), lm.model, strict=current.judged)
+                    with self.budget.open(one.role, lambda: len(content) // 4 + internals.max_tokens_of(call)):
+                        result = one.ask()
+                self._on_answer(key)
+                check(reply_of(result), lm.model, strict=current.judged)
         except Exception as e:
-            _note(e, current, lm.model)
+            _note_outage(e, current, lm.model)
             raise
         return result
 
-    def _pace(self, lm: dspy.LM) -> Pace:
+    def _limiter(self, lm: dspy.LM) -> ConcurrencyLimiter:
         provider = (lm.model.partition("/")[0], str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
         with self._lock:
-            return self._paces.get(provider) or self._paces.setdefault(provider, Pace(self._most))
+            return self._limiters.setdefault(provider, ConcurrencyLimiter(self._most))
 
     def _warn(self, lm: Any) -> None:
         kind = type(lm).__name__
         what = f"{kind} has a `forward` of its own" if isinstance(lm, dspy.LM) else f"{kind} is no dspy.LM"
-        if self.purse.counts_calls:
+        if self.budget.counts_calls:
             raise UsageError(
                 f"{what}: its calls can't be counted, and so the budget can't be kept; use Budget(rollouts=…), or "
                 "dspy.LM(engine=…) for a model of your own"
@@ -206,48 +199,63 @@ class Calls:
 
 
 def _asks_its_engine(lm: dspy.LM) -> bool:
-    """True where the engine answers, and no subclass does so itself."""
+    """Return False if a subclass overrides `forward` and so bypasses the engine."""
     kind = type(lm)
     return all(getattr(kind, name) is getattr(dspy.LM, name) for name in ("forward", "aforward"))
 
 
-def _note(error: Exception, current: Step | None, model: str) -> None:
-    """Tell the step that there is no answer, if that says nothing about the model."""
-    if current is not None and _outage(error):
+def _note_outage(error: Exception, current: Attempt | None, model: str) -> None:
+    """Record in the attempt that a call got no answer, unless the request or the model's abilities are to blame."""
+    about_the_model = isinstance(error, LMConfigurationError | LMUnsupportedFeatureError)
+    if current is not None and not about_the_model and getattr(error, "code", None) not in ABOUT_THE_REQUEST:
         ours = isinstance(error, LMError | EvoPromptError)
-        current.lost = error if ours else explain_lm_error(error) or wrap_error(error, model=model)
+        current.lost = error if ours else explain_lm_error(error) or internals.wrap_error(error, model=model)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One call that is under way, with all of its tries."""
+class JournaledCall:
+    """One call with its retries. Its answer is in the journal before anyone sees it.
+
+    Attributes:
+        lm: The model.
+        call: The request, as DSPy prepared it.
+        key: The answer's key in the journal.
+        role: The role in the journal's sums.
+        journal: Keeps the answer.
+        budget: Is told the cost.
+        limiter: Of the model's provider.
+    """
 
     lm: dspy.LM
     call: PreparedCall
     key: str
     role: str
-    ledger: Ledger
-    purse: Purse
-    pace: Pace
+    journal: Journal
+    budget: BudgetTracker
+    limiter: ConcurrencyLimiter
 
     @property
     def remote(self) -> bool:
         """True for a call that leaves this process."""
         return isinstance(self.lm.engine, str)
 
-    def kept(self) -> CallResult | None:
-        """The answer in the ledger."""
-        text = self.ledger.answer(self.key)
+    def known(self) -> CallResult | None:
+        """Return the journal's answer.
+
+        Raises:
+            DamagedError: The journal's row is no answer.
+        """
+        text = self.journal.answer(self.key)
         try:
-            return None if text is None else answers.from_text(text, self.lm, self.call)
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, LM15Error) as e:
+            return None if text is None else internals.answer_from_json(text, self.lm, self.call)
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, internals.LM15Error) as e:
             raise DamagedError(
                 f"the answer {self.key} in the journal is damaged ({one_line(e)}): bring the journal back from a "
                 "copy, or begin anew in another directory"
             ) from e
 
     def ask(self) -> CallResult:
-        """The model's answer, in the end."""
+        """Ask the model until it answers, the retries are used up, or the deadline passes."""
         begun = time.monotonic()
         kinds: Counter[type[LMError]] = Counter()
         for tries in range(1 << 30):
@@ -257,23 +265,22 @@ class _Asked:
                 wait = _backoff(e, kinds[type(e)])
                 kinds[type(e)] += 1
                 late = time.monotonic() + wait - begun > DEADLINE
-                over = not _worth_repeating(e, self.remote) or tries >= self._tries_left(e) or late
+                over = not _worth_retrying(e, self.remote) or tries >= self._retries(e) or late
                 if not over:
-                    self.purse.check_time(wait)
-                    self.pace.sleep(wait)
-                if (result := self.kept()) is not None:  # one that was given up has come in
+                    self.budget.check_time(wait)
+                    self.limiter.sleep(wait)
+                if (result := self.known()) is not None:  # an earlier try, given up, has come in
                     return result
                 if over:
                     raise
         raise AssertionError
 
-    def _tries_left(self, error: LMError) -> int:
-        if not self.pace.proven and nobody_there(error):
-            return min(int(self.lm.num_retries), RETRIES_UNPROVEN)
-        return int(self.lm.num_retries)
+    def _retries(self, error: LMError) -> int:
+        retries = int(self.lm.num_retries)
+        return min(retries, RETRIES_UNPROVEN) if not self.limiter.proven and nobody_there(error) else retries
 
     def _try(self, tries: int) -> CallResult:
-        began = self.pace.enter()
+        began = self.limiter.enter()
         answered, overloaded, retry_after = False, False, 0.0
         try:
             result = self._timed(tries) if self.remote else self._send(tries)
@@ -282,24 +289,21 @@ class _Asked:
         except LMError as e:
             overloaded = isinstance(e, LMRateLimitError | LMTimeoutError)
             answered = isinstance(e, EmptyReply)
-            retry_after = min(e.retry_after or 0.0, DEADLINE) if isinstance(e, LMRateLimitError) else 0.0
-            if isinstance(e, LMRateLimitError) and (e.retry_after or 0.0) > DEADLINE:
-                raise self._closed(e) from e
-            if not _worth_repeating(e, self.remote) and explain_lm_error(e) is not None:
-                self.pace.stop(e)  # before the place is free: a wrong key is not tried by the next in line
+            asked = (e.retry_after or 0.0) if isinstance(e, LMRateLimitError) else 0.0
+            retry_after = min(asked, DEADLINE)
+            if asked > DEADLINE:  # a quota of hours is used up: whoever waits for a slot would wait for nothing
+                told = f"no call for the next {asked / 60:.0f} minutes ({one_line(e)})"
+                why = ModelError(f"model {self.lm.model!r}: the provider takes {told}: resume after that")
+                self.limiter.stop(why)
+                raise why from e
+            if not _worth_retrying(e, self.remote) and explain_lm_error(e) is not None:
+                self.limiter.stop(e)  # before the slot is free: the next in line must not try a wrong key
             raise
         finally:
-            self.pace.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
-
-    def _closed(self, error: LMRateLimitError) -> ModelError:
-        """A quota of hours is used up: whoever waits for a place would wait for nothing."""
-        told = f"no call for the next {(error.retry_after or 0.0) / 60:.0f} minutes ({one_line(error)})"
-        why = ModelError(f"model {self.lm.model!r}: the provider takes {told}: resume after that")
-        self.pace.stop(why)
-        return why
+            self.limiter.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
 
     def _timed(self, tries: int) -> CallResult:
-        """A reply that drips in byte by byte never times out by itself. One that ends later is kept all the same."""
+        """Send from a thread: a reply that drips in byte by byte never times out. A late one is journaled too."""
         done: Future[CallResult] = Future()
 
         def call() -> None:
@@ -308,13 +312,12 @@ class _Asked:
             except BaseException as e:
                 done.set_exception(e)
 
-        threading.Thread(
-            target=contextvars.copy_context().run, args=(call,), name="evoprompt-call", daemon=True
-        ).start()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(call,), name="evoprompt-call", daemon=True).start()
         told = self.call.legacy.get("timeout", self.lm.kwargs.get("timeout"))
         limit = float(told) if isinstance(told, int | float) else TIMEOUT
-        if self.pace.proven:  # what is that late is stuck
-            limit = min(limit, max(PATIENCE, 10 * self.pace.slowest))
+        if self.limiter.proven:  # what takes that much longer is stuck
+            limit = min(limit, max(PATIENCE, 10 * self.limiter.slowest))
         try:
             return done.result(limit)
         except TimeoutError as e:
@@ -325,40 +328,32 @@ class _Asked:
     def _send(self, tries: int) -> CallResult:
         lm = copy.copy(self.lm)
         lm.num_retries = 0
-        # Longer than we wait, so that a late reply can still come in.
-        patient = {"timeout": DEADLINE} if self.remote else {}
+        patient = {"timeout": DEADLINE} if self.remote else {}  # beyond our own limit, so that a late reply is kept
         call = replace(self.call, cache=False, legacy={**self.call.legacy, **patient})
         began = time.monotonic()
-        result = seam.ask(lm, call)
+        result = interception.ask(lm, call)
         seconds = time.monotonic() - began
-        tokens = answers.tokens_of(result)
-        self.purse.took(self.role, sum(n or 0 for n in tokens), result.cost)
-        if empty(said(result)):  # paid for all the same
+        tokens = internals.tokens_of(result)
+        self.budget.took(self.role, sum(n or 0 for n in tokens), result.cost)
+        if reply_of(result).empty:  # paid for all the same
             raise EmptyReply("the reply is empty", model=lm.model)
-        text = answers.text_of(result)
-        self.ledger.keep_answer(self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries)
-        self.pace.took(seconds)
-        # One that was given up may have come in first.
-        return self.kept() or result
+        text = internals.answer_to_json(result)
+        self.journal.keep_answer(self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries)
+        self.limiter.took(seconds)
+        return self.known() or result  # an earlier try may have come in first
 
 
 def _backoff(error: LMError, before: int) -> float:
-    """Seconds until the next try, after that many failures of the same kind before this one.
+    """Return the seconds until the next try, after `before` failures of the same kind.
 
-    What the server says is the least: it may say the same for longer than there are tries.
+    The server's wish is the least, not the rule: it may repeat the same number for longer than there are retries.
     """
     unknown = isinstance(error, LMRateLimitError) and error.retry_after is None
     backoff = min((1.0 if unknown else 0.25) * 2.0**before, MAX_WAIT)
     return max(error.retry_after or 0.0, backoff * _jitter.uniform(0.5, 1.0))
 
 
-def _outage(error: Exception) -> bool:
-    """Whether there is no answer for a reason that neither the request nor what the model can do has to do with."""
-    about_the_model = isinstance(error, LMConfigurationError | LMUnsupportedFeatureError)
-    return not about_the_model and getattr(error, "code", None) not in ABOUT_THE_REQUEST
-
-
-def _worth_repeating(error: LMError, remote: bool) -> bool:
-    """Also a reply with status 200 that is no JSON, or JSON of another shape: a proxy's page, or one that was cut."""
+def _worth_retrying(error: LMError, remote: bool) -> bool:
+    """Return True also for status 200 with something else than the API's JSON: a proxy's page, or a cut reply."""
     odd = (type(error) is LMProviderError and error.status == 200) or (remote and type(error) is LMUnexpectedError)
     return odd or isinstance(error, EmptyReply) or is_retryable_lm_error(error)

@@ -11,7 +11,7 @@ from typing import Any
 import dspy
 
 from evoprompt.lm.origin import digest, origin
-from evoprompt.lm.secrets import note, settings_without_secrets
+from evoprompt.secrets import note, settings_without_secrets
 
 _CLIENT = (
     "api_key", "api_base", "base_url", "headers", "extra_headers", "timeout", "api_version",

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.errors import EvoPromptError, ModelError, UsageError
-from evoprompt.lm.secrets import mask
+from evoprompt.lm.providers import adapter_of, model_of, registered
+from evoprompt.secrets import mask
 
 if TYPE_CHECKING:
     import dspy
@@ -30,7 +31,6 @@ REASONING_TOKENS = 16_000
 TIMEOUT = 300.0
 NO_KEY = "no-key-needed"
 """Sent as key to a server of one's own (`api_base`) when the environment has none: it must not be empty."""
-LOCAL_MODEL = "local/smollm2-135m-instruct"
 
 _ALIASES = {"gpt4-turbo": "openai/gpt-4-turbo", "gpt4": "openai/gpt-4", "gpt4o": "openai/gpt-4o"}
 _FAMILIES = (
@@ -98,18 +98,14 @@ def resolve_lm(name: str, settings: LMSettings | None = None, *, keyless: bool =
     """
     settings = settings or LMSettings()
     model = _canonical(name)
-    if model.startswith("simulated/"):
-        return _simulated(model, settings)
-    if model == LOCAL_MODEL:
-        return _local(settings)
-    return _remote(model, settings, keyless)
+    return model_of(model, settings) or _remote(model, settings, keyless)
 
 
 def adapter_for(name: str) -> dspy.Adapter:
-    """The adapter that fits a model: plain questions for the small local one, DSPy's markers for all others."""
-    from evoprompt.lm.adapter import CodeAdapter, PlainAdapter
+    """The adapter that fits a model: what a registered one brings, DSPy's markers for all others."""
+    from evoprompt.lm.adapter import CodeAdapter
 
-    return PlainAdapter() if _canonical(name) == LOCAL_MODEL else CodeAdapter()
+    return (adapter_of(_canonical(name)) or CodeAdapter)()
 
 
 def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
@@ -169,15 +165,13 @@ def _canonical(name: str) -> str:
     hint = f"use provider/model, e.g. {', '.join(map(repr, _EXAMPLES))}"
     if not model or re.search(r"\s", model) or not head or (slash and not rest):
         raise UsageError(f"model {name!r} is no model name: {hint}")
-    if head == "simulated":
-        return model if slash else "simulated/"
-    if head == "local":
-        return LOCAL_MODEL
+    if head in registered():
+        return model
     if not slash:
         for pattern, provider in _FAMILIES:
             if pattern.match(model):
                 return f"{provider}/{model}"
-        close = difflib.get_close_matches(model, ("simulated", "local"), 1, 0.75)
+        close = difflib.get_close_matches(model, registered(), 1, 0.75)
         hint = f"did you mean {close[0]!r}?" if close else hint
         raise UsageError(f"model {name!r} names no provider: {hint}")
     close = difflib.get_close_matches(head, _PROVIDERS, 1, 0.8)
@@ -196,40 +190,6 @@ def _known_provider(head: str) -> bool:
     folders = [os.path.join(p, "llms", head) for p in (spec.submodule_search_locations or [])] if spec else []  # noqa: PTH118
     registered = {s for r in registered_providers() for s in r.definition.spellings}
     return head.replace("_", "-") in registered or any(map(os.path.isdir, folders))
-
-
-def _simulated(model: str, settings: LMSettings) -> dspy.LM:
-    import dspy
-
-    from evoprompt.lm.simulated import SimulatedEngine
-
-    text = model.partition("/")[2].removeprefix("seed-")
-    if text and not text.isdecimal():
-        raise UsageError(f"model {model!r}: {text!r} is no seed, use 'simulated' or 'simulated/<number>'")
-    seed = int(text) if text else settings.seed
-    return dspy.LM(
-        f"simulated/seed-{seed}",
-        engine=SimulatedEngine(seed=seed),
-        temperature=settings.temperature,
-        cache=False,
-        num_retries=0,
-    )
-
-
-def _local(settings: LMSettings) -> dspy.LM:
-    import dspy
-
-    from evoprompt.lm.local import LocalEngine, weights
-
-    weights()
-    return dspy.LM(
-        LOCAL_MODEL,
-        engine=LocalEngine(seed=settings.seed),
-        temperature=settings.temperature,
-        max_tokens=settings.max_tokens,
-        cache=False,
-        num_retries=0,
-    )
 
 
 def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
@@ -291,22 +251,14 @@ def _missing_keys(lm: dspy.LM) -> tuple[str, ...]:
 
 def _key_names(model: str, lm: dspy.LM | None = None) -> tuple[str, ...]:
     """The environment variables that may hold the key of a model's provider; none if it needs no plain key."""
-    import dspy
-
     head = model.partition("/")[0]
     if head in _LITELLM_KEYS:
         return _LITELLM_KEYS[head]
-    try:
-        # Not public, and a courtesy only: where it is gone, the first call reports the missing key.
-        from dspy.clients.backend_selection import select_backend
+    from evoprompt.lm.dspy_internals import key_variables
 
-        route = select_backend(lm or dspy.LM(model)).resolution if model else None
-    except (ImportError, AttributeError, TypeError, ValueError):
-        return ()
-    if route is None or route.credential_policy != "key" or not route.env_key:
-        # Through LiteLLM, which takes keys in more ways than one.
-        return ("OPENAI_API_KEY",) if head == "openai" else ()
-    return ("GEMINI_API_KEY", "GOOGLE_API_KEY") if route.provider == "gemini" else (route.env_key,)
+    names = key_variables(model, lm)
+    # Through LiteLLM, which takes keys in more ways than one.
+    return names if names is not None else ("OPENAI_API_KEY",) if head == "openai" else ()
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

@@ -17,8 +17,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import dspy
 from dspy.lm15 import Message, Request, Response, Usage
 
+from evoprompt.errors import UsageError
+from evoprompt.lm import LMSettings
 from evoprompt.lm.simulated_advisors import Optimizer, current_instruction, diagnose, diagnosis, observations, shortened
 from evoprompt.lm.simulated_coder import Coder
 from evoprompt.lm.simulated_concepts import World, pick, remark, sayings
@@ -172,6 +175,25 @@ class SimulatedEngine:
             return diagnosis(concept, "", self.world, *where)
         task = self.coder.recognise(reading)
         return diagnosis(concept, (task and self.coder.repair(task, code, concept, *where)) or code, self.world, *where)
+
+
+def simulated_model(variant: str, settings: LMSettings) -> dspy.LM:
+    """The model `simulated`, or `simulated/<seed>`.
+
+    Raises:
+        UsageError: The variant is no seed.
+    """
+    text = variant.removeprefix("seed-")
+    if text and not text.isdecimal():
+        raise UsageError(f"model 'simulated/{variant}': {text!r} is no seed, use 'simulated' or 'simulated/<number>'")
+    seed = int(text) if text else settings.seed
+    return dspy.LM(
+        f"simulated/seed-{seed}",
+        engine=SimulatedEngine(seed=seed),
+        temperature=settings.temperature,
+        cache=False,
+        num_retries=0,
+    )
 
 
 def _digest(*parts: object) -> str:

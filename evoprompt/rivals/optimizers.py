@@ -23,17 +23,17 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
 from evoprompt.examples import ExampleJudge, judge_of, tasks_for
 from evoprompt.judges.students import AskedTask
-from evoprompt.lm.budget import Budget, Spending
+from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.interception import listening
 from evoprompt.lm.resolve import one_line
-from evoprompt.lm.seam import listening
-from evoprompt.lm.secrets import discreet
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rivals.watch import GuardedMetric, Watch, quiet, watched, watched_student
 from evoprompt.rollout import CodeJudge, Judge
-from evoprompt.runs import Journal
+from evoprompt.runs.journal import Journal, Spent
+from evoprompt.secrets import discreet
 from evoprompt.tasks import Task
 
 Rival = Literal["gepa", "mipro", "simba", "copro"]
@@ -103,7 +103,7 @@ class RivalResults:
     best: Candidate
     calls: int
     asked: int
-    spent: Mapping[str, Spending]
+    spent: Mapping[str, Spent]
     trace: tuple[RivalBest, ...]
     stopped: str = ""
 
@@ -198,8 +198,8 @@ def compile_with(
             "train": [_name(task) for task in train], "dev": [_name(task) for task in val],
         }, "rival",
     )  # fmt: skip
-    watch = Watch(journal, int(OVERSPEND * options.calls))
-    calls = Calls(watch, most=options.num_threads, budget=options.budget, around=watch.call)
+    watch = Watch(int(OVERSPEND * options.calls))
+    calls = Calls(journal, most=options.num_threads, budget=options.budget, around=watch.call, on_answer=watch.used)
     own = student.optimizer.lm if isinstance(student, Program) else None
     run = _Run(
         options, settings, watched_student(student, calls), GuardedMetric(_callable(judge.through(calls)), watch),

@@ -15,14 +15,11 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
-from evoprompt.lm.budget import Spending
 from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
+from evoprompt.lm.interception import attempt, listening, measuring
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.lm.seam import listening
-from evoprompt.lm.step import measuring, step
 from evoprompt.pool import AT_ONCE, HEARD
-from evoprompt.runs.journal import Journal
 
 logger = logging.getLogger("evoprompt")
 
@@ -37,15 +34,14 @@ class _Aborted(EvoPromptError):
 class Watch:
     """Counts a rival's calls, and stops the run at its first failure.
 
-    It stands between `Calls` and the journal. An answer of an earlier process counts when it is used, so that a
-    resumed run goes the same way.
+    An answer of an earlier process counts when it is used, so that a resumed run goes the same way.
 
     Attributes:
         asked: Calls of the task model that the rival asked for.
         error: The failure that ended the run, if one did.
     """
 
-    def __init__(self, journal: Journal, limit: int) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._keys: set[str] = set()
@@ -53,28 +49,14 @@ class Watch:
         self._under_way = 0
         self.asked = 0
         self.error: EvoPromptError | None = None
-        self._journal = journal
-        self.spent: Callable[[], Mapping[str, Spending]] = journal.spent
-        self.rolled, self.meta, self.keep_meta = journal.rolled, journal.meta, journal.keep_meta
 
     @property
     def paid(self) -> int:
         """Distinct answers of the task model so far."""
         return len(self._keys)
 
-    def answer(self, key: str) -> str | None:
-        """Return the journal's answer with this key, and count it as used."""
-        found = self._journal.answer(key)
-        if found is not None:
-            self._used(key)
-        return found
-
-    def keep_answer(self, key: str, *facts: Any) -> None:
-        """Keep an answer in the journal, and count it as used."""
-        self._journal.keep_answer(key, *facts)
-        self._used(key)
-
-    def _used(self, key: str) -> None:
+    def used(self, key: str) -> None:
+        """Count an answer, once for each request."""
         if measuring():
             with self._lock:
                 self._keys.add(key)
@@ -152,7 +134,7 @@ class WatchedLM(dspy.LM):
     @contextlib.contextmanager
     def _watched(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
         rollout = kwargs.get("rollout_id") or self.kwargs.get("rollout_id") or 0
-        with listening(self._calls, self._role), step(rollout, judged=self._judged):
+        with listening(self._calls, self._role), attempt(rollout, judged=self._judged):
             yield
 
     def inspect_history(self, n: int = 1, file: Any = None) -> None:

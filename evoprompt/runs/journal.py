@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, StorageError, UsageError
-from evoprompt.lm.secrets import mask
 from evoprompt.runs.damage import DAMAGED, check_tables, damaged, numbers, plain_object, reading
+from evoprompt.secrets import mask
 
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.atomic import open_ours, require_ours, storage, write_text
-from evoprompt.lm.secrets import mask
+from evoprompt.secrets import mask
 
 SCHEMA_VERSION = 1
 

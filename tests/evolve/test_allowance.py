@@ -6,7 +6,7 @@ import pytest
 
 from evoprompt import Budget
 from evoprompt.evolve.factorial.allowance import CONFIRMING, Allowance
-from evoprompt.lm.budget import Purse
+from evoprompt.lm.budget import BudgetTracker
 from evoprompt.runs import Journal
 
 
@@ -57,10 +57,10 @@ def test_a_limit_that_is_no_longer_there_counts_no_more() -> None:
 
 def test_a_bill_tells_roles_apart_also_after_a_stop() -> None:
     journal, limits = Journal(), Budget(tokens=1000, usd=1.0)
-    purse = Purse(journal, limits)
-    purse.took("generator", 100, 0.1)
-    purse.took("optimizer", 50, 0.3)
-    purse.took("generator", 100, 0.1)
-    bill = purse.bill({"debugger", "optimizer"})
+    tracker = BudgetTracker(journal, limits)
+    tracker.took("generator", 100, 0.1)
+    tracker.took("optimizer", 50, 0.3)
+    tracker.took("generator", 100, 0.1)
+    bill = tracker.bill({"debugger", "optimizer"})
     assert bill == {"tokens": (250, 200), "usd": (pytest.approx(0.5), pytest.approx(0.2))}
-    assert Purse(journal, Budget(rollouts=5)).bill(set()) == {}
+    assert BudgetTracker(journal, Budget(rollouts=5)).bill(set()) == {}

@@ -226,3 +226,58 @@ def test_what_is_written_of_a_rule_names_its_predictor_where_there_are_several()
     assert "predictor" not in pool_of("Be brief.").rules[0].model_dump()
     told = Pool(TWO).rules[2].model_dump(mode="json")
     assert told["predictor"] == "write" and Rule.model_validate(told) == Pool(TWO).rules[2]
+
+
+STRUCTURED = """\
+# Role
+You are a careful Python programmer. Never guess.
+
+## Rules
+- Return values, never print.
+- Handle empty input.
+
+<output_format>
+One fenced block.
+</output_format>
+Be brief. Use no classes.
+"""
+
+
+def test_a_heading_with_its_body_and_a_pair_of_tags_are_one_factor_each() -> None:
+    pool = pool_of(STRUCTURED)
+    assert [rule.text for rule in pool.rules] == [
+        "# Role\nYou are a careful Python programmer. Never guess.",
+        "## Rules\n- Return values, never print.\n- Handle empty input.",
+        "<output_format>\nOne fenced block.\n</output_format>",
+        "Be brief.",
+        "Use no classes.",
+    ]
+    assert pool.text(pool.start) == STRUCTURED
+    assert pool.text({0, 2, 3}) == (
+        "# Role\nYou are a careful Python programmer. Never guess.\n\n"
+        "<output_format>\nOne fenced block.\n</output_format>\n\nBe brief."
+    )
+
+
+@pytest.mark.parametrize("head, tail", [("# Role", ""), ("<prompt>", "</prompt>")])
+def test_a_prompt_of_one_section_keeps_its_frame_and_loses_sentences_only(head: str, tail: str) -> None:
+    pool = pool_of(f"{head}\nYou are careful. Return values.\nUse no classes.\n{tail}".strip())
+    assert [rule.text for rule in pool.rules if not rule.fixed] == [
+        "You are careful.",
+        "Return values.",
+        "Use no classes.",
+    ]
+    assert [rule.text for rule in pool.rules if rule.fixed] == [head, *filter(None, [tail])]
+
+
+@given(
+    st.lists(
+        st.one_of(SENTENCE, st.sampled_from(["# A", "## B b", "<x>", "</x>", "<y a=1>", "```", "", "text"])),
+        max_size=12,
+    )
+)
+def test_no_word_of_a_structured_prompt_is_lost(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    pool = pool_of(text)
+    assert words("\n".join(rule.text for rule in pool.rules)) == words(text)
+    assert pool.text(pool.start) == text

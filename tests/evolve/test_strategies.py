@@ -24,16 +24,15 @@ from evoprompt.evolve.export import export
 from evoprompt.evolve.factorial.search import Factorial
 from evoprompt.evolve.record import BatchDone, DevDone, Event, Finished, Interrupted, Started
 from evoprompt.evolve.refine import Refine
-from evoprompt.lm.pace import Pace
+from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.runs import Run
 from tests.evolve import moods, test_predictors
 from tests.evolve.moods import RULE, Asked, exact, examples, reply
 from tests.models import asked_for, scripted
 from tests.test_rivals_any_metric import say
 
-DOCS = (Path(__file__).parents[2] / "docs/python.md").read_text()
-(EXAMPLE,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-CLASS = "".join(EXAMPLE.partition("\nsearch = ")[:1])
+DOCS = (Path(__file__).parents[2] / "docs/how_to/own_search.md").read_text()
+CLASS = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)[0]
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ def test_a_killed_process_goes_on_to_the_same_result(climbing: Path, tmp_path: P
 
 def test_what_was_not_measured_stays_so(tmp_path: Path, climbing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that goes on decides as it did, though the model would answer now."""
-    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
 
     def told(text: str) -> str:
         if "day 1 " in text and asked_for(text) == "label":
@@ -286,7 +285,7 @@ def test_ctrl_c_amid_a_rival_gives_its_best_so_far(tmp_path: Path) -> None:
 
 
 def test_an_outage_pauses_a_rival_through_the_same_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
 
     def down(text: str) -> str:
         raise LMServerError("down")

@@ -16,10 +16,9 @@ from evoprompt.harness.inside.codec import ENDED, encode
 from evoprompt.harness.judging.confirm import RECENT, Confirmation, guess
 from evoprompt.harness.sandbox import process as process_module
 from evoprompt.harness.sandbox import watch
-from evoprompt.harness.sandbox.ending import Interrupted, ZygoteDied, cpu_backstop, told
-from evoprompt.harness.sandbox.pool import Sandbox
+from evoprompt.harness.sandbox.limits import Interrupted, ZygoteDied, read_ending
+from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Process, Stretch
-from evoprompt.harness.sandbox.slots import Slots
 from evoprompt.tasks import Task
 
 SLEEPS = "import time\ndef f(x):\n    time.sleep(0.6)\n    return x * x"
@@ -164,16 +163,16 @@ def test_time_in_which_the_host_stands_still_is_not_counted(harness, monkeypatch
 def test_what_the_report_of_an_end_says() -> None:
     def ended(status: int, cpu: float = 0.1, peak: int = 10, **how: bool) -> str:
         report = ENDED.pack(status, int(cpu * 1e6), peak << 10)
-        return told(report, LIMITS, **{"killed": False, "sealed": True} | how)[0].detail
+        return read_ending(report, LIMITS, **{"killed": False, "sealed": True} | how)[0].detail
 
     with pytest.raises(Interrupted, match="had used 10 MB"):
         ended(signal.SIGKILL)
     with pytest.raises(ZygoteDied):
-        told(b"", LIMITS, killed=False, sealed=True)
+        read_ending(b"", LIMITS, killed=False, sealed=True)
     assert ended(signal.SIGKILL, killed=True) == "closed its connection"
     assert ended(signal.SIGKILL, sealed=False) == "was killed by SIGKILL", "it may have done so itself"
     assert ended(signal.SIGKILL, peak=256) == "was killed by SIGKILL", "it had used all that it may"
-    assert ended(signal.SIGKILL, cpu=cpu_backstop(LIMITS)) == "used more than 2 s"
+    assert ended(signal.SIGKILL, cpu=LIMITS.backstop) == "used more than 2 s"
     assert ended(signal.SIGSEGV) == "was killed by SIGSEGV" and "exit status 3" in ended(3 << 8)
 
 

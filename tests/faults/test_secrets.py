@@ -16,7 +16,7 @@ from dspy.utils.exceptions import LMInvalidRequestError
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.errors import EvoPromptError
 from evoprompt.lm.identity import describe, predictors_of
-from evoprompt.lm.secrets import address, discreet, mask, note, secret_name
+from evoprompt.secrets import address, discreet, mask, note, secret_name
 from tests.world import data
 
 NEEDLE = "Nd1e-{}-Zx9qW7"
@@ -154,7 +154,7 @@ SURE: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_plain_word_that_is_a_credential_for_sure_is_masked_in_every_form(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    monkeypatch.setattr("evoprompt.secrets._SEEN", set())
     options, secret = SURE[what]
     note(dspy.LM("openai/m", **options))
     encoded = base64.b64encode(secret.encode()).decode()
@@ -165,11 +165,11 @@ def test_a_plain_word_that_is_a_credential_for_sure_is_masked_in_every_form(
 
 
 def test_a_user_and_a_password_are_masked_as_they_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    monkeypatch.setattr("evoprompt.secrets._SEEN", set())
     sent = base64.b64encode(b"me:tulip").decode()
     note(dspy.LM("openai/m", api_base="http://me:tulip@h/v1"))
     assert mask(f"Authorization: Basic {sent}") == "Authorization: Basic [secret]"
-    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    monkeypatch.setattr("evoprompt.secrets._SEEN", set())
     monkeypatch.setenv("HTTPS_PROXY", "http://me:tulip@proxy:3128")
     assert mask(f"Basic {sent}, a tulip") == "Basic [HTTPS_PROXY], a [HTTPS_PROXY]"
 
@@ -181,7 +181,7 @@ def test_passwords_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("key", ["ollama", "none", "test", "EMPTY", "sk-", "dummy", "local", "no-key-needed", "word"])
 def test_a_key_that_is_none_garbles_no_text(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evoprompt.lm.secrets._SEEN", set())
+    monkeypatch.setattr("evoprompt.secrets._SEEN", set())
     note(dspy.LM("openai/m", api_key=key))
     assert mask(f"def {key}(x): return '{key}' # {key}") == f"def {key}(x): return '{key}' # {key}"
 

@@ -191,7 +191,7 @@ def f(x):
         frame = frame.f_back
     server = frame.f_locals["self"]
     while True:
-        server.send(b"V", server.codec.encode(PAYLOAD))
+        server.send(b"V", server.send.__globals__['codec'].encode(PAYLOAD))
         if server.receive() is None: os._exit(0)
         server.sequence += 1
 """
@@ -302,7 +302,7 @@ class Any(Thing, int): pass
 TAKING_OVER = """import builtins, math, sys
 frame = sys._getframe()
 while frame:
-    for v in (v for v in list(frame.f_locals.values()) if type(v).__name__ == "Judge"):
+    for v in (v for v in list(frame.f_locals.values()) if type(v).__name__ == "JudgePeer"):
         v.equal = v.close = v.host = v.space["__equal__"] = v.space["__close__"] = lambda *a: True
         v.verdict = lambda e: ("passed", "", 0)
     frame = frame.f_back
@@ -335,8 +335,8 @@ LEAKS = {
     "  return repr([o for o in gc.get_objects() if isinstance(o, kinds)])[-5000:]\n" + f"def f(x): {_MARK}",
     "a frame of its own to the host": "import os, sys\ndef f(x):\n  text = ('NEEDLE_' + repr(x)).encode()\n"
     "  frame = sys._getframe()\n  while not hasattr(frame.f_locals.get('self'), 'sequence'): frame = frame.f_back\n"
-    "  server = frame.f_locals['self']\n"
-    "  server.send(b'E', server.codec.encode(('NEEDLE_' + repr(x), text.decode(), 7_000_000)))\n  os._exit(0)",
+    "  server = frame.f_locals['self']\n  codec = server.send.__globals__['codec']\n"
+    "  server.send(b'E', codec.encode(('NEEDLE_' + repr(x), text.decode(), 7_000_000)))\n  os._exit(0)",
 }
 """Whole solutions that tell what they see of a hidden test by what an exception tells."""
 

@@ -48,7 +48,8 @@ RAISES = "def f(x):\n    raise ValueError(x)\n"
 TALKS = """import sys
 def f(x):
     server = sys._getframe(1).f_locals["self"].server
-    server.describe = lambda e: server.codec.encode(("ValueError", "m" * 1_000_000, 1), max_bytes=1 << 27)
+    encode = server.send.__globals__["codec"].encode
+    server.describe = lambda e: encode(("ValueError", "m" * 1_000_000, 1), max_bytes=1 << 27)
     raise ValueError(x)
 """
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from evoprompt.harness.inside import digest
 from evoprompt.harness.inside.codec import CodecError, Other, Unencodable, decode, encode
-from evoprompt.harness.inside.rebuild import real
+from evoprompt.harness.inside.kinds import rebuild
 from evoprompt.harness.judging import compare
 from tests.harness.values import UNHASHABLE, any_few, few, plain, spelled_alike, standard
 
@@ -31,7 +31,7 @@ def same(a, b, atol=0.0, **options):
 
 
 def back(value):
-    return decode(encode(value), real)
+    return decode(encode(value), rebuild)
 
 
 @thorough

@@ -1,13 +1,14 @@
 """What can be made of the bytes that a candidate sends: nothing of them is code, and nothing opens or allocates."""
 
+import collections
 import enum
 import importlib
 import types
 
 import pytest
 
-from evoprompt.harness.inside import kinds, rebuild
-from evoprompt.harness.inside.rebuild import real
+from evoprompt.harness.inside.kinds import KINDS, rebuild
+from evoprompt.harness.inside.names import MODULES, TYPES, path_of
 
 DANGEROUS = """
 builtins:super dataclasses:Field enum:DynamicClassAttribute enum:property enum:verify functools:cached_property
@@ -20,17 +21,17 @@ typing:ForwardRef typing:io
 
 def listed(path):
     module, _, name = path.partition(":")
-    return name in rebuild._TYPES.get(module, "").split()
+    return name in TYPES.get(module, "").split()
 
 
 def made(kind, content):
     try:
-        return real(kind, content)
+        return rebuild(kind, content)
     except Exception:
         return None
 
 
-@pytest.mark.parametrize("module", sorted(kinds.MODULES))
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_name_gives_or_calls_a_type_outside_a_closed_list(module):
     """Whatever goes by the name: as a name, as an exception, and as the owner of a member."""
     numpy = importlib.import_module("numpy")
@@ -50,10 +51,10 @@ def test_no_name_gives_or_calls_a_type_outside_a_closed_list(module):
 def test_what_runs_or_opens_what_it_is_given_does_not_go_by_name(path):
     for kind, content in (("name", path), ("exception", (path, ("a",))), ("enum", (path, "A", None))):
         with pytest.raises((ValueError, AttributeError)):
-            real(kind, content)
+            rebuild(kind, content)
 
 
-@pytest.mark.parametrize("kind", sorted({*rebuild._MAKERS, *rebuild._PLACES}))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize(
     "content",
     [
@@ -74,8 +75,8 @@ def test_hostile_content_makes_nothing_that_is_large_or_runs(kind, content):
 def test_exceptions_take_no_arguments_but_data():
     for argument in (map, print, iter([1]), [[{"a": lambda: 1}]], types.SimpleNamespace()):
         with pytest.raises(ValueError, match="arguments"):
-            real("exception", ("builtins:ValueError", (argument,)))
-    group = real("exception", ("builtins:ExceptionGroup", ("a", [KeyError(1)])))
+            rebuild("exception", ("builtins:ValueError", (argument,)))
+    group = rebuild("exception", ("builtins:ExceptionGroup", ("a", [KeyError(1)])))
     assert isinstance(group, ExceptionGroup) and group.exceptions[0].args == (1,)
 
 
@@ -90,12 +91,12 @@ def test_what_is_listed_exists_somewhere():
         "Month",
         "Any",
     }  # not in every version of Python
-    for module, names in rebuild._TYPES.items():
+    for module, names in TYPES.items():
         for name in names.split():
             assert name in lately or isinstance(getattr(importlib.import_module(module), name), type), (module, name)
             assert f"{module}:{name}" not in DANGEROUS.split()
 
 
 def test_types_of_data_still_go_by_name():
-    for value in (int, list, types.NoneType, types.FunctionType, kinds.OrderedDict, enum.Enum):
-        assert real("name", kinds.path_of(value)) is value
+    for value in (int, list, types.NoneType, types.FunctionType, collections.OrderedDict, enum.Enum):
+        assert rebuild("name", path_of(value)) is value

@@ -30,7 +30,7 @@ X86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers and cod
 @pytest.fixture(scope="module", params=[t for t in sandbox_module.TIERS if t != "seccomp"])
 def harness(request):
     with Harness(limits=LIMITS, processes=1) as built:
-        built.sandbox._tiers = (request.param,)
+        built.sandbox.tiers = (request.param,)
         try:
             assert built.tier == request.param
         except SandboxError as e:
@@ -39,7 +39,7 @@ def harness(request):
 
 
 def zygotes(harness):
-    return [z.program.pid for pool in harness.sandbox._running.values() for z in pool if not z.dead()]
+    return harness.sandbox.pids
 
 
 def observe(harness, body, test="assert f(2) == 4"):
@@ -210,7 +210,7 @@ def test_ordinary_things_work(name, harness):
     if "numpy" in ORDINARY[name]:
         pytest.importorskip("numpy")
     with Harness(limits=Limits(cpu_seconds=10)) as patient:
-        patient.sandbox._tiers = (harness.tier,)
+        patient.sandbox.tiers = (harness.tier,)
         assert observe(patient, ORDINARY[name]) == ("passed", "returned 4")
 
 
@@ -232,7 +232,7 @@ def test_a_package_that_knows_answers_is_hidden(harness, tmp_path):
         (tmp_path / "site-packages" / name).mkdir(parents=True)
         (tmp_path / "site-packages" / name / "__init__.py").write_text("answer = 4\n")
     sandbox = Sandbox(paths=(str(tmp_path / "site-packages"),))
-    sandbox._tiers = (harness.tier,)
+    sandbox.tiers = (harness.tier,)
     with contextlib.closing(sandbox), sandbox.open(LIMITS) as process:
         assert process.ask("prepare", "import helpful\nhelpful.answer", (), ()).kind == "done"
         assert process.ask("prepare", "import evoprompt\nevoprompt.answer", (), ()).kind == "error"
@@ -244,7 +244,7 @@ def test_the_canaries_refuse_a_tier_that_leaks(monkeypatch):
         escaped = sandbox._escapes(sandbox._pick(False))
     assert "end the self-test" in escaped[0], "the last canary becomes another program"
     monkeypatch.setattr(Sandbox, "_escapes", lambda *a: ["fly"])
-    with pytest.raises(SandboxError, match=r"landlock\+seccomp\+ns: a candidate can fly; .*unsafe=True") as caught:
+    with pytest.raises(SandboxError, match=r"landlock\+seccomp\+ns: a solution can fly; .*unsafe=True") as caught:
         _ = Harness().tier
     assert "\n" not in str(caught.value)
     with Harness(unsafe=True) as harness:
@@ -255,7 +255,7 @@ def test_the_canaries_refuse_a_tier_that_leaks(monkeypatch):
 
 def test_without_landlock_nothing_can_be_opened():
     with Harness(limits=LIMITS) as harness:
-        harness.sandbox._tiers = ("seccomp",)
+        harness.sandbox.tiers = ("seccomp",)
         assert harness.tier == "seccomp"
         assert observe(harness, "import asyncio, csv\nreturn x * x") == ("passed", "returned 4")
         assert "PermissionError" in observe(harness, "open(os.__file__)")[1]
@@ -304,7 +304,7 @@ def test_a_job_is_tried_twice(harness, monkeypatch):
 
 def test_a_death_harms_no_other_zygote(harness):
     with Harness(limits=LIMITS, processes=2) as two:
-        two.sandbox._tiers = (harness.tier,)
+        two.sandbox.tiers = (harness.tier,)
         assert two.tier
         first, second = two.sandbox.open(LIMITS), two.sandbox.open(LIMITS)
         with first, second:
@@ -327,7 +327,7 @@ def test_one_death_among_the_children_of_a_zygote(harness):
 
 def test_everything_ends_with_its_owner(harness):
     abandoned = Harness(limits=LIMITS)
-    abandoned.sandbox._tiers = (harness.tier,)
+    abandoned.sandbox.tiers = (harness.tier,)
     with abandoned.sandbox.open(LIMITS) as process:
         assert process.ask("prepare", "", (), ()).kind == "done"
         number = zygotes(abandoned)[0]
@@ -345,7 +345,7 @@ from evoprompt.harness import Harness, Limits
 harness = Harness()
 with harness.sandbox.open(Limits()) as process:
     process.ask("prepare", "", (), ())
-    sys.stdout.write(f"{harness.tier} {harness.sandbox._running[False][0].program.pid}\\n")
+    sys.stdout.write(f"{harness.tier} {harness.sandbox.pids[0]}\\n")
     sys.stdout.flush()
     process.ask("prepare", "while True: pass", (), ())
 """

@@ -47,7 +47,7 @@ def f(x):
 @pytest.fixture(scope="module")
 def harness():
     with Harness(limits=Limits(cpu_seconds=4.0), processes=1) as built:
-        built.sandbox._tiers = TIERS[:1]
+        built.sandbox.tiers = TIERS[:1]
         try:
             assert built.tier
         except SandboxError as e:

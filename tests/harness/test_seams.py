@@ -47,14 +47,10 @@ def run(harness, solution, *tests):
     return harness.check_asserts(solution, "f", tests or ("assert f(2) == 4",))
 
 
-def pids(harness):
-    return [z.program.pid for z in harness.sandbox._running[False] if not z.dead()]
-
-
 @pytest.mark.parametrize("attack", seams(), ids=lambda a: a.name)
 def test_no_attack_on_a_seam_passes(harness, attack):
     harness.check_asserts(SQUARE, "f", ASSERTS)
-    before = pids(harness)
+    before = set(harness.sandbox.pids)
     for _ in range(3):  # a loaded machine may take longer once
         start = time.monotonic()
         status = harness.check_asserts(attack.source, "f", ASSERTS, atol=1e-6).status
@@ -65,7 +61,7 @@ def test_no_attack_on_a_seam_passes(harness, attack):
     assert spent < ENDED
     if status != "timeout":  # the same where inputs are streamed; what hangs would only hang again
         assert harness.check(STREAMED, attack.source).status != "passed"
-    assert pids(harness) == before
+    assert before <= set(harness.sandbox.pids)
     assert harness.check_asserts(SQUARE, "f", ASSERTS).status == "passed"
 
 

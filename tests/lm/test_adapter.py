@@ -11,7 +11,8 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
 from evoprompt.errors import UsageError
-from evoprompt.lm.adapter import CodeAdapter, PlainAdapter, adapter_by_name
+from evoprompt.lm.adapter import CodeAdapter, adapter_by_name
+from evoprompt.local.adapter import PlainAdapter
 from signatures import Attempt, DebugCode, Diagnosis, Failure, FailureGroup, GenerateCode, OptimizePrompt
 from tests.models import scripted
 

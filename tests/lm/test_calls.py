@@ -14,10 +14,10 @@ from evoprompt import Program
 from evoprompt.errors import ModelError, StorageError
 from evoprompt.lm import calls as module
 from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply
+from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.lm.identity import describe
-from evoprompt.lm.pace import Pace
+from evoprompt.lm.interception import attempt
 from evoprompt.lm.resolve import explain_lm_error
-from evoprompt.lm.step import step
 from evoprompt.runs import Journal
 from tests.models import fenced, scripted
 from tests.openai_server import OpenAIServer, Reply, completion
@@ -30,13 +30,13 @@ def asking(lm: dspy.LM, journal: Journal, **how: Any) -> Program:
 
 
 def ask(program: Program, text: str = "p", sample: int = 0) -> str:
-    with step(sample):
+    with attempt(sample):
         return str(program(prompt=text, entry_point="f").code)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
 
 
 def served(reply: Any, **settings: Any) -> tuple[OpenAIServer, dspy.LM]:
@@ -73,11 +73,11 @@ def test_samples_have_answers_of_their_own_and_a_step_that_asks_twice_too() -> N
             for sample in range(3):
                 ask(program, sample=sample)
         assert len(engine.seen) == 3
-        with step():
+        with attempt():
             for _ in range(2):
                 program(prompt="q", entry_point="f")
         assert len(engine.seen) == 5
-        with step():
+        with attempt():
             for _ in range(2):
                 program(prompt="q", entry_point="f")
         assert len(engine.seen) == 5
@@ -126,7 +126,7 @@ def test_what_may_pass_is_repeated(fault: str | Reply) -> None:
 
 def test_a_server_that_says_wait_a_second_for_longer_than_that_is_given_more(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(Pace, "sleep", lambda self, seconds: slept.append(seconds))
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: slept.append(seconds))
     again = Reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.01"})
     server, lm = served(lambda body, n: again if n < 6 else CODE)
     with server, Journal() as journal:
@@ -271,7 +271,7 @@ def test_a_wrong_key_costs_one_request_however_many_are_waiting() -> None:
 
 
 def test_the_pace_opens_with_the_first_answer_and_halves_under_load() -> None:
-    pace = Pace(8)
+    pace = ConcurrencyLimiter(8)
     assert pace.limit == 1
     pace.leave(pace.enter(), answered=True, overloaded=False)
     assert pace.limit == 8 and pace.proven
@@ -289,8 +289,8 @@ def test_the_pace_opens_with_the_first_answer_and_halves_under_load() -> None:
 
 def test_a_server_that_wants_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("evoprompt.lm.pace.time.monotonic", lambda: now[0])
-    pace = Pace(2)
+    monkeypatch.setattr("evoprompt.lm.concurrency.time.monotonic", lambda: now[0])
+    pace = ConcurrencyLimiter(2)
     waited: list[float | None] = []
     monkeypatch.setattr(pace._change, "wait", lambda seconds: (waited.append(seconds), now.__setitem__(0, 2000.0)))
     pace.leave(pace.enter(), answered=False, overloaded=True, retry_after=30.0)
@@ -310,7 +310,7 @@ def test_a_quota_that_is_used_up_for_hours_is_told_at_once() -> None:
 
 
 def test_a_stopped_run_begins_no_call_and_waits_for_nothing() -> None:
-    pace = Pace(1)
+    pace = ConcurrencyLimiter(1)
     pace.stop()
     pace.sleep(3600)
     with pytest.raises(ModelError, match="is being stopped"):

@@ -19,8 +19,10 @@ from dspy.lm15 import Config, Message, Request
 from dspy.utils.exceptions import ContextWindowExceededError, LMUnexpectedError
 
 from evoprompt.errors import ModelError
-from evoprompt.lm import LMSettings, PlainAdapter, explain_lm_error, local, resolve_lm
-from evoprompt.lm.local import LocalEngine, _fence_end, _Reply
+from evoprompt.lm import LMSettings, explain_lm_error, resolve_lm
+from evoprompt.local import engine as local
+from evoprompt.local.adapter import PlainAdapter
+from evoprompt.local.engine import LocalEngine, _fence_end, _Reply
 from signatures import DebugCode, Diagnosis, Failure, GenerateCode, OptimizePrompt
 
 REVERSE = "Write a function to reverse a string."
@@ -255,7 +257,7 @@ def test_threads_take_turns(engine: LocalEngine) -> None:
 @pytest.mark.local
 def test_it_says_nothing_on_the_terminal(engine: LocalEngine) -> None:
     code = (
-        "from dspy.lm15 import Config, Message, Request\nfrom evoprompt.lm.local import LocalEngine\n"
+        "from dspy.lm15 import Config, Message, Request\nfrom evoprompt.local.engine import LocalEngine\n"
         "r = Request(model='x', messages=(Message.user('hi'),), config=Config(max_tokens=4))\n"
         "assert LocalEngine().complete(r).text"
     )

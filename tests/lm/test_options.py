@@ -8,7 +8,7 @@ import dspy
 import pytest
 
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.step import step
+from evoprompt.lm.interception import attempt
 from evoprompt.runs import Journal
 from tests.openai_server import OpenAIServer
 
@@ -54,7 +54,7 @@ def asked(options: dict[str, Any], journal: Journal | None) -> tuple[list[Any], 
         program.lm = lm
         found = []
         for _ in range(1 if journal is None else 2):
-            with step():
+            with attempt():
                 found.append((program if journal is None else Calls(journal).applied(program))(a=f"{options}").b)
         seen = [(s.path, s.body, [s.headers.get(name) for name in HEADERS]) for s in server.seen]
     return found, seen

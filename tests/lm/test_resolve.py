@@ -15,8 +15,9 @@ from dspy.lm15 import ContextLengthError
 from dspy.utils import exceptions as lm_errors
 
 from evoprompt.errors import ModelError, UsageError
-from evoprompt.lm import CodeAdapter, LMSettings, PlainAdapter, adapter_for, explain_lm_error, redact, resolve_lm
+from evoprompt.lm import CodeAdapter, LMSettings, adapter_for, explain_lm_error, redact, resolve_lm
 from evoprompt.lm.simulated import SimulatedEngine
+from evoprompt.local.adapter import PlainAdapter
 from signatures import DebugCode, Diagnosis, Failure, GenerateCode, OptimizePrompt
 from tests.openai_server import OpenAIServer, Reply, Responder, engine_responder, error
 

@@ -40,7 +40,7 @@ class Allowance:
         """Find out how many rollouts the rest of the calls, tokens, dollars and seconds seems to pay for.
 
         Args:
-            bill: What was spent so far (`Purse.bill`): in all, and on the rollouts alone.
+            bill: What was spent so far (`BudgetTracker.bill`): in all, and on the rollouts alone.
         """
         left = [
             self.done * (getattr(self._budget, limit) - spent) / on_rollouts

@@ -19,8 +19,8 @@ they are: with `u = sum of squared differences / sum of absolute ones`, wins are
 over `u`, and the gain is `u * g`.
 
 `WINNING` and `DIFFERING` come from how 64 prompts differ that people used with 18 real models (`benchmarks/replay.py`),
-`GENERAL` from simulated searches: what they had told, beside the gain on tasks that nobody saw. docs/search.md says how
-often it is right.
+`GENERAL` from simulated searches: what they had told, beside the gain on tasks that nobody saw.
+docs/concepts/decision.md says how often it is right.
 """
 
 from __future__ import annotations

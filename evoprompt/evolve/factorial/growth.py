@@ -10,6 +10,7 @@ from evoprompt.evolve.factorial.effects import Effects
 from evoprompt.evolve.factorial.markdown import is_heading, split
 from evoprompt.evolve.factorial.rules import LONGER, MAX_WORDS, Pool, screen_rule
 from evoprompt.evolve.factorial.scaffold import prose
+from evoprompt.evolve.record import Rejected
 from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
@@ -24,6 +25,8 @@ ALIKE = 0.5
 """Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
 SHARED = 0.2
 """Share of a rule's words that a shorter sentence must have to say it: what no sentence has so much of was left out."""
+MAX_SHOWN = 400
+"""Characters that are kept of a rejected sentence."""
 MAX_TOLD = 12
 """Rules whose effects the optimizer is told."""
 
@@ -50,7 +53,12 @@ class Growth:
         self.shortened = frozenset[int]()
 
     def state(
-        self, current: set[int], groups: Sequence[FailureGroup], batch: int, rejected: list[str], predictor: str = ""
+        self,
+        current: set[int],
+        groups: Sequence[FailureGroup],
+        batch: int,
+        rejected: list[Rejected],
+        predictor: str = "",
     ) -> set[int]:
         """Take the rules that the debugger stated as they are, those of the most frequent failures first.
 
@@ -58,7 +66,7 @@ class Growth:
             current: Rules of the prompt.
             groups: What goes wrong, by rule.
             batch: Number of the batch.
-            rejected: Gets the reasons why rules were rejected.
+            rejected: Gets the rules that were rejected.
             predictor: The one to blame.
 
         Returns:
@@ -82,7 +90,7 @@ class Growth:
         effects: Effects,
         groups: Sequence[FailureGroup],
         batch: int,
-        rejected: list[str],
+        rejected: list[Rejected],
         predictor: str = "",
     ) -> set[int]:
         """Let the optimizer put rules into a prompt, and word those that are there.
@@ -92,7 +100,7 @@ class Growth:
             effects: What is known of them.
             groups: What goes wrong.
             batch: Number of the batch.
-            rejected: Gets the reasons why sentences or proposals were rejected.
+            rejected: Gets the sentences and proposals that were rejected.
             predictor: The one to blame, whose text is rewritten.
 
         Returns:
@@ -103,14 +111,14 @@ class Growth:
         proposal = self._advice.propose(text, groups, told)
         return self._taken(proposal, current, effects, batch, rejected, ALIKE, predictor) or current
 
-    def shorten(self, current: set[int], effects: Effects, batch: int, rejected: list[str]) -> set[int]:
+    def shorten(self, current: set[int], effects: Effects, batch: int, rejected: list[Rejected]) -> set[int]:
         """Where the prompt is too long, let the optimizer say it in fewer words: another thing to measure.
 
         Args:
             current: Rules of the prompt.
             effects: What is known of them.
             batch: Number of the batch.
-            rejected: Gets the reasons why sentences were rejected.
+            rejected: Gets the sentences that were rejected.
 
         Returns:
             The rules of the prompt after that: the same, where nothing shorter came.
@@ -137,13 +145,14 @@ class Growth:
         current: set[int],
         effects: Effects,
         batch: int,
-        rejected: list[str],
+        rejected: list[Rejected],
         alike: float,
         predictor: str,
     ) -> set[int] | None:
         """The rules of a proposal. What it forgot and is known to help stays, unless a new sentence says it."""
         if not proposal.strip() or len(proposal) > self._most:
-            rejected.append("a proposal is empty" if not proposal.strip() else "a proposal is too long")
+            why = "a proposal is empty" if not proposal.strip() else "a proposal is too long"
+            rejected.append(Rejected(problem=why, text=proposal[:MAX_SHOWN]))
             return None
         others = current - self._pool.of(predictor, current)
         current, before = current - others, len(self._pool.rules)
@@ -172,9 +181,9 @@ class Growth:
         chosen -= {part for rule in chosen for part in self._pool.says(rule)}
         return chosen | others | self._pool.fixed if chosen else None
 
-    def _reject(self, problem: str, sentence: str, rejected: list[str]) -> None:
+    def _reject(self, problem: str, sentence: str, rejected: list[Rejected]) -> None:
         logger.info("rule rejected: %s: %r", problem, sentence)
-        rejected.append(problem)
+        rejected.append(Rejected(problem=problem, text=sentence[:MAX_SHOWN]))
 
     def _merged(self, new: Sequence[int], lost: Iterable[int], alike: float) -> dict[int, set[int]]:
         """Which new sentence was said instead of which rules: the one with most of its words, or else the longest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evoprompt.lm.words import STOPS, count_words, sentences
@@ -111,6 +111,65 @@ def _sentences(pieces: list[_Piece]) -> Iterator[str]:
         else:
             for text in (first, *below):
                 yield from (_BULLET.sub("", part) for part in sentences(text))
+
+
+_TOPIC = re.compile(r"^#{1,6}[ \t]+\S.*$", re.MULTILINE)
+_OPENING = re.compile(r"^[ \t]*<([A-Za-z][\w:.-]*)(?:[ \t][^<>\n]*)?>", re.MULTILINE)
+
+
+def sections(text: str) -> list[tuple[str, bool]]:
+    """The parts of a structured prompt: those marked True hang together, sentences can be taken from the others.
+
+    A pair of tags hangs together with what stands between them, a heading with what stands below it up to the next
+    one.
+    """
+    found: list[tuple[str, bool]] = []
+    fences = [m.span() for m in _FENCE.finditer(text)]
+    starts = sorted(m.start() for form in (_TOPIC, _OPENING) for m in form.finditer(text))
+    starts = [at for at in starts if not any(first <= at < last for first, last in fences)]
+    at = 0
+    for start in starts:
+        if start < at or (end := _section_end(text, start, starts)) is None:
+            continue
+        found += [(text[at:start], False), (text[start:end], True)]
+        at = end
+    found = [(part.strip(), whole) for part, whole in [*found, (text[at:], False)] if part.strip()]
+    return _with_bodies(found)
+
+
+def _section_end(text: str, start: int, starts: Sequence[int]) -> int | None:
+    """Where the section ends that begins here; None where it is a tag that nothing closes."""
+    opening = _OPENING.match(text, start)
+    if opening is None:
+        return next((other for other in starts if other > start), len(text))
+    depth = 0
+    for tag in re.finditer(rf"<(/?){re.escape(opening[1])}\b[^<>\n]*>", text[start:]):
+        depth += -1 if tag[1] else 1
+        if depth == 0:
+            return start + tag.end()
+    return None
+
+
+def _with_bodies(parts: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """The parts, a heading that nothing stands below together with the next part."""
+    found: list[tuple[str, bool]] = []
+    for text, whole in parts:
+        if found and found[-1][1] and _TOPIC.fullmatch(found[-1][0].splitlines()[-1].strip()):
+            found[-1] = (f"{found[-1][0]}\n{text}", True)
+        else:
+            found.append((text, whole))
+    return found
+
+
+def around(text: str) -> tuple[str, str, str]:
+    """The heading or opening tag of a single section, what stands below it, and the closing tag."""
+    stripped = text.strip()
+    topic, opening = _TOPIC.match(stripped), _OPENING.match(stripped)
+    if topic is not None:
+        return topic.group(), stripped[topic.end() :], ""
+    if opening is not None and stripped.endswith(close := f"</{opening[1]}>"):
+        return opening.group(), stripped[opening.end() : -len(close)], close
+    return "", text, ""
 
 
 def is_heading(line: str) -> bool:

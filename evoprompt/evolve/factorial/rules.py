@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import UsageError
 from evoprompt.evolve.factorial.effects import Effects, Trial
-from evoprompt.evolve.factorial.markdown import split
+from evoprompt.evolve.factorial.markdown import around, sections, split
 from evoprompt.evolve.factorial.scaffold import parts
 from evoprompt.evolve.triage import same_rule
 from evoprompt.lm.words import STOPS, bare, count_words, plain, readable, runs
@@ -87,9 +87,15 @@ def _joined(sentences: Sequence[str]) -> str:
     """The sentences line by line; an empty line ends those that have no full stop, so that they split again."""
     whole = ""
     for text in sentences:
-        apart = "\n" if whole.endswith(STOPS) or text.startswith("- ") else "\n\n"
+        joined = (whole.endswith(STOPS) and not text.startswith(("#", "<"))) or text.startswith("- ")
+        apart = "\n" if joined else "\n\n"
         whole = f"{whole}{apart}{text}" if whole else text
     return whole
+
+
+def _stands_alone(text: str) -> bool:
+    """Whether a part of the start prompt needs no mark of a list."""
+    return _is_sentence(text) or any(whole for _, whole in sections(text))
 
 
 @lru_cache(maxsize=4096)
@@ -174,7 +180,7 @@ class Pool:
         predictor = predictor or self.predictors[0]
         mine = self.of(predictor, rules)
         chosen = [self.rules[r] for r in sorted(mine)]
-        first = [r.text if r.fixed or _is_sentence(r.text) else f"- {r.text}" for r in chosen if r.start]
+        first = [r.text if r.fixed or _stands_alone(r.text) else f"- {r.text}" for r in chosen if r.start]
         added = [rule.text for rule in chosen if not rule.start]
         mark = "" if all(_is_sentence(text) for text in added) else "- "
         if self.of(predictor, self.start) <= mine:
@@ -244,8 +250,16 @@ class Pool:
 
 
 def _begun(predictor: str, instruction: str) -> list[Rule]:
-    """The rules of a predictor's start prompt."""
-    found = [(rule, stays) for part, stays in parts(instruction) for rule in ([part] if stays else split(part))]
+    """The rules of a predictor's start prompt: its sentences, and the sections of a structured one as a whole."""
+    found: list[tuple[str, bool]] = []
+    for part, stays in parts(instruction):
+        pieces = [(part, True)] if stays else sections(part)
+        if not stays and sum(bool(re.search(r"\w", text)) for text, _ in pieces) < 2:
+            head, body, tail = around(part)  # of a single section nothing could be left out
+            found += [(head, True)] * bool(head) + [(rule, False) for rule in split(body)] + [(tail, True)] * bool(tail)
+            continue
+        for text, whole in pieces:
+            found += [(text, stays)] if whole else [(rule, False) for rule in split(text)]
     return [Rule(text=t, start=True, kept=True, fixed=stays or "```" in t, predictor=predictor) for t, stays in found]
 
 

@@ -32,6 +32,7 @@ from evoprompt.evolve.record import (
     BatchRestored,
     Diagnosed,
     EvolutionEntry,
+    Rejected,
     Tried,
     Working,
 )
@@ -175,7 +176,7 @@ class Factorial(Confirming):
             ),
         )  # fmt: skip
         record = self._learn(record)
-        record = record.model_copy(update={"bill": self._runner.calls.purse.bill(self._advisors)})
+        record = record.model_copy(update={"bill": self._runner.calls.budget.bill(self._advisors)})
         self._allowance.look(record.bill)
         keep_diagnoses(self._journal, record)
         record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
@@ -245,16 +246,15 @@ class Factorial(Confirming):
             self._demos.collect(record.rollouts, {t for t, at in self._place.items() if self._solved[at]}, record.batch)
         self._effects = self._estimated()
         # A budget that ends amid all this must find the prompt that was there before.
-        current, rejected = self._weeded(learning), list[str]()
+        current, rejected = self._weeded(learning), list[Rejected]()
         to_blame = blamed([self._open[t] for t in sorted(self._open)])
         groups = tuple(group for found in to_blame.values() for group in found)
-        before = len(self._pool.rules)
         if learning:
             due = len(self._explained) > known or record.batch % REWRITE == 0
             current = self._grown(current, to_blame if due else {}, record.batch, rejected)
         self._current = current | self._demos.chosen(self._effects, self._trials)
         self._count()
-        return self._decided(record, before, rejected).model_copy(
+        return self._decided(record, groups, rejected).model_copy(
             update={
                 "diagnosed": diagnosed, "groups": groups, "open_failures": tuple(self._open.values()),
                 "advised": self._allowance.advised, "debugged": self._debugged,
@@ -263,7 +263,7 @@ class Factorial(Confirming):
         )  # fmt: skip
 
     def _grown(
-        self, current: set[int], to_blame: Mapping[str, Sequence[FailureGroup]], batch: int, rejected: list[str]
+        self, current: set[int], to_blame: Mapping[str, Sequence[FailureGroup]], batch: int, rejected: list[Rejected]
     ) -> set[int]:
         """The current rules with new ones: those that the debugger stated, then those of the optimizer."""
         if to_blame:
@@ -359,26 +359,41 @@ class Factorial(Confirming):
 
     # What is written down
 
-    def _decided(self, record: BatchRecord, before: int, rejected: Sequence[str]) -> BatchRecord:
+    def _decided(
+        self, record: BatchRecord, groups: Sequence[FailureGroup], rejected: Sequence[Rejected]
+    ) -> BatchRecord:  # fmt: skip
         parent, child = record.parent, self._pool.candidate(self._current)
         had = {r for r, rule in enumerate(self._pool.rules) if rule.kept}
         self._pool.measured(self._effects, self._trials, self._current)
         shown, added, dropped = self._current & self._pool.demos, self._current - had, had - self._current
         gain, count = 100 * self._gain(), len(self._current - shown)
         demos = f" and {len(shown)} demo{'s' * (len(shown) > 1)}" if shown else ""
-        rules = f"{count} rule{'s' * (count != 1)}{demos} (+{len(added)} -{len(dropped)})"
+        changes = f"+{len(added)} -{len(dropped)}" if added or dropped else "unchanged"
+        rules = f"{count} rule{'s' * (count != 1)}{demos} ({changes})"
         reason = f"{rules}, {gain:+.1f} points expected over the start prompt"
         if rejected:
-            reason += f"; rejected: {rejected[0]}" + (f" and {len(rejected) - 1} more" if len(rejected) > 1 else "")
-        update = {"reason": reason, "rules": tuple(self._pool.rules), "sure": self._sure()}
+            reason += f"; rejected: {rejected[0].problem}"
+            reason += f" and {len(rejected) - 1} more" if len(rejected) > 1 else ""
+        update = {
+            "reason": reason, "rules": tuple(self._pool.rules), "rejected": tuple(rejected), "sure": self._sure(),
+            "belief": tuple(round(share, 6) for share in self._expected()),
+        }  # fmt: skip
         if child.key == parent.key:
             return record.model_copy(update=update)
         entry = EvolutionEntry.of(
             child, parent=parent.key, generation=parent.generation + 1,
-            epoch=record.epoch, batch=record.batch, reason=reason,
+            epoch=record.epoch, batch=record.batch, reason=reason, proposed_because=self._because(added, groups),
         )  # fmt: skip
         child = child.model_copy(update={"parents": (parent.key,), "generation": parent.generation + 1})
         return record.model_copy(update={**update, "child": child, "accepted": True, "entry": entry})
+
+    def _because(self, added: set[int], groups: Sequence[FailureGroup]) -> tuple[FailureGroup, ...]:
+        """The failures that the new rules answer; all that were told, where a rule says none of them as it was."""
+        said = [{self._pool.rules[p].text for p in {r, *self._pool.says(r)}} for r in sorted(added - self._pool.demos)]
+        named = {text for texts in said for text in texts}
+        if not all(any(g.rule in texts for g in groups) for texts in said):
+            return tuple(groups) if said else ()
+        return tuple(g for g in groups if g.rule in named)
 
     def _restore(self, record: BatchRecord) -> None:
         """Go on from where an earlier process was after a batch."""

@@ -1,8 +1,8 @@
-"""What a sandboxed process does once it is locked in: the candidate's, and the judge's.
+"""Serves the host from a process that is locked in: that of a solution, or that of the tests (the judge's).
 
 Uses the standard library and its siblings only: the zygote loads this module by its location. The host asks
-one thing at a time over a socket and waits for the one frame that answers it. Nothing in here is trusted by
-the host once a candidate's source has run; the judge never runs one.
+one thing at a time over a socket and waits for the one frame that answers it. The host trusts nothing in here
+once the source of a solution has run; the judge's process never runs one.
 
     prepare   run the setup, keep the imports for the tests     done, error
     compile   compile the solution, run nothing                 done, error
@@ -11,9 +11,9 @@ the host once a candidate's source has run; the judge never runs one.
     test      run a whole test                                  done, error
     apply     call a function with each of the inputs that      for each: value, digest, error, refused
               follow as messages of their own
-    judge     be the side of the tests, see `script`           done
+    judge     be the side of the tests, see `judge`            done
     unit      run one test; in between, messages are sent       value
-    join      be the side of the solution, see `remote`         done
+    join      be the side of the solution, see `solution`       done
     message   do what the tests ask for                         value
     batch     several of these, up to one that is not done      for each the above
 """
@@ -31,7 +31,8 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-from . import around, digest, kinds, rebuild, remote, script
+from . import codec, digest, judge, kinds
+from .solution import SolutionPeer
 
 COMPACT_BYTES = 1 << 17
 MESSAGE = 200
@@ -40,9 +41,8 @@ MESSAGE = 200
 class Server:
     """Answers requests in order, each with exactly one frame."""
 
-    def __init__(self, fd: int, codec: ModuleType, output_bytes: int, cpu_call: int) -> None:
+    def __init__(self, fd: int, output_bytes: int, cpu_call: int) -> None:
         self.fd = fd
-        self.codec: Any = codec
         self.output_bytes = output_bytes
         self.cpu_call = cpu_call
         self.sequence = self.packed = 0
@@ -55,7 +55,7 @@ class Server:
         self.module |= {"__name__": "builtins", "__builtins__": builtins}
         self.common: dict[str, Any] = {"math": math}
         self.peer: Any = None
-        self.results = around.Results()
+        self.results = judge.Results()
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -63,20 +63,24 @@ class Server:
             for one in request[1] if request[0] == "batch" else (request,):
                 if one[0] == "apply":
                     self.apply(*one[1:])
-                elif self.reply(*one) != self.codec.DONE:
+                elif self.reply(*one) != codec.DONE:
                     break
 
     def reply(self, *request: Any) -> bytes:
         """Answers one request, and returns the kind of the answer."""
-        self.sequence += 1
-        if self.cpu_call:
-            _limit_cpu(self.cpu_call)
+        self.begin()
         try:
             kind, payload = self.answer(*request)
         except BaseException as e:
-            kind, payload = self.codec.ERROR, self.describe(e)
+            kind, payload = codec.ERROR, self.describe(e)
         self.send(kind, payload)
         return kind
+
+    def begin(self) -> None:
+        """Begins the answer to the next request."""
+        self.sequence += 1
+        if self.cpu_call:
+            _limit_cpu(self.cpu_call)
 
     def answer(self, request: str, *arguments: Any) -> tuple[bytes, bytes]:
         """Does one thing that the host asks for."""
@@ -89,30 +93,30 @@ class Server:
             case "load":
                 exec(self.code or "", self.module)
                 if arguments[0] not in self.module:
-                    return self.codec.MISSING, b""
+                    return codec.MISSING, b""
             case "call":
                 return self.value(eval(compile(arguments[0], "<call>", "eval", dont_inherit=True), self.names()))
             case "test":
                 self.test(arguments[0])
             case "judge":
-                self.peer = script.Judge(self, *arguments)
+                self.peer = judge.JudgePeer(self, *arguments)
                 self.peer.knows(self.setup)
             case "unit":
-                return self.codec.VALUE, self.peer.unit(*arguments)
+                return codec.VALUE, self.peer.unit(*arguments)
             case "join":
-                self.peer = remote.Candidate(self, *arguments)
+                self.peer = SolutionPeer(self, *arguments)
                 self.peer.knows(self.setup)
                 self.peer.knows({n: self.module[n] for n, v in self.setup.items() if isinstance(v, type)})
             case "message":
-                return self.codec.VALUE, self.peer.serve(arguments[0])
-        return self.codec.DONE, b""
+                return codec.VALUE, self.peer.serve(arguments[0])
+        return codec.DONE, b""
 
     def test(self, source: str) -> None:
         """Runs a test; what it defines is there for the next, and for the solution."""
         main, results = ModuleType("__main__"), self.results
         names = vars(main)
         names |= self.names()
-        around.become_main(main)
+        judge.become_main(main)
         before = dict(names)
         results.watch(source)
         try:
@@ -134,16 +138,16 @@ class Server:
             encoded = self.message()
             if encoded is None:
                 os._exit(0)
-            self.sequence += 1
+            self.begin()
             try:
                 arguments = self.real(encoded[1:])
                 kind, payload = self.given(self.module[name](*arguments), encoded[:1])
             except BaseException as e:
-                kind, payload = self.codec.ERROR, self.describe(e)
+                kind, payload = codec.ERROR, self.describe(e)
             self.send(kind, payload)
 
     def prepare(self, setup: str, imports: tuple[str, ...], paths: tuple[str, ...]) -> None:
-        """Makes the world that the solution or the tests find."""
+        """Runs the setup and the common imports, for a solution or for the tests."""
         sys.path.extend(p for p in paths if p not in sys.path)
         for statement in imports:
             with contextlib.suppress(ImportError):  # a test that needs it says so itself
@@ -158,25 +162,24 @@ class Server:
         }
 
     def names(self) -> dict[str, Any]:
-        """What a test can name: the common imports, and over them all that the module holds now."""
+        """Returns all that a test can name: the common imports, and over them what the module holds now."""
         return {**self.common, **self.module}
 
     def value(self, value: object) -> tuple[bytes, bytes]:
         """Encodes an answer."""
         try:
-            return self.codec.VALUE, self.encode(value, self.output_bytes)
-        except self.codec.Unencodable as e:
-            return self.codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
+            return codec.VALUE, self.encode(value, self.output_bytes)
+        except codec.Unencodable as e:
+            return codec.REFUSED, str(e).encode("utf-8", "replace")[:MESSAGE]
 
     def take(self, value: Any, kind: type) -> bytes | None:
-        """An object of a type of the standard library's, or numpy's, as bytes; None for another."""
+        """Encodes an object of a type of the standard library's, or numpy's; returns None for any other."""
         if kind is not range and kind.__module__ not in ("decimal", "fractions") and kinds.reduce(value, kind) is None:
             return None
         return self.encode(value, self.output_bytes)
 
     def given(self, value: Any, form: bytes) -> tuple[bytes, bytes]:
-        """Encodes what a function gave for an input in the form that the host asks for."""
-        codec = self.codec
+        """Encodes the result for an input in the form that the host asks for."""
         try:
             if form == codec.AS_DIGEST:
                 return self.digest(value)
@@ -194,30 +197,30 @@ class Server:
         return self.value(value)
 
     def digest(self, value: Any, certain: bool = False) -> tuple[bytes, bytes]:
-        """The digest of an answer, and a few words about it."""
+        """Answers with the digest of a value, and a few words about it."""
         self.packing()
         found = digest.digest(value, certain=certain)
         name = type.__dict__["__name__"].__get__(type(value))
         words = f"a {name} of {len(value)} elements" if hasattr(type(value), "__len__") else f"a large {name}"
-        return self.codec.DIGEST, found + words.encode("utf-8", "replace")[:MESSAGE]
+        return codec.DIGEST, found + words.encode("utf-8", "replace")[:MESSAGE]
 
     def encode(self, value: object, most: int) -> bytes:
-        """Encodes a value, and says so first if that takes a while."""
-        encoded: bytes = self.codec.encode(value, max_bytes=most, on_long=self.packing)
+        """Encodes a value, and tells the host first if that takes a while."""
+        encoded: bytes = codec.encode(value, max_bytes=most, on_long=self.packing)
         return encoded
 
     def packing(self) -> None:
-        """Tells the host, once for each answer, that from now on the clock runs for the encoding."""
+        """Tells the host, once for each answer, that the call is over and the encoding begins."""
         if self.packed != self.sequence:
             self.packed = self.sequence
-            self.send(self.codec.PACKING, b"")
+            self.send(codec.PACKING, b"")
 
     def real(self, encoded: bytes) -> Any:
-        """Real Python values from encoded ones."""
-        return self.codec.decode(encoded, rebuild.real, max_bytes=1 << 62, max_cost=1 << 62)
+        """Decodes bytes to real Python values."""
+        return codec.decode(encoded, kinds.rebuild, max_bytes=1 << 62, max_cost=1 << 62)
 
     def describe(self, error: BaseException) -> bytes:
-        """Type, message and line of an exception whose class may be hostile."""
+        """Encodes type, message and line of an exception whose class may be hostile."""
         name = type.__dict__["__name__"].__get__(type(error))
         try:
             message = str.__getitem__(str(error), slice(MESSAGE))
@@ -231,11 +234,11 @@ class Server:
             if id(trace.tb_frame.f_code) in self.own:  # a name of a file is anybody's to choose
                 line = trace.tb_lineno
             trace = trace.tb_next
-        described: bytes = self.codec.encode((name[:MESSAGE], message[:MESSAGE], int(line)))
+        described: bytes = codec.encode((name[:MESSAGE], message[:MESSAGE], int(line)))
         return described
 
     def receive(self) -> tuple[Any, ...] | None:
-        """The next request, or None when the host has hung up."""
+        """Returns the next request, or None when the host has hung up."""
         data = self.message()
         if not data:
             return None
@@ -243,23 +246,21 @@ class Server:
         return request
 
     def turn(self, data: bytes) -> tuple[Any, ...]:
-        """Sends what is no answer yet, and returns what the host says to it."""
-        self.send(self.codec.VALUE, data)
+        """Gives the turn to the host with a message, and returns the request that it sends back."""
+        self.send(codec.VALUE, data)
         request = self.receive()
         if request is None:
             os._exit(0)
-        self.sequence += 1
-        if self.cpu_call:
-            _limit_cpu(self.cpu_call)
+        self.begin()
         return request
 
     def message(self) -> bytes | None:
-        """The next bytes that the host sent as one, and none of those behind them."""
+        """Reads one message of the host, and no byte of the next."""
         header = self.read(4)
         return self.read(int.from_bytes(header, "little")) if header else None
 
     def read(self, count: int) -> bytes | None:
-        """Exactly `count` bytes."""
+        """Reads exactly `count` bytes; returns None when the host has hung up."""
         data = bytearray()
         while len(data) < count:
             part = os.read(self.fd, min(count - len(data), 1 << 20))
@@ -270,13 +271,13 @@ class Server:
 
     def send(self, kind: bytes, payload: bytes) -> None:
         """Sends the one frame that answers the current request."""
-        rest = memoryview(self.codec.FRAME.pack(kind, self.sequence, len(payload)) + payload)
+        rest = memoryview(codec.FRAME.pack(kind, self.sequence, len(payload)) + payload)
         while rest:
             rest = rest[os.write(self.fd, rest) :]
 
 
 def _ids(code: CodeType) -> Iterator[int]:
-    """The numbers of a code object and of all that it holds."""
+    """Yields the ids of a code object and of all that it holds."""
     yield id(code)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -284,7 +285,7 @@ def _ids(code: CodeType) -> Iterator[int]:
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Where the host can't read the clock of a process: let the next call end it by SIGXCPU."""
+    """Has SIGXCPU end the process in a call that takes longer, where the host can't read its clock."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     soft = math.ceil(usage.ru_utime + usage.ru_stime) + seconds

@@ -1,9 +1,8 @@
-"""The tagged encoding of values that cross the line between a candidate's process and the host.
+"""The tagged encoding of values that cross the line between a solution's process and the host. Standard library only.
 
-Standard library only, and no import of evoprompt: the host imports this module, a child loads it by its
-location. `encode` is in a file of its own. `decode` treats every byte as hostile: it executes nothing, never hashes
-what it reads, takes linear time, does not recurse, and raises `CodecError` only. What is no plain data is left to
-`kinds`, which takes it apart and puts it together.
+The host imports this module; a zygote loads it by its location. `encoding` writes, this module reads. `decode` treats
+every byte as hostile: it executes nothing, never hashes what it reads, takes linear time, does not recurse, and raises
+`CodecError` only. `kinds` takes apart and puts together values that are no plain data.
 
 A value is a tag byte and its content. Numbers are little-endian, lengths are unsigned 32-bit.
 
@@ -25,6 +24,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .encoding import MAX_BYTES as MAX_BYTES
@@ -38,19 +38,19 @@ MAX_COST = 128 << 20
 UNBOUNDED = 1 << 62
 
 FRAME = struct.Struct("<cII")
-"""Before each answer of a process: its kind, the number of the request from 1, and the length of its content."""
+"""Header of an answer: its kind, the number of the request from 1, and the length of its content."""
 UP = b"\0up"
-"""What a zygote says when it is locked in. No error message ends like that."""
+"""A zygote says this when it is locked in. No error message ends like that."""
 JOB = struct.Struct("<qqqq")
-"""What a zygote needs to know: memory in MB, bytes of an answer, CPU seconds in all, and of a call or 0."""
+"""What a zygote is told of a process: memory in MB, bytes of an answer, CPU seconds in all, and of a call or 0."""
 ENDED = struct.Struct("<iqq")
 """How a process ended: wait status, CPU microseconds, peak memory in KB."""
 READY, DONE, VALUE, ERROR, REFUSED, MISSING, DIGEST = b"R", b"D", b"V", b"E", b"U", b"M", b"H"
 AS_VALUE, AS_LIST, AS_DIGEST, COMPACT = b"v", b"l", b"d", b"c"
-"""Before each input: answer with the value; so, but of a range or iterator with what it gives; with the digest of the
-value; with the value, or where that is large, if that settles equality, with its digest."""
+"""Before each input: how to answer. With the value; with the value, but a range or iterator as a list; with the digest;
+or with the value unless it is large and its digest settles equality."""
 PACKING = b"P"
-"""Not yet the answer: the call is over, and what it gave takes a while to be encoded."""
+"""No answer yet: the call is over, and encoding its value takes a while."""
 
 _U32 = struct.Struct("<I")
 _I64 = struct.Struct("<q")
@@ -58,25 +58,23 @@ _F64 = struct.Struct("<d")
 _DECIMAL = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:E[+-]?[0-9]{1,19})?|Infinity|s?NaN[0-9]*)\Z")
 
 Build = Callable[[str, Any], object]
-"""Puts together what has the given kind (also `dict`, `set` and the like), from its items."""
+"""Makes a value from its kind (also `dict`, `set` and the like) and its content."""
 
 
 class CodecError(Exception):
-    """The bytes are not the encoding of a value within the bounds."""
+    """The bytes don't encode a value within the bounds."""
 
 
 class TooMuch(CodecError):
-    """The value would take more memory than it may; nothing else is known to be wrong."""
+    """The value would take more memory than it may."""
 
 
+@dataclass(slots=True, eq=False)
 class Pairs:
     """A decoded mapping (`kind` is `dict`, `OrderedDict` or `Counter`): key and value in turn, no key hashed."""
 
-    __slots__ = ("flat", "kind")
-
-    def __init__(self, flat: tuple[object, ...], kind: str = "dict") -> None:
-        self.flat = flat
-        self.kind = kind
+    flat: tuple[object, ...]
+    kind: str = "dict"
 
     @property
     def items(self) -> tuple[tuple[object, object], ...]:
@@ -84,24 +82,20 @@ class Pairs:
         return tuple(zip(self.flat[::2], self.flat[1::2], strict=True))
 
 
+@dataclass(slots=True, eq=False)
 class Elements:
     """A decoded set (`kind` is `set` or `frozenset`): its elements in no particular order, unhashed."""
 
-    __slots__ = ("items", "kind")
-
-    def __init__(self, items: tuple[object, ...], kind: str = "set") -> None:
-        self.items = items
-        self.kind = kind
+    items: tuple[object, ...]
+    kind: str = "set"
 
 
+@dataclass(slots=True, eq=False)
 class Other:
-    """A decoded value of another type: the kind, and plain data that nobody has looked at yet. See `kinds`."""
+    """A decoded value of another type: its kind, and its content unchecked. See `kinds`."""
 
-    __slots__ = ("content", "kind")
-
-    def __init__(self, kind: str, content: object) -> None:
-        self.kind = kind
-        self.content = content
+    kind: str
+    content: object
 
 
 def decode(
@@ -112,13 +106,13 @@ def decode(
     max_cost: int = MAX_COST,
     max_depth: int = MAX_DEPTH,
 ) -> object:
-    """Decodes untrusted bytes; mappings become `Pairs`, sets `Elements`, what is no plain data `Other`.
+    """Decodes untrusted bytes. Mappings become `Pairs`, sets `Elements`, other values that are no plain data `Other`.
 
-    What comes out must not be changed: empty containers are one and the same.
+    Don't change the result: all empty containers are one object.
 
     Args:
-        data: What `encode` gave, or anything.
-        build: Makes real objects of all that would be hashed or is no plain data. Not for a host.
+        data: Any bytes.
+        build: Makes real objects instead of `Pairs`, `Elements` and `Other`. Not for the host.
         max_bytes: Most bytes of `data`.
         max_cost: Most bytes of memory for the result, as estimated.
         max_depth: Most containers around a value.
@@ -136,15 +130,18 @@ def decode(
         raise CodecError(f"malformed content: {type(e).__name__}") from e
 
 
-_CONTAINERS = {108: 1, 116: 1, 83: 1, 90: 1, 100: 2, 111: 2, 67: 2}
-"""Tag -> values per counted element."""
-_FIXED = {114: 3, 81: 2}
-"""Tag -> number of values that follow."""
-_KINDS = {100: "dict", 111: "OrderedDict", 67: "Counter", 83: "set", 90: "frozenset", 114: "range", 81: "Fraction"}
+_TAGS: dict[int, tuple[str, int]] = {
+    **{108: ("list", 1), 116: ("tuple", 1), 83: ("set", 1), 90: ("frozenset", 1)},
+    **{100: ("dict", 2), 111: ("OrderedDict", 2), 67: ("Counter", 2), 114: ("range", 3), 81: ("Fraction", 2)},
+}
+"""Tag of a container -> its kind, and the values of each counted element; of a range or Fraction, of all of it."""
+_EXACT, _OTHER = (114, 81), 120
 _COST = 48
+"""Bytes of memory that any value takes."""
 _CONTAINER_COST = 96
-_EMPTY: dict[int, object] = {108: [], 116: ()}
-_EMPTY |= {tag: Pairs((), _KINDS[tag]) for tag in (100, 111, 67)} | {tag: Elements((), _KINDS[tag]) for tag in (83, 90)}
+_EMPTY: dict[str, object] = {"list": [], "tuple": ()}
+_EMPTY |= {kind: Pairs((), kind) for kind in ("dict", "OrderedDict", "Counter")}
+_EMPTY |= {kind: Elements((), kind) for kind in ("set", "frozenset")}
 
 
 class _Decoder:
@@ -156,24 +153,24 @@ class _Decoder:
         self.max_depth = max_depth
 
     def run(self) -> object:
-        unfinished: list[tuple[int, int, str, list[object]]] = []
+        unfinished: list[tuple[int, str, int, list[object]]] = []
         while True:
             self.pay(_COST)
             tag = self.take(1)[0]
-            need = self.need(tag)
+            kind, need = self.container(tag)
             if need > 0:
                 if len(unfinished) >= self.max_depth:
                     raise CodecError("nested too deeply")
-                unfinished.append((tag, need, self.kind() if tag == 120 else "", []))
+                unfinished.append((tag, kind, need, []))
                 continue
-            value = self.made(tag, "", []) if need == 0 else self.leaf(tag)
+            value = self.made(tag, kind, []) if need == 0 else self.leaf(tag)
             while unfinished:
-                outer, need, kind, items = unfinished[-1]
+                tag, kind, need, items = unfinished[-1]
                 items.append(value)
                 if len(items) < need:
                     break
                 unfinished.pop()
-                value = self.made(outer, kind, items)
+                value = self.made(tag, kind, items)
             else:
                 if self.at != len(self.data):
                     raise CodecError("trailing bytes")
@@ -203,18 +200,17 @@ class _Decoder:
         self.pay(count)
         return self.take(count)
 
-    def kind(self) -> str:
-        return self.take(self.take(1)[0]).decode("ascii")
-
-    def need(self, tag: int) -> int:
-        """Number of values inside a container; -1 for a leaf."""
-        each = _CONTAINERS.get(tag)
-        if each is None:
-            return 1 if tag == 120 else _FIXED.get(tag, -1)
+    def container(self, tag: int) -> tuple[str, int]:
+        """Kind of a container and number of the values inside it; -1 for a leaf."""
+        if tag == _OTHER:
+            return self.take(self.take(1)[0]).decode("ascii"), 1
+        kind, each = _TAGS.get(tag, ("", -1))
+        if each < 0 or tag in _EXACT:
+            return kind, each
         count = self.length() * each
         if count:
             self.pay(_CONTAINER_COST + 8 * count)
-        return count
+        return kind, count
 
     def leaf(self, tag: int) -> object:
         match tag:
@@ -254,25 +250,21 @@ class _Decoder:
         return kind(_numbers(code, self.take(8 * count)))
 
     def made(self, tag: int, kind: str, items: list[object]) -> object:
-        match tag:
-            case 108:
-                return items if items or self.build else _EMPTY[108]
-            case 116:
+        """Makes a container from its items."""
+        if tag == _OTHER:
+            return self.build(kind, items[0]) if self.build else Other(kind, items[0])
+        match kind:
+            case "range" | "Fraction":
+                return _exact(kind, items)
+            case "tuple":
                 return tuple(items)
-            case 114 | 81:
-                return _exact(tag, items)
-        if self.build is not None:
-            content: Any = items[0] if tag == 120 else items
-            if tag in (100, 111, 67):
-                content = zip(items[::2], items[1::2], strict=True)
-            return self.build(kind or _KINDS[tag], content)
-        if tag == 120:
-            return Other(kind, items[0])
-        if not items:
-            return _EMPTY[tag]
-        if tag in (83, 90):
-            return Elements(tuple(items), _KINDS[tag])
-        return Pairs(tuple(items), _KINDS[tag])
+            case "list" if items or self.build:
+                return items
+        if not items and not self.build:
+            return _EMPTY[kind]
+        if kind in ("set", "frozenset"):
+            return self.build(kind, items) if self.build else Elements(tuple(items), kind)
+        return self.build(kind, zip(items[::2], items[1::2], strict=True)) if self.build else Pairs(tuple(items), kind)
 
 
 def _numbers(code: str, data: bytes) -> array[Any]:
@@ -291,8 +283,8 @@ def _decimal(text: bytes) -> object:
     return Decimal(text.decode("ascii"))
 
 
-def _exact(tag: int, items: list[object]) -> object:
-    """A range or a Fraction, from parts that must be ints."""
+def _exact(kind: str, items: list[object]) -> object:
+    """Makes a range or a Fraction from parts that must be ints."""
     from fractions import Fraction
 
     parts = [part for part in items if type(part) is int]
@@ -300,4 +292,4 @@ def _exact(tag: int, items: list[object]) -> object:
         raise CodecError("a part is no int")
     if any(part.bit_length() > 8 * MAX_PART_BYTES for part in parts):
         raise CodecError("a part is too large")
-    return range(parts[0], parts[1], parts[2]) if tag == 114 else Fraction(parts[0], parts[1])
+    return range(parts[0], parts[1], parts[2]) if kind == "range" else Fraction(parts[0], parts[1])

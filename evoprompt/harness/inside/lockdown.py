@@ -1,4 +1,4 @@
-"""What locks a process in: Landlock, seccomp, namespaces, capabilities, limits. Each call does it or raises OSError.
+"""Locks a process in: Landlock, seccomp, namespaces, capabilities, limits. Each call does it or raises OSError.
 
 Standard library only, and no import of evoprompt: the zygote loads this module by its location.
 """
@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator
 
 STACK_BYTES = 64 << 20
 DESCRIPTORS = 1024
-"""Most that a zygote has open."""
+"""Most descriptors that a zygote has open."""
 BYTES_PER_CALL = 512
 EMPTY = "/empty"
 """The working directory where there is a mount namespace."""
 SCRATCH = "/scratch"
-"""Where there is one: folders for temporary files, each a file system of its own, and each of one job at a time."""
+"""Where there is a mount namespace: folders for temporary files, each a file system, and each of one job at a time."""
 SCRATCHES = 32
 SCRATCH_MB = 16
 _SCRATCH_INODES = 1024
@@ -33,7 +33,7 @@ SYSTEM_FILES = (
     *("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/locale"),
     *("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"),
 )
-# Packages that know answers are not for candidates, and folders that may hold packages.
+# Packages that know answers are hidden from solutions; and folders that may hold packages.
 _HIDDEN = re.compile(r"(evoprompt|signatures|evalplus)\b")
 _NEST = re.compile(r"(site|dist)-packages|python\d(\.\d+)?t?")
 
@@ -118,13 +118,13 @@ class Filter:
 
 
 def folders(paths: Iterable[str]) -> list[str]:
-    """The folders that Python and its libraries are loaded from: these, and those of the system."""
+    """Returns the folders that Python and its libraries are loaded from: these, and those of the system."""
     own = (*paths, os.path.join(sys.base_prefix, "lib"), *SYSTEM_FOLDERS)
     return sorted({os.path.realpath(p) for p in own if os.path.isdir(p)})  # what holds another comes before it
 
 
 def hidden(folder: str) -> Iterator[str]:
-    """What no candidate may see below a folder of packages."""
+    """Yields the paths below a folder of packages that no solution may see."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
@@ -139,7 +139,7 @@ def landlock(readable: list[str], scratch: bool = False) -> tuple[int, int]:
 
     Args:
         readable: The folders.
-        scratch: Whether there are folders for temporary files, which may be written.
+        scratch: There are folders for temporary files, which may be written.
 
     Returns:
         Its descriptor for `restrict`, and the version of Landlock for `domain`.
@@ -165,12 +165,12 @@ def landlock(readable: list[str], scratch: bool = False) -> tuple[int, int]:
 
 
 def domain(version: int, scratch: str, entries: Iterable[str]) -> int:
-    """Makes the ruleset of a child: a domain of its own, out of which no signal gets where the kernel knows that.
+    """Makes the ruleset of a child: a domain of its own, which no signal leaves where the kernel supports that.
 
     Args:
         version: The version of Landlock.
         scratch: The child's folder for temporary files; empty where it has none.
-        entries: What there is at the root beside those folders, so that it sees no other; none where there are none.
+        entries: All else at the root, so that the child sees no other such folder; empty where there are none.
 
     Raises:
         OSError: It would say nothing.
@@ -185,22 +185,22 @@ def domain(version: int, scratch: str, entries: Iterable[str]) -> int:
 
 
 def entries() -> list[str]:
-    """What there is at the root beside the folders for temporary files."""
+    """Returns what there is at the root beside the folders for temporary files."""
     return [e.path for e in os.scandir("/") if e.path != SCRATCH and not e.is_symlink()]
 
 
 def _files(version: int) -> int:
-    """All rights on files that a version of Landlock knows."""
+    """Returns all rights on files that a version of Landlock knows."""
     return (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
 
 
 def scratch(number: int) -> str:
-    """A folder for temporary files."""
+    """Returns the path of a folder for temporary files."""
     return f"{SCRATCH}/{number}"
 
 
 def clear(folder: str) -> None:
-    """Empties a folder that a candidate has filled: at any depth, and whatever it allows."""
+    """Empties a folder that a solution has filled: at any depth, and whatever the permissions."""
     while names := os.listdir(folder):
         for name in names:
             path = f"{folder}/{name}"
@@ -238,7 +238,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 
 def _open_to(folder: str) -> Iterator[tuple[str, bool]]:
-    """Few rules, as every fork copies them: the folder as a whole, or where it hides something, one for each entry."""
+    """Yields paths, and True where all below may be read: few of them, as every fork copies the rules."""
     secrets = [*hidden(folder)]
     yield folder, not secrets
     for path in [os.path.join(folder, name) for name in os.listdir(folder)] if secrets else ():
@@ -312,7 +312,7 @@ def limit_for_good(file_mb: int) -> None:
 
 
 def limit(memory: int, cpu_total: int) -> None:
-    """Sets the limits of a job; the host watches time and output itself."""
+    """Sets the limits of a job; the host itself watches time and output."""
     _limit("RLIMIT_DATA", memory)
     _limit("RLIMIT_AS", memory + (1 << 30))  # also counts what is reserved and never touched
     _limit("RLIMIT_CPU", cpu_total)

@@ -1,4 +1,4 @@
-"""What stands in one process for an object of another: what is asked of it is asked there. Standard library only."""
+"""Proxies: objects that pass every operation on to an object in another process. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,45 +9,43 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-_UNARY: dict[str, Callable[[Any], Any]] = {
+_UNARY: dict[str, Callable[..., Any]] = {
     "len": len, "bool": bool, "str": str, "repr": repr, "iter": iter, "hash": hash, "abs": abs, "int": int,
     "float": float, "complex": complex, "index": operator.index, "neg": operator.neg, "pos": operator.pos,
     "invert": operator.invert, "reversed": reversed, "trunc": math.trunc, "floor": math.floor, "ceil": math.ceil,
     "bytes": bytes, "fspath": os.fspath,
 }  # fmt: skip
-_ARITHMETIC_NAMES = "add sub mul truediv floordiv mod pow matmul lshift rshift and or xor divmod"
+_ARITHMETIC_NAMES = "add sub mul truediv floordiv mod pow matmul lshift rshift and or xor"
 _ARITHMETIC = _ARITHMETIC_NAMES.split()
-_COMPARED = ["eq", "ne", "lt", "le", "gt", "ge", "contains"]
+_COMPARED = ("eq", "ne", "lt", "le", "gt", "ge", "contains")
 _BINARY: dict[str, Callable[..., Any]] = {
-    **{n: getattr(operator, f"{n}_" if n in ("and", "or") else n) for n in _ARITHMETIC if n != "divmod"},
+    **{n: getattr(operator, f"__{n}__") for n in (*_ARITHMETIC, *(f"i{n}" for n in _ARITHMETIC), *_COMPARED)},
     "divmod": divmod,
-    **{f"i{n}": getattr(operator, f"i{n}") for n in _ARITHMETIC if n != "divmod"},
-    **{n: getattr(operator, n) for n in _COMPARED},
 }
-_BINARY |= {f"r{n}": (lambda f: lambda a, b: f(b, a))(_BINARY[n]) for n in _ARITHMETIC}
+_BINARY |= {f"r{n}": (lambda f: lambda a, b: f(b, a))(_BINARY[n]) for n in (*_ARITHMETIC, "divmod")}
 _ITEMS: dict[str, Callable[..., Any]] = {
-    "getitem": operator.getitem,
-    "setitem": operator.setitem,
-    "delitem": operator.delitem,
-    "format": format,
-    "round": round,
+    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem, "format": format,
+    "round": round, "isinstance": isinstance, "issubclass": issubclass,
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value, error: type(value).__exit__(value, type(error) if error else None, error, None),
-    "isinstance": isinstance,
-    "issubclass": issubclass,
-}
-_COPIES: dict[str, Callable[..., Any]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
-OPERATIONS: dict[str, Callable[..., Any]] = {**_UNARY, **_BINARY, **_ITEMS, **_COPIES}
+}  # fmt: skip
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **_UNARY, **_BINARY, **_ITEMS, "copy": copy.copy, "deepcopy": copy.deepcopy
+}  # fmt: skip
 _METHODS = [f"__{name}__" for name in (*_UNARY, *_BINARY, *_ITEMS, "next", "call", "await")]
 _ALWAYS = frozenset({"__str__", "__repr__", "__format__", "__isinstance__", "__issubclass__"})
 _BY_DEFAULT = {
     name: getattr(object, name) for name in ("__eq__", "__ne__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__")
 }
-DISCLOSING = frozenset(f"__{name}__" for name in _BINARY)
+
+
+def bits(*names: str) -> int:
+    """Returns special methods, given by their names without underscores, as bits."""
+    return sum(1 << _METHODS.index(f"__{name}__") for name in names)
 
 
 def methods_of(kind: type) -> int:
-    """Which of the special methods the class of an object has, as bits."""
+    """Returns which special methods a class has, as bits."""
     found, mro = 0, type.__dict__["__mro__"].__get__(kind)
     for position, name in enumerate(_METHODS):
         own = next((c.__dict__[name] for c in mro if name in c.__dict__), None)
@@ -57,50 +55,45 @@ def methods_of(kind: type) -> int:
 
 
 class ProxyType(type):
-    """The class of all classes of proxies."""
+    """The metaclass of proxies, by which they are known: `proxy.__class__` is that of the object."""
 
 
 _SLOTS = ("_peer", "_number", "_name", "_kind", "_made", "_guarded", "_base")
 OTHERS, ONCE, MADE = 0, 1, 2
-"""How a test came to have an object: from the solution; so, but it made it itself; by making it and by nothing else."""
+"""How a test got an object: from the solution; from it, but the test made it before; by making it and no other way."""
 _GET: dict[str, Any] = {}
 
 
+def is_proxy(value: Any) -> bool:
+    """True for a proxy, whatever class it claims."""
+    return isinstance(type(value), ProxyType)
+
+
 def inside(proxy: Any, name: str) -> Any:
-    """What a proxy has itself."""
+    """Returns what a proxy itself has in one of its slots."""
     return _GET[name].__get__(proxy)
 
 
 def fill(
     proxy: Any, peer: Any, number: int | str, name: str, kind: type | None, guarded: int = 0, base: type | None = None
-) -> None:
-    """Fills a new proxy."""
-    values: tuple[Any, ...] = (peer, number, name, kind, OTHERS, guarded, base)
-    for slot, value in zip(_SLOTS, values, strict=True):
-        _GET[slot].__set__(proxy, value)
+) -> Any:
+    """Fills the slots of a new proxy, and returns it."""
+    for slot, value in zip(_SLOTS, (peer, number, name, kind, OTHERS, guarded, base), strict=True):
+        put(proxy, slot, value)
+    return proxy
 
 
-def mark_made(proxy: Any, made: int) -> None:
-    """Says that the test made it, or that it did and has it now from the solution, or did not."""
-    _GET["_made"].__set__(proxy, made)
-
-
-def guard(proxy: Any, guarded: int) -> None:
-    """Makes of a proxy that of a method."""
-    _GET["_guarded"].__set__(proxy, guarded)
-
-
-def rename(proxy: Any, name: str) -> None:
-    """Gives a proxy the name by which it is shown."""
-    if isinstance(inside(proxy, "_number"), int):
-        _GET["_name"].__set__(proxy, name)
+def put(proxy: Any, name: str, value: Any) -> None:
+    """Sets one of a proxy's own slots."""
+    _GET[name].__set__(proxy, value)
 
 
 class Proxy(metaclass=ProxyType):
-    """An object of the other side: whatever is asked of it is asked there.
+    """An object of the other side.
 
-    It is `_made` as far as the test made it by calling a class of the solution's, and `_guarded` if it is a method of
-    one that is not. If its class extends a type of data, that is its `_base`.
+    Its slots: the side that it belongs to and its number there, the name that it is shown by, and a class that both
+    sides have. `_made` is how the test got it; `_guarded` is set for a method of an object that the test did not make;
+    `_base` is the type of data that its class extends.
     """
 
     __slots__ = _SLOTS
@@ -130,10 +123,10 @@ class Proxy(metaclass=ProxyType):
     def __instancecheck__(self, value: Any) -> bool:
         if isinstance(value, tuple) and inside(self, "_number") == type(value).__name__ and hasattr(value, "_fields"):
             return True
-        return isinstance(type(value), ProxyType) and bool(_operation(value, "isinstance", self))
+        return is_proxy(value) and bool(_operation(value, "isinstance", self))
 
     def __subclasscheck__(self, value: Any) -> bool:
-        return isinstance(type(value), ProxyType) and bool(_operation(value, "issubclass", self))
+        return is_proxy(value) and bool(_operation(value, "issubclass", self))
 
     def __copy__(self) -> Any:
         return _copied(self, "copy")
@@ -158,7 +151,7 @@ _GET.update({name: Proxy.__dict__[name] for name in _SLOTS})
 def _equal(self: Any, other: object) -> Any:
     if self is other:
         return True
-    if inside(self, "_base") and not isinstance(type(other), ProxyType):
+    if inside(self, "_base") and not is_proxy(other):
         return content(self) == other
     if not inside(self, "_peer").equality(self, other):
         return NotImplemented
@@ -167,14 +160,14 @@ def _equal(self: Any, other: object) -> Any:
 
 def _copied(self: Any, name: str) -> Any:
     found = _operation(self, name)
-    if found is not self and isinstance(type(found), ProxyType):
-        mark_made(found, inside(self, "_made"))
+    if found is not self and is_proxy(found):
+        put(found, "_made", inside(self, "_made"))
     return found
 
 
 def content(value: Any) -> Any:
-    """A value; for an object of a class that extends a type of data, what it holds as such."""
-    if not isinstance(type(value), ProxyType) or not (base := inside(value, "_base")):
+    """Returns a value; for an object of a class that extends a type of data, what it holds as such."""
+    if not is_proxy(value) or not (base := inside(value, "_base")):
         return value
     found = inside(value, "_peer").request(("content", ""), [value])
     if type(found) is not base:
@@ -195,7 +188,7 @@ def _call(self: Any, /, *values: Any, **named: Any) -> Any:
 
 
 def _await(self: Any) -> Any:
-    return (yield from inside(self, "_peer").coroutine(inside(self, "_number")).__await__())
+    return (yield from inside(self, "_peer").coroutine(self).__await__())
 
 
 def _exit(self: Any, kind: Any, error: Any, trace: Any) -> Any:
@@ -221,7 +214,7 @@ _CLASSES: dict[int, type] = {}
 
 
 def proxy_class(methods: int) -> Any:
-    """The class of proxies that have these special methods and no others."""
+    """Returns the class of proxies that have these special methods and no others."""
     if methods not in _CLASSES:
         special = {"__next__": _next, "__call__": _call, "__await__": _await, "__exit__": _exit}
         body: dict[str, Any] = {"__slots__": ()}
@@ -229,6 +222,6 @@ def proxy_class(methods: int) -> Any:
             if not methods >> position & 1 or name in _ALWAYS or name in ("__eq__", "__ne__"):
                 continue
             plain = name[2:-2]
-            body[name] = special.get(name) or (_disclosing(plain) if name in DISCLOSING else _plainly(plain))
+            body[name] = special.get(name) or (_disclosing(plain) if plain in _BINARY else _plainly(plain))
         _CLASSES[methods] = ProxyType("Proxy", (Proxy,), body)
     return _CLASSES[methods]

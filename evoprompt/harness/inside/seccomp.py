@@ -44,7 +44,7 @@ landlock_create_ruleset:444:444 landlock_add_rule:445:445 landlock_restrict_self
 """
 
 SELF = 0x5E1F5E1F
-"""Stands for the process's own number, which is known after the fork only."""
+"""Marks the place of the process's own number, which is known after the fork only."""
 _ALL = 0xFFFFFFFF
 _CLONE_THREAD = 0x10000
 # Neither a new process, nor another parent, nor any new namespace.
@@ -56,48 +56,49 @@ _SIGKILL, _SIGSTOP, _RLIMIT_CPU = 9, 19, 0
 
 Condition = tuple[int, int, int]
 """Number of an argument, mask, value: its low half under the mask has to be the value."""
-
-
-def _is(argument: int, *values: int) -> list[tuple[Condition, ...]]:
-    return [((argument, _ALL, value),) for value in values]
-
-
-# Name -> errno, and the ways of calling it that are allowed.
-_RULES: dict[str, tuple[int, list[tuple[Condition, ...]]]] = {
-    "clone": (_EPERM, [((0, _CLONE_MASK, _CLONE_THREAD),)]),
-    # No F_SETOWN, F_SETSIG or O_ASYNC: the kernel would send signals past the rule for `kill`.
-    "fcntl": (
-        _EPERM,
-        [
-            *_is(1, _DUPFD, _GETFD, _SETFD, _GETFL, _GETLK, _DUPFD_CLOEXEC, _GETPIPE_SZ),
-            ((1, _ALL, _SETFL), (2, 0x2000, 0)),
-        ],
-    ),
-    "ioctl": (_ENOTTY, _is(1, _TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX)),
-    "kill": (_EPERM, _is(0, 0, SELF)),
-    "tgkill": (_EPERM, _is(0, SELF)),
-    "prctl": (_EPERM, _is(0, 15, 16)),  # the name of a thread
-    "prlimit64": (_EPERM, _is(0, 0, SELF)),
-    "sendto": (_EPERM, _is(5, 0)),  # no address
-    "socketpair": (_EPERM, _is(0, 1)),
-}
+Way = tuple[int, tuple[Condition, ...]]
+"""What the filter returns for a call that meets all these conditions."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7), "arm64": (1, 0xC00000B7)}
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
-# What comes before the ways above. A process that sends itself SIGKILL ends by SIGSYS instead, and it can neither stop
-# itself nor have its CPU time limited: so a SIGKILL or a stop that the host did not order is the machine's doing.
-_FIRST: dict[str, list[tuple[int, tuple[Condition, ...]]]] = {
-    "kill": [
-        (_KILL, ((0, _ALL, 0), (1, _ALL, _SIGKILL))),
-        (_KILL, ((0, _ALL, SELF), (1, _ALL, _SIGKILL))),
-        (_ERRNO | _EPERM, ((1, _ALL, _SIGSTOP),)),
-    ],
-    "tgkill": [
-        (_KILL, ((0, _ALL, SELF), (2, _ALL, _SIGKILL))),
-        (_ERRNO | _EPERM, ((2, _ALL, _SIGSTOP),)),
-    ],
-    "prlimit64": [(_ERRNO | _EPERM, ((1, _ALL, _RLIMIT_CPU),))],
-    **{name: [(_ERRNO | _EPERM, ((0, _ALL, 0),))] for name in ("mkdir", "unlink", "rename")},  # no path: no call
+_DENY, _NO_DEVICE = _ERRNO | _EPERM, _ERRNO | _ENOTTY
+
+
+def _allow(argument: int, *values: int) -> list[Way]:
+    return [(_ALLOW, ((argument, _ALL, value),)) for value in values]
+
+
+# Name -> the ways of calling it that are decided, in order, and what any other way returns. A process that sends itself
+# SIGKILL ends by SIGSYS instead, and it can neither stop itself nor have its CPU time limited: so a SIGKILL or a stop
+# that the host did not order is the machine's doing.
+_RULES: dict[str, tuple[list[Way], int]] = {
+    "clone": ([(_ALLOW, ((0, _CLONE_MASK, _CLONE_THREAD),))], _DENY),
+    # No F_SETOWN, F_SETSIG or O_ASYNC: the kernel would send signals past the rule for `kill`.
+    "fcntl": (
+        [
+            *_allow(1, _DUPFD, _GETFD, _SETFD, _GETFL, _GETLK, _DUPFD_CLOEXEC, _GETPIPE_SZ),
+            (_ALLOW, ((1, _ALL, _SETFL), (2, 0x2000, 0))),
+        ],
+        _DENY,
+    ),
+    "ioctl": (_allow(1, _TCGETS, _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX), _NO_DEVICE),
+    "kill": (
+        [
+            *((_KILL, ((0, _ALL, own), (1, _ALL, _SIGKILL))) for own in (0, SELF)),
+            (_DENY, ((1, _ALL, _SIGSTOP),)),
+            *_allow(0, 0, SELF),
+        ],
+        _DENY,
+    ),
+    "tgkill": (
+        [(_KILL, ((0, _ALL, SELF), (2, _ALL, _SIGKILL))), (_DENY, ((2, _ALL, _SIGSTOP),)), *_allow(0, SELF)],
+        _DENY,
+    ),
+    "prctl": (_allow(0, 15, 16), _DENY),  # the name of a thread
+    "prlimit64": ([(_DENY, ((1, _ALL, _RLIMIT_CPU),)), *_allow(0, 0, SELF)], _DENY),
+    "sendto": (_allow(5, 0), _DENY),  # no address
+    "socketpair": (_allow(0, 1), _DENY),
+    **{name: ([(_DENY, ((0, _ALL, 0),)), (_ALLOW, ())], _DENY) for name in ("mkdir", "unlink", "rename")},  # no path
 }
 _LOAD, _EQUAL, _AT_LEAST, _RETURN, _AND = 0x20, 0x15, 0x35, 0x06, 0x54
 _FIRST_NEW, _END = 424, 512
@@ -110,8 +111,8 @@ def filter_of(kind: str, scratch: bool = False) -> bytes:
     """Assembles a filter: `zygote`, and over it `child`, or `blind` for a child that may open no file.
 
     Args:
-        kind: Which one.
-        scratch: Whether there is a folder where files may be made.
+        kind: The filter to assemble.
+        scratch: There is a folder where files may be made.
 
     Raises:
         OSError: There is no table for this processor.
@@ -126,16 +127,16 @@ def filter_of(kind: str, scratch: bool = False) -> bytes:
     if kind == "zygote":
         made = _numbers(_SCRATCH, column) if scratch else {}
         known = {**_numbers(_PLAIN, column), **_numbers(_FILES, column), **made, **ruled, **own}
-        verdicts = {n: _ERRNO | (_ENOSYS if n >= _FIRST_NEW else _EPERM) for n in range(_END)}
+        verdicts = {n: _ERRNO | _ENOSYS if n >= _FIRST_NEW else _DENY for n in range(_END)}
         verdicts.update(dict.fromkeys(known.values(), _ALLOW))
     else:
-        made = {name: n for name, n in _numbers(_SCRATCH, column).items() if scratch and name in _FIRST}
+        made = {name: n for name, n in _numbers(_SCRATCH, column).items() if scratch and name in _RULES}
         for name, number in {**ruled, **made}.items():
-            body = _rule(_FIRST.get(name, []), *_RULES.get(name, (_EPERM, [()])))
+            body = _rule(*_RULES[name])
             program += [(_EQUAL, 0, len(body), number), *body]
         denied = {**own, **(_numbers(_FILES, column) if kind == "blind" else {})}
         verdicts = dict.fromkeys(range(_END), _ALLOW)
-        verdicts.update(dict.fromkeys(denied.values(), _ERRNO | _EPERM))
+        verdicts.update(dict.fromkeys(denied.values(), _DENY))
     program += _tree([(n, v) for n, v in verdicts.items() if not n or verdicts[n - 1] != v])
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
@@ -145,19 +146,17 @@ def _numbers(table: str, column: int) -> dict[str, int]:
     return {name: int(numbers[column]) for name, *numbers in rows if numbers[column]}
 
 
-def _rule(
-    first: list[tuple[int, tuple[Condition, ...]]], errno: int, ways: list[tuple[Condition, ...]]
-) -> list[Instruction]:
+def _rule(ways: list[Way], otherwise: int) -> list[Instruction]:
     body: list[Instruction] = []
-    for verdict, way in [*first, *((_ALLOW, way) for way in ways)]:
+    for verdict, conditions in ways:
         steps: list[Instruction] = [(_RETURN, 0, 0, verdict)]
-        for argument, mask, value in reversed(way):
+        for argument, mask, value in reversed(conditions):
             test: list[Instruction] = [(_LOAD, 0, 0, 16 + 8 * argument), (_EQUAL, 0, len(steps), value)]
             if mask != _ALL:
                 test.insert(1, (_AND, 0, 0, mask))
             steps = test + steps
         body += steps
-    return [*body, (_RETURN, 0, 0, _ERRNO | errno)]
+    return [*body, (_RETURN, 0, 0, otherwise)]
 
 
 def _tree(segments: list[tuple[int, int]]) -> list[Instruction]:

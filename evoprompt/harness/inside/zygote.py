@@ -1,9 +1,9 @@
-"""The program that candidates' processes are forked from: clean, small, locked in, and never aware of what they run.
+"""The program that sandboxed processes are forked from: clean, small, locked in, and never aware of what they run.
 
 Runs as a script in a fresh interpreter, with the standard library and its siblings only. Over its control socket
 it gets one message per process: the limits, and two descriptors. The one is the channel between the host and the
-new process, the other is the guard: the zygote tells over it how the process ended, and kills the process when
-the host closes it. Nothing that a candidate could read, write or signal leads here.
+new process, the other is the guard: the zygote reports over it how the process ended, and kills the process when
+the host closes it. Nothing that a solution could read, write or signal leads here.
 
     arguments   the control socket, the tier, 1 to preload numpy, the folders of packages
     messages    UP, or what went wrong; until it is up also what any program says on stderr
@@ -31,7 +31,7 @@ abc array ast base64 bisect calendar cmath collections.abc copy dataclasses date
 hashlib heapq inspect io itertools json math numbers operator pprint queue random re secrets statistics string struct
 textwrap threading time timeit traceback types typing unicodedata uuid warnings zlib
 """
-# What a candidate that can open no file finds besides.
+# Imported besides for a solution that can open no file.
 MORE = """
 _strptime asyncio codecs concurrent.futures csv ctypes difflib encodings.ascii encodings.idna encodings.latin_1
 encodings.utf_16 fnmatch html keyword linecache locale logging pathlib pickle reprlib selectors shutil subprocess
@@ -39,9 +39,9 @@ tempfile token tokenize urllib.parse weakref
 """
 CHANNEL = 3
 NONE = -1
-"""Stands for no folder for temporary files."""
+"""The number of no folder for temporary files."""
 KEPT = 4
-"""How many Landlock domains of children are kept open: those of the folders that are used most."""
+"""Most Landlock domains of children that are kept open: those of the folders that are used most."""
 
 
 def main(arguments: list[str]) -> None:
@@ -60,12 +60,13 @@ def main(arguments: list[str]) -> None:
 
 
 class Zygote:
-    """The loop, and what every child needs; single-threaded."""
+    """Locks itself in, forks, reaps and reports; single-threaded."""
 
     def __init__(self, control: socket.socket, tier: str, numpy: bool, paths: list[str]) -> None:
         self.control = control
         self.lockdown, self.codec, self.child, self.seccomp = _siblings("lockdown", "codec", "child", "seccomp")
         self.landlock = 0
+        self.confines = False  # a child's own Landlock domain would allow all that the zygote's does
         self.domains: dict[int, int] = {}
         self.entries: list[str] = []
         self.scratch: list[int] = []
@@ -99,10 +100,10 @@ class Zygote:
         self.lockdown.die_with(0)
 
     def lock(self, tier: str, readable: list[str]) -> None:
-        """Gives up what no child may have. Whatever is missing raises."""
+        """Gives up all that no child may have; raises if any of it fails."""
         os.chdir(self.lockdown.EMPTY if tier.startswith("bwrap") or tier.endswith("+ns") else "/")
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")  # short of memory, the system is to end candidates first
+            file.write("500")  # short of memory, the system is to end solutions first
         seccomp = self.seccomp
         if tier.endswith("+ns"):
             self.scratch = list(reversed(range(self.lockdown.SCRATCHES)))
@@ -113,11 +114,9 @@ class Zygote:
         ruleset = None
         if tier.startswith("landlock"):
             ruleset, self.landlock = self.lockdown.landlock(readable, bool(self.scratch))
-            self.domains = (
-                {n: self.domain(n) for n in self.scratch[-KEPT:] or [NONE]}
-                if self.landlock >= 6 or self.entries
-                else {}
-            )
+            self.confines = self.landlock >= 6 or bool(self.entries)
+            if self.confines:
+                self.domains = {n: self.domain(n) for n in self.scratch[-KEPT:] or [NONE]}
         self.lockdown.give_up_privileges()
         if ruleset is not None:
             self.lockdown.restrict(ruleset)
@@ -148,7 +147,7 @@ class Zygote:
                 self.start()
 
     def start(self) -> None:
-        """Forks one process for the message that has come; the host's hanging up is the end."""
+        """Forks one process for the message that has come; ends when the host has hung up."""
         message, descriptors, _, _ = socket.recv_fds(self.control, self.codec.JOB.size, 2)
         if not message or len(descriptors) != 2:
             os._exit(0)
@@ -168,12 +167,12 @@ class Zygote:
         self.poll.register(guard, select.POLLIN)
 
     def kill(self, guard: int) -> None:
-        """Kills what the host has no more use for. Its number is its own until it is reaped."""
+        """Kills a process that the host is done with. Its number is its own until it is reaped."""
         self.poll.unregister(guard)
         os.kill(self.guards[guard], signal.SIGKILL)
 
     def reap(self) -> None:
-        """Tells the host how every process ended that has."""
+        """Reports every process that has ended."""
         while self.guards:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if not pid:
@@ -189,7 +188,7 @@ class Zygote:
             self.give_back(self.held.pop(pid))
 
     def give_back(self, scratch: int) -> None:
-        """Empties a folder for temporary files for the next job; one that can't be emptied is used no more."""
+        """Empties a folder for temporary files for the next job; drops one that can't be emptied."""
         if scratch != NONE:
             with contextlib.suppress(OSError):
                 self.lockdown.clear(self.lockdown.scratch(scratch))
@@ -210,9 +209,8 @@ class Zygote:
             os.setsid()
             if scratch != NONE:
                 os.environ["TMPDIR"] = self.lockdown.scratch(scratch)
-            if self.landlock >= 6 or self.entries:  # else it would say nothing
-                domain = self.domains[scratch] if scratch in self.domains else self.domain(scratch)
-                self.lockdown.restrict(domain)
+            if self.confines:
+                self.lockdown.restrict(self.domains[scratch] if scratch in self.domains else self.domain(scratch))
             if channel != CHANNEL:
                 os.dup2(channel, CHANNEL, inheritable=False)
             os.closerange(CHANNEL + 1, self.lockdown.DESCRIPTORS)
@@ -224,7 +222,7 @@ class Zygote:
         except BaseException as e:
             problem = f"{type(e).__name__}: {e}".encode("utf-8", "replace")[:500]
         with contextlib.suppress(BaseException):
-            server = self.child.Server(CHANNEL, self.codec, output, cpu_call)
+            server = self.child.Server(CHANNEL, output, cpu_call)
             server.send(self.codec.READY, problem)
             if not problem:
                 server.serve()
@@ -246,7 +244,7 @@ def _preload(names: str, numpy: bool) -> None:
 
 
 def _siblings(*names: str) -> list[Any]:
-    """Modules of this folder, and those that they import, as a package that nobody can name afterwards."""
+    """Loads modules of this folder, and those that they import, as a package that nobody can name afterwards."""
     package = ModuleType("_beside")
     package.__path__ = [os.path.dirname(os.path.abspath(__file__))]
     sys.modules[package.__name__] = package

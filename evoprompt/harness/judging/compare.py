@@ -17,7 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from evoprompt.harness.inside import codec, kinds
+from evoprompt.harness.inside import codec, digest
 from evoprompt.harness.inside.codec import UNBOUNDED, Elements, Other, Pairs
 from evoprompt.harness.judging.showing import show as show
 
@@ -105,7 +105,7 @@ def form(value: object) -> object:
     """
     while isinstance(value, Other):
         try:
-            group, content = kinds.alike(value.kind, value.content)
+            group, content = digest.alike(value.kind, value.content)
         except (TypeError, ValueError, ArithmeticError, struct.error) as e:
             raise _NeverEqual from e
         match group, content:
@@ -113,9 +113,9 @@ def form(value: object) -> object:
                 return content
             case "set", list():
                 return Elements(tuple(content))
-            case kinds.PLAIN, _:
+            case digest.PLAIN, _:
                 value = content
-            case (("list" | "str" | "bytes" | "dict" | "set" | kinds.NEVER), _):
+            case (("list" | "str" | "bytes" | "dict" | "set" | digest.NEVER), _):
                 raise _NeverEqual
             case _:
                 return Other(group, content)

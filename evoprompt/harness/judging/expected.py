@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from evoprompt.atomic import write_bytes
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness.inside import codec, digest, encoding, kinds
+from evoprompt.harness.inside import codec, digest, encoding, kinds, names
 from evoprompt.harness.judging import compare, oracles
 from evoprompt.harness.judging.suite import Job, Run, Unloadable, printable
 from evoprompt.harness.sandbox.pool import Sandbox
@@ -37,7 +37,7 @@ LIMITS: Final = Limits(
 
 _COST_PER_BYTE = 16
 _SHOWN_BYTES = 1 << 20
-_CODE = (codec, encoding, kinds, digest)
+_CODE = (codec, encoding, kinds, names, digest)
 _log = logging.getLogger(__name__)
 
 

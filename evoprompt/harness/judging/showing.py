@@ -10,7 +10,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from evoprompt.harness.inside import kinds
+from evoprompt.harness.inside import digest, kinds
 from evoprompt.harness.inside.codec import Elements, Other, Pairs
 
 
@@ -95,11 +95,11 @@ def _int(number: int) -> str:
 def _other_pieces(value: Other, limit: int) -> Iterator[str]:
     kind, content = value.kind, value.content
     try:
-        group, plain = kinds.alike(kind, content)
+        group, plain = digest.alike(kind, content)
     except (TypeError, ValueError, ArithmeticError, struct.error):
-        group, plain = kinds.NEVER, None
+        group, plain = digest.NEVER, None
     match kind, content:
-        case (("npscalar" | "UserList" | "UserString" | "enum"), _) if group in (kinds.PLAIN, "list", "str"):
+        case (("npscalar" | "UserList" | "UserString" | "enum"), _) if group in (digest.PLAIN, "list", "str"):
             yield from _pieces(plain, limit)
         case "name", str():
             yield content.removeprefix("builtins:").replace(":", ".")

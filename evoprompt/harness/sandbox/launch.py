@@ -12,11 +12,6 @@ from typing import Final
 from evoprompt.errors import SandboxError
 
 INSIDE: Final = Path(__file__).resolve().parent.parent / "inside"
-_ZYGOTE: Final = (
-    *("zygote", "lockdown", "seccomp", "codec", "encoding", "kinds", "rebuild", "digest", "child"),
-    *("shapes", "reading", "wire", "proxies", "remote", "texts", "around", "guarding", "script"),
-)
-"""The modules that a zygote loads; it needs, and is shown, no other of ours."""
 _FLAGS: Final = ("-S", "-s", "-P", "-B", "-X", "utf8")  # `-I` would ignore PYTHONHASHSEED
 _INSIDE: Final = "/evoprompt"
 _SANDBOX_EXEC: Final = "/usr/bin/sandbox-exec"
@@ -29,11 +24,11 @@ _MAC_FOLDERS: Final = (
 
 
 def command(tier: str, paths: tuple[str, ...]) -> list[str]:
-    """What to run, up to the arguments of the zygote.
+    """Returns the command that starts a zygote, up to the arguments of the zygote.
 
     Args:
         tier: The tier that it is for.
-        paths: Directories of packages that candidates may import.
+        paths: Directories of packages that solutions may import.
 
     Raises:
         SandboxError: What the tier needs is not installed.
@@ -46,7 +41,7 @@ def command(tier: str, paths: tuple[str, ...]) -> list[str]:
 
 
 def bubblewrap(paths: tuple[str, ...]) -> list[str]:
-    """The call of bubblewrap: nothing but Python is mounted, nothing can be written.
+    """Returns the call of bubblewrap: nothing but Python is mounted, nothing can be written.
 
     Keeps to options of version 0.4, which is what systems without Landlock have. `--die-with-parent` is not among
     those used: it means the thread that started it, and here that is any thread. The zygote ends when its socket does.
@@ -66,13 +61,13 @@ def bubblewrap(paths: tuple[str, ...]) -> list[str]:
     for secret in (s for folder in readable for s in lockdown.hidden(folder)):
         mask = ["--tmpfs", secret, "--remount-ro", secret]
         options += mask if Path(secret).is_dir() else ["--ro-bind", "/dev/null", secret]
-    for name in _ZYGOTE:
-        options += ["--ro-bind", str(INSIDE / f"{name}.py"), f"{_INSIDE}/{name}.py"]
+    for module in _modules():
+        options += ["--ro-bind", str(module), f"{_INSIDE}/{module.name}"]
     return [program, *options, "--dir", lockdown.EMPTY, "--remount-ro", "/", "--chdir", lockdown.EMPTY]
 
 
 def seatbelt(paths: tuple[str, ...]) -> str:
-    """The Seatbelt profile for macOS. Untested on a Mac: what it forgets keeps the zygote from coming up.
+    """Returns the Seatbelt profile for macOS. Untested on a Mac: what it forgets keeps the zygote from coming up.
 
     The last rule that matches decides. The zygote has to fork; what it forks may not by RLIMIT_NPROC, and may signal
     its own children, of which there are none.
@@ -81,7 +76,7 @@ def seatbelt(paths: tuple[str, ...]) -> str:
 
     python = _python()
     readable = [sys.base_prefix, *lockdown.folders(_library(paths)), *_MAC_FOLDERS]
-    files = [python, *lockdown.SYSTEM_FILES, *(str(INSIDE / f"{name}.py") for name in _ZYGOTE)]
+    files = [python, *lockdown.SYSTEM_FILES, *map(str, _modules())]
     above = {str(p) for path in (*readable, *files) for p in Path(path).parents}
     secrets = [secret for folder in readable for secret in lockdown.hidden(folder)]
     programs = [python, f"{sys.base_prefix}/Resources/Python.app/Contents/MacOS/Python"]
@@ -106,8 +101,13 @@ def _filters(kind: str, paths: list[str]) -> str:
     return " ".join(f'({kind} "{path}")' for path in quoted)
 
 
+def _modules() -> list[Path]:
+    """The only modules of ours that a zygote needs, and is shown."""
+    return sorted(path for path in INSIDE.glob("*.py") if path.stem != "__init__")
+
+
 def _python() -> str:
-    """The interpreter itself: a virtual environment is not shown."""
+    """Returns the interpreter itself: a virtual environment is not shown."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 

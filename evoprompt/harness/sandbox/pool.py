@@ -1,10 +1,10 @@
-"""Where sandboxed processes come from: a few zygotes, started on demand, replaced when they die, refused when unsafe.
+"""The sandbox: starts a few zygotes on demand, replaces dead ones, refuses unsafe ones, and has them fork processes.
 
-Tiers, the best that works is taken:
+It takes the best tier that works:
     landlock+seccomp+ns    Landlock, seccomp, limits, and its own mount, pid, net and ipc namespaces
     landlock+seccomp       the same without namespaces: usual inside containers
     bwrap+seccomp          no Landlock: bubblewrap mounts what may be read, and makes the namespaces
-    seccomp                neither: a candidate opens no file at all, so it imports only what is preloaded
+    seccomp                neither: a solution opens no file at all, so it imports only what is preloaded
     seatbelt (untested)    macOS: a Seatbelt profile; the host watches memory. Nobody has run it on a Mac yet
     unsafe                 limits only; never used unless asked for
 """
@@ -24,17 +24,17 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness.inside import codec
-from evoprompt.harness.sandbox import launch
-from evoprompt.harness.sandbox.ending import Limits, cpu_backstop
-from evoprompt.harness.sandbox.process import Process
+from evoprompt.harness.sandbox import launch, watch
+from evoprompt.harness.sandbox.process import Interrupted, Limits, Process
 
 TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "seccomp")
 MAC_TIERS: Final = ("seatbelt (untested)",)
+T = TypeVar("T")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 3.0
 WAITS: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -75,17 +75,18 @@ def f(own):
 
 
 def needs_numpy(*sources: str) -> bool:
-    """Whether a process that runs these sources is better forked from one that has loaded numpy."""
+    """True if a process for these sources is better forked from a zygote that has loaded numpy."""
     return any(_NUMPY.search(source) for source in sources)
 
 
 class Sandbox:
     """Starts locked-down processes. Safe to share between threads; starts nothing until it is asked to.
 
-    What it started ends when it is closed, collected, or when the host ends in any way.
+    All that it started ends when it is closed or collected, or when the host ends in any way.
 
     Attributes:
-        refused: The tiers that were tried and are better than the one in use, each with the reason against it.
+        tiers: The tiers to try, best first. Change them before the first use only.
+        refused: Better tiers than the one in use, each with the reason against it.
     """
 
     def __init__(self, *, zygotes: int | None = None, paths: tuple[str, ...] = (), unsafe: bool = False) -> None:
@@ -93,13 +94,13 @@ class Sandbox:
 
         Args:
             zygotes: Most zygotes without numpy; by default one for each core.
-            paths: Directories of packages that candidates may import.
-            unsafe: Whether to go on where nothing can lock a candidate in.
+            paths: Directories of packages that solutions may import.
+            unsafe: Go on where nothing can lock a solution in.
         """
         self._most: Final = max(1, min(zygotes or os.cpu_count() or 1, os.cpu_count() or 1))
         self._paths: Final = paths
-        tiers: dict[str, tuple[str, ...]] = {"linux": TIERS, "darwin": MAC_TIERS}
-        self._tiers = (*tiers.get(sys.platform, ()), *(["unsafe"] if unsafe else []))
+        known: dict[str, tuple[str, ...]] = {"linux": TIERS, "darwin": MAC_TIERS}
+        self.tiers: tuple[str, ...] = (*known.get(sys.platform, ()), *(["unsafe"] if unsafe else []))
         self._lock = threading.RLock()
         self.refused: list[str] = []
         self._tier = ""
@@ -109,7 +110,7 @@ class Sandbox:
 
     @property
     def tier(self) -> str:
-        """The tier in use; the first time this starts it and has canaries try to get out.
+        """The tier in use. The first time, this starts it and has a canary try to get out.
 
         Raises:
             SandboxError: No tier works here.
@@ -120,7 +121,7 @@ class Sandbox:
             return self._tier
 
     def open(self, limits: Limits, *, numpy: bool = False) -> Process:
-        """Returns a new process. Where the machine has none left (descriptors, memory), waits some seconds for one.
+        """Starts a process. Where the machine has no descriptors or memory left for one, waits some seconds.
 
         Raises:
             SandboxError: None can be started.
@@ -147,8 +148,14 @@ class Sandbox:
             zygote.leave()
         raise SandboxError("no sandbox process can be started: its zygote dies at once")
 
+    @property
+    def pids(self) -> list[int]:
+        """Numbers of the zygotes that are up."""
+        with self._lock:
+            return [z.program.pid for zygotes in self._running.values() for z in zygotes if not z.dead()]
+
     def view(self, opened: Callable[[Process], None]) -> Sandbox:
-        """The same sandbox, which calls `opened` with each process that it opens."""
+        """Returns the same sandbox, which calls `opened` with each process that it opens."""
         _ = self.tier
         view = copy.copy(self)
         view._on_open = opened
@@ -161,16 +168,16 @@ class Sandbox:
 
     def _choose(self) -> str:
         if sys.platform == "win32":
-            raise SandboxError("candidates can't be run on Windows itself: use WSL2")
+            raise SandboxError("solutions can't be run on Windows itself: use WSL2")
         self.refused = []
-        for tier in self._tiers:
+        for tier in self.tiers:
             self._tier = tier
             try:
                 zygote = self._pick(False)
                 zygote.wait()
                 if tier == "unsafe" or not (escaped := self._escapes(zygote)):
                     return tier
-                self.refused.append(f"{tier}: a candidate can {', '.join(escaped)}")
+                self.refused.append(f"{tier}: a solution can {', '.join(escaped)}")
             except SandboxError as e:
                 self.refused.append(f"{tier}: {e}")
             finally:
@@ -180,7 +187,7 @@ class Sandbox:
         raise SandboxError(f"no sandbox works here ({why}); in a virtual machine of its own, unsafe=True runs without")
 
     def _escapes(self, zygote: _Zygote) -> list[str]:
-        """What canaries get done that no candidate may."""
+        """Returns what a canary gets done that no solution may."""
         zygote.enter()
         with self._fork(zygote, Limits(cpu_seconds=5.0)) as process:
             for request in (("prepare", "", (), ()), ("compile", _CANARY), ("load", "f")):
@@ -196,7 +203,7 @@ class Sandbox:
         return [str(name) for name in escaped]
 
     def _pick(self, numpy: bool) -> _Zygote:
-        """The zygote with the least to do; a new one while all are busy and there may be more."""
+        """Returns the zygote with the least to do; a new one while all are busy and there may be more."""
         alive = self._running[numpy]
         for dead in [zygote for zygote in alive if zygote.dead()]:
             alive.remove(dead)
@@ -211,7 +218,7 @@ class Sandbox:
         job = codec.JOB.pack(
             limits.memory_mb,
             limits.output_mb << 20,
-            cpu_backstop(limits),
+            limits.backstop,
             0 if _HAS_CLOCK else math.ceil(limits.cpu_seconds),
         )
         try:
@@ -229,6 +236,48 @@ class Sandbox:
         except OSError as e:
             zygote.leave()
             raise SandboxError(f"no sandbox process can be started: {e}") from e
+
+
+class Slots:
+    """Limits how many jobs run at once. Safe to share between threads."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free = threading.BoundedSemaphore(count)
+        self._alone = threading.Lock()
+
+    def measured(self, work: Callable[[], T], doubtful: Callable[[T], bool] = lambda _: False) -> T:
+        """Runs a job; once more, from the start and with nothing beside it, where the machine failed it.
+
+        Args:
+            work: The job.
+            doubtful: True if its result may be due to what ran beside it.
+
+        Raises:
+            Interrupted: The machine failed it the second time too.
+        """
+        with contextlib.suppress(Interrupted):
+            with self._alone:  # who waits for all the room gets what becomes free
+                self._free.acquire()
+            try:
+                found = work()
+            finally:
+                self._free.release()
+            if not doubtful(found):
+                return found
+        with self._whole():
+            found = work()
+        if doubtful(found) and not watch.room_for_threads():
+            raise Interrupted("the machine has no threads left")
+        return found
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Takes all slots, once the jobs under way have ended."""
+        with self._alone, contextlib.ExitStack() as held:
+            for _ in range(self._count):
+                held.enter_context(self._free)
+            yield
 
 
 class _Zygote:
@@ -261,12 +310,12 @@ class _Zygote:
             raise SandboxError(" ".join(said.decode("utf-8", "replace").split()) or "the zygote does not come up")
 
     def enter(self) -> None:
-        """One job more."""
+        """Counts one job more."""
         with self._lock:
             self.jobs += 1
 
     def leave(self, channel: socket.socket | None = None) -> None:
-        """One job less. Its channel is kept open until the next one's."""
+        """Counts one job less. Its channel stays open until the next one's is given back."""
         with self._lock:
             self.jobs -= 1
             channel, self._last = self._last, channel
@@ -274,13 +323,13 @@ class _Zygote:
             channel.close()
 
     def dead(self) -> bool:
-        """Whether it has hung up."""
+        """True if it has hung up."""
         poll = select.poll()
         poll.register(self.control, 0)
         return bool(poll.poll(0))
 
     def hang_up(self) -> None:
-        """Tells it to end, and with it every process that it forked."""
+        """Has it end, and with it every process that it forked."""
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)  # a fork of the host may have it open too
         self.control.close()

@@ -1,4 +1,4 @@
-"""One sandboxed process as the host sees it: ask it one thing, get one reply, never wait longer than allowed."""
+"""One sandboxed process as the host sees it: ask it one thing, get one reply, and never wait longer than allowed."""
 
 from __future__ import annotations
 
@@ -11,39 +11,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from evoprompt.errors import SandboxError
 from evoprompt.harness.inside import codec
 from evoprompt.harness.sandbox import watch
-from evoprompt.harness.sandbox.ending import MOST_STRETCHED, Ending, Kind, told
-from evoprompt.harness.sandbox.ending import Interrupted as Interrupted
-from evoprompt.harness.sandbox.ending import Limits as Limits
-from evoprompt.harness.sandbox.ending import Reply as Reply
-from evoprompt.harness.sandbox.ending import Stretch as Stretch
-from evoprompt.harness.sandbox.ending import ZygoteDied as ZygoteDied
+from evoprompt.harness.sandbox.limits import KINDS, Ending, Interrupted, Limits, Reply, Stretch, ZygoteDied, read_ending
 
-_KINDS: Final[dict[bytes, Kind]] = {
-    codec.DONE: "done",
-    codec.VALUE: "value",
-    codec.DIGEST: "digest",
-    codec.ERROR: "error",
-    codec.REFUSED: "refused",
-    codec.MISSING: "missing",
-}
+__all__ = ["Confirm", "Interrupted", "Limits", "Process", "Reply", "Stretch", "ZygoteDied"]
+
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 0.5
+"""A process that has closed its connection has so long to end by itself."""
 _REPORT_SECONDS = 60.0
+"""The zygote has so long to report an end."""
 _STILL_CALLS = 2
-"""All calls of a process together may stand still for so many times what one may."""
+"""All calls of a process together may stand still for this many times what one may."""
 _HELD = 3
-"""What others keep from running may stand still for so many times as long, before it is given up."""
+"""Others may keep a process from running for this many times what one call may stand still."""
 _PATIENCE_SECONDS, _PATIENCE_FACTOR = 60.0, 20.0
-"""Wall time of a call, as a multiple of the CPU time that it may use: the machine does not run it at all."""
+"""Most wall time of a call: so much, and a multiple of its CPU limit. The machine does not run it at all."""
 _LATE_SECONDS = 0.1
 """A host that wakes up later than this stood still itself."""
 _CHUNK = 1 << 18
+"""Bytes read at once."""
 _SLACK = 4096
+"""Bytes of an answer beside its value."""
 _LOCAL_PEERPID = 2
 _CREDENTIALS = struct.Struct("iII")
 
@@ -60,10 +53,10 @@ class Process:
     Attributes:
         limits: What it may use.
         peak_mb: Its peak memory, where it ended by itself; else 0.
-        waited: Wall time that its answers took so far, without any in which the host stood still itself.
-        place: Position of the reply that is awaited, in those to one request.
-        confirm: Called once, when a limit of CPU time is reached: what is to be allowed now.
-        beside: A process that goes on while this one works, and is looked at meanwhile.
+        waited: Wall seconds that its answers took so far, without any in which the host stood still itself.
+        place: Position of the awaited reply among those to one request.
+        confirm: Called once, when a limit of CPU time is reached; returns by how much to stretch the limits.
+        beside: A process that goes on while this one works, and is watched meanwhile.
     """
 
     def __init__(
@@ -75,14 +68,14 @@ class Process:
         *,
         sealed: bool = False,
     ) -> None:
-        """Waits for nothing.
+        """Wraps a process; waits for nothing.
 
         Args:
             limits: What it may use.
-            channel: Where it is asked and answers.
-            guard: Where its end is told, and ordered.
+            channel: The socket for requests and answers.
+            guard: The socket on which its end is reported, and ordered by closing it.
             release: Takes the channel when it is no longer used.
-            sealed: Whether it can't send SIGKILL to itself.
+            sealed: It can't send SIGKILL to itself.
         """
         self.limits = limits
         self.peak_mb = self.waited = 0.0
@@ -116,7 +109,7 @@ class Process:
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time used so far; the last reading once the process is gone."""
+        """CPU time used so far; once the process is gone, the last reading."""
         if self._clock is not None:
             with contextlib.suppress(OSError):
                 self._cpu = max(self._cpu, time.clock_gettime(self._clock))
@@ -143,8 +136,7 @@ class Process:
             return self._end
         self.place = 0
         if self._up and self._inbox:
-            self._end = self._finish("crashed", "sent data that nobody asked for")
-            return self._end
+            return self._finish("crashed", "sent data that nobody asked for")
         self._unsent = memoryview(bytes(self._unsent) + _message(request))
         if not self._up:
             self._come_up()
@@ -170,7 +162,7 @@ class Process:
                 return
 
     def close(self) -> None:
-        """Has the process killed, unless it has ended."""
+        """Kills the process, unless it has ended."""
         if self._closed:
             return
         self._closed = True
@@ -180,11 +172,11 @@ class Process:
         self._release(self._channel)  # to be closed when the process is dead: it needs not wake up to see that
 
     def look(self) -> None:
-        """Ends it if it uses too much. Costs nothing in a job that is over soon."""
+        """Ends it if it has too many threads or too much memory. Looks seldom, so a short job pays nothing."""
         if self._pid and self._up and self._end is None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + watch.SECONDS
             if excess := watch.excess(self._pid, self.limits.memory_mb):
-                self._end = self._finish("crashed", excess)
+                self._finish("crashed", excess)
         if self.beside is not None:
             self.beside.look()
 
@@ -200,21 +192,14 @@ class Process:
         self._next_look = time.monotonic() + watch.SECONDS
 
     def _reply(self) -> Reply:
-        if not self._waiting():
-            self._exchange()
+        self._exchange()
         if self._end is not None:
             return self._end
         kind, payload = self._frame
-        return Reply(_KINDS[kind], payload)
-
-    def _waiting(self) -> bool:
-        """Whether the frame has come already; what is malformed is left to `_exchange`."""
-        with contextlib.suppress(_Malformed):
-            return self._parse()
-        return False
+        return Reply(KINDS[kind], payload)
 
     def _exchange(self, patience: float = 0.0) -> None:
-        """Writes and reads until one frame is in `_frame`, or the process has ended. What is left is written later.
+        """Writes and reads until `_frame` holds an answer, or the process has ended. What is left is written later.
 
         Raises:
             Interrupted: The machine did not let it run.
@@ -236,7 +221,7 @@ class Process:
                 if events and events[0][1] & ~select.POLLOUT:
                     part = self._receive()
                     if not part:
-                        self._end = self._gone()
+                        self._gone()
                         return
                     self._inbox += part
                     continue  # what has been said is heard before a limit is looked at
@@ -252,26 +237,22 @@ class Process:
                     return
                 if waited > (patience or _PATIENCE_SECONDS + _PATIENCE_FACTOR * self._allowed(began)):
                     raise self._interrupted(f"used {self.cpu_seconds - began:.3g} s of CPU time in {waited:.0f} s")
+            if writing:
+                self._poll.modify(self._channel, select.POLLIN)
         except _Malformed as e:
-            self._end = self._finish("crashed", str(e))
-            return
+            self._finish("crashed", str(e))
         except ConnectionError:
-            self._end = self._gone()
-            return
-        if writing:
-            self._poll.modify(self._channel, select.POLLIN)
+            self._gone()
 
     def _allowed(self, began: float) -> float:
-        """CPU seconds that a call may use which began when so many had been used."""
+        """Returns the CPU seconds that a call may use that began at `began` CPU seconds."""
         if not self._up:
             return _START_SECONDS
-        times = max(1.0, self._stretch.call)
+        limits, stretch = self.limits, self._stretch
         if self._called is not None:
-            return self._called - began + self.limits.packing_seconds * times - self._packed
-        return min(self.limits.cpu_seconds * times, self._in_all() + self._packed - began)
-
-    def _in_all(self) -> float:
-        return self.limits.total_cpu_seconds * min(max(1.0, self._stretch.suite), MOST_STRETCHED)
+            return self._called - began + stretch.of_call(limits.packing_seconds) - self._packed
+        in_all = stretch.of_suite(limits.total_cpu_seconds) + self._packed
+        return min(stretch.of_call(limits.cpu_seconds), in_all - began)
 
     def _out_of_time(self, began: float) -> None:
         """Ends a call that has used all its CPU time, unless it may have more."""
@@ -285,10 +266,10 @@ class Process:
             told = f"{self.limits.total_cpu_seconds:.3g} s in all" if in_all else f"{self.limits.cpu_seconds:.3g} s"
             if self._called is not None:
                 told = f"{self.limits.packing_seconds:.3g} s to hand over what it returned"
-            self._end = self._finish("timeout", f"used more than {told}")
+            self._finish("timeout", f"used more than {told}")
 
     def _at_rest(self, slept: float) -> None:
-        """Ends a process that sleeps, and gives up one that others hold up; `slept` is from when the call began."""
+        """Ends a process that sleeps, and gives up one that others hold up; `slept` is as of when the call began."""
         rest, wall = self._rest, self.limits.wall
         if self._clock is None:  # the system limits CPU time itself, and does not tell what was used
             wall += 5 * self.limits.cpu_seconds
@@ -299,7 +280,7 @@ class Process:
         if rest.slept - slept >= wall or rest.slept >= _STILL_CALLS * wall:
             if watch.frozen(self._pid):
                 raise self._interrupted("was frozen")
-            self._end = self._finish("timeout", f"did not answer within {wall:.3g} s")
+            self._finish("timeout", f"did not answer within {wall:.3g} s")
 
     def _interrupted(self, what: str) -> Interrupted:
         self.close()
@@ -311,7 +292,7 @@ class Process:
                 self._unsent = self._unsent[self._channel.send(self._unsent) :]
 
     def _receive(self) -> bytes:
-        """What has come; before anything untrusted has run also the number of the process, told by the kernel."""
+        """Returns what has come; before anything untrusted runs, also has the kernel tell the number of the process."""
         if self._pid or self._up:
             return self._channel.recv(_CHUNK)
         if sys.platform == "darwin":
@@ -328,12 +309,12 @@ class Process:
         return part
 
     def _parse(self) -> bool:
-        """Takes the frame out of the inbox once it is complete."""
+        """Takes a frame out of the inbox; True once it is complete."""
         header = codec.FRAME
         if len(self._inbox) < header.size:
             return False
         kind, sequence, length = header.unpack_from(self._inbox)
-        known = kind in _KINDS if self._up else kind == codec.READY
+        known = kind in KINDS if self._up else kind == codec.READY
         if kind == codec.PACKING and self._up and self._called is None and sequence == self._sequence and not length:
             self._called = self.cpu_seconds
             del self._inbox[: header.size]
@@ -350,8 +331,8 @@ class Process:
             self._packed, self._called = self.packing_seconds, None
         return True
 
-    def _gone(self) -> Reply:
-        """The connection is closed: waits for the process to end, kills it if it does not, and says how it ended.
+    def _gone(self) -> None:
+        """Waits for a process that has closed its connection to end, kills it if it does not, and notes how it ended.
 
         Raises:
             Interrupted: The machine ended it.
@@ -363,28 +344,26 @@ class Process:
             with contextlib.suppress(OSError):
                 self._guard.shutdown(socket.SHUT_WR)  # the order to kill, with an ear for how it ended
             poll.poll(1000 * _REPORT_SECONDS)
-        report = self._told()
-        self.close()
-        reply, self._cpu, self.peak_mb = told(report, self.limits, killed=not exited, sealed=self._sealed)
-        return reply
-
-    def _told(self) -> bytes:
+        report = b""
         self._guard.setblocking(False)
         with contextlib.suppress(ConnectionError, BlockingIOError):
-            return self._guard.recv(codec.ENDED.size)
-        return b""
+            report = self._guard.recv(codec.ENDED.size)
+        self.close()
+        self._end, self._cpu, self.peak_mb = read_ending(report, self.limits, killed=not exited, sealed=self._sealed)
 
     def _finish(self, kind: Ending, detail: str) -> Reply:
+        """Ends the process, and returns the reply that tells why."""
         self.close()
-        return Reply(kind, detail=detail)
+        self._end = Reply(kind, detail=detail)
+        return self._end
 
 
 Confirm = Callable[[Process], Stretch]
-"""Says what a process may use that has just reached a limit of CPU time."""
+"""Returns by how much to stretch the limits of a process that has just reached one of CPU time."""
 
 
 def _message(request: tuple[Any, ...]) -> bytes:
-    """A request as it is sent; the inputs of `apply` follow it, so that the process reads each when its turn comes."""
+    """Encodes a request. The inputs of `apply` follow it, so that the process reads each when its turn comes."""
     parts: tuple[bytes, ...] = ()
     if request[0] == "apply":
         kind, name, parts = request

@@ -1,7 +1,7 @@
-"""What the host looks at from time to time, because no limit of the kernel holds it everywhere.
+"""What the host checks from time to time, because no limit of the kernel covers it everywhere.
 
 RLIMIT_NPROC does not bind root, and thousands of threads leave the system without a number for the next process.
-On macOS nothing limits memory. And no clock tells alone whether a process that does not answer sleeps, or waits for a
+On macOS nothing limits memory. And no clock alone tells whether a process that does not answer sleeps, or waits for a
 machine that does not let it run.
 """
 
@@ -12,54 +12,59 @@ import ctypes
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 SECONDS: Final = 0.02
-"""Time between two looks: enough for some thousand threads, or on macOS some hundred MB, too many."""
+"""Seconds between two checks. Meanwhile a process may start some thousand threads, or on macOS take some hundred MB."""
 THREADS: Final = 512
+"""Most threads of a process."""
 REST: Final = 0.1
-"""Time between two looks at whether a process sleeps."""
+"""Seconds between two checks whether a process sleeps."""
 _RUSAGE_BYTES: Final = 96
 _FOOTPRINT_AT: Final = 72
 
 
 def excess(pid: int, memory_mb: int) -> str:
-    """What a process uses too much of, as the rest of a sentence about it; empty where there is nothing to say."""
+    """Returns what a process uses too much of, as the rest of a sentence about it; an empty string if nothing."""
     if sys.platform == "darwin":
         return f"used more than {memory_mb} MB" if footprint(pid) > memory_mb << 20 else ""
     return f"started more than {THREADS} threads" if threads(pid) > THREADS else ""
 
 
+def _tasks(pid: int) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from Path(f"/proc/{pid}/task").iterdir()
+
+
 def threads(pid: int) -> int:
-    """How many threads a process has; 0 where the system does not say."""
+    """Returns the number of threads of a process; 0 where the system does not say."""
     with contextlib.suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[17])
     return 0
 
 
 def states(pid: int) -> str:
-    """A letter for each thread of a process, as `/proc/PID/stat` has it; empty where the system does not say."""
+    """Returns a letter for the state of each thread, as in `/proc/PID/stat`; none where the system does not say."""
     found = ""
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError, IndexError):  # it may have ended
-                found += (thread / "stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    for thread in _tasks(pid):
+        with contextlib.suppress(OSError, IndexError):  # it may have ended
+            found += (thread / "stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     return found
 
 
 def delayed(pid: int) -> float:
-    """Seconds that the threads of a process could have run and were not let; 0 where the system does not say."""
+    """Returns the seconds that its threads could have run and were not let; 0 where the system does not say."""
     nanoseconds = 0
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                nanoseconds += int((thread / "schedstat").read_bytes().split()[1])
+    for thread in _tasks(pid):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            nanoseconds += int((thread / "schedstat").read_bytes().split()[1])
     return nanoseconds / 1e9
 
 
 def frozen(pid: int) -> bool:
-    """Whether a process is in a frozen control group: there it looks as if it slept."""
+    """True if a process is in a frozen control group, where it looks as if it slept."""
     with contextlib.suppress(OSError, ValueError):
         rows = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
         own = next(row[3:] for row in (*rows, "0::/nowhere") if row.startswith("0::"))
@@ -68,7 +73,7 @@ def frozen(pid: int) -> bool:
 
 
 def room_for_threads(count: int = 64) -> bool:
-    """Whether the machine has so many threads left."""
+    """True if the machine has this many threads left."""
     stop = threading.Event()
     started = []
     try:
@@ -86,7 +91,7 @@ def room_for_threads(count: int = 64) -> bool:
 
 
 class Rest:
-    """How a process spends the time in which it does not answer.
+    """Adds up how a process spends the time in which it does not answer.
 
     Attributes:
         slept: Seconds that it slept or waited of its own accord.
@@ -99,7 +104,7 @@ class Rest:
         self._cpu = 0.0
 
     def add(self, pid: int, seconds: float, cpu_seconds: float) -> None:
-        """Adds the time since the last look.
+        """Adds the time since the last check.
 
         Args:
             pid: The process; 0 where it is not known.
@@ -119,7 +124,7 @@ class Rest:
 
 
 def footprint(pid: int, libc: Any = None) -> int:
-    """Bytes of memory that a process uses on macOS, compressed ones included; 0 where the system does not say."""
+    """Returns the bytes of memory of a process on macOS, compressed ones included; 0 where the system does not say."""
     buffer = ctypes.create_string_buffer(_RUSAGE_BYTES)
     if (libc or ctypes.CDLL(None)).proc_pid_rusage(pid, 0, buffer):
         return 0

@@ -1,0 +1,109 @@
+"""`evoprompt report`, `evoprompt compare` and `evoprompt runs`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from evoprompt.cli.shown import visible
+
+NOT_AS_GOOD = 6
+"""Exit code of `compare --fail_on`."""
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN. It may still go on.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Write the report of a run: one HTML file that needs no network, RUN_DIR/report.html."""
+    from evoprompt.report import write_report
+
+    path = write_report(run_dir)
+    typer.echo(visible(f"report: {path}"))
+    if open_it:
+        typer.launch(path.resolve().as_uri())
+
+
+def compare(
+    results: Annotated[list[Path], typer.Argument(help="Run directories, and result files of `evaluate`; the first is what the others are compared with.", metavar="FIRST OTHER...")],
+    output: Annotated[Path, typer.Option("--output", help="The page.")] = Path("comparison.html"),
+    fail_on: Annotated[Literal["worse", "not_better"] | None, typer.Option("--fail_on", help="Exit with 6 where another one is worse than the first (with 95 % or more), or not better (with less than 95 %).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:  # fmt: skip
+    """Compare runs, evaluations, models or prompts on the tasks that all of them have."""
+    from evoprompt.atomic import write_text
+    from evoprompt.errors import UsageError
+    from evoprompt.report.compare import WORSE, compare, read_side, render_comparison
+
+    if len(results) < 2:
+        raise UsageError("give two results or more: `evoprompt compare FIRST OTHER`")
+    rows = compare([read_side(path) for path in results])
+    write_text(output, render_comparison(rows))
+    told = []
+    for row in rows:
+        said = {"name": row.side.name, "score": row.score[0], "interval": row.score[1:]}
+        if row.paired is not None:
+            said |= {
+                "gain": 100 * row.paired.expected, "gain_interval": [100 * v for v in row.paired.interval],
+                "p_better": row.paired.better, "wins": row.wins, "losses": row.losses,
+            }  # fmt: skip
+        told.append(said)
+        if not as_json:
+            line = f"{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {row.side.name}"
+            typer.echo(visible(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line))
+    typer.echo(json.dumps(told, indent=1) if as_json else visible(f"page: {output}"))
+    others = [row.paired.better for row in rows if row.paired is not None]
+    if (fail_on == "worse" and min(others) <= WORSE) or (fail_on == "not_better" and min(others) < 1 - WORSE):
+        raise typer.Exit(NOT_AS_GOOD)
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the runs below a folder: state, score, cost."""
+    from evoprompt.errors import UsageError
+
+    if not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} is no folder: name the one that --root_dir named")
+    found = []
+    for path in sorted(folder.rglob("summary.json")):
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            spent = summary.get("spent") or {}
+            found.append(
+                {
+                    "run": str(path.parent), "state": summary.get("status") or "under way",
+                    "result": (summary.get("decision") or {}).get("word") or "-",
+                    "start": summary.get("start_dev_score"), "best": summary.get("best_dev_score"),
+                    "calls": sum(role["calls"] for role in spent.values()),
+                    "dollars": round(sum(role["cost"] for role in spent.values()), 4),
+                }
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found.append(
+                {
+                    "run": str(path.parent),
+                    "state": "damaged",
+                    "result": "-",
+                    "start": None,
+                    "best": None,
+                    "calls": 0,
+                    "dollars": 0,
+                }
+            )
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    if not found:
+        typer.echo(visible(f"no run below {folder}"))
+    for one in found:
+        scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
+        typer.echo(
+            visible(
+                f"{one['state']:<12} {one['result']:<11} {scores:<17} {one['calls']:>7,} calls  ${one['dollars']:<9} {one['run']}"
+            )
+        )

@@ -1,0 +1,167 @@
+"""Checks that tell a reader how far to trust a run: overlaps, leaks, missing measurements, known data."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from evoprompt.evolve.factorial.rules import leak
+from evoprompt.lm.words import runs
+from evoprompt.report.data import RunData
+
+NEAR = 0.5
+"""Share of the word sequences of the shorter of two problems that make them near duplicates."""
+SEQUENCE = 5
+"""Words in such a sequence."""
+_PUBLIC = re.compile(r"mbpp|humaneval", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: What was looked at.
+        fine: Whether nothing speaks against the numbers.
+        text: What was found.
+    """
+
+    name: str
+    fine: bool
+    text: str
+
+
+def run_checks(run: RunData) -> list[Check]:
+    """All checks of a run."""
+    return [_overlap(run), _leaks(run), _unmeasured(run), _tiers(run), _public(run), _noise(run)]
+
+
+def _splits(run: RunData) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {"train": {t for b in run.batches for t in b["tasks"]}}
+    for split in run.splits:
+        found.setdefault(split.name, set()).update(split.tasks)
+    return found
+
+
+def _overlap(run: RunData) -> Check:
+    """Problems of the test split that stand, word by word or nearly, among those that the prompt was made from."""
+    splits = _splits(run)
+    test = splits.pop("test", set())
+    seen = set().union(*splits.values())
+    if not test:
+        return Check("Overlap of the splits", True, "There is no test split.")
+    texts = {t: str(run.tasks.get(t, {}).get("prompt", "")) for t in test | seen}
+    exact = {" ".join(texts[t].lower().split()) for t in seen}
+    same = sorted(t for t in test if t in seen or " ".join(texts[t].lower().split()) in exact)
+    near = sorted(set(near_duplicates({t: texts[t] for t in test}, {t: texts[t] for t in seen})) - set(same))
+    if not same and not near:
+        return Check(
+            "Overlap of the splits", True, f"None of {len(test)} test problems stands among the {len(seen)} others."
+        )
+    told = [
+        f"{len(some)} {how} ({', '.join(some[:5])})"
+        for some, how in ((same, "the same"), (near, "nearly the same"))
+        if some
+    ]
+    return Check("Overlap of the splits", False, f"Test problems that stand among the others: {'; '.join(told)}.")
+
+
+def near_duplicates(some: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """For each text that shares most of its word sequences with another one, the name of that.
+
+    Args:
+        some: Texts by name.
+        others: Texts to compare them with, by name.
+    """
+    index: dict[Any, list[str]] = defaultdict(list)
+    sizes = {}
+    for name, text in others.items():
+        found = set(runs(text, SEQUENCE))
+        sizes[name] = len(found)
+        for one in found:
+            index[one].append(name)
+    near = {}
+    for name, text in some.items():
+        mine = set(runs(text, SEQUENCE))
+        shared = Counter(other for one in mine for other in index.get(one, ()))
+        for other, count in shared.most_common(1):
+            if mine and count >= NEAR * min(len(mine), sizes[other]):
+                near[name] = other
+    return near
+
+
+def _leaks(run: RunData) -> Check:
+    """Whether the prompt gives away something of a task."""
+    text = run.prompts[run.result].text
+    start = run.prompts[run.start].text
+    tasks: Iterable[Any] = (
+        SimpleNamespace(
+            task_id=t, prompt=str(body.get("prompt", "")), entry_point=str(body.get("interface", "")).partition("(")[0]
+        )
+        for t, body in run.tasks.items()
+    )
+    found = leak(text, tasks) if text != start else None
+    if found is None:
+        return Check(
+            "Task text in the prompt",
+            True,
+            "The prompt names no function, quotes no string and copies no text of a task.",
+        )
+    return Check("Task text in the prompt", False, f"The prompt gives something away: {found}.")
+
+
+def _unmeasured(run: RunData) -> Check:
+    lost = Counter(s.status for s in run.solutions if s.score is None)
+    if not lost:
+        return Check("Measured", True, f"All {len(run.solutions):,} rollouts have a verdict.")
+    told = ", ".join(f"{n} {status}" for status, n in lost.most_common())
+    return Check(
+        "Measured",
+        False,
+        f"{sum(lost.values())} of {len(run.solutions):,} rollouts have no verdict, and no score: {told}.",
+    )
+
+
+def _tiers(run: RunData) -> Check:
+    tiers = Counter(s.tier for s in run.solutions if s.tier)
+    if not tiers:
+        return Check("Sandbox", True, "No code was run: another metric judged the answers.")
+    unsafe = any(t.startswith("unsafe") for t in tiers)
+    return Check("Sandbox", not unsafe, f"Solutions ran in: {', '.join(tiers)}.")
+
+
+def _public(run: RunData) -> Check:
+    names = {str(d.get("name", "")) for d in (run.config.get("data") or {}).values()}
+    known = sorted(n for n in names if _PUBLIC.search(n))
+    if not known:
+        return Check("Public data", True, "No task set is known to be public.")
+    return Check(
+        "Public data", False,
+        f"{', '.join(known)} is public: models may have been trained on it. Trust differences between prompts more "
+        "than scores.",
+    )  # fmt: skip
+
+
+def _noise(run: RunData) -> Check:
+    """Tasks that came out differently when the same prompt was asked again."""
+    again: dict[tuple[str, str], set[bool]] = defaultdict(set)
+    counts: Counter[tuple[str, str]] = Counter()
+    for s in run.solutions:
+        if s.score is not None:
+            again[s.prompt, s.task_id].add(s.score >= 1)
+            counts[s.prompt, s.task_id] += 1
+    repeated = [k for k, n in counts.items() if n > 1]
+    flaky = [k for k in repeated if len(again[k]) > 1]
+    if not repeated:
+        return Check(
+            "Repeated answers", True, "No prompt solved a task twice, so that noise between samples is not known."
+        )
+    return Check(
+        "Repeated answers",
+        not flaky,
+        f"Of {len(repeated)} prompt-task pairs that were tried again, {len(flaky)} came out differently.",
+    )

@@ -1,0 +1,163 @@
+"""Compares runs and evaluations on the tasks that all of them have: paired intervals, and where they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from evoprompt.errors import DataError, UsageError
+from evoprompt.evaluate.statistics import wilson
+from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
+from evoprompt.report import charts
+from evoprompt.report.data import Solution, first_failure, read_run
+from evoprompt.report.page import environment
+from evoprompt.report.rows import code_diff
+
+WORSE = 0.05
+"""Probability of being better than the first below which one counts as worse."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the things that are compared.
+
+    Attributes:
+        name: Of its folder or file.
+        about: What was measured, in words.
+        data_hash: Of its task set, where it is known.
+        solutions: One of each task, by the task's id; those without a verdict are left out.
+        unmeasured: How many have no verdict.
+    """
+
+    name: str
+    about: str
+    data_hash: str
+    solutions: Mapping[str, Solution]
+    unmeasured: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A side on the common tasks, beside the first one.
+
+    Attributes:
+        side: The side.
+        score: Percent of the common tasks that it solves, with the 95 % interval.
+        paired: The posterior of what it gains over the first; None for the first itself.
+        wins: Tasks that it solves better than the first.
+        losses: Tasks that it solves worse.
+    """
+
+    side: Side
+    score: tuple[float, float, float]
+    paired: Gain | None
+    wins: int = 0
+    losses: int = 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is worse than the first, with a probability of 95 % or more."""
+        return self.paired is not None and self.paired.better <= WORSE
+
+
+def read_side(path: str | Path) -> Side:
+    """Read a run directory (its result on the test tasks, else on all) or a result file of `evaluate`.
+
+    Raises:
+        UsageError: It is neither.
+        DataError: It is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _of_run(path)
+    if not path.is_file():
+        raise UsageError(f"{str(path)!r} is neither a run directory nor a result file of `evoprompt evaluate`")
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        found = {task: rows[0] for task, rows in body["eval"].items() if rows}
+        solutions = {task: _evaluated(task, row) for task, row in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise DataError(f"{str(path)!r} is no result file of `evoprompt evaluate`: {type(e).__name__}: {e}") from e
+    about = f"{body.get('model') or 'given samples'} on {body.get('dataset', '?')}"
+    return _side(path.stem, about, str(body.get("data_hash", "")), solutions)
+
+
+def _of_run(path: Path) -> Side:
+    run = read_run(path)
+    mine = [s for s in run.solutions if s.prompt == run.result]
+    tested = {t for s in run.splits if s.name == "test" for t in s.tasks}
+    solutions = {s.task_id: s for s in reversed(mine) if not tested or s.task_id in tested}
+    options = run.config.get("options") or {}
+    about = f"{options.get('model', run.config.get('command', 'run'))}, {options.get('strategy', 'evoprompt')}"
+    data = (run.config.get("data") or {}).get("test") or {}
+    return _side("/".join(path.resolve().parts[-2:]), about, data.get("hash", "") if tested else "", solutions)
+
+
+def _side(name: str, about: str, data_hash: str, solutions: Mapping[str, Solution]) -> Side:
+    measured = {t: s for t, s in solutions.items() if s.score is not None}
+    return Side(name, about, data_hash, measured, len(solutions) - len(measured))
+
+
+def _evaluated(task: str, row: Mapping[str, Any]) -> Solution:
+    status = row["status"]
+    lost = status in ("lm_error", "sandbox_error", "data_error")
+    failing = row.get("first_failure") or {}
+    return Solution(
+        prompt="", task_id=task, sample=0, status=status, score=None if lost else float(status == "passed"),
+        code=row.get("solution") or "", base=row.get("base_status") == "pass", plus=row.get("plus_status") == "pass",
+        failing=first_failure([failing]) if failing else {}, said=row.get("detail") or row.get("fault") or "",
+        cpu_seconds=row.get("cpu_seconds") or 0.0, tier=row.get("sandbox_tier") or "",
+    )  # fmt: skip
+
+
+def compare(sides: Sequence[Side]) -> list[Row]:
+    """Compare all sides with the first, on the tasks that all of them have.
+
+    Raises:
+        UsageError: They have no task in common, or the same ids stand for other tasks.
+    """
+    common = shared_tasks(sides)
+    rows = []
+    for side in sides:
+        scores = [side.solutions[t].score or 0.0 for t in common]
+        low, high = wilson(sum(scores), len(scores))
+        score = 100 * sum(scores) / len(scores), 100 * low, 100 * high
+        differences = [s - (sides[0].solutions[t].score or 0.0) for s, t in zip(scores, common, strict=True)]
+        wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+        paired = gain(Pairs.of(differences)) if side is not sides[0] else None
+        rows.append(Row(side, score, paired, wins, losses))
+    return rows
+
+
+def shared_tasks(sides: Sequence[Side]) -> list[str]:
+    """Ids of the tasks that all sides have a verdict on, in order."""
+    common = set.intersection(*(set(side.solutions) for side in sides))
+    if not common:
+        raise UsageError(
+            f"no task has a verdict in all of {', '.join(repr(s.name) for s in sides)}: nothing can be compared"
+        )
+    return sorted(common)
+
+
+def render_comparison(rows: Sequence[Row]) -> str:
+    """The page of a comparison as HTML, in one file."""
+    sides = [row.side for row in rows]
+    common = shared_tasks(sides)
+    tasks: list[dict[str, Any]] = []
+    for task in common:
+        found = [side.solutions[task] for side in sides]
+        if len({s.score for s in found}) > 1:
+            diff = next((code_diff(found[0], s) for s in found[1:] if s.score != found[0].score), Markup(""))
+            lost = any((s.score or 0.0) < (found[0].score or 0.0) for s in found[1:])
+            tasks.append({"id": task, "solutions": [*zip(sides, found, strict=True)], "diff": diff, "lost": lost})
+    tasks.sort(key=lambda t: (not t["lost"], t["id"]))
+    dots = [(row.side.name[-22:], "start" if i == 0 else "result", *row.score) for i, row in enumerate(rows)]
+    return environment().get_template("compare.html.j2").render(
+        rows=rows, chart=charts.score_dots(dots, label_width=170), tasks=tasks, common=len(common),
+        hashes={row.side.data_hash for row in rows if row.side.data_hash}, cut=lambda text: text[:4_000],
+    )  # fmt: skip

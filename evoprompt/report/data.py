@@ -1,0 +1,270 @@
+"""Reads a run for its report: straight from its journal, read-only, so that a run under way can be looked at."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evoprompt.errors import DataError, UsageError
+from evoprompt.runs import journal
+from evoprompt.runs.damage import reading
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One rollout as the report shows it.
+
+    Attributes:
+        prompt: Id of the prompt.
+        task_id: The task.
+        sample: Number of the sample, from 0.
+        status: Of the solution, or why there is none.
+        score: In [0, 1]; None where nothing was measured.
+        code: The solution, or the fields of another answer.
+        base: Whether the base tests passed; None where they were not run.
+        plus: The same of the plus tests.
+        failing: The first test that did not pass: its `suite`, `call`, `observed` and `status`; empty without one.
+        said: Feedback of a metric, or what went wrong with the model or the sandbox.
+        cpu_seconds: CPU time of the tests.
+        tier: Sandbox tier that ran them.
+    """
+
+    prompt: str
+    task_id: str
+    sample: int
+    status: str
+    score: float | None
+    code: str
+    base: bool | None
+    plus: bool | None
+    failing: Json
+    said: str
+    cpu_seconds: float
+    tier: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt.
+
+    Attributes:
+        id: Content hash, 12 hex digits.
+        texts: Instruction of each predictor.
+        demos: How many few-shot demos it shows.
+        batch: Batch that made it; 0 for the start.
+    """
+
+    id: str
+    texts: Mapping[str, str]
+    demos: int = 0
+    batch: int = 0
+
+    @property
+    def text(self) -> str:
+        """The instruction; with several predictors each below its name."""
+        if len(self.texts) == 1:
+            return next(iter(self.texts.values()))
+        return "\n\n".join(f"[{name}]\n{text}" for name, text in self.texts.items())
+
+
+@dataclass(frozen=True)
+class Split:
+    """An evaluation of one prompt on a whole split.
+
+    Attributes:
+        name: `dev` or `test`.
+        prompt: Id of the prompt.
+        tasks: Ids of its tasks.
+        evaluation: Its summary, as `Evaluation` writes it.
+        scores: Score of each measured task.
+    """
+
+    name: str
+    prompt: str
+    tasks: tuple[str, ...]
+    evaluation: Json
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run.
+
+    Attributes:
+        root: Its directory.
+        config: What it was begun with.
+        ending: `status` and `error`; empty while it goes on.
+        ended_by: Why it ended, in words.
+        prompts: By id, in the order in which they came.
+        start: Id of the start prompt.
+        result: Id of the prompt that the run ends with so far.
+        decision: The comparison of both; empty before it.
+        batches: Records of the batches.
+        diagnoses: What was found out about failures, with the batch.
+        splits: Evaluations on dev and test.
+        tasks: What is shown of each task: `prompt`, `interface`.
+        solutions: All rollouts.
+        spent: By role: calls, retries, tokens, dollars, seconds.
+        times: Seconds from the begin to the end of each batch, by its number, and of the whole under 0.
+        adapter: Name of the DSPy adapter that wrote the messages.
+    """
+
+    root: Path
+    config: Json
+    ending: Json
+    ended_by: str
+    prompts: Mapping[str, Prompt]
+    start: str
+    result: str
+    decision: Json
+    batches: Sequence[Json]
+    diagnoses: Sequence[Json]
+    splits: Sequence[Split]
+    tasks: Mapping[str, Json]
+    solutions: Sequence[Solution]
+    spent: Mapping[str, Json]
+    times: Mapping[int, float] = field(default_factory=dict)
+    adapter: str = ""
+
+    @property
+    def held_out(self) -> dict[str, Split]:
+        """The evaluations on the test split: `start` and `evolved`."""
+        return {("start" if s.prompt == self.start else "evolved"): s for s in self.splits if s.name == "test"}
+
+
+def read_run(root: str | Path) -> RunData:
+    """Read a run, finished or not.
+
+    Raises:
+        UsageError: There is no run, or it has not begun.
+        DataError: Its journal is damaged.
+    """
+    path = Path(root) / journal.NAME
+    if not path.is_file():
+        raise UsageError(f"{str(root)!r} holds no run: there is no {journal.NAME} in it")
+    try:
+        with reading("the run", path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            meta = dict(db.execute("SELECT name, value FROM meta"))
+            if "seed" not in meta:
+                raise UsageError(f"{str(root)!r} was stopped before it began: there is nothing to report yet")
+            steps = db.execute("SELECT kind, body FROM steps ORDER BY number")
+            found = [(kind, json.loads(body)) for kind, body in steps]
+            return _run(Path(root), meta, found, list(_solutions(db)), _spent(db))
+    except sqlite3.Error as e:
+        raise DataError(f"{str(path)!r} is damaged ({e}): restore it from a copy") from e
+
+
+def _run(
+    root: Path, meta: dict[str, str], steps: list[tuple[str, Json]], solutions: list[Solution], spent: dict[str, Json]
+) -> RunData:
+    prompts: dict[str, Prompt] = {}
+    start = _prompt(json.loads(meta["seed"]), prompts, 0)
+    batches = [body for kind, body in steps if kind == "batch"]
+    for batch in batches:
+        if batch.get("child"):
+            _prompt(batch["child"], prompts, batch["batch"])
+    decision = next((body for kind, body in reversed(steps) if kind == "confirm"), {})
+    splits = []
+    for kind, body in steps:
+        if kind in ("dev", "test"):
+            scores = body.get("scores") or {r["task_id"]: r["score"] for r in body.get("rollouts", [])}
+            splits.append(
+                Split(kind, _prompt(body["candidate"], prompts, body.get("batch", 0)), tuple(body["tasks"]),
+                      body["evaluation"], {t: s for t, s in scores.items() if s is not None})
+            )  # fmt: skip
+    return RunData(
+        root=root, config=json.loads(meta.get("config", "{}")), ending=json.loads(meta.get("ending", "{}")),
+        ended_by=meta.get("ended_by", ""), prompts=prompts, start=start,
+        result=_result(start, decision, batches, splits, prompts), decision=decision, batches=batches,
+        diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
+        tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, times=_times(root),
+        adapter=(json.loads(meta.get("identity", "{}")).get("student") or {}).get("adapter", ""),
+    )  # fmt: skip
+
+
+def _result(
+    start: str, decision: Json, batches: Sequence[Json], splits: Sequence[Split], prompts: Mapping[str, Prompt]
+) -> str:
+    """The prompt that the run has in hand: what was tested in the end, else decided, else the last one accepted."""
+    tested = [s.prompt for s in splits if s.name == "test" and s.prompt != start]
+    if tested:
+        return tested[-1]
+    if any(s.name == "test" for s in splits) and decision and not decision.get("accepted"):
+        return start
+    if decision:
+        return _prompt(decision["candidate"], dict(prompts), 0) if decision.get("accepted") else start
+    best = max((s for s in splits if s.name == "dev"), key=lambda s: s.evaluation["score"], default=None)
+    if best is not None and not any("tried" in b and b["tried"] for b in batches):
+        return best.prompt
+    accepted = [b["child"] for b in batches if b.get("child") and b.get("accepted")]
+    return _prompt(accepted[-1], dict(prompts), 0) if accepted else start
+
+
+def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
+    from evoprompt.candidate import Candidate
+
+    read = Candidate.model_validate(candidate)
+    texts = dict(read.instructions)
+    prompts.setdefault(read.key, Prompt(read.key, texts, sum(len(d) for _, d in read.demos), batch))
+    return read.key
+
+
+def _solutions(db: sqlite3.Connection) -> Iterator[Solution]:
+    for (body,) in db.execute("SELECT body FROM rollouts ORDER BY candidate, task, sample"):
+        found = json.loads(body)
+        report = found.get("report") or {}
+        suites = {name: report.get(name) for name in ("base", "plus")}
+        cases = [c for suite in suites.values() if suite for c in suite["cases"] if c["status"] != "passed"]
+        answer = "\n".join(f"{name}: {text}" for name, text in (found.get("output") or {}).items())
+        yield Solution(
+            prompt=found["candidate"], task_id=found["task_id"], sample=found.get("sample", 0),
+            status=found["status"], score=found.get("score"), code=found.get("code") or answer,
+            base=suites["base"]["status"] == "passed" if suites["base"] else None,
+            plus=suites["plus"]["status"] == "passed" if suites["plus"] else None,
+            failing=first_failure(cases),
+            said=report.get("detail") or found.get("error") or found.get("feedback") or "",
+            cpu_seconds=report.get("cpu_seconds", 0.0), tier=report.get("tier", ""),
+        )  # fmt: skip
+
+
+def first_failure(cases: Sequence[Json]) -> Json:
+    """What is shown of the first of these cases; nothing where there is none."""
+    return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status")} if cases else {}
+
+
+def _spent(db: sqlite3.Connection) -> dict[str, Json]:
+    columns = ("calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced", "seconds")
+    rows = db.execute(f"SELECT role, {', '.join(columns)} FROM spent ORDER BY role")
+    models: dict[str, set[str]] = {}
+    for role, model in db.execute("SELECT DISTINCT role, model FROM answers"):
+        models.setdefault(role, set()).add(model)
+    return {r[0]: dict(zip(columns, r[1:], strict=True)) | {"models": sorted(models.get(r[0], ()))} for r in rows}
+
+
+def _times(root: Path) -> dict[int, float]:
+    """Seconds at which each batch ended, from the log of events; a run that was stopped leaves the gap out."""
+    from datetime import datetime
+
+    path = root / "logs" / "events.jsonl"
+    found: dict[int, float] = {}
+    total, last = 0.0, None
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            event = json.loads(line)
+            at = datetime.fromisoformat(event["time"]).timestamp()
+        except (ValueError, KeyError, TypeError):
+            continue
+        if last is not None and event.get("event") != "started":
+            total += max(0.0, at - last)
+        last = at
+        if event.get("event") == "batch":
+            found[int(event["batch"])] = total
+        found[0] = total
+    return found

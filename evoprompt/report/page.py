@@ -1,0 +1,281 @@
+"""Makes the page of a run: what the template shows, worked out from what was read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from evoprompt.atomic import write_text
+from evoprompt.evaluate.statistics import wilson
+from evoprompt.evolve.factorial.decision import Pairs, gain
+from evoprompt.report import charts
+from evoprompt.report.checks import run_checks
+from evoprompt.report.data import Json, RunData, Solution, read_run
+from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
+from evoprompt.report.sentences import sentences_of, word_diff
+
+NAME = "report.html"
+MOST_BYTES = 900_000
+"""Size that the page keeps below: the details of tasks that did not change are left out first."""
+
+
+def write_report(root: str | Path) -> Path:
+    """Write `report.html` into the directory of a run.
+
+    Args:
+        root: The run's directory; the run may still go on.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UsageError: There is no run.
+        DataError: Its journal is damaged.
+        StorageError: The page can't be written.
+    """
+    path = Path(root) / NAME
+    write_text(path, render_report(read_run(root)))
+    return path
+
+
+def render_report(run: RunData) -> str:
+    """The page of a run as HTML: one file without anything from elsewhere, readable without scripts."""
+    view = _view(run)
+    template = environment().get_template("report.html.j2")
+    row = environment().get_template("task.html.j2")
+    details: list[Markup] = []
+    room = MOST_BYTES - len(template.render(**view, details=[""] * len(view["tasks"])).encode())
+    for task in view["tasks"]:
+        made = detail_of(run, task, row) if room > 0 else Markup("")
+        room -= len(made.encode())
+        details.append(made if room > 0 else Markup(""))
+    return template.render(**view, details=details)
+
+
+@cache
+def environment() -> Environment:
+    """The templates of the pages."""
+    made = Environment(
+        loader=PackageLoader("evoprompt.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"points": lambda v: f"{v:+.1f}", "count": lambda v: f"{v:,}"}
+    return made
+
+
+# The view
+
+
+def _view(run: RunData) -> dict[str, Any]:
+    start, result = run.prompts[run.start], run.prompts[run.result]
+    tasks = tasks_of(run)
+    sentences, dropped = sentences_of(run, result)
+    return {
+        "name": "/".join(run.root.resolve().parts[-2:]),
+        "run": run,
+        "status": run.ending.get("status") or "under way",
+        "simulated": bool(run.config.get("simulated")),
+        "verdict": _verdict(run),
+        "scores": _scores(run),
+        "start": start,
+        "result": result,
+        "changed": start.id != result.id,
+        "sentences": sentences,
+        "dropped": dropped,
+        "diff": word_diff(start.text, result.text),
+        "curve": _curve(run),
+        "columns": columns_of(run),
+        "tasks": tasks,
+        "states": {state: sum(t.state == state for t in tasks) for state in STATES},
+        "cost": _cost(run),
+        "spans": _spans(run),
+        "checks": run_checks(run),
+        "reproduce": _reproduce(run),
+        "messages": _messages(run, tasks),
+    }
+
+
+def _verdict(run: RunData) -> dict[str, str]:
+    """The result in words, and why."""
+    decision = run.decision
+    if not decision:
+        ended = run.ending.get("status") == "finished"
+        if ended and run.result != run.start:
+            return {"word": "changed, not compared", "kind": "open", "why": run.ended_by}
+        why = run.ended_by or run.ending.get("error") or ("nothing better was found" if ended else "the search goes on")
+        return {"word": "the start was kept" if ended else "under way", "kind": "open", "why": why}
+    words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
+    word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
+    return {"word": word, "kind": kind, "why": decision["reason"]}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Start and result on one suite of one split, in percent; intervals of 95 %."""
+
+    split: str
+    suite: str
+    start: tuple[float, float, float]
+    result: tuple[float, float, float] | None
+    tasks: int
+    difference: str = ""
+
+
+def _scores(run: RunData) -> dict[str, Any]:
+    """Scores on the best split that there is: held out, else the tasks that were paired, else the train tasks."""
+    measured: dict[tuple[str, str], Solution] = {}
+    for one in run.solutions:
+        if one.sample == 0 and one.score is not None:
+            measured[one.prompt, one.task_id] = one
+    test = run.held_out
+    if "start" in test:
+        title, tasks = "held-out test tasks", test["start"].tasks
+    else:
+        dev = sorted({t for s in run.splits if s.name == "dev" for t in s.tasks})
+        title, tasks = ("dev tasks", tuple(dev)) if dev else ("training tasks", tuple(run.tasks))
+    rows = []
+    for suite in ("base", "base + plus"):
+        before = _passes(measured, run.start, tasks, suite)
+        after = _passes(measured, run.result, tasks, suite)
+        if not before:
+            continue
+        both = sorted(before.keys() & after.keys())
+        told = _difference([after[t] - before[t] for t in both]) if run.start != run.result else ""
+        rows.append(
+            Score(title, suite, _rate(before.values()), _rate(after.values()) if after else None, len(before), told)
+        )
+    if len(rows) == 2 and not any(s.plus is not None for s in run.solutions):
+        rows = [Score(r.split, "score", r.start, r.result, r.tasks, r.difference) for r in rows[1:]]
+    dots = [
+        (row.suite if kind == "start" else "", kind, *value)
+        for row in rows
+        for kind, value in (("start", row.start), ("result", row.result))
+        if value is not None and (kind == "start" or run.start != run.result)
+    ]
+    return {"title": title, "rows": rows, "chart": charts.score_dots(dots) if dots else Markup("")}
+
+
+def _passes(
+    found: Mapping[tuple[str, str], Solution], prompt: str, tasks: Sequence[str], suite: str
+) -> dict[str, float]:
+    solutions = {t: found[prompt, t] for t in tasks if (prompt, t) in found}
+    if suite == "base":
+        return {t: float(s.base) for t, s in solutions.items() if s.base is not None}
+    return {t: s.score or 0.0 for t, s in solutions.items()}
+
+
+def _rate(scores: Any) -> tuple[float, float, float]:
+    values = list(scores)
+    low, high = wilson(sum(values), len(values))
+    return 100 * sum(values) / len(values), 100 * low, 100 * high
+
+
+def _difference(differences: Sequence[float]) -> str:
+    """The paired difference in words."""
+    if not differences:
+        return ""
+    found = gain(Pairs.of(differences))
+    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    low, high = (100 * v for v in found.interval)
+    points = 100 * sum(differences) / len(differences)
+    return (
+        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); better with "
+        f"{min(max(100 * found.better, 1), 99):.0f} %, 95 % interval {low:+.1f} to {high:+.1f}"
+    )
+
+
+# The course of the search
+
+
+def _curve(run: RunData) -> Markup:
+    """The gain that the search expected after each batch, and the scores on whole splits, against calls."""
+    calls, points = 0, []
+    places = {0: 0}
+    for batch in run.batches:
+        calls += len(batch["tasks"]) + batch.get("paired_tasks", 0)
+        places[batch["batch"]] = calls + batch.get("advised", 0)
+        if belief := batch.get("belief"):
+            mean, deviation = (100 * v for v in belief)
+            points.append((places[batch["batch"]], mean, mean - 1.96 * deviation, mean + 1.96 * deviation))
+    marks = []
+    start = next((s for s in run.splits if s.name == "dev" and s.prompt == run.start), None)
+    for split in run.splits:
+        if split.name == "dev" and start is not None and split.prompt != run.start:
+            place = places.get(run.prompts[split.prompt].batch, calls)
+            both = start.scores.keys() & split.scores.keys()
+            if both:
+                found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
+                low, high = (100 * v for v in found.interval)
+                value = 100 * sum(split.scores[t] - start.scores[t] for t in both) / len(both)
+                marks.append((float(place), value, low, high, f"{value:+.1f} points on {len(both)} dev tasks"))
+    if run.decision:
+        low, high = run.decision["interval"]
+        label = f"decision: {run.decision['gain']:+.1f} points expected"
+        marks.append((float(places.get(max(places), calls)) * 1.03, run.decision["gain"], low, high, label))
+    return charts.curve(points, marks, "calls to models", "gain over the start prompt, in points")
+
+
+# Cost, checks, how to run it again
+
+
+def _cost(run: RunData) -> Json:
+    rows = [
+        {"role": role, **body, "average": body["seconds"] / body["calls"] if body["calls"] else 0.0}
+        for role, body in run.spent.items()
+    ]
+    total = {
+        k: sum(r[k] for r in rows) for k in ("calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced")
+    }
+    limits = (run.config.get("options") or {}).get("budget") or {}
+    return {"rows": rows, "total": total, "limits": {k: v for k, v in limits.items() if v is not None}}
+
+
+def _spans(run: RunData) -> list[Json]:
+    """Seconds that each batch took, and what came after them."""
+    found: list[Json] = []
+    last = 0.0
+    for batch in sorted(n for n in run.times if n):
+        found.append({"name": f"batch {batch}", "seconds": run.times[batch] - last})
+        last = run.times[batch]
+    if (rest := run.times.get(0, 0.0) - last) > 0.05:
+        found.append({"name": "comparison and tests" if found else "so far", "seconds": rest})
+    total = sum(s["seconds"] for s in found) or 1.0
+    return [s | {"share": 100 * s["seconds"] / total} for s in found]
+
+
+def _reproduce(run: RunData) -> Json:
+    config = run.config
+    options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
+    command = ""
+    if config.get("command") == "train":
+        words = [f"--{k} {_quoted(v)}" for k, v in options.items() if not isinstance(v, bool | dict)]
+        words += [f"--{k}" for k, v in options.items() if v is True]
+        command = " ".join(["evoprompt train", *words])
+    elif config.get("command"):
+        command = f"evoprompt {config['command']}"
+    return {
+        "command": command, "seed": options.get("seed"), "data": config.get("data") or {},
+        "versions": (config.get("versions") or {}) | {k: config.get(k, "?") for k in ("python", "platform")},
+        "options": json.dumps(options, indent=1, sort_keys=True, default=str),
+    }  # fmt: skip
+
+
+def _quoted(value: Any) -> str:
+    import shlex
+
+    return shlex.quote(str(value))
+
+
+def _messages(run: RunData, tasks: Sequence[Task]) -> list[Json]:
+    """The messages that the result sends to the model for one task, where the student is our own program."""
+    from evoprompt.report.messages import messages_of
+
+    task = next((t.id for t in tasks if t.id in run.tasks), None)
+    return messages_of(run, run.tasks[task]) if task else []

@@ -1,0 +1,118 @@
+"""The prompt in pieces: its sentences with what each is worth, those that were dropped, and what changed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup, escape
+
+from evoprompt.evolve.triage import same_rule
+from evoprompt.report import charts
+from evoprompt.report.data import Json, Prompt, RunData
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of the prompt, or one that was tried for it.
+
+    Attributes:
+        text: The sentence.
+        origin: Where it comes from, in words.
+        bar: Its effect as a figure; empty where it was not measured.
+        effect: The same in words.
+        trials: Rollouts with it.
+        note: Why it was dropped, or that it is fixed.
+    """
+
+    text: str
+    origin: str
+    bar: Markup
+    effect: str
+    trials: int
+    note: str = ""
+
+
+def sentences_of(run: RunData, result: Prompt) -> tuple[list[Sentence], list[Sentence]]:
+    """The sentences of the result with their effects, and those that were tried and are not in it."""
+    rules: list[Json] = next((b["rules"] for b in reversed(run.batches) if b.get("rules")), [])
+    if not rules:
+        return [], []
+    numbers = [abs(r[k]) for r in rules for k in ("effect", "low", "high") if r.get(k) is not None]
+    reach = max([5.0, *(n for n in numbers if n < 60)])
+    causes = _causes(run)
+    replaced = {part: r for r in rules for part in r.get("replaces", ())}
+    kept, dropped = [], []
+    for place, rule in enumerate(rules):
+        if rule.get("demo"):
+            continue
+        text = rule["text"]
+        inside = _flat(text) in _flat(result.text)
+        sentence = Sentence(text, _origin(rule, causes), *_effect(rule, reach), rule.get("trials", 0), "")
+        if inside:
+            note = "kept as it is: a tool, data or code" if rule.get("fixed") else ""
+            kept.append(replace(sentence, note=note))
+        else:
+            dropped.append(replace(sentence, note=_why_dropped(rule, replaced.get(place))))
+    for batch in run.batches:
+        for one in batch.get("rejected") or ():
+            origin, note = f"batch {batch['batch']}", f"never tried: {one['problem']}"
+            dropped.append(Sentence(one["text"], origin, Markup(""), "", 0, note))
+    return kept, dropped
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _effect(rule: Json, reach: float) -> tuple[Markup, str]:
+    if rule.get("effect") is None or rule.get("fixed"):
+        return Markup(""), ""
+    effect, low, high = rule["effect"] or 0.0, rule["low"], rule["high"]
+    return charts.interval_bar(effect, low, high, reach), f"{effect + 0.0:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _why_dropped(rule: Json, by: Json | None) -> str:
+    if by is not None:
+        return f"said shorter, with others: “{by['text'][:80]}{'…' * (len(by['text']) > 80)}”"
+    if not rule.get("trials"):
+        return "another wording was tried in its place"
+    if rule.get("effect") is not None and rule["effect"] <= 0:
+        return "no gain for its words"
+    return "left out when the prompt was rewritten"
+
+
+def _causes(run: RunData) -> list[tuple[int, str, str]]:
+    """Rules that the debugger stated: the batch, the task, the rule."""
+    found = []
+    for at, body in enumerate(run.diagnoses, 1):
+        found += [(at, d["task_id"], d["diagnosis"]["rule"]) for d in body["diagnosed"] if d["diagnosis"].get("rule")]
+    return found
+
+
+def _origin(rule: Json, causes: Sequence[tuple[int, str, str]]) -> str:
+    if rule.get("start"):
+        return "start prompt"
+    tasks = list(
+        dict.fromkeys(t for _, t, said in causes if said == rule["text"] or same_rule(said, rule["text"], 0.8))
+    )
+    if tasks:
+        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        return f"batch {rule['born']}: failures of {', '.join(tasks[:3])}{more}"
+    return f"batch {rule['born']}: optimizer"
+
+
+def word_diff(before: str, after: str) -> Markup:
+    """Both texts as one, with what left and what came marked."""
+    old, new = (re.findall(r"\s+|[^\s]+", text) for text in (before, after))
+    parts: list[str] = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        gone, come = str(escape("".join(old[i:j]))), str(escape("".join(new[k:m])))
+        if kind == "equal":
+            parts.append(come)
+        else:
+            parts += [f"<del>{gone}</del>"] * bool(gone.strip()) + [f"<ins>{come}</ins>"] * bool(come.strip())
+            parts += [come] if not come.strip() else []
+    return Markup("".join(parts))

@@ -1,0 +1,31 @@
+"use strict";
+{
+  const rows = document.getElementById("rows");
+  const all = [...rows.children];
+  const [boxes, find, sort] = [[...document.querySelectorAll(".filters [type=checkbox]")], document.querySelector(".filters [type=search]"), document.querySelector(".filters select")];
+  const show = () => {
+    const states = new Set(boxes.filter(b => b.checked).map(b => b.value));
+    const word = find.value.trim().toLowerCase();
+    for (const row of all) row.hidden = !states.has(row.dataset.state) || !row.textContent.toLowerCase().includes(word);
+  };
+  const order = () => {
+    const by = {id: (a, b) => a.dataset.id.localeCompare(b.dataset.id), rate: (a, b) => a.dataset.rate - b.dataset.rate}[sort.value];
+    rows.append(...(by ? [...all].sort(by) : all));
+  };
+  for (const control of [...boxes, find, sort]) control.disabled = false;
+  boxes.forEach(b => b.addEventListener("change", show));
+  find.addEventListener("input", show);
+  sort.addEventListener("change", order);
+  for (const button of document.querySelectorAll(".copy")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const text = document.getElementById(button.dataset.copy).textContent;
+      try { await navigator.clipboard.writeText(text); } catch {
+        const range = document.createRange();
+        range.selectNodeContents(document.getElementById(button.dataset.copy));
+        getSelection().removeAllRanges(); getSelection().addRange(range); document.execCommand("copy");
+      }
+      button.textContent = "Copied";
+    });
+  }
+}

@@ -1,0 +1,94 @@
+"""Tells an experiment tracker of a search: parameters, scores at every step, prompts, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evoprompt.errors import UsageError
+from evoprompt.evolve import record
+
+FIX = "pip install 'evoprompt[mlflow]'"
+
+
+class MLflowTracker:
+    """A listener that keeps a search in MLflow: one run, with its steps, prompts and report.
+
+    It uses the run that is active, or begins one of its own and ends it with the search. `mlflow.dspy.autolog()` may
+    be on as well: its traces join the same run.
+
+    Args:
+        uri: Where MLflow keeps things, as `sqlite:///mlflow.db`; None for what MLflow is set to.
+        experiment: Name of the experiment; None for the one that is set.
+        run_name: Name of the run.
+        run_dir: Directory of the search, whose report and program are kept as artifacts.
+        params: More parameters, as the model's name.
+
+    Raises:
+        UsageError: MLflow is not installed.
+    """
+
+    def __init__(
+        self, uri: str | None = None, experiment: str | None = None, run_name: str | None = None,
+        run_dir: str | Path | None = None, params: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        try:
+            import mlflow
+        except ImportError as e:
+            raise UsageError(f"tracking with MLflow needs the package 'mlflow': {FIX}") from e
+        self._mlflow = mlflow
+        if uri is not None:
+            mlflow.set_tracking_uri(uri)
+        if experiment is not None:
+            mlflow.set_experiment(experiment)
+        self._name, self._folder, self._params = run_name, run_dir, dict(params or {})
+        self._run: Any = None
+        self._calls = 0
+
+    def __call__(self, event: record.Event) -> None:
+        """Tell MLflow of one event."""
+        mlflow = self._mlflow
+        match event:
+            case record.Started():
+                if mlflow.active_run() is None:
+                    self._run = mlflow.start_run(run_name=self._name)
+                told = {**event.options.as_dict(), "train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
+                mlflow.log_params({k: str(v)[:500] for k, v in (told | self._params).items() if v is not None})
+                mlflow.log_text(_text(event.seed), "prompts/start.txt")
+            case record.BatchDone():
+                self._batch(event.record)
+            case record.DevDone():
+                self._metrics(event.batch, dev_score=event.evaluation.score)
+            case record.Confirmed():
+                found = event.record
+                self._metrics(None, gain=found.gain, p_better=found.p_better)
+                mlflow.set_tag("evoprompt.decision", found.word)
+                mlflow.set_tag("evoprompt.reason", found.reason)
+            case record.Finished() | record.Interrupted():
+                self._ended(event)
+
+    def _batch(self, batch: record.BatchRecord) -> None:
+        self._calls += len(batch.tasks) + batch.paired_tasks
+        self._metrics(batch.batch, batch_score=batch.evaluation.score, calls=self._calls + batch.advised,
+                      parent_score=batch.parent_score, child_score=batch.child_score)  # fmt: skip
+        if batch.accepted and batch.child is not None:
+            self._mlflow.log_text(_text(batch.child), f"prompts/batch_{batch.batch}.txt")
+
+    def _ended(self, event: record.Finished | record.Interrupted) -> None:
+        self._mlflow.log_text(_text(event.results.best), "prompts/result.txt")
+        for name in ("report.html", "program.json", "summary.json") if self._folder is not None else ():
+            if (path := Path(self._folder or "") / name).is_file():
+                self._mlflow.log_artifact(str(path))
+        if self._run is not None:
+            self._mlflow.end_run("FINISHED" if isinstance(event, record.Finished) else "KILLED")
+            self._run = None
+
+    def _metrics(self, step: int | None, **values: float | None) -> None:
+        self._mlflow.log_metrics({k: float(v) for k, v in values.items() if v is not None}, step=step)
+
+
+def _text(candidate: Any) -> str:
+    if len(candidate.instructions) == 1:
+        return str(candidate.instruction)
+    return "\n\n".join(f"[{name}]\n{text}" for name, text in candidate.instructions)

@@ -1,0 +1,132 @@
+"""The report in a real browser: nothing leaves the page, every control works, no serious accessibility fault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evoprompt.report import write_report
+from tests.report.synthetic import large_run, write_run
+from tests.report.test_report import OUTCOMES, RULES, TASKS
+
+pytestmark = pytest.mark.browser
+PLACES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'"
+    )
+    found = next(filter(None, map(shutil.which, PLACES)), None)
+    if found is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(
+        write_run(tmp_path_factory.mktemp("run"), OUTCOMES, tasks=TASKS, rules=RULES, test=["kept", "worse"])
+    )
+
+
+@pytest.fixture
+def page(browser: Any, page_file: Path) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    opened = context.new_page()
+    opened.faults = []  # what the page asked for, and complained of
+    opened.on("request", lambda r: opened.faults.append(r.url) if not r.url.startswith("file:") else None)
+    opened.on("console", lambda m: opened.faults.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda e: opened.faults.append(str(e)))
+    opened.goto(page_file.as_uri())
+    yield opened
+    assert opened.faults == []
+    context.close()
+
+
+def visible_rows(page: Any) -> list[str]:
+    return [row.get_attribute("data-id") for row in page.query_selector_all(".task") if row.is_visible()]
+
+
+def test_rows_are_filtered_found_and_sorted(page: Any) -> None:
+    assert visible_rows(page)[:2] == ["worse", "better"]
+    page.locator(".filters input[value=broken]").uncheck()
+    assert "worse" not in visible_rows(page)
+    page.locator(".filters input[value=broken]").check()
+    page.locator("input[type=search]").fill("Reverse.")
+    assert visible_rows(page) == ["lost"]
+    page.locator("input[type=search]").fill("")
+    page.locator("select").select_option("id")
+    assert visible_rows(page) == sorted(TASKS)
+
+
+def test_a_row_opens_by_mouse_and_by_keyboard(page: Any) -> None:
+    worse = page.locator(".task[data-id=worse]")
+    worse.locator("summary").click()
+    assert worse.get_by_text("First failing plus test").is_visible()
+    better = page.locator(".task[data-id=better]")
+    better.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert better.locator("ins").first.is_visible()
+
+
+def test_every_link_leads_to_a_section(page: Any) -> None:
+    for link in page.query_selector_all("nav a"):
+        assert page.query_selector(link.get_attribute("href")) is not None
+
+
+def test_the_prompt_is_copied(page: Any, browser: Any) -> None:
+    page.locator("button.copy").click()
+    assert page.locator("button.copy").inner_text() == "Copied"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_accessibility_fault(browser: Any, page_file: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = axe.Axe().run(page).response["violations"]
+    context.close()
+    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1400])
+def test_nothing_sticks_out_at_any_width(browser: Any, page_file: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+def test_it_is_read_without_scripts(browser: Any, page_file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    assert page.get_by_text("Mind empty input.").first.is_visible()
+    assert not page.locator(".filters").is_visible() and not page.locator("button.copy").is_visible()
+    page.locator(".task[data-id=worse] summary").click()
+    assert page.get_by_text("First failing plus test").first.is_visible()
+    context.close()
+
+
+def test_five_hundred_tasks_with_forty_prompts_are_all_there(browser: Any, tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.goto(write_report(large_run(tmp_path)).as_uri())
+    assert page.locator(".task").count() == 500
+    page.locator("input[type=search]").fill("Mbpp/77 ")
+    assert visible_rows(page) == ["Mbpp/77"]
+    page.close()

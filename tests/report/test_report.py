@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evoprompt.cli import run as cli
+from evoprompt.report import charts, write_report
+from evoprompt.report.checks import near_duplicates
+from evoprompt.report.sentences import word_diff
+from tests.report.synthetic import RESULT, START, candidate, large_run, rollout, write_run
+
+A, B = candidate(START).key, candidate(RESULT).key
+TASKS = {
+    "kept": "Add two numbers.",
+    "better": "Sum a list.",
+    "worse": "Find a maximum.",
+    "shaky": "Sort.",
+    "lost": "Reverse.",
+}
+OUTCOMES = [
+    rollout("kept", A, True), rollout("kept", B, True),
+    rollout("better", A, False, code="def f(x):\n    return 1"),
+    rollout("better", B, True, code="def f(x):\n    return 2"),
+    rollout("worse", A, True), rollout("worse", B, False, observed="raised IndexError: list index out of range"),
+    rollout("shaky", A, True), rollout("shaky", A, False, sample=1), rollout("shaky", B, True),
+    rollout("lost", A, None), rollout("lost", B, None),
+]  # fmt: skip
+RULES = [
+    {"text": "Write a function.", "start": True, "born": 0, "effect": 0.4, "low": -3.0, "high": 4.0, "trials": 9},
+    {"text": "It returns its result.", "start": True, "born": 0, "effect": -0.0, "low": -4.0, "high": 4.0, "trials": 9},
+    {"text": "Mind empty input.", "start": False, "born": 1, "effect": 12.5, "low": 4.0, "high": 21.0, "trials": 8},
+    {"text": "Use recursion.", "start": False, "born": 1, "effect": -6.0, "low": -12.0, "high": -0.5, "trials": 7},
+]
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    return made(tmp_path)
+
+
+def made(root: Path, **options: object) -> str:
+    options = {"tasks": TASKS, "rules": RULES, **options}
+    return write_report(write_run(root / "run", OUTCOMES, **options)).read_text()  # type: ignore[arg-type]
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|script)>.*?</\1>", "", html)).split())
+
+
+def test_it_tells_the_verdict_the_prompt_and_what_was_dropped(page: str) -> None:
+    text = text_of(page)
+    assert "confirmed better" in text and "wins 3, loses 1 of 9 paired tasks" in text
+    assert "Mind empty input. +12.5 [+4.0, +21.0] 8 batch 1: optimizer" in text
+    assert "Use recursion. -6.0 [-12.0, -0.5] 7 batch 1: optimizer no gain for its words" in text
+    assert "-0.0" not in text
+
+
+def test_regressions_come_first_then_what_was_fixed(page: str) -> None:
+    states = re.findall(r'class="task" data-state="([^"]+)" data-id="([^"]+)"', page)
+    assert states[:3] == [("broken", "worse"), ("fixed", "better"), ("flaky", "shaky")]
+    assert ("not measured", "lost") in states
+
+
+def test_a_failure_of_the_infrastructure_is_no_wrong_answer(page: str) -> None:
+    row = page[page.index('data-id="lost"') :]
+    assert 'class="f"' not in row[: row.index("</summary>")] and 'class="u"' in row[: row.index("</summary>")]
+    assert "2 of 11 rollouts have no verdict, and no score: 2 lm_error" in text_of(page)
+
+
+def test_a_row_opens_to_problem_failing_case_and_both_solutions(page: str) -> None:
+    row = page[page.index('data-id="better"') :]
+    detail = row[: row.index("</details>")]
+    assert "Sum a list." in detail and "First failing plus test" in detail and "f(&#39;better&#39;)" in detail
+    assert "<del>-     return 1</del>" in detail and "<ins>+     return 2</ins>" in detail
+
+
+def test_it_needs_nothing_from_elsewhere(page: str) -> None:
+    assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!#)|url\(|@import|https?://", page)
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    evil = "</pre><script>alert(1)</script>"
+    rows = [rollout(evil, A, False, code=evil, observed=evil), rollout(evil, B, True, code=f"{evil}2")]
+    rules = [{**RULES[2], "text": evil}]
+    page = write_report(
+        write_run(tmp_path, rows, tasks={evil: evil}, rules=rules, result=f"{START} {evil}")
+    ).read_text()
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+
+
+def test_a_large_run_stays_below_a_megabyte_and_leaves_no_task_out(tmp_path: Path) -> None:
+    page = write_report(large_run(tmp_path)).read_text()
+    assert len(page.encode()) < 1_000_000
+    assert page.count('<details class="task"') == 500
+    for state in ("broken", "fixed"):
+        rows = [part for part in page.split('<details class="task"')[1:] if f'data-state="{state}"' in part]
+        assert rows and all("First failing" in row for row in rows)
+
+
+def test_a_run_under_way_has_a_page(tmp_path: Path) -> None:
+    assert "under way" in text_of(made(tmp_path, decided=False))
+
+
+def test_a_start_that_was_kept_is_said_with_the_reason(tmp_path: Path) -> None:
+    text = text_of(made(tmp_path, word="start kept"))
+    assert "the start was kept" in text and "The start prompt was kept." in text
+
+
+def test_held_out_tasks_that_stand_in_training_are_told(tmp_path: Path) -> None:
+    tasks = {**TASKS, "twin": "add  TWO numbers."}
+    rows = [*OUTCOMES, rollout("twin", A, True), rollout("twin", B, True)]
+    page = write_report(write_run(tmp_path, rows, tasks=tasks, test=["twin"])).read_text()
+    assert "1 the same (twin)" in text_of(page)
+
+
+def test_a_prompt_that_copies_a_task_is_told(tmp_path: Path) -> None:
+    tasks = {**TASKS, "better": "Sum all the numbers of a list that are above its own mean."}
+    leaky = f"{START} Sum all the numbers of a list that are above its own mean."
+    assert "The prompt gives something away: it copies" in text_of(made(tmp_path, tasks=tasks, result=leaky))
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run", OUTCOMES, tasks=TASKS)
+    assert cli(["report", str(tmp_path / "run")]) == 0
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in capsys.readouterr().out
+    assert cli(["report", str(tmp_path)]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    (tmp_path / "run" / "journal.sqlite").write_bytes(b"no database at all" * 100)
+    assert cli(["report", str(tmp_path / "run")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=30)
+NUMBERS = st.floats(-1e4, 1e4)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.floats(0.01, 1e4))
+def test_a_bar_is_xml(value: float, low: float, high: float, reach: float) -> None:
+    ElementTree.fromstring(charts.interval_bar(value, low, high, reach))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e5), NUMBERS, NUMBERS, NUMBERS), max_size=5),
+    st.lists(st.tuples(st.floats(0, 1e5), NUMBERS, NUMBERS, NUMBERS, TEXTS), max_size=3),
+)
+def test_a_curve_is_xml(
+    points: list[tuple[float, float, float, float]], marks: list[tuple[float, float, float, float, str]]
+) -> None:
+    made = charts.curve(points, marks, "calls", "gain")
+    assert made == "" or ElementTree.fromstring(made).tag == "svg"
+
+
+@given(
+    st.lists(
+        st.tuples(TEXTS, st.sampled_from(["start", "result"]), st.floats(0, 100), st.floats(0, 100), st.floats(0, 100)),
+        max_size=4,
+    )
+)
+def test_dots_are_xml(rows: list[tuple[str, str, float, float, float]]) -> None:
+    ElementTree.fromstring(charts.score_dots(rows))
+
+
+@given(st.lists(st.sampled_from("pfu ")))
+def test_a_strip_has_a_cell_for_every_prompt(cells: list[str]) -> None:
+    found = ElementTree.fromstring(charts.strip(cells))
+    drawn = {p.get("class"): sum(int(w) + 1 for w in re.findall(r"h(\d+)v8", p.get("d", ""))) // 9 for p in found}
+    assert drawn == {kind: cells.count(kind) for kind in "pfu" if kind in cells}
+
+
+@given(
+    st.lists(st.sampled_from(["return", "the", "list", "<b>", "&", "\n"])),
+    st.lists(st.sampled_from(["return", "the", "sum", "<b>", "\n"])),
+)
+def test_a_diff_holds_both_texts(old: list[str], new: list[str]) -> None:
+    marked = str(word_diff(" ".join(old), " ".join(new)))
+
+    def left(tag: str) -> list[str]:
+        kept = re.sub(rf"(?s)<{tag}>.*?</{tag}>", " ", marked)
+        return (
+            re.sub(r"</?(?:ins|del)>", "", kept).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").split()
+        )
+
+    assert left("del") == " ".join(new).split() and left("ins") == " ".join(old).split()
+
+
+def test_near_duplicates_are_found_in_other_words() -> None:
+    problem = "Write a function to find the largest product of two neighbours in a list of numbers."
+    others = {"a": problem, "b": "Write a function to reverse the words of a sentence and keep its case."}
+    assert near_duplicates({"x": problem.replace("largest", "greatest")}, others) == {"x": "a"}
+    assert near_duplicates({"x": "Write a function to count the vowels of a word."}, others) == {}
