@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import Options
-    from evoprompt.evolve.record import Results
+    from evoprompt.evolve.records import Results
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run
@@ -195,7 +195,7 @@ def _tested(
     num_threads: int,
 ) -> dict[str, Evaluation]:  # fmt: skip
     """The evaluations on the test set, if there is one."""
-    from evoprompt.evolve.export import ending
+    from evoprompt.evolve.results_tree import ending
 
     if "test" not in data:
         return {}
@@ -365,7 +365,7 @@ def _test(
 ) -> dict[str, Evaluation]:  # fmt: skip
     """Evaluates the start prompt, and the evolved one where it is another."""
     from evoprompt.candidate import Candidate
-    from evoprompt.evolve.held_out import evaluate_test
+    from evoprompt.evolve.results_tree import evaluate_test
 
     found: dict[str, Evaluation] = {}
     for name, module in (("start", program), ("evolved", evolved)):

@@ -12,7 +12,7 @@ from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
 from evoprompt.evolve.factorial.wrapped import unwrapped
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Diagnosed
+from evoprompt.evolve.records import Diagnosed
 from evoprompt.evolve.triage import cluster, triage
 from evoprompt.judges.steps import told
 from evoprompt.lm.resolve import one_line

@@ -116,7 +116,7 @@ class Options:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
         strategy_class(self.strategy)
         if self.max_demos and self.strategy != "factorial" and self.strategy in get_args(Named):
-            raise UsageError(f"max_demos is for strategy='factorial'; {self.strategy!r} takes none: leave it out")
+            raise UsageError(f"max_demos is for the search 'factorial'; {self.strategy!r} takes none: leave it out")
         one_of("accept", self.accept, get_args(Accept))
         one_of("accept_when", self.accept_when, get_args(AcceptWhen))
         if self.auto is not None:

@@ -16,8 +16,8 @@ import dspy
 
 from evoprompt.atomic import home
 from evoprompt.errors import UsageError
+from evoprompt.evolve.events import Listener
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Listener
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Judge
 from evoprompt.runs import Run

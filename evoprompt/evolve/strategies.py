@@ -20,8 +20,9 @@ from evoprompt.errors import UsageError
 if TYPE_CHECKING:
     from evoprompt.candidate import Candidate
     from evoprompt.evolve.advise import Roles
+    from evoprompt.evolve.events import Listener
     from evoprompt.evolve.options import Options
-    from evoprompt.evolve.record import Listener, Results
+    from evoprompt.evolve.records import Results
     from evoprompt.rollout import Runner
     from evoprompt.tasks import Task
 

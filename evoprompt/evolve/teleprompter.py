@@ -13,18 +13,20 @@ from dspy.teleprompt import Teleprompter
 
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
-from evoprompt.evolve.export import TreeWriter, ending, prepare
+from evoprompt.evolve.events import Event, Listener
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Event, Listener, Results
+from evoprompt.evolve.records import Results
+from evoprompt.evolve.results_tree import TreeWriter, ending, prepare
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
-from evoprompt.evolve.strategies import REVISIONS, name_of, strategy_class
+from evoprompt.evolve.strategies import NAMES, REVISIONS, name_of, strategy_class
 from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.resolve import one_line
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
@@ -72,7 +74,7 @@ class EvoPrompt(Teleprompter):
             data set or option is refused. None writes nothing.
         log_dir: Another name of `run_dir`.
         track_stats: Whether the program gets `detailed_results`.
-        listener: Is told of every event (`evoprompt.evolve.record`), for progress displays.
+        listener: Is told of every event (`evoprompt.evolve.events`), for progress displays.
         on_interrupt: What `compile` does at the first Ctrl-C, after what is under way: `return` gives the best program
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
@@ -176,9 +178,20 @@ class EvoPrompt(Teleprompter):
             search = strategy_class(options.strategy)(
                 Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
             )
-            results = search.run(train, dev)
+            results = self._run(search, train, dev)
         if not isinstance(results, Results):
             raise UsageError(f"strategy {name_of(type(search))}: run(train, dev) must return Results, not {results!r}")
+        return results
+
+    @staticmethod
+    def _run(search: Any, train: list[Task], dev: list[Task]) -> Results:
+        """Run a search. An exception of a user's own one is the user's: it names the strategy."""
+        try:
+            results: Results = search.run(train, dev)
+        except Exception as e:
+            if isinstance(e, EvoPromptError) or name_of(type(search)) in NAMES:
+                raise
+            raise UsageError(f"strategy {name_of(type(search))}: {type(e).__name__}: {one_line(e)}") from e
         return results
 
     def _how_to_go_on(self) -> str:

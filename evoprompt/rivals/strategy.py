@@ -12,10 +12,11 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Case, factorial_plan
-from evoprompt.evolve.history import RIVAL
+from evoprompt.evolve.events import Listener, Working
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import INTERRUPTED, Listener, Working
+from evoprompt.evolve.records import INTERRUPTED
 from evoprompt.evolve.search import Search
+from evoprompt.evolve.state import RIVAL
 from evoprompt.judges.students import examples_of
 from evoprompt.lm.budget import ON_DEV
 from evoprompt.rivals.optimizers import PACKAGES, Rival, RivalBest, RivalOptions, RivalResults, compile_with
