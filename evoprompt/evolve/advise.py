@@ -1,4 +1,4 @@
-"""What a search asks of the debugger and the optimizer: why did these fail, and what should the instruction say?"""
+"""Questions to the debugger (why did these fail?) and to the optimizer (what should the instruction say?)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from signatures import Attempt, Blame, Diagnosis, Failure, FailureGroup
 logger = logging.getLogger("evoprompt")
 
 Roles = Program | Advisor
-"""Who serves the debugger and the optimizer: for code, or for anything else."""
+"""The program that asks the debugger and the optimizer: for code, or for anything else."""
 
 
 class Advice:

@@ -1,4 +1,4 @@
-"""A search of one's own, in a few lines: the steps that it is made of."""
+"""Base class for a search of your own, and the steps that it is made of."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class OwnSearch(Search, ABC):
 
     @property
     def options(self) -> Options:
-        """How to search."""
+        """The options of the search."""
         return self._options
 
     @property
@@ -161,7 +161,7 @@ class OwnSearch(Search, ABC):
         return None if found is None else found.score
 
     def _once(self, kind: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What a step came to, also when it is come to again."""
+        """Make a step, or return what the journal has of it."""
         self._times[kind, key] += 1
         key = f"{key}.{self._times[kind, key]}"
         known = self._journal.step(kind, key)

@@ -233,7 +233,7 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True)
 class Results:
-    """What `compile` attaches to the program as `detailed_results`.
+    """The results of a search: `compile` attaches them to the program as `detailed_results`.
 
     Attributes:
         best: The instruction that the program carries.

@@ -277,15 +277,8 @@ class TreeWriter:
             by_task.setdefault(rollout.task_id, []).append(self._row(rollout))
         for task_id, (first, *more) in by_task.items():
             self._task(name.rpartition("/")[0], task_id, {**first, "more_samples": more} if more else first)
-        self._tree.json(
-            name,
-            {
-                "candidate": candidate.model_dump(),
-                "candidate_id": candidate.key,
-                **evaluation.summary(),
-                "rollouts": [_brief(r) for r in evaluation.rollouts],
-            },
-        )
+        told = {"candidate": candidate.model_dump(), "candidate_id": candidate.key, **evaluation.summary()}
+        self._tree.json(name, {**told, "rollouts": [_brief(r) for r in evaluation.rollouts]})
 
     def _state(self, results: Results) -> None:
         self._tree.json(
@@ -318,17 +311,10 @@ class TreeWriter:
         )
         last = results.batches[-1] if results.batches else None
         current = next((b.child for b in reversed(results.batches) if b.accepted and b.child), results.seed)
-        self._tree.json(
-            "training/checkpoints/latest.json",
-            {
-                "epoch": last.epoch if last else 0,
-                "batch": last.batch if last else 0,
-                "current": current.model_dump(),
-                "best": results.best.model_dump(),
-                "best_dev_score": results.best_dev_score,
-                "batches_done": len(results.batches),
-            },
-        )
+        reached = {"epoch": last.epoch, "batch": last.batch} if last else {"epoch": 0, "batch": 0}
+        prompts = {"current": current.model_dump(), "best": results.best.model_dump()}
+        done = {"best_dev_score": results.best_dev_score, "batches_done": len(results.batches)}
+        self._tree.json("training/checkpoints/latest.json", {**reached, **prompts, **done})
 
     def _write_best(self, best: Candidate) -> None:
         if best == self._best:

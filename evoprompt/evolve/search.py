@@ -1,4 +1,4 @@
-"""What every search does alike: runs rollouts, evaluates on the valset, tells what happens, ends when it must."""
+"""Base of every search: runs rollouts, evaluates on the valset, tells its listener, ends when it must."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Search:
         return results
 
     def _planned(self, tasks: int) -> int:
-        """How many batches there will be at most, so far as that is known."""
+        """Return the largest number of batches; 0 if it is not known."""
         raise NotImplementedError
 
     def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:

@@ -76,7 +76,7 @@ class History:
             self.batch(record)
 
     def evaluated(self, candidate: Candidate) -> bool:
-        """Whether an instruction was evaluated on the valset."""
+        """Return True if an instruction was evaluated on the valset."""
         return candidate.key in self._dev
 
     def dev(self, candidate: Candidate, evaluation: Evaluation, scores: dict[str, float]) -> None:
@@ -146,7 +146,7 @@ class History:
 
 
 def remembered(journal: Journal, seed: Candidate) -> History:
-    """What all steps of a journal come to, also where a walk over them has not come as far, or was left amid a step."""
+    """Return the state after all steps of a journal, including those that a resumed search has not reached yet."""
     history = History(seed)
     with reading("a step", journal.path):
         for kind, body in journal.steps():
@@ -168,7 +168,7 @@ def diagnoses(journal: Journal, record: BatchRecord) -> tuple[Diagnosed, ...]:
 
 
 def _about(record: BatchRecord) -> str:
-    """What tells a batch from others of the same number and prompt: a budget cuts the last ones to its size."""
+    """Key that tells a batch from others of the same number and prompt: a budget cuts its last batches short."""
     tried = hashlib.sha256(repr([(t.candidate, t.task_id) for t in record.tried]).encode()).hexdigest()[:12]
     return f"{record.epoch}.{record.batch}.{record.parent.key}.{tried}"
 
@@ -196,7 +196,7 @@ def dev_record(body: dict[str, Any]) -> tuple[DevRecord, dict[str, float]]:
 
 
 def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, Evaluation]) -> Results:
-    """What one of DSPy's own optimizers came to, as the results of a search.
+    """Turn the step of one of DSPy's own optimizers into the results of a search.
 
     Args:
         seed: The instruction that it started from.

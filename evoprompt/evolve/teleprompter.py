@@ -38,7 +38,7 @@ logger = logging.getLogger("evoprompt")
 
 @dataclass(frozen=True)
 class _Ready:
-    """All that a search begins with. `note` is what has to be said about the tasks."""
+    """All that a search begins with. `note` is a warning about the tasks."""
 
     judge: Judge
     train: list[Task]
@@ -208,7 +208,7 @@ class EvoPrompt(Teleprompter):
         *,
         failing: tuple[float, float] = (0.05, 0.75),
     ) -> Estimate:
-        """What `compile` will cost, as a range, without a call: `print` it.
+        """Estimate the cost of `compile` as a range, without a call. `print` it.
 
         The calls that a metric itself makes come on top.
 
@@ -227,7 +227,7 @@ class EvoPrompt(Teleprompter):
         return estimate(student, ready.roles, ready.train, ready.dev, ready.options, failing)
 
     def _ready(self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None) -> _Ready:
-        """Who judges, the tasks, who serves as debugger and optimizer, and how far the search goes."""
+        """Check the arguments of `compile`, and settle the judge, tasks, roles and options."""
         if not isinstance(student, dspy.Module):
             hint = "; call it: the program itself is wanted, not its class" if isinstance(student, type) else ""
             raise UsageError(f"the student must be a dspy.Module, not {student!r}{hint}")
@@ -247,7 +247,7 @@ class EvoPrompt(Teleprompter):
         return _Ready(judge, train, dev, self._roles(student, judge), options, note)
 
     def _roles(self, student: dspy.Module, judge: Judge) -> Roles:
-        """Who explains failures and rewrites the instruction: the student itself where it can and nobody else shall."""
+        """Return the program that explains failures and rewrites the instruction: the student itself if it can."""
         roles: Roles
         if isinstance(judge, CodeJudge):
             roles = student if isinstance(student, Program) else Program()
@@ -280,7 +280,7 @@ class EvoPrompt(Teleprompter):
         return tell
 
     def _identity(self, student: dspy.Module, ready: _Ready) -> dict[str, Any]:
-        """What must be the same for an earlier process' answers and decisions to count."""
+        """Return the facts that must be unchanged for an earlier process' answers and decisions to count."""
         programs: dict[str, Any] = {"student": describe(student)}
         if ready.roles is not student:
             programs["roles"] = describe(ready.roles)
