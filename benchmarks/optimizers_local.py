@@ -47,8 +47,7 @@ from evoprompt.lm.extract import extract_code
 from evoprompt.local.adapter import PlainAdapter
 from evoprompt.local.engine import LocalEngine
 from evoprompt.metric import Verdict
-from evoprompt.rivals.optimizers import RivalOptions, compile_with
-from evoprompt.rivals.sizes import Rival
+from evoprompt.rivals.optimizers import Rival, RivalOptions, compile_with
 from evoprompt.tasks import parse_python
 
 TRAIN, DEV, TEST = 16, 8, 16

@@ -29,7 +29,7 @@ from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program
 from evoprompt.evolve.factorial import comparison, decision, effects, growth, subsets
 from evoprompt.evolve.factorial import search as search
 from evoprompt.metric import feedback
-from evoprompt.rivals.optimizers import Best, RivalOptions, compile_with
+from evoprompt.rivals.optimizers import RivalBest, RivalOptions, compile_with
 from evoprompt.rollout import Job, Runner
 
 TRAIN, VAL, TEST = 24, 24, 24
@@ -128,8 +128,8 @@ def rival(setting: Setting, name: str, share: float = 1.0) -> dspy.Module:
     options = RivalOptions(name, int(setting.budget * share), seed=setting.seed, num_threads=THREADS)
     lm = dspy.settings.lm
 
-    def note(best: Best) -> None:
-        setting.note(best.instruction)
+    def note(best: RivalBest) -> None:
+        setting.note(best.instructions[0][1])
 
     program = compile_with(
         options, setting.student(), setting.metric,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UsageError
-from evoprompt.evolve import record
+from evoprompt.evolve import events
+from evoprompt.evolve.records import BatchRecord
 
 FIX = "pip install 'evoprompt[mlflow]'"
 
@@ -46,42 +47,42 @@ class MLflowTracker:
         self._run: Any = None
         self._calls = 0
 
-    def __call__(self, event: record.Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Tell MLflow of one event."""
         mlflow = self._mlflow
         match event:
-            case record.Started():
+            case events.Started():
                 if mlflow.active_run() is None:
                     self._run = mlflow.start_run(run_name=self._name)
                 told = {**event.options.as_dict(), "train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
                 mlflow.log_params({k: str(v)[:500] for k, v in (told | self._params).items() if v is not None})
                 mlflow.log_text(_text(event.seed), "prompts/start.txt")
-            case record.BatchDone():
+            case events.BatchDone():
                 self._batch(event.record)
-            case record.DevDone():
+            case events.DevDone():
                 self._metrics(event.batch, dev_score=event.evaluation.score)
-            case record.Confirmed():
+            case events.Confirmed():
                 found = event.record
                 self._metrics(None, gain=found.gain, p_better=found.p_better)
                 mlflow.set_tag("evoprompt.decision", found.word)
                 mlflow.set_tag("evoprompt.reason", found.reason)
-            case record.Finished() | record.Interrupted():
+            case events.Finished() | events.Interrupted():
                 self._ended(event)
 
-    def _batch(self, batch: record.BatchRecord) -> None:
+    def _batch(self, batch: BatchRecord) -> None:
         self._calls += len(batch.tasks) + batch.paired_tasks
         self._metrics(batch.batch, batch_score=batch.evaluation.score, calls=self._calls + batch.advised,
                       parent_score=batch.parent_score, child_score=batch.child_score)  # fmt: skip
         if batch.accepted and batch.child is not None:
             self._mlflow.log_text(_text(batch.child), f"prompts/batch_{batch.batch}.txt")
 
-    def _ended(self, event: record.Finished | record.Interrupted) -> None:
+    def _ended(self, event: events.Finished | events.Interrupted) -> None:
         self._mlflow.log_text(_text(event.results.best), "prompts/result.txt")
         for name in ("report.html", "program.json", "summary.json") if self._folder is not None else ():
             if (path := Path(self._folder or "") / name).is_file():
                 self._mlflow.log_artifact(str(path))
         if self._run is not None:
-            self._mlflow.end_run("FINISHED" if isinstance(event, record.Finished) else "KILLED")
+            self._mlflow.end_run("FINISHED" if isinstance(event, events.Finished) else "KILLED")
             self._run = None
 
     def _metrics(self, step: int | None, **values: float | None) -> None:

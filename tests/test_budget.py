@@ -117,7 +117,7 @@ def test_a_budget_that_cannot_be_is_refused(bad: Any) -> None:
 
 
 def test_the_test_set_is_no_part_of_the_budget(harness: Harness, tmp_path: Path) -> None:
-    from evoprompt.evolve.held_out import evaluate_test
+    from evoprompt.evolve.results_tree import evaluate_test
 
     lm, engine = scripted(reply)
     test = data(5, first=31)

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from evoprompt import CodeMetric, EvoPrompt, Options, Program
 from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, UsageError
-from evoprompt.evolve.judgement import accepts, compare, screen
-from evoprompt.evolve.record import BatchDone, DevDone, Event, Started
-from evoprompt.evolve.refine import batches
+from evoprompt.evolve.events import BatchDone, DevDone, Event, Started
+from evoprompt.evolve.refine import accepts, batches, compare, screen
 from evoprompt.evolve.triage import cluster
 from evoprompt.harness import Harness
 from evoprompt.lm.calls import CutOffReply

@@ -19,8 +19,8 @@ from dspy.utils.exceptions import LMAuthError
 
 from evoprompt import CodeMetric, EvoPrompt, Program, cli
 from evoprompt.errors import ModelError, StorageError, UsageError
-from evoprompt.evolve.export import export
-from evoprompt.evolve.record import DevDone, Event
+from evoprompt.evolve.events import DevDone, Event
+from evoprompt.evolve.results_tree import export
 from evoprompt.harness import Harness
 from evoprompt.runs import Journal, Run, open_finished
 from tests.models import asked_for, scripted

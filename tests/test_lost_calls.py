@@ -15,7 +15,7 @@ from dspy.utils.exceptions import LMInvalidRequestError, LMRateLimitError, LMSer
 
 from evoprompt import EvoPrompt
 from evoprompt.errors import BudgetSpent, ModelError
-from evoprompt.evolve.record import BatchDone, Event
+from evoprompt.evolve.events import BatchDone, Event
 from evoprompt.lm import calls as calling
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls, EmptyReply

@@ -13,9 +13,8 @@ from dspy.utils.exceptions import LMAuthError
 from evoprompt import Budget, EvoPrompt
 from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError, UsageError
-from evoprompt.evolve.export import export
-from evoprompt.evolve.held_out import evaluate_test
-from evoprompt.evolve.record import Results
+from evoprompt.evolve.records import Results
+from evoprompt.evolve.results_tree import evaluate_test, export
 from evoprompt.rivals.optimizers import RivalOptions, compile_with
 from evoprompt.runs import Run
 from tests.evolve.moods import RULE, Asked, examples, reply

@@ -16,7 +16,7 @@ from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.errors import UsageError
 from evoprompt.evaluate import evaluate
 from evoprompt.evaluate.evaluation import Evaluation
-from evoprompt.evolve.record import BatchDone
+from evoprompt.evolve.events import BatchDone
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 from tests import world

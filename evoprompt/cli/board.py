@@ -16,7 +16,8 @@ from rich.text import Text
 from evoprompt.cli.shown import visible
 
 if TYPE_CHECKING:
-    from evoprompt.evolve.record import BatchRecord, Started
+    from evoprompt.evolve.events import Started
+    from evoprompt.evolve.records import BatchRecord
     from evoprompt.lm.budget import Budget
     from evoprompt.rollout import Rollout
     from evoprompt.runs import Spent

@@ -29,7 +29,7 @@ def demo(
     from evoprompt.cli.setup import Models, build_program, describe
     from evoprompt.datasets import starter_splits
     from evoprompt.evolve import EvoPrompt, Options
-    from evoprompt.evolve.held_out import evaluate_test
+    from evoprompt.evolve.results_tree import evaluate_test
     from evoprompt.lm.budget import Budget
     from evoprompt.metric import CodeMetric
     from evoprompt.runs import Run

@@ -27,8 +27,9 @@ from evoprompt.cli.shown import visible
 
 if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
+    from evoprompt.evolve.events import Event
     from evoprompt.evolve.factorial.rules import Rule
-    from evoprompt.evolve.record import BatchRecord, Confirmation, Event, Results
+    from evoprompt.evolve.records import BatchRecord, Confirmation, Results
     from evoprompt.rollout import Rollout
     from evoprompt.runs import Spent
 
@@ -83,11 +84,11 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
-        from evoprompt.evolve import record
+        from evoprompt.evolve import events
         from evoprompt.evolve.strategies import name_of
-        from evoprompt.rivals.sizes import Rival
+        from evoprompt.rivals.optimizers import Rival
 
-        if isinstance(event, record.Started):
+        if isinstance(event, events.Started):
             self._strategy, limits = name_of(event.options.strategy), event.options.budget
             self._rival = self._strategy if self._strategy in get_args(Rival) else ""
             more = self._strategy == "factorial" and (limits.rollouts or limits.lm_calls)
@@ -98,19 +99,19 @@ class Display:
             self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
             if event.answers:
                 self.say(f"{event.answers} answers and {event.steps} steps are known: it goes on from there")
-        elif isinstance(event, record.Working):
+        elif isinstance(event, events.Working):
             self.begin(event.what, event.total)
-        elif isinstance(event, record.RolloutDone):
+        elif isinstance(event, events.RolloutDone):
             self.advance(event.done)
-        elif isinstance(event, record.BatchDone):
+        elif isinstance(event, events.BatchDone):
             self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
-        elif isinstance(event, record.DevDone):
+        elif isinstance(event, events.DevDone):
             later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"
             where = later if event.epoch else "start"
             paired = event.tasks and not self._rival and self._strategy == "factorial"
             where = f"confirmation, {'the new' if event.epoch else 'the start'} prompt" if paired else where
             self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
-        elif isinstance(event, record.Confirmed):
+        elif isinstance(event, events.Confirmed):
             self.say(f"{self.mark}{confirmation_line(event.record)}", "green" if event.record.accepted else "yellow")
 
     def _batch_line(self, batch: BatchRecord) -> str:

@@ -47,7 +47,7 @@ def export(run_dir: Annotated[Path, RUN_DIR]) -> None:
     from evoprompt.runs import open_finished
 
     with open_finished(run_dir) as run:
-        from evoprompt.evolve.export import export as write
+        from evoprompt.evolve.results_tree import export as write
 
         write(run)
     typer.echo(f"written: {run_dir}")

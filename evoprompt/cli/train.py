@@ -192,8 +192,7 @@ def _tested(
 ) -> dict[str, Evaluation]:  # fmt: skip
     """Evaluate the start prompt on the test set, and the evolved one if it is another."""
     from evoprompt.candidate import Candidate
-    from evoprompt.evolve.export import ending
-    from evoprompt.evolve.held_out import evaluate_test
+    from evoprompt.evolve.results_tree import ending, evaluate_test
 
     found: dict[str, Evaluation] = {}
     same = Candidate.compiled(evolved)[0].key == Candidate.of(program).key

@@ -3,7 +3,7 @@
 from evoprompt.evolve.estimate import Estimate
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.own import OwnSearch
-from evoprompt.evolve.record import BatchRecord, Diagnosed, EvolutionEntry, Results
+from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry, Results
 from evoprompt.evolve.strategies import Strategy
 from evoprompt.evolve.teleprompter import EvoPrompt
 

@@ -1,4 +1,4 @@
-"""What a search asks of the debugger and the optimizer: why did these fail, and what should the instruction say?"""
+"""Questions to the debugger (why did these fail?) and to the optimizer (what should the instruction say?)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
 from evoprompt.evolve.factorial.wrapped import unwrapped
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Diagnosed
+from evoprompt.evolve.records import Diagnosed
 from evoprompt.evolve.triage import cluster, triage
 from evoprompt.judges.steps import told
 from evoprompt.lm.resolve import one_line
@@ -26,7 +26,7 @@ from signatures import Attempt, Blame, Diagnosis, Failure, FailureGroup
 logger = logging.getLogger("evoprompt")
 
 Roles = Program | Advisor
-"""Who serves the debugger and the optimizer: for code, or for anything else."""
+"""The program that asks the debugger and the optimizer: for code, or for anything else."""
 
 
 class Advice:

@@ -1,4 +1,4 @@
-"""What a search will cost, told before it begins: calls by the strategy's plan, tokens by the prompts it would send."""
+"""Estimate the cost of a search before it begins: calls by the strategy's plan, tokens by the prompts it would send."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FEEDBACK = 80
 
 @dataclass(frozen=True)
 class Case:
-    """What the calls of a search depend on.
+    """The facts and assumptions that the calls of a search depend on.
 
     Attributes:
         train: Tasks to learn from.
@@ -125,7 +125,7 @@ class Span:
 
 @dataclass(frozen=True)
 class RoleEstimate:
-    """What the calls in one role will cost.
+    """The expected cost of the calls in one role.
 
     Attributes:
         role: `generator`, `debugger`, `optimizer`; for a student of your own the names of its predictors.
@@ -146,7 +146,7 @@ class RoleEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will cost. `str()` of it is a table for people.
+    """The expected cost of a search. `str()` of it is a table for people.
 
     Attributes:
         roles: By role.
@@ -195,7 +195,7 @@ class Estimate:
 
     @property
     def notes(self) -> list[str]:
-        """What the numbers assume, a line each."""
+        """The assumptions behind the numbers, a line each."""
         low, high = (f"{100 * c.failing:.0f} %" for c in (self.low, self.high))
         notes = [
             f"From: {low} of the solutions fail and no proposal is accepted. To: {high} fail, the debugger explains "
@@ -227,7 +227,7 @@ def estimate(
     student: dspy.Module, roles: Roles, train: Sequence[Task], dev: Sequence[Task], options: Options,
     failing: tuple[float, float],
 ) -> Estimate:  # fmt: skip
-    """What a search will cost.
+    """Estimate the cost of a search.
 
     Args:
         student: The program to improve.
@@ -282,7 +282,7 @@ def _role(role: str, predictor: Any, calls: Span, size: tuple[Span, Span]) -> Ro
 
 
 def _inputs(task: Task) -> dict[str, Any]:
-    """What a student is given."""
+    """The inputs that a student gets."""
     if isinstance(task, ExampleTask):
         return dict(task.example.inputs().items())
     return {"prompt": task.prompt, "entry_point": task.interface}

@@ -1,4 +1,4 @@
-"""Options of one `compile`, in one place.
+"""Options of one `compile`.
 
 A new option is a field of `Options` with a line in its docstring: `EvoPrompt` has it as a keyword then, shows it in its
 help, and tells runs with another value of it apart.
@@ -22,7 +22,7 @@ Auto = Literal["light", "medium", "heavy"]
 THREADS = 8
 """Rollouts under way at once where nobody says."""
 _ROLLOUTS: dict[str, int] = {"light": 100, "medium": 200, "heavy": 400}
-"""What learning about a prompt takes, whatever the number of tasks."""
+"""Rollouts that it takes to learn about a prompt, for any number of tasks."""
 _SHARE = 50
 """Tasks that make that twice as many: each is asked for a few times, to learn from and to compare on."""
 _ALWAYS = {
@@ -30,7 +30,7 @@ _ALWAYS = {
 }  # fmt: skip
 """Options that every run was begun with; another one counts where it is not what runs did before there was a choice."""
 _BEFORE: dict[str, Any] = {"strategy": "refine", "accept_when": "confirmed"}
-"""What that was, where it is not the default."""
+"""The values that runs had before there was a choice, where these are not the defaults."""
 _UNLIMITED = Budget()
 _ELSEWHERE = {"num_threads", "auto", "budget"}
 """Options that say how fast and how far, not which way."""
@@ -38,7 +38,7 @@ _ELSEWHERE = {"num_threads", "auto", "budget"}
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How `EvoPrompt` searches.
+    """Options of a search.
 
     Attributes:
         strategy: `factorial` measures every rule of the instruction from rollouts with random subsets of them and
@@ -116,7 +116,7 @@ class Options:
             raise UsageError(f"target must be a percentage above 0, or None, not {self.target!r}")
         strategy_class(self.strategy)
         if self.max_demos and self.strategy != "factorial" and self.strategy in get_args(Named):
-            raise UsageError(f"max_demos is for strategy='factorial'; {self.strategy!r} takes none: leave it out")
+            raise UsageError(f"max_demos is for the search 'factorial'; {self.strategy!r} takes none: leave it out")
         one_of("accept", self.accept, get_args(Accept))
         one_of("accept_when", self.accept_when, get_args(AcceptWhen))
         if self.auto is not None:
@@ -136,7 +136,7 @@ class Options:
         return self.num_threads or dspy.settings.num_threads or THREADS
 
     def settled(self, tasks: int) -> "Options":
-        """The same with the budget that `auto` stands for.
+        """Return these options with the budget that `auto` stands for.
 
         Args:
             tasks: Training and dev tasks.
@@ -146,7 +146,7 @@ class Options:
         return replace(self, auto=None, budget=Budget(rollouts=_ROLLOUTS[self.auto] * (_SHARE + tasks) // _SHARE))
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on. Runs that were begun before there was an option go on as well."""
+        """Return the options that must be the same for a run to go on. An option left at its default is left out."""
         before = {field.name: _BEFORE.get(field.name, field.default) for field in fields(Options)}
         told = {name: value for name, value in self.as_dict().items() if name not in _ELSEWHERE}
         search = strategy_class(self.strategy)

@@ -1,4 +1,4 @@
-"""A search of one's own, in a few lines: the steps that it is made of."""
+"""Base class for a search of your own, and the steps that it is made of."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
+from evoprompt.evolve.events import BatchDone
 from evoprompt.evolve.factorial.scaffold import with_base
-from evoprompt.evolve.history import BATCH, HEAVY, keep_diagnoses
-from evoprompt.evolve.judgement import compare, screen
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import BatchDone, BatchRecord, Diagnosed, EvolutionEntry
+from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry
+from evoprompt.evolve.refine import compare, screen
 from evoprompt.evolve.search import Search, digest
+from evoprompt.evolve.state import BATCH, HEAVY, keep_diagnoses
 from evoprompt.evolve.triage import cluster
 from evoprompt.rollout import Job, Rollout, require_measured
 from evoprompt.runs.damage import reading
@@ -50,7 +52,7 @@ class OwnSearch(Search, ABC):
 
     @property
     def options(self) -> Options:
-        """How to search."""
+        """The options of the search."""
         return self._options
 
     @property
@@ -159,7 +161,7 @@ class OwnSearch(Search, ABC):
         return None if found is None else found.score
 
     def _once(self, kind: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What a step came to, also when it is come to again."""
+        """Make a step, or return what the journal has of it."""
         self._times[kind, key] += 1
         key = f"{key}.{self._times[kind, key]}"
         known = self._journal.step(kind, key)
@@ -177,7 +179,11 @@ class OwnSearch(Search, ABC):
 
     def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
         self._times = Counter[tuple[str, str]]()
-        return self.search(train, dev) or ""
+        ended: Any = self.search(train, dev)
+        if not isinstance(ended, str | None):
+            name = type(self).__qualname__
+            raise UsageError(f"strategy {name}: search(train, dev) must return why it ended, or None, not {ended!r}")
+        return ended or ""
 
 
 def _digest(rollouts: Sequence[Rollout]) -> str:

@@ -1,4 +1,4 @@
-"""What every search does alike: runs rollouts, evaluates on the valset, tells what happens, ends when it must."""
+"""Base of every search: runs rollouts, evaluates on the valset, tells its listener, ends when it must."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
 from evoprompt.evaluate import Evaluation, summarize
 from evoprompt.evolve.advise import Advice, Roles
-from evoprompt.evolve.history import DEV, History, Restored, dev_step, remembered
-from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import (
-    INTERRUPTED,
+from evoprompt.evolve.events import (
     CaughtUp,
+    Confirmed,
     DevDone,
-    DevRestored,
     Finished,
     Interrupted,
     Listener,
-    Results,
+    Restored,
     RolloutDone,
     Started,
     Working,
-)
+    restored,
+)  # fmt: skip
+from evoprompt.evolve.options import Options
+from evoprompt.evolve.records import INTERRUPTED, DevRecord, Results
+from evoprompt.evolve.state import DEV, History, dev_step, remembered
 from evoprompt.pool import StopAtOnce
 from evoprompt.rollout import Job, Rollout, Runner, require_measured
 from evoprompt.runs.damage import reading
@@ -108,7 +109,7 @@ class Search:
         return results
 
     def _planned(self, tasks: int) -> int:
-        """How many batches there will be at most, so far as that is known."""
+        """Return the largest number of batches; 0 if it is not known."""
         raise NotImplementedError
 
     def _search(self, train: Sequence[Task], dev: Sequence[Task]) -> str:
@@ -134,14 +135,16 @@ class Search:
         evaluation = self._kept_dev((epoch, batch, candidate), [t.task_id for t in dev], rollouts, key)
         logger.info("epoch %d batch %d: dev %s", epoch, batch, evaluation)
 
-    def _restored(self, kind: str, key: str) -> Restored | None:
+    def _restored(self, kind: str, key: str) -> Restored | Confirmed | None:
         """Go on from a step that an earlier process has made, and tell of it; None where there is none."""
         known = self._journal.step(kind, key)
         with reading(f"the step {kind!r}", self._journal.path):
-            event = None if known is None else self.history.step(kind, known)
-        if event is not None:
-            self._walked.append((kind, key))
-            self._tell(event)
+            record = None if known is None else self.history.step(kind, known)
+        if record is None:
+            return None
+        event = restored(record, self.history)
+        self._walked.append((kind, key))
+        self._tell(event)
         return event
 
     def _kept_dev(
@@ -151,10 +154,10 @@ class Search:
         candidate, evaluation = what[2], summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
         samples = {r.task_id: r.sample for r in rollouts if r.sample}
-        where = (*what, tuple(tasks), evaluation)
-        self._keep(DEV, key, dev_step(DevRestored(*where, samples), scores))
+        record = DevRecord(*what, tuple(tasks), evaluation, samples)
+        self._keep(DEV, key, dev_step(record, scores))
         self.history.dev(candidate, evaluation, scores)
-        self._tell(DevDone(*where, self.history.results()))
+        self._tell(DevDone(**vars(record), results=self.history.results()))
         return evaluation
 
     def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:

@@ -16,8 +16,8 @@ import dspy
 
 from evoprompt.atomic import home
 from evoprompt.errors import UsageError
+from evoprompt.evolve.events import Listener
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Listener
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Judge
 from evoprompt.runs import Run
@@ -37,19 +37,19 @@ _ELSEWHERE = {
     "max_bootstrapped_demos": "max_demos",
     "reflection_minibatch_size": "batch_size",
 }
-"""What other optimizers, and our command line, call what we have under another name."""
+"""Names that other optimizers and our command line use for our options."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """By whose judgement."""
+    """Holds the one positional parameter: a dataclass puts those of its base first."""
 
     metric: CodeMetric | Judge | Callable[..., Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options, Judged):
-    """What `EvoPrompt` takes besides the options of a search; their meaning stands there."""
+    """All parameters of `EvoPrompt`, whose docstring explains them."""
 
     options: Options | None = None
     debugger_lm: dspy.BaseLM | None = None

@@ -34,7 +34,7 @@ def split(tasks: Sequence[Task], seed: int) -> tuple[list[Task], list[Task]]:
 
 
 def told(train: Sequence[Task], dev: Sequence[Task], seed: int) -> str:
-    """What was done, in a line."""
+    """Describe a split in one line."""
     tasks = len(train) + len(dev)
     if dev:
         return (

@@ -20,8 +20,9 @@ from evoprompt.errors import UsageError
 if TYPE_CHECKING:
     from evoprompt.candidate import Candidate
     from evoprompt.evolve.advise import Roles
+    from evoprompt.evolve.events import Listener
     from evoprompt.evolve.options import Options
-    from evoprompt.evolve.record import Listener, Results
+    from evoprompt.evolve.records import Results
     from evoprompt.rollout import Runner
     from evoprompt.tasks import Task
 
@@ -91,7 +92,7 @@ def strategy_class(strategy: Any) -> type[Strategy]:
 
 
 def name_of(strategy: Any) -> str:
-    """What a search is called: by our own name, if it is one of ours."""
+    """Return the name of a search: its registered name if it is ours, else that of its class."""
     if isinstance(strategy, str):
         return strategy
     place = f"{strategy.__module__}:{strategy.__qualname__}"
@@ -99,7 +100,7 @@ def name_of(strategy: Any) -> str:
 
 
 def known(name: str) -> bool:
-    """Whether a search has this name, ours or that of an installed package."""
+    """Return True if a search is registered under this name, by us or by an installed package."""
     return name in NAMES or name in entry_points(group=GROUP).names
 
 

@@ -13,18 +13,20 @@ from dspy.teleprompt import Teleprompter
 
 from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
-from evoprompt.evolve.export import TreeWriter, ending, prepare
+from evoprompt.evolve.events import Event, Listener
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import Event, Listener, Results
+from evoprompt.evolve.records import Results
+from evoprompt.evolve.results_tree import TreeWriter, ending, prepare
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
-from evoprompt.evolve.strategies import REVISIONS, name_of, strategy_class
+from evoprompt.evolve.strategies import NAMES, REVISIONS, name_of, strategy_class
 from evoprompt.examples import judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
+from evoprompt.lm.resolve import one_line
 from evoprompt.program import Program
 from evoprompt.rollout import CodeJudge, Judge, Runner
 from evoprompt.runs import Journal, Run
@@ -36,7 +38,7 @@ logger = logging.getLogger("evoprompt")
 
 @dataclass(frozen=True)
 class _Ready:
-    """All that a search begins with. `note` is what has to be said about the tasks."""
+    """All that a search begins with. `note` is a warning about the tasks."""
 
     judge: Judge
     train: list[Task]
@@ -72,7 +74,7 @@ class EvoPrompt(Teleprompter):
             data set or option is refused. None writes nothing.
         log_dir: Another name of `run_dir`.
         track_stats: Whether the program gets `detailed_results`.
-        listener: Is told of every event (`evoprompt.evolve.record`), for progress displays.
+        listener: Is told of every event (`evoprompt.evolve.events`), for progress displays.
         on_interrupt: What `compile` does at the first Ctrl-C, after what is under way: `return` gives the best program
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
@@ -176,9 +178,20 @@ class EvoPrompt(Teleprompter):
             search = strategy_class(options.strategy)(
                 Candidate.of(student), runner.calls.applied(ready.roles), runner, options, tell
             )
-            results = search.run(train, dev)
+            results = self._run(search, train, dev)
         if not isinstance(results, Results):
             raise UsageError(f"strategy {name_of(type(search))}: run(train, dev) must return Results, not {results!r}")
+        return results
+
+    @staticmethod
+    def _run(search: Any, train: list[Task], dev: list[Task]) -> Results:
+        """Run a search. An exception of a user's own one is the user's: it names the strategy."""
+        try:
+            results: Results = search.run(train, dev)
+        except Exception as e:
+            if isinstance(e, EvoPromptError) or name_of(type(search)) in NAMES:
+                raise
+            raise UsageError(f"strategy {name_of(type(search))}: {type(e).__name__}: {one_line(e)}") from e
         return results
 
     def _how_to_go_on(self) -> str:
@@ -195,7 +208,7 @@ class EvoPrompt(Teleprompter):
         *,
         failing: tuple[float, float] = (0.05, 0.75),
     ) -> Estimate:
-        """What `compile` will cost, as a range, without a call: `print` it.
+        """Estimate the cost of `compile` as a range, without a call. `print` it.
 
         The calls that a metric itself makes come on top.
 
@@ -214,7 +227,7 @@ class EvoPrompt(Teleprompter):
         return estimate(student, ready.roles, ready.train, ready.dev, ready.options, failing)
 
     def _ready(self, student: dspy.Module, trainset: Sequence[Any], valset: Sequence[Any] | None) -> _Ready:
-        """Who judges, the tasks, who serves as debugger and optimizer, and how far the search goes."""
+        """Check the arguments of `compile`, and settle the judge, tasks, roles and options."""
         if not isinstance(student, dspy.Module):
             hint = "; call it: the program itself is wanted, not its class" if isinstance(student, type) else ""
             raise UsageError(f"the student must be a dspy.Module, not {student!r}{hint}")
@@ -234,7 +247,7 @@ class EvoPrompt(Teleprompter):
         return _Ready(judge, train, dev, self._roles(student, judge), options, note)
 
     def _roles(self, student: dspy.Module, judge: Judge) -> Roles:
-        """Who explains failures and rewrites the instruction: the student itself where it can and nobody else shall."""
+        """Return the program that explains failures and rewrites the instruction: the student itself if it can."""
         roles: Roles
         if isinstance(judge, CodeJudge):
             roles = student if isinstance(student, Program) else Program()
@@ -267,7 +280,7 @@ class EvoPrompt(Teleprompter):
         return tell
 
     def _identity(self, student: dspy.Module, ready: _Ready) -> dict[str, Any]:
-        """What must be the same for an earlier process' answers and decisions to count."""
+        """Return the facts that must be unchanged for an earlier process' answers and decisions to count."""
         programs: dict[str, Any] = {"student": describe(student)}
         if ready.roles is not student:
             programs["roles"] = describe(ready.roles)

@@ -125,7 +125,7 @@ def _similar(one: str, other: str, least: float) -> bool:
 
 
 def same_rule(one: str, other: str, least: float = SAME_RULE) -> bool:
-    """Whether two rules say the same: the Jaccard similarity of their word stems is at least `least`.
+    """Return True if two rules say the same: the Jaccard similarity of their word stems is at least `least`.
 
     Rules that differ in a number, or in whether they forbid, never do.
     """

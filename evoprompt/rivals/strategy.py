@@ -1,4 +1,4 @@
-"""DSPy's own optimizers as searches like ours: same tree, same journal, same honest scores at start and end."""
+"""DSPy's own optimizers as strategies like ours: same journal, same budget, same scores at start and end."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Case, factorial_plan
-from evoprompt.evolve.history import RIVAL
+from evoprompt.evolve.events import Listener, Working
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.record import INTERRUPTED, Listener, Working
+from evoprompt.evolve.records import INTERRUPTED
 from evoprompt.evolve.search import Search
+from evoprompt.evolve.state import RIVAL
 from evoprompt.judges.students import examples_of
 from evoprompt.lm.budget import ON_DEV
-from evoprompt.rivals.optimizers import Best, RivalOptions, RivalResults, compile_with
-from evoprompt.rivals.sizes import Rival
+from evoprompt.rivals.optimizers import PACKAGES, Rival, RivalBest, RivalOptions, RivalResults, compile_with
 from evoprompt.rollout import Runner
 from evoprompt.runs import Journal
 from evoprompt.runs.damage import reading
@@ -27,17 +27,17 @@ from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
-SIZED_FOR = "rival_calls"
+SHARE_OF_CALLS: Final = 0.8
+"""Share of a budget of all calls that a rival is sized for: its proposer takes some of them."""
+SIZED_FOR: Final = "rival_calls"
 """Fact of the journal: for how many calls a rival was sized. Another number would send it another way."""
-_SHARE = 0.8
-"""Share of a budget of all calls that a rival is sized for: its proposer takes some, and most spend more than said."""
 
 
 class RivalSearch(Search):
     """Lets a rival look for a better prompt.
 
-    What it returns is the result, also where the start prompt is better on the dev tasks; both scores are measured by
-    our runner after the search, out of its budget. One that was stopped walks its way again on kept answers.
+    The rival's prompt is the result, even if the start prompt is better on the dev tasks. Our runner measures both
+    after the search, out of its budget. A search that was stopped walks its way again on kept answers.
     """
 
     rival: ClassVar[Rival]
@@ -48,7 +48,7 @@ class RivalSearch(Search):
 
     @staticmethod
     def plan(case: Case) -> dict[str, float]:
-        """Its calls of the task model. How often its proposer is asked, nobody knows."""
+        """Calls of the task model. Those of the rival's proposer are not known."""
         return {"generator": size_of_rival(case.options, case.train, case.dev)}
 
     def _planned(self, tasks: int) -> int:
@@ -66,7 +66,7 @@ class RivalSearch(Search):
         return str(found["stopped"])
 
     def _found(self, train: Sequence[Task], dev: Sequence[Task]) -> dict[str, Any]:
-        """What the rival found, as plain data. One that was ended walks on: the budget may be larger now."""
+        """The rival's step. One that was stopped is walked again: the budget may be larger now."""
         options, journal = self._options, self._journal
         calls = size_of_rival(options, len(train), len(dev), journal)
         known = journal.step(RIVAL, self.rival)
@@ -79,17 +79,16 @@ class RivalSearch(Search):
         self._catch_up()
         journal.keep_meta(SIZED_FOR, str(calls))
         self._tell(Working(f"{self.rival}: up to {calls} calls"))
+        trace: list[RivalBest] = []
 
-        trace: list[Best] = []
-
-        def found(final: Candidate, calls: int, stopped: str, **more: Any) -> dict[str, Any]:
+        def step(final: Candidate, calls: int, stopped: str, **more: Any) -> dict[str, Any]:
             told = {"rival": self.rival, "final": final.model_dump(mode="json"), "calls": calls, "stopped": stopped}
             return {**told, "trace": [asdict(best) for best in trace], **more}
 
-        def told(best: Best) -> None:
+        def better(best: RivalBest) -> None:
             trace.append(best)
             final = self.history.seed.changed(dict(best.instructions))
-            journal.keep_step(RIVAL, self.rival, found(final, best.calls, INTERRUPTED))  # in case that it is left now
+            journal.keep_step(RIVAL, self.rival, step(final, best.calls, INTERRUPTED))  # the process may be killed now
             line = f"{self.rival}: {best.calls} calls, its best so far {100 * best.score:.1f} %"
             logger.info("%s", line)
             self._tell(Working(line))
@@ -97,10 +96,10 @@ class RivalSearch(Search):
         done: RivalResults = compile_with(
             RivalOptions(self.rival, calls, seed=options.seed, num_threads=options.threads, budget=options.budget),
             self._runner.student, self._runner.judge, trainset=examples_of(train), valset=examples_of(dev),
-            prompt_lm=self._proposer, journal=journal, on_best=told,
+            prompt_lm=self._proposer, journal=journal, on_best=better,
         ).detailed_results  # fmt: skip
         logger.info("%s: %d calls; %s", self.rival, done.calls, done.stopped or "done")
-        body = found(done.best, done.calls, done.stopped, settings=dict(done.settings))
+        body = step(done.best, done.calls, done.stopped, settings=dict(done.settings))
         self._keep(RIVAL, self.rival, body)
         return body
 
@@ -108,13 +107,13 @@ class RivalSearch(Search):
 class Gepa(RivalSearch):
     """GEPA."""
 
-    rival, needs = "gepa", "gepa"
+    rival, needs = "gepa", PACKAGES["gepa"]
 
 
 class Mipro(RivalSearch):
     """MIPROv2."""
 
-    rival, needs = "mipro", "optuna"
+    rival, needs = "mipro", PACKAGES["mipro"]
 
 
 class Simba(RivalSearch):
@@ -130,17 +129,17 @@ class Copro(RivalSearch):
 
 
 def size_of_rival(options: Options, train: int, dev: int, journal: Journal | None = None) -> int:
-    """How many calls of the task model a rival is sized for.
+    """Number of task-model calls that a rival is sized for.
 
     Args:
-        options: Of the run; its budget tells, in rollouts or in calls. Without one it is given what `factorial` would
+        options: Of the run. Its budget of rollouts or calls decides; without one, a rival gets what `factorial` would
             try at most.
-        train: Tasks to learn from.
-        dev: Tasks to choose by.
-        journal: Of the run; what it was begun with stays.
+        train: Number of tasks to learn from.
+        dev: Number of tasks to choose by.
+        journal: Of the run. Once there are answers, the size that it was begun with stays.
 
     Raises:
-        UsageError: The budget is of another number of rollouts than it was begun with.
+        UsageError: The budget has another number of rollouts than the run was begun with.
     """
     budget, begun = options.budget, None if journal is None else journal.meta(SIZED_FOR)
     if journal is not None and begun is not None and journal.counts()["answers"]:
@@ -155,5 +154,5 @@ def size_of_rival(options: Options, train: int, dev: int, journal: Journal | Non
     if budget.rollouts is not None:
         return budget.rollouts
     if budget.lm_calls is not None:
-        return int(_SHARE * budget.lm_calls)
+        return int(SHARE_OF_CALLS * budget.lm_calls)
     return math.ceil(factorial_plan(Case(train, dev, options, failing=0.75, asked=1, accepted=1))["generator"])

@@ -1,4 +1,4 @@
-"""The care that a rival's run is given: its calls are kept, counted and watched, and it prints nothing."""
+"""Care for a rival's run: its calls are kept and counted, the first failure ends it, and its log is quiet."""
 
 from __future__ import annotations
 
@@ -23,24 +23,22 @@ from evoprompt.pool import AT_ONCE, HEARD
 
 logger = logging.getLogger("evoprompt")
 
-_CHATTY = (
-    "dspy.teleprompt.bootstrap", "dspy.teleprompt.utils", "dspy.propose.dataset_summary_generator",
-    "dspy.propose.grounded_proposer", "dspy.propose.utils",
-)  # fmt: skip
+LAST_WORDS = 0.1
+"""Seconds that a rival's threads get to log that their calls failed, while its log is still quiet."""
 
 
-_LAST_WORDS = 0.1
-"""Seconds in which a rival's thread has logged that its call failed."""
-
-
-class _Over(EvoPromptError):
-    """The run is over; why, stands in the watch. Many threads raise it, so each its own."""
+class _Aborted(EvoPromptError):
+    """Aborts a thread; the reason is `Watch.error`."""
 
 
 class Watch:
-    """What a rival's run must not forget: which answers it paid for, and the first failure that ends it.
+    """Counts a rival's calls, and stops the run at its first failure.
 
     An answer of an earlier process counts when it is used, so that a resumed run goes the same way.
+
+    Attributes:
+        asked: Calls of the task model that the rival asked for.
+        error: The failure that ended the run, if one did.
     """
 
     def __init__(self, limit: int) -> None:
@@ -54,7 +52,7 @@ class Watch:
 
     @property
     def paid(self) -> int:
-        """Answers of the task model so far."""
+        """Distinct answers of the task model so far."""
         return len(self._keys)
 
     def used(self, key: str) -> None:
@@ -65,18 +63,13 @@ class Watch:
 
     @contextlib.contextmanager
     def call(self, judged: bool) -> Iterator[None]:
-        """One call. After a failure that concerns all of them there is none: whatever came of it would be no score."""
+        """Enter around each call. Raises once the run is stopped: what came of the call would be no score."""
         if judged:
             with self._lock:
                 self.asked += 1
             if self.paid >= self._limit:
                 self.stop(BudgetSpent(f"{self.paid} calls are spent, far more than it was given"))
         self.check()
-        with self._counted():
-            yield
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
         with self._change:
             self._under_way += 1
         try:
@@ -94,7 +87,7 @@ class Watch:
                 self._change.notify_all()
 
     def wait(self) -> None:
-        """Until no call is under way: rivals leave their threads behind, and what those get was paid for."""
+        """Wait for the calls under way: rivals leave their threads behind, and these answers are paid for."""
         with self._change:
             if not self._change.wait_for(lambda: not self._under_way, AT_ONCE):
                 logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", self._under_way)
@@ -102,15 +95,15 @@ class Watch:
                 while self._under_way and time.monotonic() < until:
                     self._change.wait(HEARD)
         if self.error is not None:
-            time.sleep(_LAST_WORDS)
+            time.sleep(LAST_WORDS)
 
     def check(self) -> None:
-        """Go on only if nothing has ended the run."""
+        """Raise if the run is stopped."""
         if self.error is not None:
-            raise _Over(str(self.error))
+            raise _Aborted(str(self.error))
 
     def stop(self, error: EvoPromptError) -> None:
-        """End the run. The first reason counts."""
+        """Stop the run. The first reason counts."""
         with self._lock:
             self.error = self.error or error
 
@@ -118,10 +111,10 @@ class Watch:
         return self
 
 
-class Metered(dspy.LM):
-    """A model whose calls are watched, with the same answer to the same request at the same `rollout_id`.
+class WatchedLM(dspy.LM):
+    """A model whose calls are watched. The same request with the same `rollout_id` gets the same answer.
 
-    That is what DSPy's cache gives. The id itself never reaches an engine, so it is told from here.
+    That is what DSPy's cache does. An engine never sees the id, so the step of the call tells it.
     """
 
     _calls: Calls
@@ -129,62 +122,62 @@ class Metered(dspy.LM):
     _judged: bool
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """As any model's."""
-        with self._metered(kwargs):
+        """Ask the model."""
+        with self._watched(kwargs):
             return super().__call__(*args, **kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        """The same."""
-        with self._metered(kwargs):
+        """Ask the model."""
+        with self._watched(kwargs):
             return await super().acall(*args, **kwargs)
 
     @contextlib.contextmanager
-    def _metered(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    def _watched(self, kwargs: Mapping[str, Any]) -> Iterator[None]:
         rollout = kwargs.get("rollout_id") or self.kwargs.get("rollout_id") or 0
         with listening(self._calls, self._role), attempt(rollout, judged=self._judged):
             yield
 
     def inspect_history(self, n: int = 1, file: Any = None) -> None:
-        """Nothing: COPRO prints it in a line that only looks like logging."""
+        """Do nothing: COPRO prints the history in a line that only looks like logging."""
 
 
-def metered(calls: Calls, lm: Any, role: str, *, judged: bool) -> Metered:
-    """The model, watched.
+def watched(calls: Calls, lm: Any, role: str, *, judged: bool) -> WatchedLM:
+    """Return a copy of a model whose calls go through `calls`.
 
     Args:
         calls: Put between it and the provider.
         lm: The model.
         role: In which it is asked.
-        judged: Whether its answers are; those of a proposer are not.
+        judged: True for the task model, False for a proposer.
 
     Raises:
-        UsageError: There is none, or it is no `dspy.LM`.
+        UsageError: There is no model, or it is no `dspy.LM`.
     """
     if not isinstance(lm, dspy.LM):
         raise UsageError(f"no model for the role {role!r}: dspy.configure(lm=dspy.LM(...)) first")
     copy = lm.copy(cache=False)
-    copy.__class__ = Metered
+    copy.__class__ = WatchedLM
     copy._calls, copy._role, copy._judged = calls, role, judged
     return copy  # type: ignore[no-any-return]
 
 
-def watched(student: dspy.Module, calls: Calls) -> dspy.Module:
-    """A copy whose models are watched: one for all predictors that had the same, since SIMBA takes no second one."""
+def watched_student(student: dspy.Module, calls: Calls) -> dspy.Module:
+    """Return a copy whose models are watched. Predictors that shared one still do: SIMBA takes no second model."""
     copy: dspy.Module = student.deepcopy()
     shown = {id(p) for _, p in copy.named_predictors()}
-    known: dict[int, Metered] = {}
+    known: dict[int, WatchedLM] = {}
     for role, predictor in sorted(predictors_of(copy), key=lambda found: id(found[1]) not in shown):
         lm = predictor.lm or dspy.settings.lm
         if id(predictor) not in shown:  # `forward` does not use it
             predictor.lm = next(iter(known.values()))
             continue
         if id(lm) not in known:
-            known[id(lm)] = metered(calls, lm, role, judged=True)
+            known[id(lm)] = watched(calls, lm, role, judged=True)
         predictor.lm = known[id(lm)]
     return copy
 
 
-class Guarded:
+class GuardedMetric:
     """A metric whose failures end the run: rivals take an exception for a score of 0."""
 
     def __init__(self, metric: Callable[..., Any], watch: Watch) -> None:
@@ -193,12 +186,11 @@ class Guarded:
     def __call__(
         self, gold: Any, pred: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
     ) -> Any:
-        """The verdict, asked for as the rival asks."""
+        """Return the metric's verdict. It gets the arguments about a predictor only where they were given."""
         self._watch.check()
+        about = () if pred_name is None and pred_trace is None else (pred_name, pred_trace)
         try:
-            if pred_name is None and pred_trace is None:
-                return self._metric(gold, pred, trace)
-            return self._metric(gold, pred, trace, pred_name, pred_trace)
+            return self._metric(gold, pred, trace, *about)
         except EvoPromptError as e:
             self._watch.stop(e)
             raise
@@ -209,20 +201,17 @@ class Guarded:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No prints, no progress bars, no log of theirs. The standard streams stay: a display of ours may be on them."""
-    loud, tqdm = logging.getLogger("dspy"), importlib.import_module("tqdm")
-    level, bar, as_it_is = loud.level, tqdm.tqdm.__init__, vars(tqdm.tqdm)["__init__"]
-    modules = [importlib.import_module(name) for name in _CHATTY]
-    for module in modules:
-        vars(module)["print"] = lambda *_, **__: None
+    """Silence DSPy's log, warnings and progress bars. stderr stays: a display of ours may be on it."""
+    loud, bars = logging.getLogger("dspy"), importlib.import_module("tqdm").tqdm
+    # Called as the attribute, and put back as it stands in the class: a descriptor makes the attribute anew each time.
+    level, make, as_it_was = loud.level, bars.__init__, vars(bars)["__init__"]
     try:
         loud.setLevel(logging.CRITICAL)
-        tqdm.tqdm.__init__ = lambda self, *args, **kwargs: bar(self, *args, **{**kwargs, "disable": True})
+        # tqdm reads TQDM_DISABLE once, when it is imported: by then it is too late.
+        bars.__init__ = lambda self, *args, **kwargs: make(self, *args, **{**kwargs, "disable": True})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         loud.setLevel(level)
-        tqdm.tqdm.__init__ = as_it_is  # what a look at the class gives may be made anew by each look
-        for module in modules:
-            del vars(module)["print"]
+        bars.__init__ = as_it_was

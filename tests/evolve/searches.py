@@ -9,8 +9,8 @@ import dspy
 
 from evoprompt import EvoPrompt
 from evoprompt.candidate import Candidate
+from evoprompt.evolve.events import BatchDone, Event
 from evoprompt.evolve.factorial.rules import Pool
-from evoprompt.evolve.record import BatchDone, Event
 from evoprompt.rollout import Rollout
 from tests.evolve.moods import exact, examples, reply
 from tests.models import scripted

@@ -72,7 +72,7 @@ def test_a_score_with_feedback_in_parts() -> None:
 
 
 def test_a_permutation_of_partial_scores_is_no_improvement() -> None:
-    from evoprompt.evolve.judgement import accepts, compare
+    from evoprompt.evolve.refine import accepts, compare
 
     def rolled(*scores: float) -> list[Rollout]:
         return [Rollout(candidate="c", task_id=str(n), status="failed", score=s) for n, s in enumerate(scores)]

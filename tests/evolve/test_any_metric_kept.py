@@ -14,7 +14,7 @@ import dspy
 import pytest
 
 from evoprompt.errors import ModelError, UsageError
-from evoprompt.evolve.export import export
+from evoprompt.evolve.results_tree import export
 from evoprompt.runs import Run
 from tests.evolve import moods
 from tests.evolve.moods import RULE, SECRET, exact, examples, reply

@@ -22,7 +22,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.cli.display import confirmation_line
 from evoprompt.evolve.factorial.comparison import Confirming
 from evoprompt.evolve.factorial.sequential_test import ALPHA, Decision, looks_at, sign_test
-from evoprompt.evolve.record import Confirmation
+from evoprompt.evolve.records import Confirmation
 from evoprompt.rollout import Job, Rollout
 from tests.world import data
 

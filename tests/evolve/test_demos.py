@@ -18,11 +18,11 @@ import pytest
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import ModelError, UsageError
+from evoprompt.evolve.events import BatchDone, Event
 from evoprompt.evolve.factorial.demos import Demos
 from evoprompt.evolve.factorial.effects import Effects
 from evoprompt.evolve.factorial.rules import Pool
-from evoprompt.evolve.held_out import evaluate_test
-from evoprompt.evolve.record import BatchDone, Event
+from evoprompt.evolve.results_tree import evaluate_test
 from evoprompt.judges.steps import Step
 from evoprompt.judges.students import AskedTask
 from evoprompt.rollout import Rollout
@@ -206,7 +206,7 @@ def test_a_number_of_demos_that_cant_be(value: Any) -> None:
 
 @pytest.mark.parametrize("strategy", ["refine", "gepa"])
 def test_a_strategy_that_takes_no_demos(strategy: Any) -> None:
-    with pytest.raises(UsageError, match=f"max_demos is for strategy='factorial'; '{strategy}' takes none"):
+    with pytest.raises(UsageError, match=f"max_demos is for the search 'factorial'; '{strategy}' takes none"):
         EvoPrompt(exact, max_demos=2, strategy=strategy)
 
 

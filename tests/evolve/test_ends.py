@@ -12,10 +12,10 @@ from dspy.lm15 import Usage
 
 from evoprompt import EvoPrompt, Options
 from evoprompt.errors import UsageError
-from evoprompt.evolve.export import export
 from evoprompt.evolve.factorial.sequential_test import sign_test
-from evoprompt.evolve.history import remembered
-from evoprompt.evolve.record import Results
+from evoprompt.evolve.records import Results
+from evoprompt.evolve.results_tree import export
+from evoprompt.evolve.state import remembered
 from evoprompt.examples import ExampleJudge
 from evoprompt.lm.budget import Budget
 from evoprompt.rollout import Job, Rollout, Runner

@@ -15,8 +15,9 @@ from dspy.utils.exceptions import LMServerError
 from evoprompt import Budget, CodeMetric, EvoPrompt, Program
 from evoprompt.candidate import Candidate
 from evoprompt.errors import ModelError
-from evoprompt.evolve.export import export
-from evoprompt.evolve.record import BatchDone, BatchRestored, Confirmed, DevDone, Event, Finished
+from evoprompt.evolve.events import BatchDone, Confirmed, DevDone, Event, Finished, Restored
+from evoprompt.evolve.records import BatchRecord
+from evoprompt.evolve.results_tree import export
 from evoprompt.harness import Harness
 from evoprompt.lm import budget
 from evoprompt.runs import Journal, Run, open_finished
@@ -178,7 +179,8 @@ def test_stopped_by_the_user_after_every_event(harness: Harness, tmp_path: Path)
         assert resumed.detailed_results == whole.detailed_results
         assert len(more) == len(seen) - known
         assert without_bills(tree(folder)) == files
-        assert sum(isinstance(e, BatchRestored) for e in again) == min(number + 1, len(whole.detailed_results.batches))
+        restored = [e.record for e in again if isinstance(e, Restored)]
+        assert sum(isinstance(r, BatchRecord) for r in restored) == min(number + 1, len(whole.detailed_results.batches))
 
 
 def test_a_finished_run_costs_nothing(harness: Harness, tmp_path: Path) -> None:

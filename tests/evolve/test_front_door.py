@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program
 from evoprompt.cli import run
 from evoprompt.errors import UsageError
-from evoprompt.evolve.record import Event, Started
+from evoprompt.evolve.events import Event, Started
 from evoprompt.evolve.settings import Settings
 from evoprompt.evolve.splitting import LEAST, MOST, split
 from evoprompt.harness import Harness

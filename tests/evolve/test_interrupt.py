@@ -16,14 +16,14 @@ import pytest
 
 from evoprompt import Budget, CodeMetric, EvoPrompt, Program, UsageError
 from evoprompt.candidate import Candidate
-from evoprompt.evolve.record import (
+from evoprompt.evolve.events import (
     BatchDone,
-    BatchRestored,
     CaughtUp,
     Confirmed,
     DevDone,
     Event,
     Interrupted,
+    Restored,
     Started,
     Working,
 )
@@ -158,7 +158,7 @@ def test_amid_the_confirmation_it_goes_on_there(harness: Harness, tmp_path: Path
 
 def test_who_interrupts_a_resume_gets_what_the_journal_knows(harness: Harness, tmp_path: Path) -> None:
     first = compiled(harness, talks, tmp_path / "run", stops(BatchDone, 3)).detailed_results
-    again = compiled(harness, talks, tmp_path / "run", stops(BatchRestored)).detailed_results
+    again = compiled(harness, talks, tmp_path / "run", stops(Restored)).detailed_results
     assert again == first and len(again.batches) == 3
     whole = compiled(harness, talks, tmp_path / "run").detailed_results
     last = compiled(harness, talks, tmp_path / "run", stops(Confirmed)).detailed_results
@@ -213,7 +213,7 @@ def test_what_a_larger_budget_has_gone_past_is_no_confirmation_any_more(harness:
     told = folder / "training/confirmation.json"
     first = compiled(harness, talks, folder, budget=Budget(rollouts=24)).detailed_results
     before = told.read_bytes()
-    for kind in (BatchRestored, CaughtUp):
+    for kind in (Restored, CaughtUp):
         assert compiled(harness, talks, folder, stops(kind), **more).detailed_results.best == first.best
         assert told.read_bytes() == before, "nothing has gone on yet"
     results = compiled(harness, talks, folder, stops(BatchDone), **more).detailed_results

@@ -22,9 +22,9 @@ from evoprompt.cli.display import rules_table
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.advise import _named
 from evoprompt.evolve.factorial.rules import Rule
-from evoprompt.evolve.history import rival_results
+from evoprompt.evolve.state import rival_results
 from evoprompt.judges.steps import MAX_STEPS, MAX_VALUE, NAME, steps_of, told
-from evoprompt.rivals.optimizers import Best
+from evoprompt.rivals.optimizers import RivalBest
 from evoprompt.runs import Run
 from tests import world
 from tests.evolve.moods import RULE
@@ -281,16 +281,15 @@ def test_what_is_kept_of_the_steps_is_bounded() -> None:
 
 def test_a_rival_that_was_stopped_keeps_all_texts() -> None:
     seed = Candidate(instructions=(("note", "Note it."), ("judge", "Judge it.")))
-    best = Best(3, "Note all.", 0.5, (("note", "Note all."), ("judge", "Judge well.")))
+    best = RivalBest(3, 0.5, (("note", "Note all."), ("judge", "Judge well.")))
     found = {
         "rival": "gepa", "final": seed.changed({"judge": "Judge well."}).model_dump(), "calls": 5, "stopped": "",
-        "trace": [asdict(best), {"calls": 1, "instruction": "Old.", "score": 0.1}],
+        "trace": [asdict(best)],
     }  # fmt: skip
     entries = rival_results(seed, found, {}).evolution
     assert [dict(e.instructions) for e in entries] == [
         {"note": "Note it.", "judge": "Judge it."},
         {"note": "Note all.", "judge": "Judge well."},
-        {"note": "Old.", "judge": "Judge it."},
         {"note": "Note it.", "judge": "Judge well."},
     ]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from evoprompt import EvoPrompt
 from evoprompt.candidate import Candidate
+from evoprompt.evolve.events import BatchDone
 from evoprompt.evolve.factorial.scaffold import parts, prose, with_base
-from evoprompt.evolve.record import BatchDone
 from signatures import DebugCode, GenerateCode, OptimizePrompt, ShortenPrompt
 from tests.evolve.searches import pool_of
 from tests.models import fields_asked_for, scripted

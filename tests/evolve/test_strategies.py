@@ -20,10 +20,10 @@ from evoprompt import Budget, EvoPrompt, Options
 from evoprompt.cli import run
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve import OwnSearch, Strategy, strategies
-from evoprompt.evolve.export import export
+from evoprompt.evolve.events import BatchDone, DevDone, Event, Finished, Interrupted, Started
 from evoprompt.evolve.factorial.search import Factorial
-from evoprompt.evolve.record import BatchDone, DevDone, Event, Finished, Interrupted, Started
 from evoprompt.evolve.refine import Refine
+from evoprompt.evolve.results_tree import export
 from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.runs import Run
 from tests.evolve import moods, test_predictors
@@ -246,6 +246,28 @@ def test_what_cannot_search_is_one_line(strategy: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         EvoPrompt(exact, strategy=strategy)
     assert "\n" not in str(caught.value)
+
+
+class Numbered(OwnSearch):
+    def search(self, train: Any, dev: Any) -> Any:
+        return 3
+
+
+class Broken(OwnSearch):
+    def search(self, train: Any, dev: Any) -> str | None:
+        raise LookupError("no such rule")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (Numbered, r"strategy Numbered: search\(train, dev\) must return why it ended, or None, not 3"),
+        (Broken, "strategy Broken: LookupError: no such rule"),
+    ],
+)
+def test_a_fault_of_a_users_search_names_it(strategy: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        compiled(strategy)
 
 
 def test_a_rival_through_the_same_door(tmp_path: Path) -> None:

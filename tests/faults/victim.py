@@ -35,7 +35,10 @@ FILLER = "filler"
 """The file that fills a file system up."""
 
 _processes = multiprocessing.get_context("forkserver")
-_PRELOADED = ("tests.faults.victim", *(f"evoprompt.{name}" for name in ("cli.setup", "cli.display", "evolve.export")))
+_PRELOADED = (
+    "tests.faults.victim",
+    *(f"evoprompt.{name}" for name in ("cli.setup", "cli.display", "evolve.results_tree")),
+)
 _processes.set_forkserver_preload(list(_PRELOADED))
 
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
+from evoprompt.evolve.events import Confirmed
 from evoprompt.evolve.factorial.decision import PROBABLE, Gain, Pairs, Verdict, Word, decide, gain
 from evoprompt.evolve.factorial.sequential_test import looks_at
-from evoprompt.evolve.history import CONFIRM, DEV
-from evoprompt.evolve.record import Confirmation, Confirmed
+from evoprompt.evolve.records import Confirmation
 from evoprompt.evolve.search import Search, digest
+from evoprompt.evolve.state import CONFIRM, DEV
 from evoprompt.lm.checks import ABOUT_THE_PROMPT, ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, Rollout, require_measured
 from evoprompt.tasks import Task

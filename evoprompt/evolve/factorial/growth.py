@@ -10,7 +10,7 @@ from evoprompt.evolve.factorial.effects import Effects
 from evoprompt.evolve.factorial.markdown import is_heading, split
 from evoprompt.evolve.factorial.rules import LONGER, MAX_WORDS, Pool, screen_rule
 from evoprompt.evolve.factorial.scaffold import prose
-from evoprompt.evolve.record import Rejected
+from evoprompt.evolve.records import Rejected
 from evoprompt.evolve.triage import shared_words
 from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup

@@ -18,6 +18,7 @@ import numpy as np
 
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
+from evoprompt.evolve.events import BatchDone, Working
 from evoprompt.evolve.factorial.allowance import LEARNING, Allowance
 from evoprompt.evolve.factorial.comparison import Confirming
 from evoprompt.evolve.factorial.demos import Demos
@@ -25,17 +26,8 @@ from evoprompt.evolve.factorial.effects import Effects, Rules, Trial, estimate_e
 from evoprompt.evolve.factorial.growth import Growth
 from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.factorial.subsets import draw_rules
-from evoprompt.evolve.history import BATCH, HEAVY, diagnoses, keep_diagnoses
-from evoprompt.evolve.record import (
-    BatchDone,
-    BatchRecord,
-    BatchRestored,
-    Diagnosed,
-    EvolutionEntry,
-    Rejected,
-    Tried,
-    Working,
-)
+from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry, Rejected, Tried
+from evoprompt.evolve.state import BATCH, HEAVY, diagnoses, keep_diagnoses
 from evoprompt.evolve.triage import triage
 from evoprompt.rollout import Job, Rollout
 from evoprompt.runs.damage import as_written, reading
@@ -158,7 +150,8 @@ class Factorial(Confirming):
         parent = self.history.current
         ids = hashlib.sha256(repr([(j.candidate.key, j.task.key) for j, _ in jobs]).encode()).hexdigest()[:12]
         key = f"{number}.{parent.key}.{ids}"
-        if isinstance(known := self._restored(BATCH, key), BatchRestored):
+        known = self._restored(BATCH, key)
+        if known is not None and isinstance(known.record, BatchRecord):
             with reading("a batch", self._journal.path):
                 self._restore(known.record)
             return True

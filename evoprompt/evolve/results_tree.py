@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,27 @@ import dspy
 from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
-from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.history import History, dev_event, diagnoses
-from evoprompt.evolve.record import (
+from evoprompt.evaluate import Evaluation, evaluate_jobs
+from evoprompt.evolve.events import (
     BatchDone,
-    BatchRecord,
-    BatchRestored,
     CaughtUp,
     Confirmed,
     DevDone,
-    DevRestored,
     Event,
     Finished,
     Interrupted,
-    Results,
+    Restored,
     RolloutDone,
     Started,
-)
+    restored,
+)  # fmt: skip
+from evoprompt.evolve.records import BatchRecord, DevRecord, Results
+from evoprompt.evolve.state import History, dev_record, dev_step, diagnoses
+from evoprompt.examples import judge_of, tasks_for
+from evoprompt.lm.budget import APART
 from evoprompt.lm.identity import state_of
-from evoprompt.rollout import Rollout
+from evoprompt.metric import CodeMetric
+from evoprompt.rollout import Job, Judge, Rollout, Runner
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.secrets import mask
@@ -45,20 +47,21 @@ logger = logging.getLogger("evoprompt")
 
 TEST = "test"
 """Kind of a journal's steps that are evaluations on the test set."""
+SUITE = {"status", "passed", "total"}
+"""Fields of a suite's result that are shown."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What of a task is shown in results: neither its tests nor its canonical solution."""
+    """The part of a task that results show: neither its tests nor its canonical solution."""
 
     key: str
     prompt: str
     interface: str
 
-    @classmethod
-    def of(cls, task: Task) -> Shown:
-        """What is shown of a task."""
-        return cls(task.key, task.prompt, task.interface)
+
+def _shown(task: Task) -> dict[str, str]:
+    return asdict(Shown(task.key, task.prompt, task.interface))
 
 
 def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **sizes: int) -> None:
@@ -77,7 +80,7 @@ def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **siz
             why = str(e.__cause__ or e.__context__ or e)
             raise UsageError(f"the student can't be written to a run_dir as JSON (its demos?): {why}") from e
         journal.keep_meta("program", path.read_text(encoding="utf-8"))
-    journal.keep_meta("tasks", json.dumps({t.task_id: asdict(Shown.of(t)) for t in tasks}))
+    journal.keep_meta("tasks", json.dumps({t.task_id: _shown(t) for t in tasks}))
     journal.keep_meta("sizes", json.dumps(sizes))
     journal.keep_meta("seed", Candidate.of(student).model_dump_json())  # last: where it is, the rest is
 
@@ -109,11 +112,11 @@ def export(run: Run) -> None:
     with reading("a step", run.journal.path):
         for kind, body in run.journal.steps():
             if kind == TEST:
-                tested, _ = dev_event(body)
+                tested, _ = dev_record(body)
                 write.restored(test_file(body["name"]), tested)
                 tests[body["name"]] = tested.evaluation.score
-            elif (event := history.step(kind, body)) is not None:
-                write(event)
+            elif (record := history.step(kind, body)) is not None:
+                write(restored(record, history))
         write(Finished(history.results()))
     told = {"status": "running"} | run.journal.fact("ending")
     if (reason := run.journal.meta("ended_by")) is not None:
@@ -121,9 +124,43 @@ def export(run: Run) -> None:
     run.tree.summary(**told, **({"test_scores": tests} if tests else {}))
 
 
+def evaluate_test(
+    run: Run, name: str, program: dspy.Module, data: Iterable[dspy.Example | Task],
+    metric: CodeMetric | Judge | Callable[..., Any], *,
+    num_threads: int = 8, on_done: Callable[[Rollout], None] | None = None,
+) -> Evaluation:  # fmt: skip
+    """Evaluate on a test set as part of a run, and write the results below `test_evaluation/<name>`.
+
+    Args:
+        run: The run; what it knows already is not run again.
+        name: `start` or `evolved`.
+        program: What to evaluate.
+        data: Examples or tasks of the test set.
+        metric: As `EvoPrompt` takes it.
+        num_threads: Number of rollouts under way at once.
+        on_done: Called after each rollout.
+
+    Raises:
+        UsageError: A task has the id of another task of the run.
+    """
+    (candidate, program), judge = Candidate.compiled(program), judge_of(metric)
+    (tasks,) = tasks_for(program, judge, data)
+    shown = run.journal.fact("tasks")
+    for task in tasks:
+        if shown.setdefault(task.task_id, _shown(task)).get("key") != task.key:
+            raise UsageError(f"another task of this run has the id {task.task_id!r}: give each example its own")
+    run.journal.keep_meta("tasks", json.dumps(shown))
+    runner = Runner(program, judge, journal=run.journal, num_threads=num_threads, label=APART)
+    evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in tasks], on_done=on_done)
+    record = DevRecord(0, 0, candidate, tuple(t.task_id for t in tasks), evaluation)
+    run.journal.keep_step(TEST, name, {"name": name, **dev_step(record, {})})
+    TreeWriter(run.tree, run.journal).evaluation(test_file(name), candidate, evaluation)
+    return evaluation
+
+
 @contextlib.contextmanager
 def ending(run: Run) -> Iterator[None]:
-    """Writes how a run ended, however it does."""
+    """Write how a run ended, however it does."""
     try:
         yield
     except BaseException as e:
@@ -147,7 +184,7 @@ def _spent(journal: Journal) -> dict[str, Any]:
 
 
 def test_file(name: str) -> str:
-    """Where the results tree has an evaluation on the test set."""
+    """Path of an evaluation on the test set, below the run's directory."""
     return f"test_evaluation/{name}/test_evaluation.json"
 
 
@@ -179,27 +216,35 @@ class TreeWriter:
             self._batch(event.record)
         elif isinstance(event, DevDone):
             self.evaluation(_dev_file(event), event.candidate, event.evaluation)
-        elif isinstance(event, DevRestored):
-            self.restored(_dev_file(event), event)
-        elif isinstance(event, BatchRestored) and self._lacks(f"{_folder(event.record)}/batch_results.json"):
+        elif isinstance(event, Restored):
             record = event.record
-            lost = {(r.candidate, r.task_id): r for r in record.unmeasured}
-            before, after = self._rollouts(record.parent, record.tasks), self._rollouts(record.child, record.tasks)
-            if record.tried:  # each rollout with a prompt of its own; what became of the new one, later batches tell
-                before, after = tuple(r for t in record.tried for r in self._rollout(t.candidate, t.task_id)), ()
-            before, after = (tuple(lost.get((r.candidate, r.task_id), r) for r in side) for side in (before, after))
-            found = diagnoses(self._journal, record)
-            self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
+            if isinstance(record, BatchRecord):
+                self._restored_batch(record)
+            else:
+                self.restored(_dev_file(record), record)
         if isinstance(event, BatchDone | DevDone | CaughtUp | Confirmed | Finished | Interrupted):
             self._state(event.results)
         if isinstance(event, Finished) and not self._anew:
             self._journal.keep_meta("ended_by", event.spent or "all batches are done")
             self._tree.summary(ended_by=event.spent or "all batches are done")
 
-    def restored(self, name: str, event: DevRestored) -> None:
+    def _restored_batch(self, record: BatchRecord) -> None:
+        """Write a batch of an earlier process, which may have been killed before it did."""
+        if self._lacks(f"{_folder(record)}/batch_results.json"):
+            lost = {(r.candidate, r.task_id): r for r in record.unmeasured}
+            # A factorial batch asks each task with a prompt of its own, and none with the child.
+            asked = [(t.candidate, t.task_id, 0) for t in record.tried]
+            before = self._rollouts(asked or [(record.parent.key, t, 0) for t in record.tasks])
+            child = record.child.key if record.child and not asked else ""
+            after = self._rollouts((child, t, 0) for t in record.tasks if child)
+            before, after = (tuple(lost.get((r.candidate, r.task_id), r) for r in side) for side in (before, after))
+            found = diagnoses(self._journal, record)
+            self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
+
+    def restored(self, name: str, event: DevRecord) -> None:
         """Write an evaluation of an earlier process, which may have been killed before it did."""
         if self._lacks(name):
-            rollouts = self._rollouts(event.candidate, event.tasks, event.samples)
+            rollouts = self._rollouts((event.candidate.key, t, event.samples.get(t, 0)) for t in event.tasks)
             self.evaluation(name, event.candidate, event.evaluation.model_copy(update={"rollouts": rollouts}))
 
     def _batch(self, record: BatchRecord) -> None:
@@ -232,15 +277,8 @@ class TreeWriter:
             by_task.setdefault(rollout.task_id, []).append(self._row(rollout))
         for task_id, (first, *more) in by_task.items():
             self._task(name.rpartition("/")[0], task_id, {**first, "more_samples": more} if more else first)
-        self._tree.json(
-            name,
-            {
-                "candidate": candidate.model_dump(),
-                "candidate_id": candidate.key,
-                **evaluation.summary(),
-                "rollouts": [_brief(r) for r in evaluation.rollouts],
-            },
-        )
+        told = {"candidate": candidate.model_dump(), "candidate_id": candidate.key, **evaluation.summary()}
+        self._tree.json(name, {**told, "rollouts": [_brief(r) for r in evaluation.rollouts]})
 
     def _state(self, results: Results) -> None:
         self._tree.json(
@@ -273,17 +311,10 @@ class TreeWriter:
         )
         last = results.batches[-1] if results.batches else None
         current = next((b.child for b in reversed(results.batches) if b.accepted and b.child), results.seed)
-        self._tree.json(
-            "training/checkpoints/latest.json",
-            {
-                "epoch": last.epoch if last else 0,
-                "batch": last.batch if last else 0,
-                "current": current.model_dump(),
-                "best": results.best.model_dump(),
-                "best_dev_score": results.best_dev_score,
-                "batches_done": len(results.batches),
-            },
-        )
+        reached = {"epoch": last.epoch, "batch": last.batch} if last else {"epoch": 0, "batch": 0}
+        prompts = {"current": current.model_dump(), "best": results.best.model_dump()}
+        done = {"best_dev_score": results.best_dev_score, "batches_done": len(results.batches)}
+        self._tree.json("training/checkpoints/latest.json", {**reached, **prompts, **done})
 
     def _write_best(self, best: Candidate) -> None:
         if best == self._best:
@@ -298,17 +329,13 @@ class TreeWriter:
         self._tree.text("training/final_prompt.txt", best.told)
         self._best = best  # only now: Ctrl-C may have come between the two files
 
-    def _rollouts(
-        self, candidate: Candidate | None, task_ids: Iterable[str], samples: Mapping[str, int] | None = None
-    ) -> tuple[Rollout, ...]:  # fmt: skip
-        if candidate is None:
-            return ()
-        samples = samples or {}
-        return tuple(r for i in task_ids for r in self._rollout(candidate.key, i, samples.get(i, 0)))
-
-    def _rollout(self, candidate: str, task_id: str, sample: int = 0) -> tuple[Rollout, ...]:
-        body = self._journal.rollout(candidate, self._tasks[task_id].key, sample, measured=False)
-        return () if body is None else (as_written(Rollout, body, self._journal.path),)
+    def _rollouts(self, asked: Iterable[tuple[str, str, int]]) -> tuple[Rollout, ...]:
+        """The journal's rollouts of candidates, tasks and samples, without those that it doesn't know."""
+        found = []
+        for candidate, task_id, sample in asked:
+            body = self._journal.rollout(candidate, self._tasks[task_id].key, sample, measured=False)
+            found += [as_written(Rollout, body, self._journal.path)] if body else []
+        return tuple(found)
 
     def _lacks(self, name: str) -> bool:
         return self._anew or not os.path.exists(f"{self._tree.root}/{name}")  # noqa: PTH110 (a third of the time)
@@ -332,8 +359,8 @@ class TreeWriter:
             "code": rollout.code,
             "fault": rollout.fault,
             "error": rollout.error or (report.detail if report else ""),
-            "base": _suite(report.base) if report and report.base else None,
-            "plus": _suite(report.plus) if report and report.plus else None,
+            "base": report.base.model_dump(include=SUITE) if report and report.base else None,
+            "plus": report.plus.model_dump(include=SUITE) if report and report.plus else None,
             "failing_cases": [c.model_dump() for c in report.failures] if report else [],
             "sandbox_tier": report.tier if report else "",
             **rollout.model_dump(include={"steps"}),
@@ -363,12 +390,8 @@ def _folder(record: BatchRecord) -> str:
     return f"training/epochs/epoch_{record.epoch}/batch_{record.batch}"
 
 
-def _dev_file(event: DevDone | DevRestored) -> str:
+def _dev_file(event: DevRecord) -> str:
     return f"dev_evaluation/epoch_{event.epoch}/batch_{event.batch}/dev_evaluation.json"
-
-
-def _suite(result: Any) -> dict[str, Any]:
-    return {"status": result.status, "passed": result.passed, "total": result.total}
 
 
 def _brief(rollout: Rollout) -> dict[str, Any]:

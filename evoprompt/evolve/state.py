@@ -1,4 +1,4 @@
-"""The state of a search: what led where. It follows from the steps alone, so a journal's steps give it back."""
+"""The state of a search. It follows from the steps alone, so the steps of a journal give it back."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ from pydantic import Field, NonNegativeInt, TypeAdapter
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
-from evoprompt.evolve.record import (
-    BatchRecord,
-    BatchRestored,
-    Confirmation,
-    Confirmed,
-    DevRestored,
-    Diagnosed,
-    EvolutionEntry,
-    Results,
-)
+from evoprompt.evolve.records import BatchRecord, Confirmation, DevRecord, Diagnosed, EvolutionEntry, Results
 from evoprompt.runs import Journal
 from evoprompt.runs.damage import reading
 
@@ -28,10 +19,6 @@ BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "c
 """Kinds of a journal's steps."""
 HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
 """Fields of a batch that the journal keeps apart, and that nobody keeps in memory: a resume reads all batches."""
-
-Restored = BatchRestored | DevRestored | Confirmed
-"""What a step of the journal was."""
-
 
 _TASKS = TypeAdapter(tuple[str, ...])
 _SAMPLES = TypeAdapter(dict[str, NonNegativeInt])
@@ -89,7 +76,7 @@ class History:
             self.batch(record)
 
     def evaluated(self, candidate: Candidate) -> bool:
-        """Whether an instruction was evaluated on the valset."""
+        """Return True if an instruction was evaluated on the valset."""
         return candidate.key in self._dev
 
     def dev(self, candidate: Candidate, evaluation: Evaluation, scores: dict[str, float]) -> None:
@@ -97,19 +84,23 @@ class History:
         self._dev[candidate.key] = evaluation.model_copy(update={"rollouts": ()})
         self._dev_scores[candidate.key] = scores
 
-    def step(self, kind: str, body: dict[str, Any]) -> Restored | None:
-        """Go on from a step of the journal, and say what it was; None for one that is no part of our searches."""
+    def step(self, kind: str, body: dict[str, Any]) -> BatchRecord | DevRecord | Confirmation | None:
+        """Go on from a step of the journal.
+
+        Returns:
+            Its record; None for the step of a rival, and for one that is no part of our searches.
+        """
         if kind == BATCH:
             record = BatchRecord.model_validate(body)
             self.batch(record)
-            return BatchRestored(record)
+            return record
         if kind == DEV:
-            event, scores = dev_event(body)
-            self.dev(event.candidate, event.evaluation, scores)
-            return event
+            found, scores = dev_record(body)
+            self.dev(found.candidate, found.evaluation, scores)
+            return found
         if kind == CONFIRM:
             self.confirmation = Confirmation.model_validate(body)
-            return Confirmed(self.confirmation, self.results())
+            return self.confirmation
         if kind == RIVAL:
             self.rival = body
         return None
@@ -155,7 +146,7 @@ class History:
 
 
 def remembered(journal: Journal, seed: Candidate) -> History:
-    """What all steps of a journal come to, also where a walk over them has not come as far, or was left amid a step."""
+    """Return the state after all steps of a journal, including those that a resumed search has not reached yet."""
     history = History(seed)
     with reading("a step", journal.path):
         for kind, body in journal.steps():
@@ -171,34 +162,33 @@ def keep_diagnoses(journal: Journal, record: BatchRecord) -> None:
 
 def diagnoses(journal: Journal, record: BatchRecord) -> tuple[Diagnosed, ...]:
     """The diagnoses of a batch that is in the journal."""
-    before = f"{record.epoch}.{record.batch}.{record.parent.key}"  # as journals had it once
-    found = journal.step(DIAGNOSES, _about(record)) or journal.step(DIAGNOSES, before) or {"diagnosed": ()}
+    found = journal.step(DIAGNOSES, _about(record)) or {"diagnosed": ()}
     with reading("the diagnoses of a batch", journal.path):
         return tuple(map(Diagnosed.model_validate, found["diagnosed"]))
 
 
 def _about(record: BatchRecord) -> str:
-    """What tells a batch from others of the same number and prompt: a budget cuts the last ones to its size."""
+    """Key that tells a batch from others of the same number and prompt: a budget cuts its last batches short."""
     tried = hashlib.sha256(repr([(t.candidate, t.task_id) for t in record.tried]).encode()).hexdigest()[:12]
     return f"{record.epoch}.{record.batch}.{record.parent.key}.{tried}"
 
 
-def dev_step(event: DevRestored, scores: dict[str, float]) -> dict[str, Any]:
+def dev_step(record: DevRecord, scores: dict[str, float]) -> dict[str, Any]:
     """An evaluation on the valset as a step of the journal."""
     return {
-        "epoch": event.epoch,
-        "batch": event.batch,
-        "candidate": event.candidate.model_dump(mode="json"),
-        "tasks": event.tasks,
-        "evaluation": event.evaluation.model_dump(mode="json", exclude={"rollouts"}),
+        "epoch": record.epoch,
+        "batch": record.batch,
+        "candidate": record.candidate.model_dump(mode="json"),
+        "tasks": record.tasks,
+        "evaluation": record.evaluation.model_dump(mode="json", exclude={"rollouts"}),
         "scores": scores,
-    } | ({"samples": event.samples} if event.samples else {})
+    } | ({"samples": record.samples} if record.samples else {})
 
 
-def dev_event(body: dict[str, Any]) -> tuple[DevRestored, dict[str, float]]:
+def dev_record(body: dict[str, Any]) -> tuple[DevRecord, dict[str, float]]:
     """An evaluation on the valset from a step of the journal, and the score of each task."""
     candidate, evaluation = Candidate.model_validate(body["candidate"]), Evaluation.model_validate(body["evaluation"])
-    found = DevRestored(
+    found = DevRecord(
         int(body["epoch"]), int(body["batch"]), candidate, _TASKS.validate_python(body["tasks"]), evaluation,
         _SAMPLES.validate_python(body.get("samples", {})),
     )  # fmt: skip
@@ -206,7 +196,7 @@ def dev_event(body: dict[str, Any]) -> tuple[DevRestored, dict[str, float]]:
 
 
 def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, Evaluation]) -> Results:
-    """What one of DSPy's own optimizers came to, as the results of a search.
+    """Turn the step of one of DSPy's own optimizers into the results of a search.
 
     Args:
         seed: The instruction that it started from.
@@ -216,7 +206,7 @@ def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, E
     rival, final = found["rival"], Candidate.model_validate(found["final"])
     entries = {seed.key: EvolutionEntry.of(seed, reason="the student's own")}
     for best in found["trace"]:
-        child = seed.changed(dict(best.get("instructions") or [(seed.instructions[0][0], best["instruction"])]))
+        child = seed.changed(dict(best["instructions"]))
         entry = EvolutionEntry.of(
             child, parent=seed.key, generation=1, accepted=False,
             reason=f"best so far of {rival} after {best['calls']} calls", batch_score=100 * best["score"],

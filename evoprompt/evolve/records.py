@@ -1,18 +1,17 @@
-"""What a search did, as plain frozen data: batches, prompts, results; and the events that tell of them."""
+"""Records of a search, as plain frozen data: batches, evaluations, prompts, results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.factorial.decision import Word
 from evoprompt.evolve.factorial.rules import Rule
-from evoprompt.evolve.options import Options
 from evoprompt.rollout import Rollout
 from evoprompt.sparse import Sparse
 from signatures import Diagnosis, FailureGroup
@@ -88,14 +87,6 @@ class Confirmation(BaseModel):
     p_better: float | None = Field(default=None, ge=0, le=1)
     gain: float | None = None
     interval: tuple[float, float] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_its_word(cls, body: Any) -> Any:
-        """Records once had no word: what was accepted had passed the test, or no task was left for one."""
-        if isinstance(body, dict) and "word" not in body and body.get("accepted"):
-            return body | {"word": "confirmed" if body.get("pairs") else "probable"}
-        return body
 
 
 class Rejected(BaseModel):
@@ -221,13 +212,28 @@ class BatchRecord(BaseModel):
     belief: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class DevRecord:
+    """One instruction, evaluated on the valset. Epoch and batch are 0 for the seed.
+
+    `samples` has the number of a task's rollout where that is not 0.
+    """
+
+    epoch: int
+    batch: int
+    candidate: Candidate
+    tasks: tuple[str, ...]
+    evaluation: Evaluation
+    samples: Mapping[str, int] = field(default_factory=dict)
+
+
 INTERRUPTED = "interrupted"
 """`Results.stopped` after Ctrl-C: the same search can go on, to the end that it would have had."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What `compile` attaches to the program as `detailed_results`.
+    """The results of a search: `compile` attaches them to the program as `detailed_results`.
 
     Attributes:
         best: The instruction that the program carries.
@@ -259,130 +265,3 @@ class Results:
         """Percent of the valset that the best instruction solved; None without a valset."""
         found = self.dev.get(self.best.key)
         return found.score if found else None
-
-
-@dataclass(frozen=True)
-class Started:
-    """The search begins, or goes on: `steps` were done and `answers` paid for by an earlier process.
-
-    Where there are no `batches`, nothing is known of them.
-    """
-
-    options: Options
-    seed: Candidate
-    train_tasks: int
-    dev_tasks: int
-    batches: int
-    steps: int = 0
-    answers: int = 0
-
-
-@dataclass(frozen=True)
-class Working:
-    """A step begins. `total` is the number of rollouts it will take, 0 where it has none."""
-
-    what: str
-    total: int = 0
-
-
-@dataclass(frozen=True)
-class RolloutDone:
-    """One rollout of the step under way."""
-
-    done: int
-    total: int
-    rollout: Rollout
-
-
-@dataclass(frozen=True)
-class BatchDone:
-    """One batch is decided. `results` is the state of the search after it."""
-
-    record: BatchRecord
-    results: Results
-
-
-@dataclass(frozen=True)
-class BatchRestored:
-    """An earlier process decided this batch. The record is without its rollouts and diagnoses."""
-
-    record: BatchRecord
-
-
-@dataclass(frozen=True)
-class DevDone:
-    """One instruction was evaluated on the valset. Epoch and batch are 0 for the seed."""
-
-    epoch: int
-    batch: int
-    candidate: Candidate
-    tasks: tuple[str, ...]
-    evaluation: Evaluation
-    results: Results
-
-
-@dataclass(frozen=True)
-class DevRestored:
-    """An earlier process evaluated this instruction. The evaluation is without its rollouts.
-
-    `samples` has the number of a task's rollout where that is not the first one.
-    """
-
-    epoch: int
-    batch: int
-    candidate: Candidate
-    tasks: tuple[str, ...]
-    evaluation: Evaluation
-    samples: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CaughtUp:
-    """All that earlier processes did has been restored; the next step is a new one."""
-
-    results: Results
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The search is over. `spent` says of a budget that ended it before its last batch."""
-
-    results: Results
-    spent: str = ""
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """Ctrl-C: the search is left, and nothing is under way any more. `results` is all that is known."""
-
-    results: Results
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """The prompt of a factorial search was compared with the start."""
-
-    record: Confirmation
-    results: Results
-
-
-Event = (
-    Started
-    | Working
-    | RolloutDone
-    | BatchDone
-    | BatchRestored
-    | DevDone
-    | DevRestored
-    | CaughtUp
-    | Confirmed
-    | Finished
-    | Interrupted
-)
-
-
-class Listener(Protocol):
-    """Is told what happens, in the thread that runs `compile`."""
-
-    def __call__(self, event: Event, /) -> None:
-        """Take note of one event."""
