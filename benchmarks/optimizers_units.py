@@ -26,6 +26,7 @@ from benchmarks.shared import use_mbppplus
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.evolve.factorial import comparison, decision, effects, growth, subsets
 from evoprompt.evolve.factorial import search as search
+from evoprompt.judges import judge_of
 from evoprompt.lm.simulated import SimulatedEngine
 from evoprompt.lm.simulated_worlds import WORLDS, best_reachable, expected_score, unfit
 from evoprompt.metric import feedback
@@ -144,7 +145,7 @@ def random_search(setting: Setting) -> dspy.Module:
     dice = random.Random(f"random:{setting.seed}")
     student, tasks = Program(), [setting.metric.task(e.task_id) for e in (*setting.train, *setting.val)]
     tasks = dice.sample(tasks, 16 if setting.budget < 300 else 24)
-    runner = Runner(student, setting.metric, num_threads=THREADS)
+    runner = Runner(student, judge_of(setting.metric), num_threads=THREADS)
     seed = Candidate.of(student)
     rollouts = runner.run([Job(seed, t) for t in tasks])
     best, best_score = seed, sum(r.score or 0.0 for r in rollouts)

@@ -37,7 +37,6 @@ def map_concurrently(
     items: Sequence[Item],
     *,
     num_threads: int,
-    executor: Executor | None = None,
     on_done: Callable[[Result], None] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> list[Result]:
@@ -50,7 +49,6 @@ def map_concurrently(
         function: Runs in other threads, with a copy of this one's context variables.
         items: What to run it on.
         num_threads: Items under way at once.
-        executor: Used instead of threads of our own.
         on_done: Called with each result in the calling thread, as they finish.
         on_stop: Called before the wait for what is under way.
 
@@ -60,7 +58,7 @@ def map_concurrently(
     """
     if not items:
         return []
-    pool = executor or _DaemonPool(min(num_threads, len(items)))
+    pool = _DaemonPool(min(num_threads, len(items)))
     futures: dict[Future[Result], int] = {}
     done: SimpleQueue[Future[Result]] = SimpleQueue()
     results: dict[int, Result] = {}
@@ -89,8 +87,7 @@ def map_concurrently(
         _stop(list(futures), on_stop, e)
         raise
     finally:
-        if executor is None:
-            pool.shutdown(wait=False)
+        pool.shutdown(wait=False)
     return [results[i] for i in range(len(items))]
 
 

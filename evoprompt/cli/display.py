@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve.factorial.rules import Rule
     from evoprompt.evolve.record import BatchRecord, Confirmation, Event
-    from evoprompt.rollout import Rollout
+    from evoprompt.judges import Rollout
     from evoprompt.runs import Spent
 
 

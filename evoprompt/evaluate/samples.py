@@ -15,10 +15,11 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.evaluate.formats import WANTED, Given, read_given
 from evoprompt.harness.judging.asserts import defined_names
+from evoprompt.judges import Rollout
+from evoprompt.judges.code import broken, judged
 from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.metric import CodeMetric
 from evoprompt.pool import map_concurrently
-from evoprompt.rollout import Rollout, broken, judged
 from evoprompt.runs import Journal
 from evoprompt.runs.damage import as_written
 from evoprompt.tasks import Task, parse_python

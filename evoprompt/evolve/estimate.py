@@ -9,17 +9,16 @@ from typing import Any
 
 import dspy
 
-from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.factorial.allowance import Allowance
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
-from evoprompt.examples import ExampleTask
+from evoprompt.judges.any_metric import ExampleTask
 from evoprompt.lm.dspy_internals import price
 from evoprompt.lm.words import tokens_of
-from evoprompt.program import Program
+from evoprompt.program import Advisor, Program
 from evoprompt.tasks import Task
 from signatures import Attempt, Failure, FailureGroup
 

@@ -34,9 +34,9 @@ from evoprompt.evolve.record import (
     RolloutDone,
     Started,
 )
+from evoprompt.judges import Rollout
 from evoprompt.lm.identity import state_of
 from evoprompt.lm.resolve import redact
-from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task, slug

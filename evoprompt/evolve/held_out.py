@@ -15,10 +15,10 @@ from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve.export import TEST, Shown, TreeWriter, test_file
 from evoprompt.evolve.history import dev_step
 from evoprompt.evolve.record import DevRestored
-from evoprompt.examples import judge_of, tasks_for
+from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
 from evoprompt.lm.budget import APART
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Judge, Rollout, Runner
+from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.tasks import Task
 

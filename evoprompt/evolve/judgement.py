@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from evoprompt.evolve.factorial.rules import leak
 from evoprompt.evolve.options import Accept
+from evoprompt.judges import Rollout
 from evoprompt.lm.words import plain
-from evoprompt.rollout import Rollout
 from evoprompt.tasks import Task
 
 

@@ -19,7 +19,8 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.record import BatchDone, BatchRecord, Diagnosed, EvolutionEntry
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.triage import cluster
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.judges import Rollout
+from evoprompt.rollout import Job, require_measured
 from evoprompt.runs.damage import reading
 from evoprompt.tasks import Task
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from operator import not_
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
@@ -13,12 +14,11 @@ from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.factorial.decision import Word
 from evoprompt.evolve.factorial.rules import Rule
 from evoprompt.evolve.options import Options
-from evoprompt.rollout import Rollout
-from evoprompt.sparse import Sparse
+from evoprompt.judges import Rollout
 from signatures import Diagnosis, FailureGroup
 
 
-class Diagnosed(Sparse):
+class Diagnosed(BaseModel):
     """The diagnosis of one failed rollout.
 
     Attributes:
@@ -29,12 +29,11 @@ class Diagnosed(Sparse):
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"predictor"})
 
     task_id: str
     by: Literal["program", "debugger"]
     diagnosis: Diagnosis
-    predictor: str = ""
+    predictor: str = Field(default="", exclude_if=not_)
 
 
 class Tried(BaseModel):
@@ -112,7 +111,7 @@ class Rejected(BaseModel):
     text: str = ""
 
 
-class EvolutionEntry(Sparse):
+class EvolutionEntry(BaseModel):
     """One instruction in the history of a run.
 
     Attributes:
@@ -132,11 +131,10 @@ class EvolutionEntry(Sparse):
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"instructions"})
 
     id: str
     instruction: str
-    instructions: tuple[tuple[str, str], ...] = ()
+    instructions: tuple[tuple[str, str], ...] = Field(default=(), exclude_if=not_)
     parent: str | None = None
     generation: int = 0
     epoch: int = 0

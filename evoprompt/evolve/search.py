@@ -27,8 +27,9 @@ from evoprompt.evolve.record import (
     Started,
     Working,
 )
+from evoprompt.judges import Rollout
 from evoprompt.pool import StopAtOnce
-from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.rollout import Job, Runner, require_measured
 from evoprompt.runs.damage import reading
 from evoprompt.tasks import Task
 

@@ -19,7 +19,7 @@ from dspy.utils.callback import BaseCallback
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
-from evoprompt.examples import ExampleJudge, judge_of, tasks_for
+from evoprompt.judges import CodeJudge, ExampleJudge, Judge, judge_of, tasks_for
 from evoprompt.judges.students import AskedTask
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
@@ -30,7 +30,6 @@ from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rivals.sizes import Rival, sizes
 from evoprompt.rivals.watch import Guarded, Metered, Watch, metered, quiet, watched
-from evoprompt.rollout import CodeJudge, Judge
 from evoprompt.runs.journal import Journal, Spent
 from evoprompt.secrets import discreet
 from evoprompt.tasks import Task

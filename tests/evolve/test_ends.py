@@ -16,9 +16,9 @@ from evoprompt.evolve.export import export
 from evoprompt.evolve.factorial.sequential_test import sign_test
 from evoprompt.evolve.history import remembered
 from evoprompt.evolve.record import Results
-from evoprompt.examples import ExampleJudge
+from evoprompt.judges import ExampleJudge, Rollout
 from evoprompt.lm.budget import Budget
-from evoprompt.rollout import Job, Rollout, Runner
+from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Run
 from tests import models
 from tests.evolve.moods import RULE, exact, examples, reply

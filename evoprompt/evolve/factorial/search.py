@@ -37,7 +37,8 @@ from evoprompt.evolve.record import (
     Working,
 )
 from evoprompt.evolve.triage import triage
-from evoprompt.rollout import Job, Rollout
+from evoprompt.judges import Rollout
+from evoprompt.rollout import Job
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 from signatures import FailureGroup

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 import logging
 import math
 import types
@@ -19,13 +18,13 @@ from pydantic import Field
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
-from evoprompt.judges.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
+from evoprompt.judges.base import Rollout
+from evoprompt.judges.students import answer, content_of, digest, listed, shown, split
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, origin_of
 from evoprompt.lm.resolve import one_line
-from evoprompt.metric import CodeMetric, Verdict
+from evoprompt.metric import Verdict
 from evoprompt.plain import plain, text
-from evoprompt.rollout import CodeJudge, Judge, Rollout
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -196,31 +195,6 @@ class ExampleJudge:
     def _where(self, example: Any, task_id: str) -> str:
         name = f" {task_id!r}" if task_id else ""
         return f"metric {self._name}, example{name} ({' '.join(shown(split(0, example)[0]).split())[:80]})"
-
-
-def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
-    """Who judges by this metric.
-
-    Raises:
-        UsageError: It is no metric.
-    """
-    if isinstance(metric, CodeMetric):
-        return CodeJudge(metric)
-    return metric if isinstance(metric, Judge) and not isinstance(metric, type) else ExampleJudge(metric)
-
-
-def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any]) -> list[list[Task]]:
-    """The tasks of sets of examples, which the student can take as far as that is known.
-
-    Raises:
-        UsageError, DataError: One can't be judged, or has other inputs than the student takes.
-    """
-    tasks = [judge.tasks_of(examples) for examples in sets]
-    if (odd := next((t for t in itertools.chain(*tasks) if not isinstance(t, Task)), None)) is not None:
-        raise UsageError(f"judge {type(judge).__name__}: `tasks_of` must give Tasks, not {kind_of(odd)}")
-    if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
-        require_fit(student, itertools.chain(*tasks), "code" if isinstance(judge, CodeJudge) else "")
-    return tasks
 
 
 def _said(score: float) -> str:
