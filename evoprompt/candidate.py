@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evoprompt.errors import UsageError
 
 Operator = Literal["seed", "rewrite"]
-"""How a candidate came about: the student's own instruction, or the optimizer's rewrite of its parent."""
+"""Origin of a candidate: the student's own instruction, or the optimizer's rewrite of its parent."""
 
 Module = TypeVar("Module", bound=dspy.Module)
 

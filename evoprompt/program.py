@@ -225,7 +225,7 @@ class Program(Proposing):
 
 
 class Advisor(Proposing):
-    """Explains what a metric did not like, and rewrites the instruction. A `Program` does it for code itself.
+    """Explains failures under any metric and rewrites the instruction; a `Program` does both for code.
 
     Args:
         debugger_lm: Model that explains failures; None means `dspy.settings.lm`, also for the other.
@@ -269,21 +269,21 @@ class Advisor(Proposing):
 
 
 def scrubbed(diagnosis: Told) -> Told:
-    """A diagnosis whose texts every file can hold."""
+    """A copy of the diagnosis without characters that a file can't hold."""
     fields = {k: scrub(v) if isinstance(v, str) else v for k, v in dict(diagnosis).items()}
     return type(diagnosis).model_validate(fields)
 
 
 def ask(call: Callable[[], Answer], who: str) -> Answer | None:
-    """The answer, or None where the model has none to this request.
+    """Call a model; None if it has no usable answer to this request.
 
     Args:
         call: Asks the model.
-        who: What to call it in the log.
+        who: Name of the caller in the log.
 
     Raises:
-        ModelError: The model refuses us.
-        LMError: It could not be asked, so nobody knows what it would have said.
+        ModelError: The model refuses every call.
+        LMError: The model could not be reached.
     """
     try:
         return call()

@@ -1,10 +1,10 @@
-"""Rollouts: the one door through which models are asked for code and the code is run."""
+"""`Runner`: the only way to a rollout. It asks the model, has the answer judged, and keeps the result."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from evoprompt.tasks import Task
 logger = logging.getLogger("evoprompt")
 
 MAX_UNMEASURED = 0.5
-"""Share of rollouts above which a batch or an evaluation tells too little, unless somebody says another."""
+"""Default for the largest share of unmeasured rollouts in a batch or an evaluation."""
 _REMEMBERED_PROGRAMS = 32
 
 Item = TypeVar("Item")
@@ -45,24 +45,29 @@ class Job:
     task: Task
     sample: int = 0
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The fields that say which rollout it is: `candidate`, `task_id` and `sample`."""
+        return {"candidate": self.candidate.key, "task_id": self.task.task_id, "sample": self.sample}
+
 
 class Runner:
-    """Runs jobs concurrently: model, answer, verdict. What is in the journal is not paid for again.
+    """Runs jobs concurrently: model, answer, verdict. A job that is in the journal costs nothing.
 
     Args:
         program: The student; candidates are applied to copies of it.
         judge: Asks the program and judges its answers; `judges.judge_of` makes one of a metric.
         journal: Keeps answers and rollouts; without one they are kept in memory.
         num_threads: Number of jobs under way at once.
-        budget: What the search may cost of which the rollouts are a part; None where they are of none.
+        budget: Limits of the search that the rollouts belong to; None for no limit.
         label: Put before the roles of its calls in the journal's sums, and kept with its rollouts.
-        steps: Whether rollouts keep the calls of the student's predictors.
+        steps: True to keep the calls of the student's predictors in each rollout.
 
     Attributes:
         student: The program as it was given.
         journal: The one given, or that in memory.
-        calls: Through which every model is asked; other programs of the same run may share it.
-        called: Knows which predictors were called.
+        calls: Every model call goes through it; other programs of the same run may share it.
+        called: Records which predictors were called.
     """
 
     def __init__(
@@ -78,7 +83,7 @@ class Runner:
     ) -> None:
         self.num_threads, self.student = num_threads, program
         self.journal = journal or Journal()
-        # Rollouts are found by candidate and task: of another program or metric they would be other ones.
+        # The journal finds rollouts by candidate and task, so it must belong to one program and one metric.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
         self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
@@ -94,12 +99,12 @@ class Runner:
             on_done: Called in the calling thread after each rollout, as they finish.
 
         Raises:
-            BudgetSpent: Not all of them may be run. The first ones were, as many as the budget allows; where it was
-                spent `amid` one that takes several calls, which ones were depends on the threads.
+            BudgetSpent: The budget does not allow all jobs. The first ones ran. If the budget ended `amid` a job of
+                several calls, the threads' timing decides which ones did.
             ModelError: The model refuses every call (no key, wrong key, unknown model): stops at once.
         """
         done: list[Rollout] = []
-        while len(done) < len(jobs):  # again where answers were known, so that less was spent than it seemed
+        while len(done) < len(jobs):  # calls that the journal answers are free and leave budget for more jobs
             allowed = self.affordable(jobs[len(done) :])
             if not allowed:
                 raise self.calls.budget.spent() or BudgetSpent("the budget is spent")
@@ -111,30 +116,29 @@ class Runner:
         return done
 
     def rollouts_left(self) -> int | None:
-        """How many rollouts that the journal does not know may still begin; None for any number.
+        """Number of new rollouts that the budget still allows; None for any number.
 
-        Each takes a call or more, so that it is no more than the calls that are left. What is asked when nothing is
-        under way does not depend on which thread was faster. A search that was stopped amid a batch has fewer left
-        when it goes on: who plans a batch should cut it by `affordable`, which does not count what is there already.
+        Each takes at least one call. Ask between batches, so that the number does not depend on the threads' speed.
+        Plan a batch with `affordable` instead: it does not count rollouts that the journal has.
         """
         left = [n for n in (self.calls.budget.rollouts_left, self.calls.budget.calls_left) if n is not None]
         return min(left, default=None)
 
     @property
     def repeats(self) -> bool:
-        """Whether the same request is sure to be meant to get the same answer: every predictor's temperature is 0."""
+        """True if every predictor runs at temperature 0."""
         models = [p.lm or dspy.settings.lm for p in self.program.predictors()]
         return all(getattr(lm, "kwargs", {}).get("temperature") == 0 for lm in models)
 
     def known(self, job: Job) -> Rollout | None:
-        """The measured rollout of a job that was run before."""
+        """The measured rollout of a job from the journal, if there is one."""
         if (body := self.journal.rollout(*_key(job))) is None:
             return None
-        # A task that is asked in several ways may have had another of its names then.
+        # A task with several wordings may have been stored under another id.
         return as_written(Rollout, body, self.journal.path).model_copy(update={"task_id": job.task.task_id})
 
     def affordable(self, jobs: Sequence[Job]) -> list[Job]:
-        """The first of these jobs, as many as the budget allows; those that the journal knows are free."""
+        """The longest head of `jobs` that the budget allows. Jobs that are in the journal are free."""
         if (left := self.rollouts_left()) is None or left >= len(jobs):
             return list(jobs)
         asked: set[tuple[str, str, int]] = set()
@@ -172,24 +176,23 @@ class Runner:
         return rollout
 
     def _measure(self, job: Job) -> Rollout:
-        identity: dict[str, Any] = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
         try:
-            return self._judged(job, identity)
+            return self._judged(job)
         except SandboxError as e:  # the student's own tests of its code
             logger.warning("task %s: the sandbox failed: %s", job.task.task_id, e)
-            return Rollout(**identity, status="sandbox_error", fault="sandbox", error=str(e))
+            return Rollout(**job.identity, status="sandbox_error", fault="sandbox", error=str(e))
         except LMError as e:
             fatal = explain_lm_error(e)
             if fatal is not None:
                 raise fatal from e
             logger.warning("task %s: no answer from the model: %s", job.task.task_id, one_line(e))
-            return Rollout(**identity, status="lm_error", fault=e.code or "", error=one_line(e))
+            return Rollout(**job.identity, status="lm_error", fault=e.code or "", error=one_line(e))
 
-    def _judged(self, job: Job, identity: Mapping[str, Any]) -> Rollout:
+    def _judged(self, job: Job) -> Rollout:
         where = f"judge {type(self.judge).__name__}, task {job.task.task_id!r}"
         try:
             with self.called.listening(), collecting(self._steps) as trace:
-                found = self.judge.rollout(self._program(job.candidate), job.task, identity)
+                found = self.judge.rollout(self._program(job.candidate), job.task, job.identity)
             if not isinstance(found, Rollout) or found.task_id != job.task.task_id:
                 raise UsageError(f"{where}: `rollout` must give a Rollout of this task, not {found!r:.100}")
             return found.model_copy(update={"steps": steps_of(trace)}) if trace else found
@@ -198,7 +201,7 @@ class Runner:
         except Exception as e:  # of a judge of somebody's own
             raise UsageError(f"{where}: it raised {type(e).__name__}: {one_line(e)}") from e
         finally:
-            # A student that catches what a call raises, and answers something, would be judged for an outage.
+            # A student that catches the error of a call and answers anyway must not be judged for an outage.
             current = current_attempt()
             if current is not None and current.lost is not None:
                 raise current.lost
@@ -217,7 +220,7 @@ def _key(job: Job) -> tuple[str, str, int]:
 
 
 def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UNMEASURED) -> None:
-    """Stop a run whose numbers would mean nothing.
+    """Raise when too few rollouts were measured.
 
     Args:
         rollouts: Rollouts of one batch or evaluation.

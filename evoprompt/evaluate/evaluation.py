@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dspy
@@ -159,14 +159,9 @@ def evaluate(
     candidate = Candidate.of(program)
     jobs = [Job(candidate, t, s) for t in tasks for s in range(samples)]
     run = iter(runner.run([j for j in jobs if j.task.task_id not in lost], on_done))
-    rollouts = [_lost(j, lost) if j.task.task_id in lost else next(run) for j in jobs]
+    rollouts = [broken(j.identity, lost[j.task.task_id]) if j.task.task_id in lost else next(run) for j in jobs]
     require_measured(rollouts, max_unmeasured)
     return summarize(rollouts)
-
-
-def _lost(job: Job, lost: Mapping[str, str]) -> Rollout:
-    identity = {"candidate": job.candidate.key, "task_id": job.task.task_id, "sample": job.sample}
-    return broken(identity, lost[job.task.task_id])
 
 
 def evaluate_jobs(

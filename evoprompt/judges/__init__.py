@@ -20,7 +20,7 @@ __all__ = ["CodeJudge", "ExampleJudge", "Judge", "Rollout", "judge_of", "tasks_f
 
 
 def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
-    """Who judges by this metric.
+    """Return the judge for a metric; a judge is returned as it is.
 
     Raises:
         UsageError: It is no metric.
@@ -31,7 +31,7 @@ def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
 
 
 def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any]) -> list[list[Task]]:
-    """The tasks of sets of examples, which the student can take as far as that is known.
+    """Turn sets of examples into tasks, and check that the student accepts their inputs.
 
     Raises:
         UsageError, DataError: One can't be judged, or has other inputs than the student takes.

@@ -26,11 +26,11 @@ class Rollout(BaseModel):
         score: In [0, 1]; None when not measured. Never a zero for a failure of the infrastructure.
         code: The extracted source; empty when the reply held none.
         report: The verdict of the tests; None when not measured, or judged by another metric.
-        output: The fields of a prediction that another metric judged, as text.
-        feedback: What that metric said about it.
-        fault: For an unmeasured rollout, the kind of what went wrong: `rate_limit`, `timeout`, `cut_off`, …
-        error: The same in words.
-        steps: The calls of the student's predictors, where somebody wants to know.
+        output: The prediction's fields as text, for answers that are not code.
+        feedback: The metric's words about it.
+        fault: Kind of failure of an unmeasured rollout: `rate_limit`, `timeout`, `cut_off`, …
+        error: The failure in words.
+        steps: The calls of the student's predictors, if `Runner(steps=True)` records them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,41 +50,41 @@ class Rollout(BaseModel):
 
     @property
     def measured(self) -> bool:
-        """Whether there is a verdict."""
+        """True if there is a verdict."""
         return self.score is not None
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What tells it from others: rollouts of which this is the same failed in the same way."""
+        """Identity of the answer: failed rollouts with the same one share a diagnosis."""
         answer = (self.code, *self.output.values())
         return (self.task_id, *(answer if any(answer) else (self.feedback,)))
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Asks a program for its answer to a task, and judges that."""
+    """Asks a program for its answer to a task and judges it."""
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
-        """The tasks of examples, in their order.
+        """Turn examples into tasks, in order.
 
         Raises:
-            UsageError, DataError: One can't be judged here.
+            UsageError, DataError: An example can't be judged.
         """
 
     def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
-        """The program's answer to a task, judged.
+        """Ask the program and judge its answer.
 
         Args:
-            program: Whom to ask.
+            program: The program to ask.
             task: The task.
             identity: The rollout's `candidate`, `task_id` and `sample`.
 
         Raises:
-            LMError, SandboxError: Nothing is known about the answer.
+            LMError, SandboxError: The answer could not be measured.
         """
 
     def describe(self) -> dict[str, Any]:
-        """What decides about a verdict besides task and answer, as plain data."""
+        """The settings that influence a verdict, as plain data."""
 
     def through(self, calls: Calls) -> Judge:
-        """The same judge. Its calls to models go through `calls` anyway; here it may give them roles of their own."""
+        """Return the judge with roles for its own model calls, if it makes any. They go through `calls` either way."""

@@ -32,20 +32,25 @@ class CodeJudge:
         self._wordings = Wordings()
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
-        """See `Judge`. One task that is asked in several ways is as many tasks, each with an id of its own."""
+        """Turn examples into tasks. Each wording of a task becomes a task with its own id."""
         return [self._task(number, example) for number, example in enumerate(listed(examples))]
 
     def describe(self) -> dict[str, Any]:
-        """See `Judge`."""
+        """The settings of the metric, as plain data."""
         return self.metric.describe()
 
     def through(self, calls: Calls) -> CodeJudge:
-        """See `Judge`. It calls none."""
+        """Return the judge itself: it calls no model."""
         return self
 
     def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
-        """See `Judge`."""
-        rollout = judged(self.metric, task, self._generate(program, task), identity)
+        """Ask the program for code and run it against the tests."""
+        try:
+            reply = code_of(answer(program, task), task.task_id)
+        except AdapterParseError as e:
+            # The model did answer: what it said is judged, even when it is no code at all.
+            reply = e.lm_response or ""
+        rollout = judged(self.metric, task, scrub(extract_code(reply, task.entry_point)), identity)
         if rollout.status == "sandbox_error":
             logger.warning("task %s: the sandbox failed: %s", task.task_id, rollout.error)
         elif rollout.status == "data_error":
@@ -53,7 +58,7 @@ class CodeJudge:
         return rollout
 
     def vet(self, tasks: Sequence[Task], *, num_threads: int = 8) -> dict[str, str]:
-        """Of each task whose tests are broken, why; see `CodeMetric.vet`."""
+        """The reason for each task with broken tests, by task id; see `CodeMetric.vet`."""
         found = self.metric.vet({original(t).key: original(t) for t in tasks}.values(), num_threads=num_threads)
         return {t.task_id: found[original(t).task_id] for t in tasks if original(t).task_id in found}
 
@@ -63,17 +68,9 @@ class CodeJudge:
         split(number, example)
         return self._wordings.task(self.metric.task(task_id_of(example, f"example {number}")), example, number)
 
-    def _generate(self, program: dspy.Module, task: Task) -> str:
-        try:
-            prediction = answer(program, task)
-        except AdapterParseError as e:
-            # The model did answer: what it said is judged, even when it is no code at all.
-            return scrub(extract_code(e.lm_response or "", task.entry_point))
-        return scrub(extract_code(code_of(prediction, task.task_id), task.entry_point))
-
 
 def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any]) -> Rollout:
-    """The rollout of a solution that exists: its verdict, or a failure of the sandbox or the tests, which is none.
+    """Judge a given solution. A failure of the sandbox or the tests gives an unmeasured rollout.
 
     Args:
         metric: Judges the code.
