@@ -20,7 +20,7 @@ from evoprompt.evolve.refine import batches
 from evoprompt.evolve.search import digest
 from evoprompt.evolve.state import BATCH, DEV, HEAVY, dev_step, keep_diagnoses
 from evoprompt.harness.judging.report import Report
-from evoprompt.rollout import Rollout
+from evoprompt.judges import Rollout
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 from signatures import Diagnosis, FailureGroup

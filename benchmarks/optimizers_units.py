@@ -28,6 +28,7 @@ from benchmarks.worlds.worlds import WORLDS, best_reachable, expected_score, unf
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, Report, Task, load_dataset
 from evoprompt.evolve.factorial import comparison, decision, effects, growth, subsets
 from evoprompt.evolve.factorial import search as search
+from evoprompt.judges import judge_of
 from evoprompt.metric import feedback
 from evoprompt.rivals.optimizers import RivalBest, RivalOptions, compile_with
 from evoprompt.rollout import Job, Runner
@@ -144,7 +145,7 @@ def random_search(setting: Setting) -> dspy.Module:
     dice = random.Random(f"random:{setting.seed}")
     student, tasks = Program(), [setting.metric.task(e.task_id) for e in (*setting.train, *setting.val)]
     tasks = dice.sample(tasks, 16 if setting.budget < 300 else 24)
-    runner = Runner(student, setting.metric, num_threads=THREADS)
+    runner = Runner(student, judge_of(setting.metric), num_threads=THREADS)
     seed = Candidate.of(student)
     rollouts = runner.run([Job(seed, t) for t in tasks])
     best, best_score = seed, sum(r.score or 0.0 for r in rollouts)

@@ -8,16 +8,16 @@ import json
 import types
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from operator import not_
+from typing import Any, Literal, TypeVar
 
 import dspy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.errors import UsageError
-from evoprompt.sparse import Sparse
 
 Operator = Literal["seed", "rewrite"]
-"""How a candidate came about: the student's own instruction, or the optimizer's rewrite of its parent."""
+"""Origin of a candidate: the student's own instruction, or the optimizer's rewrite of its parent."""
 
 Module = TypeVar("Module", bound=dspy.Module)
 
@@ -51,7 +51,7 @@ class Demo(BaseModel):
         return "\n".join(f"{n}: {v if isinstance(v, str) else json.dumps(v)}" for n, v in fields)
 
 
-class Candidate(Sparse):
+class Candidate(BaseModel):
     """A set of instructions, by predictor name.
 
     Attributes:
@@ -63,10 +63,9 @@ class Candidate(Sparse):
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"demos"})
 
     instructions: tuple[tuple[str, str], ...]
-    demos: tuple[tuple[str, tuple[Demo, ...]], ...] = ()
+    demos: tuple[tuple[str, tuple[Demo, ...]], ...] = Field(default=(), exclude_if=not_)
     parents: tuple[str, ...] = ()
     generation: int = 0
     operator: Operator = "seed"

@@ -121,7 +121,7 @@ class CodeMetric:
             raise DataError(f"the metric has no task {task_id!r}: build CodeMetric with the data you score") from None
 
     def describe(self) -> dict[str, Any]:
-        """What decides about a verdict besides the task, as plain data."""
+        """The settings that influence a verdict, as plain data."""
         flags = {n: getattr(self, n) for n in ("base", "plus", "require_both", "partial")}
         limits = {"limits": asdict(self.harness.limits), "input_limits": asdict(self.harness.input_limits)}
         return {**flags, **limits}
@@ -135,7 +135,7 @@ class CodeMetric:
         return self.harness.check(task, code, base=self.base, plus=self.plus)
 
     def prepare(self, task: Task) -> float:
-        """Does ahead what judging the first solution of a task would do; returns the task's CPU seconds.
+        """Run the canonical solution ahead of the first verdict; return its CPU seconds.
 
         Raises:
             SandboxError: The sandbox failed.
@@ -144,14 +144,14 @@ class CodeMetric:
         return self.harness.prepare(task, base=self.base, plus=self.plus)
 
     def vet(self, tasks: Iterable[Task], *, num_threads: int = 8) -> dict[str, str]:
-        """Looks at the tests of tasks before anything is spent on them; of those that were looked at, it is quick.
+        """Find broken tests before anything is spent on their tasks. A second look at the same tasks is quick.
 
         Args:
             tasks: The tasks.
             num_threads: Tasks under way at once.
 
         Returns:
-            Of each task whose tests are broken, so that nothing can be judged by them: why.
+            The reason for each task with broken tests, by task id.
 
         Raises:
             DataError: The tests of some tasks pass a function that returns nonsense.
@@ -223,7 +223,7 @@ def code_of(prediction: Any, task_id: str) -> str:
 
 
 def _has_plus(task: Task, base: bool) -> bool:
-    """Whether the plus suite can be asked for. One of EvalPlus' tasks has no plus input: there base decides."""
+    """True if the plus suite can run. One of EvalPlus' tasks has no plus input; its base suite decides."""
     return task.count("plus") > 0 or (base and bool(task.base_inputs))
 
 

@@ -1,4 +1,4 @@
-"""Whatever objects users have, as plain data and as text of a bounded length."""
+"""Turns any object into plain data, or into text of bounded length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENCODED = re.compile(r"(?:[A-Za-z0-9+/_-]{60,}\s{1,2})*[A-Za-z0-9+/_-]{60,}={0,
 
 
 def plain(value: Any) -> Any:
-    """As JSON has it; the same for equal values, in every process. What is no data is told by its repr."""
+    """Return a value as JSON data: equal values give equal data in every process; other objects give their repr."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     value = _opened(value)
@@ -42,9 +42,9 @@ def plain(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """As text that a file and a request can hold: a text as it is, anything else as JSON; not longer than allowed.
+    """Return a string as it is and any other value as JSON, cut at `MAX_TEXT` characters.
 
-    What is no text in it, as images are, is told by its kind and size.
+    Images and other binary data are replaced by their kind and size.
     """
     try:
         told = _without_binary(value) if isinstance(value, str) else json.dumps(_shown(value), ensure_ascii=False)
@@ -54,7 +54,7 @@ def text(value: Any) -> str:
 
 
 def _without_binary(value: str) -> str:
-    """A text without what no reader makes anything of: `<image, image/png, 12 kB>` for an image's data."""
+    """Replace binary data in a text by its kind and size, such as `<image, image/png, 12 kB>`."""
     if len(value) < _LEAST:
         return value
     return _ENCODED.sub(_encoded, _DATA_URI.sub(_data_uri, value))

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Future, wait
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 logger = logging.getLogger("evoprompt")
 
 AT_ONCE = 0.2
-"""Seconds for which nobody needs to be told that something is waited for."""
+"""Seconds of waiting after a stop before the user is told about it."""
 
 HEARD = 0.2
-"""Seconds after which a signal is heard at the latest.
+"""Longest wait of the main thread in seconds, so that it notices signals.
 
-One that comes between the interpreter's last look for signals and its falling asleep on a lock wakes nobody: the main
-thread never waits without an end.
+A signal that arrives just before the interpreter falls asleep on a lock does not wake it.
 """
 
 
 class StopAtOnce(KeyboardInterrupt):
-    """Ctrl-C while what is under way was waited for: nobody is to wait for anything any more."""
+    """A second Ctrl-C, during the wait for running items: stop without waiting."""
 
 
 Item = TypeVar("Item")
@@ -37,22 +37,20 @@ def map_concurrently(
     items: Sequence[Item],
     *,
     num_threads: int,
-    executor: Executor | None = None,
     on_done: Callable[[Result], None] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> list[Result]:
     """`function` of every item, concurrently, in the items' order.
 
-    When one fails, or on Ctrl-C, no further item begins, and those under way are waited for: what they get was paid
-    for. A second Ctrl-C waits for nothing.
+    After a failure or Ctrl-C no further item begins, and this waits for the running ones, whose calls are paid for. A
+    second Ctrl-C stops the wait.
 
     Args:
         function: Runs in other threads, with a copy of this one's context variables.
         items: What to run it on.
         num_threads: Items under way at once.
-        executor: Used instead of threads of our own.
         on_done: Called with each result in the calling thread, as they finish.
-        on_stop: Called before the wait for what is under way.
+        on_stop: Called before the wait for running items.
 
     Raises:
         StopAtOnce: The second Ctrl-C.
@@ -60,46 +58,53 @@ def map_concurrently(
     """
     if not items:
         return []
-    pool = executor or _DaemonPool(min(num_threads, len(items)))
-    futures: dict[Future[Result], int] = {}
-    done: SimpleQueue[Future[Result]] = SimpleQueue()
-    results: dict[int, Result] = {}
+    futures: list[Future[Result]] = [Future() for _ in items]
+    finished: SimpleQueue[int] = SimpleQueue()
+    waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
     first: list[BaseException] = []
 
-    def guarded(item: Item) -> Result:
-        if first:  # a refused key must not be tried again by the next item
-            raise first[0]
+    def work(index: int) -> None:
+        future = futures[index]
+        if not future.set_running_or_notify_cancel():
+            return
         try:
-            return function(item)
+            if first:  # a refused key must not be tried again by the next item
+                raise first[0]
+            future.set_result(function(items[index]))
         except BaseException as e:
             first.append(e)
-            raise
+            future.set_exception(e)
+        finished.put(index)
 
+    def serve() -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                waiting.get_nowait()()
+
+    for index in range(len(items)):
+        # dspy.settings lives in context variables, which threads do not inherit.
+        waiting.put(functools.partial(contextvars.copy_context().run, work, index))
     try:
-        for index, item in enumerate(items):
-            # dspy.settings lives in context variables, which threads do not inherit.
-            futures[future := pool.submit(contextvars.copy_context().run, guarded, item)] = index
-            future.add_done_callback(done.put)
-        for future in _finished(done, len(items)):
-            results[futures[future]] = future.result()
+        # Daemons, unlike those of a ThreadPoolExecutor: at exit nobody waits for a model's answer.
+        for _ in range(min(num_threads, len(items))):
+            threading.Thread(target=serve, name="evoprompt", daemon=True).start()
+        for index in _received(finished, len(items)):
+            result = futures[index].result()
             if on_done:
-                on_done(results[futures[future]])
+                on_done(result)
     except BaseException as e:
         first.append(e)
-        _stop(list(futures), on_stop, e)
+        _stop(futures, on_stop, e)
         raise
-    finally:
-        if executor is None:
-            pool.shutdown(wait=False)
-    return [results[i] for i in range(len(items))]
+    return [future.result() for future in futures]
 
 
-def _finished(done: SimpleQueue[Future[Result]], count: int) -> Iterator[Future[Result]]:
+def _received(queue: SimpleQueue[int], count: int) -> Iterator[int]:
     while count:
         with contextlib.suppress(Empty):
-            future = done.get(timeout=HEARD)
+            received = queue.get(timeout=HEARD)
             count -= 1
-            yield future
+            yield received
 
 
 def _stop(futures: Sequence[Future[Any]], on_stop: Callable[[], None] | None, why: BaseException) -> None:
@@ -120,40 +125,3 @@ def _drain(futures: Sequence[Future[Any]]) -> None:
         logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
         while wait(running, HEARD).not_done:
             pass
-
-
-class _DaemonPool(Executor):
-    """Threads that do not keep the interpreter alive: after Ctrl-C nobody waits for a model's answer.
-
-    `ThreadPoolExecutor` joins its threads at exit, which may take as long as a provider's time-out.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = threads
-        for _ in range(threads):
-            threading.Thread(target=self._serve, name="evoprompt", daemon=True).start()
-
-    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        """Queue a call."""
-        future: Future[Result] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(fn(*args, **kwargs))
-            except BaseException as e:
-                future.set_exception(e)
-
-        self._work.put(call)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the threads end after what is queued; never waits."""
-        for _ in range(self._threads):
-            self._work.put(None)
-
-    def _serve(self) -> None:
-        while (call := self._work.get()) is not None:
-            call()

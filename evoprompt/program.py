@@ -1,4 +1,4 @@
-"""`Program`: generator, debugger and optimizer composed into one DSPy module."""
+"""`Program`: generator, debugger and optimizer in one DSPy module; `Advisor`: the last two for what is no code."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ from signatures import (
     DebugCode,
     DebugSteps,
     Diagnosis,
+    ExplainFailure,
+    ExplainSteps,
     Failure,
     FailureGroup,
     GenerateCode,
+    OptimizeInstruction,
     OptimizePrompt,
     ShortenPrompt,
     Step,
@@ -221,22 +224,66 @@ class Program(Proposing):
         return self
 
 
+class Advisor(Proposing):
+    """Explains failures under any metric and rewrites the instruction; a `Program` does both for code.
+
+    Args:
+        debugger_lm: Model that explains failures; None means `dspy.settings.lm`, also for the other.
+        optimizer_lm: Model that rewrites the instruction.
+        adapter: Turns fields into messages and replies into fields. Default `CodeAdapter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        debugger_lm: dspy.LM | None = None,
+        optimizer_lm: dspy.LM | None = None,
+        adapter: dspy.Adapter | None = None,
+    ) -> None:
+        super().__init__()
+        self.debugger = dspy.Predict(ExplainFailure)
+        self.optimizer = dspy.Predict(OptimizeInstruction)
+        self.debugger.lm, self.optimizer.lm = debugger_lm, optimizer_lm
+        self.adapter = adapter or CodeAdapter()
+
+    @classmethod
+    def of(cls, student: dspy.Module) -> Advisor:
+        """With the models and the adapter that the student has for these roles, if it is a `Program`."""
+        if not isinstance(student, Program):
+            return cls()
+        roles = {"debugger_lm": student.debugger.lm, "optimizer_lm": student.optimizer.lm}
+        return cls(**roles, adapter=student.adapter)
+
+    def explain(self, *, inputs: str, output: str, feedback: str) -> Diagnosis:
+        """Ask the debugger why `output` was not judged right."""
+        with dspy.context(adapter=self.adapter):
+            diagnosis: Diagnosis = self.debugger(inputs=inputs, output=output, feedback=feedback).diagnosis
+        return scrubbed(diagnosis)
+
+    def blame(self, *, inputs: str, output: str, feedback: str, steps: list[Step]) -> Blame:
+        """Ask the debugger which of these steps is why `output` was not judged right."""
+        told = {"inputs": inputs, "output": output, "feedback": feedback, "steps": steps}
+        with dspy.context(adapter=self.adapter):
+            blame: Blame = self.debugger(signature=ExplainSteps, **told).diagnosis
+        return scrubbed(blame)
+
+
 def scrubbed(diagnosis: Told) -> Told:
-    """A diagnosis whose texts every file can hold."""
+    """A copy of the diagnosis without characters that a file can't hold."""
     fields = {k: scrub(v) if isinstance(v, str) else v for k, v in dict(diagnosis).items()}
     return type(diagnosis).model_validate(fields)
 
 
 def ask(call: Callable[[], Answer], who: str) -> Answer | None:
-    """The answer, or None where the model has none to this request.
+    """Call a model; None if it has no usable answer to this request.
 
     Args:
         call: Asks the model.
-        who: What to call it in the log.
+        who: Name of the caller in the log.
 
     Raises:
-        ModelError: The model refuses us.
-        LMError: It could not be asked, so nobody knows what it would have said.
+        ModelError: The model refuses every call.
+        LMError: The model could not be reached.
     """
     try:
         return call()

@@ -68,7 +68,7 @@ class Task(BaseModel):
 
     @cached_property
     def interface(self) -> str:
-        """How the function is called, as `name(parameters)`: the only thing of `code` that a model is shown.
+        """The signature as `name(parameters)`: the only part of `code` that a model sees.
 
         Without a canonical solution, or where the entry point is not a plain function in it, the name alone.
         """

@@ -18,7 +18,7 @@ FailureClass = Literal[
     "misread_problem",
     "wrong_algorithm",
 ]
-"""What went wrong, from the reply that holds no code at all to the algorithm that can't work."""
+"""Class of a failure, from a reply without code to an algorithm that can't work."""
 
 
 class Failure(BaseModel):

@@ -17,6 +17,7 @@ from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, UsageError
 from evoprompt.harness import Harness
+from evoprompt.judges import judge_of
 from evoprompt.lm import budget as budgets
 from evoprompt.lm.budget import BudgetTracker
 from evoprompt.lm.calls import Calls
@@ -143,19 +144,19 @@ def test_a_runner_says_what_it_can_afford(harness: Harness) -> None:
     metric, seed = CodeMetric(tasks, harness=harness), Candidate.of(program)
     jobs = [Job(seed, t) for t in tasks]
     journal = Journal()
-    assert Runner(program, metric, journal=journal).rollouts_left() is None
-    runner = Runner(program, metric, journal=journal, budget=Budget(rollouts=4, lm_calls=100))
+    assert Runner(program, judge_of(metric), journal=journal).rollouts_left() is None
+    runner = Runner(program, judge_of(metric), journal=journal, budget=Budget(rollouts=4, lm_calls=100))
     assert (runner.rollouts_left(), runner.affordable(jobs)) == (4, jobs[:4])
     assert runner.affordable([jobs[0]] * 3 + jobs) == [jobs[0]] * 3 + jobs[:4], "the same again is free"
     runner.run([jobs[1], jobs[3]])
     # As after a stop amid the batch: what may be run of it is what might have been run before.
-    again = Runner(program, metric, journal=journal, budget=Budget(rollouts=4))
+    again = Runner(program, judge_of(metric), journal=journal, budget=Budget(rollouts=4))
     assert (again.rollouts_left(), again.affordable(jobs)) == (2, jobs[:4])
     with pytest.raises(BudgetSpent, match="all 4 rollouts"):
         again.run(jobs)
     assert len(engine.seen) == 4
     assert [r.task_id for r in again.run(jobs[:4])] == ["t1", "t2", "t3", "t4"]
-    fewer = Runner(program, metric, journal=journal, budget=Budget(rollouts=100, lm_calls=5))
+    fewer = Runner(program, judge_of(metric), journal=journal, budget=Budget(rollouts=100, lm_calls=5))
     assert (fewer.rollouts_left(), fewer.affordable(jobs)) == (1, jobs[:5])
 
 
@@ -165,7 +166,9 @@ def test_what_was_not_measured_is_no_rollout(harness: Harness) -> None:
 
     lm, engine = scripted(fail)
     tasks = list(data(3))
-    runner = Runner(Program(generator_lm=lm), CodeMetric(tasks, harness=harness), budget=Budget(rollouts=3, lm_calls=3))
+    runner = Runner(
+        Program(generator_lm=lm), judge_of(CodeMetric(tasks, harness=harness)), budget=Budget(rollouts=3, lm_calls=3)
+    )
     jobs = [Job(Candidate.of(runner.program), t) for t in tasks]
     assert not any(r.measured for r in runner.run(jobs))
     assert runner.rollouts_left() == 3

@@ -16,7 +16,7 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, ModelError, SandboxError, UsageError
 from evoprompt.evaluate import Sample, estimate, evaluate, judge, pass_at_k, read_samples, summarize, wilson
 from evoprompt.harness import Harness
-from evoprompt.rollout import Rollout
+from evoprompt.judges import Rollout
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 from tests.models import asked_for, fenced, scripted

@@ -16,8 +16,8 @@ from evoprompt.evolve.events import BatchDone, DevDone, Event, Started
 from evoprompt.evolve.refine import accepts, batches, compare, screen
 from evoprompt.evolve.triage import cluster
 from evoprompt.harness import Harness
+from evoprompt.judges import Rollout
 from evoprompt.lm.calls import CutOffReply
-from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from signatures import Diagnosis, GenerateCode
 from tests.models import asked_for, fenced, scripted

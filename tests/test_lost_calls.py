@@ -16,11 +16,11 @@ from dspy.utils.exceptions import LMInvalidRequestError, LMRateLimitError, LMSer
 from evoprompt import EvoPrompt
 from evoprompt.errors import BudgetSpent, ModelError
 from evoprompt.evolve.events import BatchDone, Event
+from evoprompt.judges import Rollout
 from evoprompt.lm import calls as calling
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls, EmptyReply
 from evoprompt.lm.interception import attempt
-from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal
 from tests.evolve.moods import exact, examples, reply
 from tests.models import Reply, asked_for, scripted

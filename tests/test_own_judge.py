@@ -9,7 +9,7 @@ import pytest
 
 from evoprompt import CodeMetric, EvoPrompt, Harness
 from evoprompt.errors import UsageError
-from evoprompt.rollout import Rollout
+from evoprompt.judges import Rollout
 from evoprompt.tasks import Task
 from tests import world
 from tests.models import asked_for, scripted

@@ -18,8 +18,8 @@ from evoprompt.cli.shown import visible
 if TYPE_CHECKING:
     from evoprompt.evolve.events import Started
     from evoprompt.evolve.records import BatchRecord
+    from evoprompt.judges import Rollout
     from evoprompt.lm.budget import Budget
-    from evoprompt.rollout import Rollout
     from evoprompt.runs import Spent
 
 BAR = 24

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from evoprompt.evolve.events import Event
     from evoprompt.evolve.factorial.rules import Rule
     from evoprompt.evolve.records import BatchRecord, Confirmation, Results
-    from evoprompt.rollout import Rollout
+    from evoprompt.judges import Rollout
     from evoprompt.runs import Spent
 
 

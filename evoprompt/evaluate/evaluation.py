@@ -13,9 +13,10 @@ from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
 from evoprompt.errors import UsageError
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
-from evoprompt.examples import judge_of, tasks_for
+from evoprompt.judges import CodeJudge, Judge, Rollout, judge_of, tasks_for
+from evoprompt.judges.code import broken
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import MAX_UNMEASURED, CodeJudge, Job, Judge, Rollout, Runner, broken, require_measured
+from evoprompt.rollout import MAX_UNMEASURED, Job, Runner, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
 
@@ -170,12 +171,7 @@ def run_jobs(
         on_done: Called after each rollout that is run.
     """
     run = iter(runner.run([j for j in jobs if j.task.task_id not in lost], on_done))
-    return [
-        broken({"candidate": j.candidate.key, "task_id": j.task.task_id, "sample": j.sample}, lost[j.task.task_id])
-        if j.task.task_id in lost
-        else next(run)
-        for j in jobs
-    ]
+    return [broken(j.identity, lost[j.task.task_id]) if j.task.task_id in lost else next(run) for j in jobs]
 
 
 def evaluate_jobs(

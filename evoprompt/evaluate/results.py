@@ -9,7 +9,7 @@ from typing import Any
 from evoprompt.datasets import Dataset
 from evoprompt.evaluate.evaluation import Evaluation, passes
 from evoprompt.harness.judging.report import SuiteResult
-from evoprompt.rollout import Rollout
+from evoprompt.judges import Rollout
 from evoprompt.runs import SCHEMA_VERSION
 
 

@@ -19,10 +19,12 @@ from evoprompt.errors import DataError, SandboxError
 from evoprompt.evaluate.evaluation import run_jobs
 from evoprompt.evaluate.formats import WANTED, Given, read_given
 from evoprompt.harness.judging.asserts import defined_names
+from evoprompt.judges import Rollout
+from evoprompt.judges.code import judged
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.extract import extract_code, scrub
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Rollout, Runner, judged
+from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from dspy.utils.exceptions import LMError
 
-from evoprompt.advisor import Advisor
 from evoprompt.errors import ModelError
 from evoprompt.evolve.factorial.wrapped import unwrapped
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import Diagnosed
 from evoprompt.evolve.triage import cluster, triage
+from evoprompt.judges import Rollout
 from evoprompt.judges.steps import told
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import failures_of, feedback
 from evoprompt.plain import labelled
-from evoprompt.program import Program, ask
-from evoprompt.rollout import Rollout, Runner
+from evoprompt.program import Advisor, Program, ask
+from evoprompt.rollout import Runner
 from evoprompt.tasks import Task
 from signatures import Attempt, Blame, Diagnosis, Failure, FailureGroup
 

@@ -9,17 +9,16 @@ from typing import Any
 
 import dspy
 
-from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.factorial.allowance import Allowance
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
-from evoprompt.examples import ExampleTask
+from evoprompt.judges.students import inputs_of
 from evoprompt.lm.dspy_internals import price
 from evoprompt.lm.words import tokens_of
-from evoprompt.program import Program
+from evoprompt.program import Advisor, Program
 from evoprompt.tasks import Task
 from signatures import Attempt, Failure, FailureGroup
 
@@ -249,7 +248,7 @@ def estimate(
     found = []
     for name, predictor in student.named_predictors():
         if not isinstance(student, Program) or predictor is not student.debugger:
-            shown = _mean(_shown(student, predictor, _inputs(t)) for t in tasks)
+            shown = _mean(_shown(student, predictor, inputs_of(t)) for t in tasks)
             length = _mean(tokens_of(t.code or NO_CODE) for t in tasks)
             most = GROWTH / CHARACTERS + options.max_demos * (shown + length)
             reads, writes = Span(shown, shown + most), Span(length + 20, 5 * length + 200)
@@ -279,13 +278,6 @@ def _role(role: str, predictor: Any, calls: Span, size: tuple[Span, Span]) -> Ro
     usd = None if bills[0] is None or bills[1] is None else _times(calls, Span(bills[0], bills[1]))
     model = getattr(lm, "model", "") if lm is not None else ""
     return RoleEstimate(role, model, calls, _times(calls, reads), _times(calls, writes), usd)
-
-
-def _inputs(task: Task) -> dict[str, Any]:
-    """The inputs that a student gets."""
-    if isinstance(task, ExampleTask):
-        return dict(task.example.inputs().items())
-    return {"prompt": task.prompt, "entry_point": task.interface}
 
 
 def _debugged(roles: Roles, task: Task, failures: int) -> float:

@@ -9,7 +9,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import BatchRecord, Confirmation, DevRecord, Results
 from evoprompt.evolve.state import History
-from evoprompt.rollout import Rollout
+from evoprompt.judges import Rollout
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from evoprompt.evolve.refine import compare, screen
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.state import BATCH, HEAVY, keep_diagnoses
 from evoprompt.evolve.triage import cluster
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.judges import Rollout
+from evoprompt.rollout import Job, require_measured
 from evoprompt.runs.damage import reading
 from evoprompt.tasks import Task
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from operator import not_
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
@@ -12,12 +13,11 @@ from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.factorial.decision import Word
 from evoprompt.evolve.factorial.rules import Rule
-from evoprompt.rollout import Rollout
-from evoprompt.sparse import Sparse
+from evoprompt.judges import Rollout
 from signatures import Diagnosis, FailureGroup
 
 
-class Diagnosed(Sparse):
+class Diagnosed(BaseModel):
     """The diagnosis of one failed rollout.
 
     Attributes:
@@ -28,12 +28,11 @@ class Diagnosed(Sparse):
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"predictor"})
 
     task_id: str
     by: Literal["program", "debugger"]
     diagnosis: Diagnosis
-    predictor: str = ""
+    predictor: str = Field(default="", exclude_if=not_)
 
 
 class Tried(BaseModel):
@@ -103,7 +102,7 @@ class Rejected(BaseModel):
     text: str = ""
 
 
-class EvolutionEntry(Sparse):
+class EvolutionEntry(BaseModel):
     """One instruction in the history of a run.
 
     Attributes:
@@ -123,11 +122,10 @@ class EvolutionEntry(Sparse):
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"instructions"})
 
     id: str
     instruction: str
-    instructions: tuple[tuple[str, str], ...] = ()
+    instructions: tuple[tuple[str, str], ...] = Field(default=(), exclude_if=not_)
     parent: str | None = None
     generation: int = 0
     epoch: int = 0

@@ -18,9 +18,10 @@ from evoprompt.evolve.options import Accept, Options
 from evoprompt.evolve.records import BatchRecord, EvolutionEntry
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.state import BATCH, HEAVY, keep_diagnoses
+from evoprompt.judges import Rollout
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.lm.words import plain
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.rollout import Job, require_measured
 from evoprompt.tasks import Task
 from signatures import Attempt
 

@@ -33,11 +33,11 @@ from evoprompt.evolve.events import (
 )  # fmt: skip
 from evoprompt.evolve.records import BatchRecord, DevRecord, Results
 from evoprompt.evolve.state import History, dev_record, dev_step, diagnoses
-from evoprompt.examples import judge_of, tasks_for
+from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
 from evoprompt.lm.budget import APART
 from evoprompt.lm.identity import state_of
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Job, Judge, Rollout, Runner
+from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.secrets import mask

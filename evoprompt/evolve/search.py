@@ -28,8 +28,9 @@ from evoprompt.evolve.events import (
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import INTERRUPTED, DevRecord, Results
 from evoprompt.evolve.state import DEV, History, dev_step, remembered
+from evoprompt.judges import Rollout
 from evoprompt.pool import StopAtOnce
-from evoprompt.rollout import Job, Rollout, Runner, require_measured
+from evoprompt.rollout import Job, Runner, require_measured
 from evoprompt.runs.damage import reading
 from evoprompt.tasks import Task
 

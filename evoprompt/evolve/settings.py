@@ -18,8 +18,8 @@ from evoprompt.atomic import home
 from evoprompt.errors import UsageError
 from evoprompt.evolve.events import Listener
 from evoprompt.evolve.options import Options
+from evoprompt.judges import Judge
 from evoprompt.metric import CodeMetric
-from evoprompt.rollout import Judge
 from evoprompt.runs import Run
 
 P = ParamSpec("P")

@@ -11,7 +11,6 @@ from typing import Any
 import dspy
 from dspy.teleprompt import Teleprompter
 
-from evoprompt.advisor import Advisor
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evolve.advise import Roles
@@ -24,11 +23,11 @@ from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
 from evoprompt.evolve.strategies import NAMES, REVISIONS, name_of, strategy_class
-from evoprompt.examples import judge_of, tasks_for
+from evoprompt.judges import CodeJudge, Judge, judge_of, tasks_for
 from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.lm.resolve import one_line
-from evoprompt.program import Program
-from evoprompt.rollout import CodeJudge, Judge, Runner
+from evoprompt.program import Advisor, Program
+from evoprompt.rollout import Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.secrets import save_without_secrets
 from evoprompt.tasks import Task

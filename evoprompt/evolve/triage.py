@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Sequence
 
+from evoprompt.judges import Rollout
 from evoprompt.lm.words import forbids, numbers, plain, stems
-from evoprompt.rollout import Rollout
 from evoprompt.tasks import parse_python
 from signatures import Diagnosis, FailureGroup
 

@@ -46,12 +46,12 @@ class Step(BaseModel):
 
 
 class _Collected(list[Any]):
-    """A trace that goes on in the traces of those who begin one of their own."""
+    """A trace that also receives the calls of traces begun inside it."""
 
 
 @contextlib.contextmanager
 def collecting(wanted: bool) -> Iterator[list[Any]]:
-    """Gathers the calls of all predictors, as DSPy traces them, where that is `wanted`."""
+    """Yield a list that collects the calls of all predictors, as DSPy traces them, if `wanted`."""
     trace = _Collected()
     with dspy.context(trace=trace) if wanted else contextlib.nullcontext():
         yield trace
@@ -59,7 +59,7 @@ def collecting(wanted: bool) -> Iterator[list[Any]]:
 
 @contextlib.contextmanager
 def tracing(trace: list[Any]) -> Iterator[None]:
-    """A trace of one's own, which whoever is `collecting` gets as well."""
+    """Trace calls into `trace`, and into the list of an outer `collecting`."""
     outer = dspy.settings.trace
     try:
         # DSPy would keep ten thousand traces and calls in memory.
@@ -109,7 +109,7 @@ def _step(predictor: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any])
 
 
 def _kept(value: Any) -> tuple[Any, bool]:
-    """A value as it is kept, and whether it is the same."""
+    """The value to keep, and True if it is unchanged."""
     value = value.code if isinstance(value, dspy.Code) else value
     try:
         if _is_data(value) and len(json.dumps(found := plain(value))) <= MAX_VALUE:
@@ -120,7 +120,7 @@ def _kept(value: Any) -> tuple[Any, bool]:
 
 
 def _is_data(value: Any) -> bool:
-    """Whether JSON has a form for it that a prompt can show as it would show the value."""
+    """True if a prompt shows the JSON form of the value as it would show the value itself."""
     if value is None or isinstance(value, bool | int):
         return True
     if isinstance(value, float):

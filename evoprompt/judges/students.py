@@ -1,4 +1,4 @@
-"""Students: what a task asks of one, whether it can take that, and its answer."""
+"""Students: the inputs that a task gives them, the check that they accept these, and their answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from evoprompt.plain import labelled, plain, text
 from evoprompt.tasks import Task
 
 _TELLING = AdapterParseError | LMError | EvoPromptError
-"""What a student may raise because of a model or of us."""
+"""Errors of a model or of ours that pass through a student."""
 _INNER = ("predict", "module", "program")
 """Where DSPy's modules keep the module that they give all inputs to."""
 
@@ -48,7 +48,7 @@ class AskedTask(Task):
 
     @cached_property
     def key(self) -> str:
-        """See `Task`."""
+        """Content hash of the task and the inputs (16 hex digits)."""
         return digest([self.task.key, self.content])[:16]
 
     @classmethod
@@ -100,7 +100,7 @@ def _asked(inputs: Mapping[str, Any]) -> str:
 
 
 def inputs_of(task: Task) -> dict[str, Any]:
-    """What a student is called with."""
+    """The arguments that a student is called with."""
     example = getattr(task, "example", None)
     if example is None:
         return {"prompt": task.prompt, "entry_point": task.interface}
@@ -162,10 +162,10 @@ def shown(inputs: Mapping[str, Any]) -> str:
 
 
 def require_fit(student: dspy.Module, tasks: Iterable[Task], output: str = "") -> None:
-    """Refuse tasks whose inputs the student can't take, before anything is paid for.
+    """Check before anything is paid for that the student accepts the inputs of the tasks.
 
     Args:
-        student: Who is asked.
+        student: The program to ask.
         tasks: The tasks.
         output: A field that its answer must have.
 
@@ -237,10 +237,10 @@ def _needed(signature: Any) -> list[str]:
 
 @contextlib.contextmanager
 def answering(task_id: str, trace: list[Any] | None = None) -> Iterator[None]:
-    """While a student answers: what it raises of its own is told with the task.
+    """Re-raise a student's own exception as a `UsageError` that names the task.
 
     Raises:
-        UsageError: It raised. Whether the model or the student is to blame, nobody knows: that is no score.
+        UsageError: The student raised. Nobody knows if the model or the student is to blame, so there is no score.
     """
     try:
         with tracing([] if trace is None else trace):
@@ -259,19 +259,19 @@ def answering(task_id: str, trace: list[Any] | None = None) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """What a model or we raised: the error itself, or one of those that a group of coroutines ended with."""
+    """The error of a model or of ours: the error itself, or the first such one in an exception group."""
     if isinstance(error, BaseExceptionGroup):
         return next((c for e in error.exceptions if (c := _cause(e)) is not None), None)
     return error if isinstance(error, _TELLING) else None
 
 
 def answer(program: Any, task: Task, trace: list[Any] | None = None) -> Any:
-    """What a program says to a task, be it written with `forward` or with `aforward`.
+    """Ask a program that has `forward` or `aforward` for its answer to a task.
 
     Args:
-        program: Whom to ask.
+        program: The program to ask.
         task: The task.
-        trace: Gets the calls of its predictors.
+        trace: Receives the calls of its predictors.
 
     Raises:
         AdapterParseError: The model's reply can't be parsed.
@@ -294,7 +294,7 @@ def answer(program: Any, task: Task, trace: list[Any] | None = None) -> Any:
 
 
 class Called(BaseCallback):
-    """Hears which predictors of a student are called: in whatever thread, and of whatever copy."""
+    """Records which predictors of a student are called, in any thread and in any copy of it."""
 
     def __init__(self, student: dspy.Module) -> None:
         self._names = [name for name, _ in student.named_predictors()]
@@ -309,13 +309,13 @@ class Called(BaseCallback):
             self._heard.add(name)
 
     def listening(self) -> AbstractContextManager[None]:
-        """Hears every call, until a predictor was called: each call pays for who listens."""
+        """Listen until a predictor is called; after that a callback would only cost time."""
         if self._heard:
             return contextlib.nullcontext()
         return cast("AbstractContextManager[None]", dspy.context(callbacks=[*dspy.settings.callbacks, self]))
 
     def require(self) -> None:
-        """Refuse to go on where no predictor whose instruction evolves is called.
+        """Raise if the student answers without calling a predictor whose instruction evolves.
 
         Raises:
             UsageError: The student has answered without them.
@@ -337,6 +337,6 @@ async def _result(found: Any) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for people."""
+    """The type of a value with its article: `a str`, `an int`."""
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -21,7 +21,7 @@ from dspy.utils.callback import BaseCallback
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
-from evoprompt.examples import ExampleJudge, judge_of, tasks_for
+from evoprompt.judges import CodeJudge, ExampleJudge, Judge, judge_of, tasks_for
 from evoprompt.judges.students import AskedTask
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
@@ -31,7 +31,6 @@ from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rivals.watch import GuardedMetric, Watch, quiet, watched, watched_student
-from evoprompt.rollout import CodeJudge, Judge
 from evoprompt.runs.journal import Journal, Spent
 from evoprompt.secrets import save_without_secrets
 from evoprompt.tasks import Task

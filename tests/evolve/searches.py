@@ -11,7 +11,7 @@ from evoprompt import EvoPrompt
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.events import BatchDone, Event
 from evoprompt.evolve.factorial.rules import Pool
-from evoprompt.rollout import Rollout
+from evoprompt.judges import Rollout
 from tests.evolve.moods import exact, examples, reply
 from tests.models import scripted
 

@@ -15,9 +15,8 @@ from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evaluate import evaluate
-from evoprompt.examples import ExampleJudge
+from evoprompt.judges import ExampleJudge, Rollout
 from evoprompt.plain import MAX_TEXT
-from evoprompt.rollout import Rollout
 from evoprompt.runs import Journal, Run
 from tests import world
 from tests.evolve.moods import RULE, SECRET, exact, examples, reply

@@ -23,7 +23,8 @@ from evoprompt.cli.display import confirmation_line
 from evoprompt.evolve.factorial.comparison import Confirming
 from evoprompt.evolve.factorial.sequential_test import ALPHA, Decision, looks_at, sign_test
 from evoprompt.evolve.records import Confirmation
-from evoprompt.rollout import Job, Rollout
+from evoprompt.judges import Rollout
+from evoprompt.rollout import Job
 from tests.world import data
 
 SIGNS = st.lists(st.sampled_from([1.0, 0.0, -1.0]), max_size=64)

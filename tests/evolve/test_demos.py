@@ -23,9 +23,9 @@ from evoprompt.evolve.factorial.demos import Demos
 from evoprompt.evolve.factorial.effects import Effects
 from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.results_tree import evaluate_test
+from evoprompt.judges import Rollout
 from evoprompt.judges.steps import Step
 from evoprompt.judges.students import AskedTask
-from evoprompt.rollout import Rollout
 from evoprompt.runs import Run
 from tests import world
 from tests.evolve.moods import exact

@@ -16,9 +16,9 @@ from evoprompt.evolve.factorial.sequential_test import sign_test
 from evoprompt.evolve.records import Results
 from evoprompt.evolve.results_tree import export
 from evoprompt.evolve.state import remembered
-from evoprompt.examples import ExampleJudge
+from evoprompt.judges import ExampleJudge, Rollout
 from evoprompt.lm.budget import Budget
-from evoprompt.rollout import Job, Rollout, Runner
+from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Run
 from tests import models
 from tests.evolve.moods import RULE, exact, examples, reply

@@ -16,7 +16,7 @@ import pytest
 
 from evoprompt import EvoPrompt, Program
 from evoprompt.errors import UsageError
-from evoprompt.examples import ExampleJudge
+from evoprompt.judges import ExampleJudge
 from evoprompt.lm.identity import describe
 from tests.evolve.moods import exact, examples, reply
 from tests.lm.fingerprint_kinds import FILES, KINDS

@@ -17,8 +17,9 @@ from evoprompt.evolve.factorial.sequential_test import looks_at
 from evoprompt.evolve.records import Confirmation
 from evoprompt.evolve.search import Search, digest
 from evoprompt.evolve.state import CONFIRM, DEV
+from evoprompt.judges import Rollout
 from evoprompt.lm.checks import ABOUT_THE_PROMPT, ABOUT_THE_REQUEST
-from evoprompt.rollout import Job, Rollout, require_measured
+from evoprompt.rollout import Job, require_measured
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Sequence
 from evoprompt.candidate import Demo
 from evoprompt.evolve.factorial.effects import Effects, Trial, proven
 from evoprompt.evolve.factorial.rules import Pool, Rule
+from evoprompt.judges import Rollout
 from evoprompt.judges.students import original
-from evoprompt.rollout import Rollout
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")

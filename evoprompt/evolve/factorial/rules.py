@@ -8,9 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
-from typing import ClassVar
+from operator import not_
 
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import UsageError
@@ -19,7 +19,6 @@ from evoprompt.evolve.factorial.markdown import around, sections, split
 from evoprompt.evolve.factorial.scaffold import parts
 from evoprompt.evolve.triage import same_rule
 from evoprompt.lm.words import STOPS, bare, count_words, phrases, plain, readable
-from evoprompt.sparse import Sparse
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
@@ -40,7 +39,7 @@ _QUOTED = re.compile(
 )
 
 
-class Rule(Sparse):
+class Rule(BaseModel):
     """One sentence of an instruction, as a factor of the experiment.
 
     Attributes:
@@ -60,7 +59,6 @@ class Rule(Sparse):
     """
 
     model_config = ConfigDict(frozen=True)
-    SPARSE: ClassVar = frozenset({"predictor", "demo"})
 
     text: str
     start: bool = False
@@ -72,8 +70,8 @@ class Rule(Sparse):
     trials: int = 0
     kept: bool = False
     fixed: bool = False
-    predictor: str = ""
-    demo: Demo | None = None
+    predictor: str = Field(default="", exclude_if=not_)
+    demo: Demo | None = Field(default=None, exclude_if=not_)
 
     @property
     def words(self) -> int:

@@ -29,7 +29,8 @@ from evoprompt.evolve.factorial.subsets import draw_rules
 from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry, Rejected, Tried
 from evoprompt.evolve.state import BATCH, HEAVY, diagnoses, keep_diagnoses
 from evoprompt.evolve.triage import triage
-from evoprompt.rollout import Job, Rollout
+from evoprompt.judges import Rollout
+from evoprompt.rollout import Job
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 from signatures import FailureGroup

@@ -1,10 +1,9 @@
-"""Any `dspy.Example`, any metric: what `Task` and `CodeMetric` are for code, for everything else."""
+"""Any `dspy.Example` as a task, judged by any metric."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 import logging
 import math
 import types
@@ -19,22 +18,22 @@ from pydantic import Field
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
-from evoprompt.judges.students import answer, content_of, digest, kind_of, listed, require_fit, shown, split
+from evoprompt.judges.base import Rollout
+from evoprompt.judges.students import answer, content_of, digest, listed, shown, split
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, fingerprint_of
 from evoprompt.lm.resolve import one_line
-from evoprompt.metric import CodeMetric, Verdict
+from evoprompt.metric import Verdict
 from evoprompt.plain import plain, text
-from evoprompt.rollout import CodeJudge, Judge, Rollout
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
 UNREADABLE = "The reply could not be parsed: it does not hold the fields that were asked for, in the form asked for."
 _ALMOST = 1e-9
-"""How far a mean of scores may be outside of [0, 1] by rounding."""
+"""Tolerance for a mean of scores that rounding puts outside of [0, 1]."""
 _GEPAS = 3
-"""What GEPA gives a metric besides example and answer: the trace, a predictor's name, its part of the trace."""
+"""Number of arguments that GEPA adds for a metric: the trace, a predictor's name, its part of the trace."""
 
 
 class ExampleTask(Task):
@@ -52,12 +51,12 @@ class ExampleTask(Task):
 
     @cached_property
     def key(self) -> str:
-        """See `Task`."""
+        """Content hash of the task id, inputs and labels (16 hex digits)."""
         return digest([self.task_id, self.content])[:16]
 
 
 class ExampleJudge:
-    """Judges what any program says about any example by any metric.
+    """Judges any program's answer to any example by any metric.
 
     Args:
         metric: Called as `metric(example, prediction)`, with None for further parameters that have no default
@@ -101,7 +100,7 @@ class ExampleJudge:
         return list(found)
 
     def describe(self) -> dict[str, Any]:
-        """The metric's code, its state and what it refers to, and what it tells of itself."""
+        """The metric's code, its state, the code it refers to, and its own description, as plain data."""
         found: dict[str, Any] = {"metric": self._name}
         if isinstance(self._metric, dspy.Module):
             return found | {"program": describe(self._metric)}
@@ -111,7 +110,7 @@ class ExampleJudge:
         return found
 
     def through(self, calls: Calls) -> ExampleJudge:
-        """See `Judge`. Calls of a metric that is a `dspy.Module` have the roles of its predictors."""
+        """Return the judge; a metric that is a `dspy.Module` calls its models in the roles of its predictors."""
         if not isinstance(self._metric, dspy.Module):
             return self
         judge = copy.copy(self)
@@ -119,7 +118,7 @@ class ExampleJudge:
         return judge
 
     def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
-        """See `Judge`.
+        """Ask the program and judge its answer by the metric.
 
         Raises:
             UsageError: The metric fails, or gives no score.
@@ -198,31 +197,6 @@ class ExampleJudge:
         return f"metric {self._name}, example{name} ({' '.join(shown(split(0, example)[0]).split())[:80]})"
 
 
-def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
-    """Who judges by this metric.
-
-    Raises:
-        UsageError: It is no metric.
-    """
-    if isinstance(metric, CodeMetric):
-        return CodeJudge(metric)
-    return metric if isinstance(metric, Judge) and not isinstance(metric, type) else ExampleJudge(metric)
-
-
-def tasks_for(student: dspy.Module, judge: Judge, *sets: Iterable[Any]) -> list[list[Task]]:
-    """The tasks of sets of examples, which the student can take as far as that is known.
-
-    Raises:
-        UsageError, DataError: One can't be judged, or has other inputs than the student takes.
-    """
-    tasks = [judge.tasks_of(examples) for examples in sets]
-    if (odd := next((t for t in itertools.chain(*tasks) if not isinstance(t, Task)), None)) is not None:
-        raise UsageError(f"judge {type(judge).__name__}: `tasks_of` must give Tasks, not {kind_of(odd)}")
-    if isinstance(judge, CodeJudge | ExampleJudge):  # how another judge calls it, nobody knows
-        require_fit(student, itertools.chain(*tasks), "code" if isinstance(judge, CodeJudge) else "")
-    return tasks
-
-
 def _said(score: float) -> str:
     return f"The metric gives it {score:.3g}; 1 is the best, 0 the worst."
 
@@ -233,7 +207,7 @@ def _fields(prediction: Any) -> dict[str, str]:
 
 
 def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, int]:
-    """How many parameters beyond the first two have no default, and how many of GEPA's three are taken.
+    """Count the required parameters beyond two, and those of GEPA's three that the metric takes.
 
     Raises:
         UsageError: It does not take two, or needs more than five.
@@ -261,6 +235,6 @@ def _parameters(metric: Callable[..., Any], name: str) -> tuple[int, int]:
 
 
 def _seen(program: dspy.Module, trace: list[Any]) -> list[Any]:
-    """What GEPA gives a metric besides: the trace, the evolving predictor's name, and its part of the trace."""
+    """GEPA's further arguments: the trace, the evolving predictor's name, and its part of the trace."""
     name, predictor = program.named_predictors()[0]
     return [trace, name, [step for step in trace if step[0] is predictor]]
