@@ -79,6 +79,7 @@ class Program(Proposing):
     `named_predictors()`: GEPA or COPRO would otherwise spend their budget on roles that no metric measures.
 
     Args:
+        instruction: The prompt to begin with, of any length and language; None for that of `GenerateCode`.
         generator_lm: Model that writes code; None means `dspy.settings.lm`, also for the other two.
         debugger_lm: Model that explains failures.
         optimizer_lm: Model that rewrites the instruction.
@@ -91,6 +92,7 @@ class Program(Proposing):
     def __init__(
         self,
         *,
+        instruction: str | None = None,
         generator_lm: dspy.LM | None = None,
         debugger_lm: dspy.LM | None = None,
         optimizer_lm: dspy.LM | None = None,
@@ -99,7 +101,8 @@ class Program(Proposing):
         harness: Harness | None = None,
     ) -> None:
         super().__init__()
-        self.generator = dspy.Predict(GenerateCode)
+        signature = GenerateCode if instruction is None else GenerateCode.with_instructions(instruction)
+        self.generator = dspy.Predict(signature)
         self.debugger = dspy.Predict(DebugCode)
         self.optimizer = dspy.Predict(OptimizePrompt)
         roles = (self.generator, self.debugger, self.optimizer)

@@ -32,13 +32,18 @@ def demo(
     from evoprompt.evolve.results_tree import evaluate_test
     from evoprompt.lm.budget import Budget
     from evoprompt.metric import CodeMetric
+    from evoprompt.report import keep_report
     from evoprompt.runs import Run
 
     data = starter_splits()
     models = Models(model="simulated", seed=seed)
     program = build_program(models)
     metric = CodeMetric([t for d in data.values() for t in d])
-    with Display(simulated=True) as display, metric.harness, Run(_free(root_dir / "demo")) as run:
+    with (
+        metric.harness,
+        Run(_free(root_dir / "demo")) as run,
+        Display(simulated=True, spent=run.journal.spent) as display,
+    ):
         options = Options(batch_size=24, seed=seed, num_threads=num_threads, budget=Budget(rollouts=ROLLOUTS))
         config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
         run.journal.keep_meta("config", json.dumps(config))
@@ -51,13 +56,15 @@ def demo(
             counter = display.counter(f"test set, {name} prompt", len(data["test"]))
             test = data["test"]
             scores[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
+        run.tree.summary(test_scores={name: evaluation.score for name, evaluation in scores.items()})
+        keep_report(run.root, run.journal)
     display.console.print("\nThe prompt, before and after:\n", style="bold")
     display.console.print(prompt_diff(Candidate.of(program).told, Candidate.compiled(evolved)[0].told), soft_wrap=True)
     tell_rules(evolved.detailed_results, models.mark)
     typer.echo("\nHeld-out test split, pass@1 with its 95 % interval:")
     typer.echo("  " + score_line("start prompt", scores["start"], models.mark))
     typer.echo("  " + score_line("evolved prompt", scores["evolved"], models.mark))
-    typer.echo(f"\nEvery step is in {run.root} (start with training/prompt_evolution.json)")
+    typer.echo(f"\nReport, one page, offline: {run.root / 'report.html'}")
     typer.echo(
         "\nWith a real model:\n"
         "  evoprompt datasets --write dataset\n"

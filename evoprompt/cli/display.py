@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.live import Live
 from rich.text import Text
 
+from evoprompt.cli.board import Board
 from evoprompt.cli.shown import visible
 
 if TYPE_CHECKING:
@@ -40,47 +34,47 @@ class Display:
     Args:
         simulated: Mark everything as SIMULATED.
         quiet: Show nothing but warnings.
+        spent: Tells what was paid for so far, by role.
     """
 
-    def __init__(self, *, simulated: bool = False, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+    def __init__(
+        self, *, simulated: bool = False, quiet: bool = False, spent: Callable[[], Mapping[str, Spent]] | None = None
+    ) -> None:
+        self.console = Console(stderr=True, highlight=False)
         self.mark = "SIMULATED " if simulated else ""
-        self._progress: Progress | None = None
+        self._quiet = quiet
+        self._board = Board(self.mark, spent)
+        self._drawn: Live | None = None
         self._rival, self._strategy = "", ""
         self._warnings = _Warnings(self)
 
     def __enter__(self) -> Display:
         logging.getLogger("evoprompt").addHandler(self._warnings)
-        if self.console.is_terminal and not self.console.quiet:
-            self._progress = Progress(
-                SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=16), MofNCompleteColumn(),
-                TimeElapsedColumn(), console=self.console, transient=True,
-            )  # fmt: skip
-            self._progress.start()
+        if self.console.is_terminal and not self._quiet:
+            self._drawn = Live(self._board, console=self.console, refresh_per_second=8, transient=True)
+            self._drawn.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         logging.getLogger("evoprompt").removeHandler(self._warnings)
-        if self._progress is not None:
-            self._progress.stop()
+        if self._drawn is not None:
+            self._drawn.stop()
 
     def say(self, text: str, style: str = "") -> None:
         """One line for people; broken between words on a terminal, never in a file."""
+        if self._quiet and style != "yellow":
+            return
         self.console.print(Text(visible(text), style=style), soft_wrap=not self.console.is_terminal)
 
     def begin(self, what: str, total: int = 0) -> None:
         """Show what is under way, with a bar where its length is known."""
-        if self._progress is not None:
-            for task in self._progress.task_ids:
-                self._progress.remove_task(task)
-            self._progress.add_task(visible(f"{self.mark}{what}"), total=total or None)
+        self._board.step(what, total)
 
-    def advance(self, done: int) -> None:
+    def advance(self, done: int, rollout: Rollout | None = None) -> None:
         """Move the bar."""
-        if self._progress is not None and self._progress.task_ids:
-            self._progress.update(self._progress.task_ids[0], completed=done)
+        self._board.advance(done, rollout)
 
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
@@ -89,6 +83,7 @@ class Display:
         from evoprompt.rivals.optimizers import Rival
 
         if isinstance(event, events.Started):
+            self._board.started(event)
             self._strategy, limits = name_of(event.options.strategy), event.options.budget
             self._rival = self._strategy if self._strategy in get_args(Rival) else ""
             more = self._strategy == "factorial" and (limits.rollouts or limits.lm_calls)
@@ -102,8 +97,9 @@ class Display:
         elif isinstance(event, events.Working):
             self.begin(event.what, event.total)
         elif isinstance(event, events.RolloutDone):
-            self.advance(event.done)
+            self.advance(event.done, event.rollout)
         elif isinstance(event, events.BatchDone):
+            self._board.batch(event.record)
             self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
         elif isinstance(event, events.DevDone):
             later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"

@@ -38,6 +38,7 @@ def evaluate(
     samples: Annotated[Path | None, typer.Option("--samples", rich_help_panel=WHAT, help="Judge these: JSON or JSONL of `{task_id, solution}` or `{task_id, completion}`, a folder (`Mbpp_2/0.py`), or what other tools write (docs/reference/data.md).")] = None,
     extract: Annotated[bool, typer.Option("--extract", rich_help_panel=WHAT, help="Take the code out of each sample, as from a reply with fences and prose.")] = False,
     model: Annotated[str | None, typer.Option("--model", rich_help_panel=MODEL, help="Let this model write the solutions.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", rich_help_panel=MODEL, help="The prompt to write with: a file, or the text.")] = None,
     program: Annotated[Path | None, typer.Option("--program", rich_help_panel=MODEL, help="A run directory, or its `program.json`: its prompt and adapter.")] = None,
     n_samples: Annotated[int, typer.Option("--n_samples", rich_help_panel=MODEL, min=1, help="Solutions per task.")] = 1,
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0)] = 0.0,
@@ -64,7 +65,7 @@ def evaluate(
     A killed evaluation goes on where it was when the same command is given again.
     """
     given = dict(locals())
-    from evoprompt.cli.setup import Models, assert_limits, build_program, made_of, read_data
+    from evoprompt.cli.setup import Models, assert_limits, build_program, made_of, prompt_text, read_data
     from evoprompt.evaluate.prelude import read_prelude, with_prelude
     from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
@@ -73,6 +74,9 @@ def evaluate(
         raise UsageError("give either --samples FILE (judge solutions) or --model NAME (write and judge them)")
     if samples is not None and program is not None:
         raise UsageError("--program needs --model: solutions in --samples are written already")
+    if prompt is not None and (samples is not None or program is not None):
+        raise UsageError("--prompt needs --model and no --program: it is the prompt that the model is asked with")
+    instruction = prompt_text(prompt)
     if extract and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
     data = read_data(dataset, skip_bad=skip_bad)
@@ -91,7 +95,7 @@ def evaluate(
         if samples is not None:
             found, skipped = _given(data, samples, metric, parallel, target, extract)
         else:
-            student = build_program(models, max_repairs=max_repairs)
+            student = build_program(models, max_repairs=max_repairs, instruction=instruction)
             if program is not None:
                 student.load(program)
             found, skipped = _written(data, models, student, metric, n_samples, parallel, target), []

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from evoprompt.errors import DataError
+from evoprompt.atomic import home
+from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Limits
 from evoprompt.lm import LMSettings, resolve_lm
 
@@ -55,7 +56,7 @@ def made_of(kind: Callable[..., Made], given: Mapping[str, Any], **more: Any) ->
     return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given} | more)  # type: ignore[arg-type]
 
 
-def build_program(models: Models, *, max_repairs: int = 0) -> Program:
+def build_program(models: Models, *, max_repairs: int = 0, instruction: str | None = None) -> Program:
     """Build a program with one LM per role.
 
     Raises:
@@ -69,12 +70,37 @@ def build_program(models: Models, *, max_repairs: int = 0) -> Program:
         for name in (models.model, models.debugger_model, models.optimizer_model)
     )
     return Program(
+        instruction=instruction,
         generator_lm=generator,
         debugger_lm=debugger or generator,
         optimizer_lm=optimizer or generator,
         adapter=adapter_for(models.model),
         max_repairs=max_repairs,
     )
+
+
+def prompt_text(given: str | None) -> str | None:
+    """Return the prompt that `--prompt` names: the content of a file, or the text itself.
+
+    Raises:
+        UsageError: The file is missing or can't be read, or there is no text.
+    """
+    if given is None:
+        return None
+    text = given
+    one_word = len(given.split()) == 1 and len(given) < MAX_PATH
+    if one_word and (Path(given).is_file() or Path(given).suffix in (".txt", ".md", ".prompt") or "/" in given):
+        try:
+            text = home(given).read_text(encoding="utf-8")
+        except (OSError, ValueError) as e:
+            raise UsageError(f"--prompt {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
+    if not text.strip():
+        raise UsageError(f"--prompt {given!r} holds no text")
+    return text.strip()
+
+
+MAX_PATH = 4096
+"""A longer value of `--prompt` is a text, whatever it looks like."""
 
 
 def assert_limits(seconds: float | None) -> Limits | None:
@@ -128,6 +154,39 @@ def read_splits(folder: Path, files: dict[str, str | None], *, skip_bad: bool) -
             data[role] = read_data(folder / name, skip_bad=skip_bad)
     check_disjoint(**data)
     return data
+
+
+def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> dict[str, Dataset]:
+    """Load one data set and cut it into train, dev and test tasks.
+
+    Args:
+        name: A known data set, or a file.
+        sizes: `TRAIN,DEV,TEST` or fewer of these.
+        seed: Of the shuffle: the same seed gives the same split.
+        skip_bad: Leave out rows that can't be read.
+
+    Raises:
+        UsageError: The sizes are missing, are no such numbers, or are too large.
+        DataError: The data can't be read.
+    """
+    from evoprompt.datasets import Dataset
+
+    data = read_data(name, skip_bad=skip_bad)
+    try:
+        numbers = [int(part) for part in (sizes or "").split(",")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or min(numbers) < 0 or numbers[0] < 1:
+        third = max(1, len(data) // 3)
+        problem = "--dataset needs --split" if sizes is None else f"--split {sizes!r} is not TRAIN,DEV,TEST"
+        raise UsageError(f"{problem}: as in `--split {third},{third},{third}`; {name!r} has {len(data)} tasks")
+    train, dev, test = [*numbers, 0, 0][:3]
+    parts = data.split(train=train, dev=dev, test=test, seed=seed)
+    return {
+        role: Dataset([data.by_id(example.task_id) for example in part], name=f"{data.name} {role}")
+        for role, part in zip(("train", "dev", "test"), parts, strict=True)
+        if part
+    }
 
 
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:

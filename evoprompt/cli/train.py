@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -33,13 +33,13 @@ LIMITS = {
 }  # fmt: skip
 """Options that limit a search, and the fields of `Budget` that they set."""
 WHEREABOUTS = {
-    "experiment_name", "run_name", "root_dir", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
+    "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 BEFORE = {
     "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
-    "accept_when": "confirmed", "max_demos": 0,
+    "accept_when": "confirmed", "max_demos": 0, "prompt": None,
 }  # fmt: skip
 """Options that are left out of a run's identity at these values: its journal may be older than the option."""
 
@@ -81,9 +81,11 @@ def train(
     experiment_name: Annotated[str, typer.Option("--experiment_name", rich_help_panel=RUN, help="Folder below the root directory.")],
     run_name: Annotated[str, typer.Option("--run_name", rich_help_panel=RUN, help="Folder below the experiment. A run that was stopped there goes on.")],
     root_dir: Annotated[Path, typer.Option("--root_dir", rich_help_panel=RUN, help="Where results go.")],
-    dataset_path: Annotated[Path, typer.Option("--dataset_path", rich_help_panel=DATA, help="Folder of the task files.")],
-    train_file: Annotated[str, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from, in any format of docs/reference/data.md.")],
     model: Annotated[str, typer.Option("--model", rich_help_panel=MODEL, help="Model that writes code: `openai/gpt-4o-mini`, `anthropic/…`, `ollama_chat/…`, `openai/x` with --api_base, `simulated`, `local`.")],
+    dataset: Annotated[str | None, typer.Option("--dataset", rich_help_panel=DATA, help="`mbppplus`, `humanevalplus`, `mbpp`, … (`evoprompt datasets`), or one file; cut by --split. Or name a folder and its files below.")] = None,
+    split: Annotated[str | None, typer.Option("--split", rich_help_panel=DATA, metavar="TRAIN,DEV,TEST", help="Tasks of --dataset to learn from, to choose by, and to hold out, drawn by --seed.")] = None,
+    dataset_path: Annotated[Path | None, typer.Option("--dataset_path", rich_help_panel=DATA, help="Folder of the task files.")] = None,
+    train_file: Annotated[str | None, typer.Option("--train_file", rich_help_panel=DATA, help="Tasks to learn from, in any format of docs/reference/data.md.")] = None,
     dev_file: Annotated[str | None, typer.Option("--dev_file", rich_help_panel=DATA, help="Tasks to choose the best prompt by.")] = None,
     test_file: Annotated[str | None, typer.Option("--test_file", rich_help_panel=DATA, help="Held-out tasks, evaluated once at the end.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip_bad", rich_help_panel=DATA, help="Leave out rows of the task files that can't be read, and name them.")] = False,
@@ -94,6 +96,7 @@ def train(
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
+    prompt: Annotated[str | None, typer.Option("--prompt", rich_help_panel=SEARCH, help="The prompt to begin with: a file, or the text. Default: a short one of ours.")] = None,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
     strategy: Annotated[str, typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every sentence of the prompt at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other. Or a search of your own, by its name or as `package.module:Class` (docs/how_to/own_search.md).")] = "factorial",
     batch_size: Annotated[int, typer.Option("--batch_size", rich_help_panel=SEARCH, min=1, help="Tasks per batch.")] = 10,
@@ -118,6 +121,8 @@ def train(
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     time_limit: Annotated[float | None, typer.Option("--time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that one assert may take; not for tasks with inputs.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
+    track: Annotated[Literal["mlflow"] | None, typer.Option("--track", rich_help_panel=RUN, help="Keep parameters, scores, prompts and the report in an experiment tracker as well, where its own settings say (MLFLOW_TRACKING_URI).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=RUN, help="Show warnings and the result alone.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
@@ -127,6 +132,7 @@ def train(
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
     given = dict(locals())
+    _require_data(given)
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     # Before the imports: who comes second is told at once.
@@ -134,11 +140,28 @@ def train(
     _train(given, run_dir, lock, new_dir)
 
 
+def _require_data(given: dict[str, Any]) -> None:
+    """Refuse a choice of tasks that is incomplete or said twice.
+
+    Raises:
+        UsageError: Both ways are named, or neither as a whole.
+    """
+    files = [name for name in ("dataset_path", "train_file", "dev_file", "test_file") if given[name] is not None]
+    if given["dataset"] is not None and files:
+        raise UsageError(f"--dataset and --{files[0]} exclude each other: give one data set, or a folder and its files")
+    if given["dataset"] is None and (given["dataset_path"] is None or given["train_file"] is None):
+        raise UsageError(
+            "no tasks: give --dataset NAME --split TRAIN,DEV,TEST, or --dataset_path DIR --train_file FILE"
+        )
+    if given["dataset"] is None and given["split"] is not None:
+        raise UsageError("--split needs --dataset")
+
+
 def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
     """Run the command with its options as they were given."""
     from evoprompt.cli.display import Display
     from evoprompt.cli.servers import remember
-    from evoprompt.cli.setup import Models, build_program, made_of, read_splits
+    from evoprompt.cli.setup import Models, build_program, made_of, prompt_text, read_splits, split_data
     from evoprompt.evolve import EvoPrompt, Options
     from evoprompt.lm.budget import Budget
 
@@ -148,9 +171,14 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Pat
     budget = Budget(**{field: given[option] for option, field in LIMITS.items()})
     search = made_of(Options, given, budget=budget, **rival)
     unseen = {} if given["skip_evaluations"] else {"dev": given["dev_file"], "test": given["test_file"]}
-    data = read_splits(given["dataset_path"], {"train": given["train_file"], **unseen}, skip_bad=given["skip_bad"])
+    if given["dataset"] is not None:
+        data = split_data(given["dataset"], given["split"], given["seed"], skip_bad=given["skip_bad"])
+        data = {role: d for role, d in data.items() if role == "train" or not given["skip_evaluations"]}
+    else:
+        data = read_splits(given["dataset_path"], {"train": given["train_file"], **unseen}, skip_bad=given["skip_bad"])
     models = made_of(Models, given, keyless=given["dry_run"])
-    program = build_program(models)
+    given["prompt"] = prompt_text(given["prompt"])
+    program = build_program(models, instruction=given["prompt"])
     if given["api_base"] and not given["dry_run"]:
         remember(given["api_base"])
     metric = _metric(given, data)
@@ -168,16 +196,33 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Pat
         if broken:
             raise DataError.of(list(broken.values()))
         with _opened(run_dir, lock, new_dir) as run:
-            with Display(simulated=models.simulated) as display:
+            with Display(simulated=models.simulated, quiet=given["quiet"], spent=run.journal.spent) as display:
                 _begin(run, display, given, data, models)
                 if not dev and search.strategy in WITHOUT_DEV:
                     display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(search.strategy)]}")
-                ours = EvoPrompt(metric, options=search, run_dir=run, listener=display, on_interrupt="raise")
+                told = _tracked(display, given, run_dir)
+                ours = EvoPrompt(metric, options=search, run_dir=run, listener=told, on_interrupt="raise")
                 evolved = ours.compile(program, trainset=train, valset=dev)
                 tests = {}
                 if "test" in data:
                     tests = _tested(run, display, program, evolved, data["test"], metric, given["num_threads"])
             _tell(program, evolved, tests, run, models.mark)
+
+
+def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Callable[[Any], None]:
+    """The display, and with `--track` the tracker beside it."""
+    if given["track"] is None:
+        return display
+    from evoprompt.tracking import MLflowTracker
+
+    params = {name: given[name] for name in ("model", "debugger_model", "optimizer_model", "temperature")}
+    tracker = MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params)
+
+    def tell(event: Any) -> None:
+        display(event)
+        tracker(event)
+
+    return tell
 
 
 WITHOUT_DEV = {
@@ -193,6 +238,7 @@ def _tested(
     """Evaluate the start prompt on the test set, and the evolved one if it is another."""
     from evoprompt.candidate import Candidate
     from evoprompt.evolve.results_tree import ending, evaluate_test
+    from evoprompt.report import keep_report
 
     found: dict[str, Evaluation] = {}
     same = Candidate.compiled(evolved)[0].key == Candidate.of(program).key
@@ -201,6 +247,7 @@ def _tested(
             counter = display.counter(f"test set, {name} prompt", len(test))
             found[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
         run.tree.summary(test_scores={name: evaluation.score for name, evaluation in found.items()})
+        keep_report(run.root, run.journal)
     return found
 
 
@@ -263,6 +310,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     typer.echo(f"{mark}{spent_line(run.journal.spent())}")
     typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
     typer.echo(f"{mark}program:     {run.tree.program}")
+    typer.echo(f"{mark}report:      {run.root / 'report.html'}")
 
 
 def _metric(given: dict[str, Any], data: dict[str, Dataset]) -> CodeMetric:

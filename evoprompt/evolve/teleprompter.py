@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import dspy
@@ -271,6 +272,8 @@ class EvoPrompt(Teleprompter):
             stack.enter_context(ending(run))
             # Files first: what a display shows is on disk already.
             listeners.insert(0, TreeWriter(run.tree, run.journal))
+            # By name: the report stands above the search.
+            listeners.append(resolve_name("evoprompt.report:ReportWriter")(run.root, run.journal))
 
         def tell(event: Event) -> None:
             for listener in listeners:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,26 +141,43 @@ class RunData:
         return {("start" if s.prompt == self.start else "evolved"): s for s in self.splits if s.name == "test"}
 
 
-def read_run(root: str | Path) -> RunData:
+Rows = Callable[[str], Iterable[tuple[Any, ...]]]
+
+
+def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
     """Read a run, finished or not.
+
+    Args:
+        root: The run's directory.
+        held: Its journal, where this process has it open: nobody else can read it then.
 
     Raises:
         UsageError: There is no run, or it has not begun.
         DataError: Its journal is damaged.
     """
     path = Path(root) / journal.NAME
+    if held is not None:
+        return _read(Path(root), held.rows)
     if not path.is_file():
         raise UsageError(f"{str(root)!r} holds no run: there is no {journal.NAME} in it")
     try:
-        with reading("the run", path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            meta = dict(db.execute("SELECT name, value FROM meta"))
-            if "seed" not in meta:
-                raise UsageError(f"{str(root)!r} was stopped before it began: there is nothing to report yet")
-            steps = db.execute("SELECT kind, body FROM steps ORDER BY number")
-            found = [(kind, json.loads(body)) for kind, body in steps]
-            return _run(Path(root), meta, found, list(_solutions(db)), _spent(db))
+        with reading("the run", path), tempfile.TemporaryDirectory() as folder:
+            # A copy: a run under way holds its journal alone.
+            for name in (path.name, f"{path.name}-wal"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(path.with_name(name), Path(folder) / name)
+            with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as db:
+                return _read(Path(root), lambda query: db.execute(query))
     except sqlite3.Error as e:
         raise DataError(f"{str(path)!r} is damaged ({e}): restore it from a copy") from e
+
+
+def _read(root: Path, rows: Rows) -> RunData:
+    meta: dict[str, str] = dict(rows("SELECT name, value FROM meta"))
+    if "seed" not in meta:
+        raise UsageError(f"{str(root)!r} was stopped before it began: there is nothing to report yet")
+    steps = [(kind, json.loads(body)) for kind, body in rows("SELECT kind, body FROM steps ORDER BY number")]
+    return _run(root, meta, steps, list(_solutions(rows)), _spent(rows))
 
 
 def _run(
@@ -216,8 +235,8 @@ def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
     return read.key
 
 
-def _solutions(db: sqlite3.Connection) -> Iterator[Solution]:
-    for (body,) in db.execute("SELECT body FROM rollouts ORDER BY candidate, task, sample"):
+def _solutions(rows: Rows) -> Iterator[Solution]:
+    for (body,) in rows("SELECT body FROM rollouts ORDER BY candidate, task, sample"):
         found = json.loads(body)
         report = found.get("report") or {}
         suites = {name: report.get(name) for name in ("base", "plus")}
@@ -239,13 +258,16 @@ def first_failure(cases: Sequence[Json]) -> Json:
     return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status")} if cases else {}
 
 
-def _spent(db: sqlite3.Connection) -> dict[str, Json]:
+def _spent(rows: Rows) -> dict[str, Json]:
     columns = ("calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced", "seconds")
-    rows = db.execute(f"SELECT role, {', '.join(columns)} FROM spent ORDER BY role")
     models: dict[str, set[str]] = {}
-    for role, model in db.execute("SELECT DISTINCT role, model FROM answers"):
+    for role, model in rows("SELECT DISTINCT role, model FROM answers"):
         models.setdefault(role, set()).add(model)
-    return {r[0]: dict(zip(columns, r[1:], strict=True)) | {"models": sorted(models.get(r[0], ()))} for r in rows}
+    found = rows(f"SELECT role, {', '.join(columns)} FROM spent ORDER BY role")
+    return {
+        role: dict(zip(columns, values, strict=True)) | {"models": sorted(models.get(role, ()))}
+        for role, *values in found
+    }
 
 
 def _times(root: Path) -> dict[int, float]:

@@ -20,17 +20,19 @@ from evoprompt.report.checks import run_checks
 from evoprompt.report.data import Json, RunData, Solution, read_run
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.sentences import sentences_of, word_diff
+from evoprompt.runs import Journal
 
 NAME = "report.html"
 MOST_BYTES = 900_000
 """Size that the page keeps below: the details of tasks that did not change are left out first."""
 
 
-def write_report(root: str | Path) -> Path:
+def write_report(root: str | Path, held: Journal | None = None) -> Path:
     """Write `report.html` into the directory of a run.
 
     Args:
         root: The run's directory; the run may still go on.
+        held: Its journal, where this process has it open.
 
     Returns:
         The path of the page.
@@ -41,7 +43,7 @@ def write_report(root: str | Path) -> Path:
         StorageError: The page can't be written.
     """
     path = Path(root) / NAME
-    write_text(path, render_report(read_run(root)))
+    write_text(path, render_report(read_run(root, held)))
     return path
 
 

@@ -345,6 +345,17 @@ class Journal:
             raise
         self._db.execute("COMMIT")
 
+    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query that changes nothing, a hundred at a time: calls may be kept meanwhile."""
+        with self._guard():
+            cursor = self._db.execute(query)
+        while True:
+            with self._guard():
+                some = cursor.fetchmany(100)
+            if not some:
+                return
+            yield from some
+
     def _one(self, sql: str, *values: object) -> str | None:
         row = self._row(sql, *values)
         if row is not None and not isinstance(row[0], str):
