@@ -27,8 +27,9 @@ from evoprompt.harness.judging.files import beside_files
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.judging.plan import Plan
 from evoprompt.harness.judging.report import Case, Report, Status, SuiteResult
-from evoprompt.harness.judging.suite import Job, Outcome, Run, run_suite
+from evoprompt.harness.judging.suite import Run, run_suite
 from evoprompt.harness.judging.telling import sanitised
+from evoprompt.harness.judging.verdicts import Job, Outcome
 from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
 from evoprompt.tasks import SUITES, Suite, Task
@@ -254,7 +255,7 @@ class Harness:
         return known
 
     def _outputs(self, task: Task, suite: Suite) -> tuple[Expected, ...]:
-        """What the inputs of a suite should give; of several threads that ask, one finds out."""
+        """Expected outputs of a suite of inputs; when several threads ask at once, one computes them."""
         key = (task.key, suite)
         with self._lock:
             building = self._building.setdefault(key, threading.Lock())

@@ -17,7 +17,8 @@ from cachetools import LRUCache
 from evoprompt.errors import DataError
 from evoprompt.harness.judging.asserts import Check
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
-from evoprompt.harness.judging.suite import Job, run_suite
+from evoprompt.harness.judging.suite import run_suite
+from evoprompt.harness.judging.verdicts import Job
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Confirm, Limits, Process, Stretch
 from evoprompt.tasks import Suite, Task
@@ -105,7 +106,7 @@ class Confirmation:
 
 
 def guess(process: Process) -> Stretch:
-    """How CPU time may have grown where nothing can be timed: by whether the process had to wait for a processor."""
+    """Estimates the growth of CPU time where nothing can be timed, from the time spent waiting for a processor."""
     used = process.cpu_seconds
     kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
     return Stretch(_SHARED if kept_waiting else 1.0)
