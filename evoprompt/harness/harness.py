@@ -272,8 +272,7 @@ class Harness:
         trial = Trial(suite, task.inputs(suite), self._outputs(task, suite), task.oracle, self.input_limits)
         job = Job(solution, task.entry_point, task.setup, (), task.atol, self._paths)
         if not solution.strip():
-            case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
-            return Outcome(trial.result("invalid", cases=(case,)), case.observed)
+            return _empty(suite, len(trial.inputs))
         sandbox = confirming(self.sandbox, self._confirmation.of_inputs(task, trial, self.sandbox))
         return self._slots.measured(lambda: run_inputs(job, trial, self.limits, sandbox), _doubtful)
 
@@ -301,13 +300,17 @@ class Harness:
 
     def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():
-            case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
-            result = SuiteResult(status="invalid", passed=0, total=len(checks), cases=(case,))
-            return Outcome(result, case.observed)
+            return _empty(suite, len(checks))
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
         sandbox = confirming(self.sandbox, confirm)
         return self._slots.measured(lambda: run_suite(job, checks, suite, self.limits, sandbox), _doubtful)
+
+
+def _empty(suite: Suite, total: int) -> Outcome:
+    """The outcome of a solution without code."""
+    case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
+    return Outcome(SuiteResult(status="invalid", passed=0, total=total, cases=(case,)), case.observed)
 
 
 def _cases(outcome: Outcome) -> int:

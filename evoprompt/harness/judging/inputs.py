@@ -51,10 +51,6 @@ class Trial:
     oracle: str
     limits: InputLimits
 
-    def result(self, status: Status, passed: int = 0, cases: tuple[Case, ...] = ()) -> SuiteResult:
-        """A result with the counts of this suite."""
-        return SuiteResult(status=status, passed=passed, total=len(self.inputs), cases=cases)
-
 
 def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outcome:
     """Runs the inputs up to the first that does not pass, or all.
@@ -79,7 +75,8 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
     cases = tuple(_case(job, trial, i, finding) for i, finding in found.items())
     status: Status = cases[0].status if cases else "passed"
     detail = cases[0].observed if status == "invalid" else ""
-    return Outcome(trial.result(status, passed, cases), detail, run.cpu_seconds)
+    result = SuiteResult(status=status, passed=passed, total=len(trial.inputs), cases=cases)
+    return Outcome(result, detail, run.cpu_seconds)
 
 
 class _InputRun(Run):
