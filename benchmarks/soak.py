@@ -37,7 +37,8 @@ from evoprompt.harness import Harness, Limits
 from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import compare, oracles
 from evoprompt.harness.judging.expected import Expected
-from evoprompt.harness.judging.suite import Job, Run
+from evoprompt.harness.judging.suite import Run
+from evoprompt.harness.judging.verdicts import Job
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Reply
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import dspy
+from cachetools import LRUCache
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
-from evoprompt.harness.judging.memory import Memory
 from evoprompt.judges.base import Judge, Rollout
 from evoprompt.judges.steps import collecting, steps_of
 from evoprompt.judges.students import Called
@@ -89,7 +89,7 @@ class Runner:
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self.called = Called(self.program)
         self._steps, self._label, self._lock = steps, label, threading.Lock()
-        self._programs = Memory[str, dspy.Module](_REMEMBERED_PROGRAMS)
+        self._programs: MutableMapping[str, dspy.Module] = LRUCache(_REMEMBERED_PROGRAMS)
 
     def run(self, jobs: Sequence[Job], on_done: Callable[[Rollout], None] | None = None) -> list[Rollout]:
         """Run the jobs and return their rollouts in the same order.
@@ -211,7 +211,7 @@ class Runner:
             program = self._programs.get(candidate.key)
             if program is None:
                 program = candidate.apply(self.program)
-                self._programs.put(candidate.key, program, 1)
+                self._programs[candidate.key] = program
         return program
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeAlias
+
+from cachetools import LRUCache
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.judging import asserts
@@ -22,11 +25,11 @@ from evoprompt.harness.judging.driver import disclosing
 from evoprompt.harness.judging.expected import Expected, load_or_run
 from evoprompt.harness.judging.files import beside_files
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
-from evoprompt.harness.judging.memory import Memory
 from evoprompt.harness.judging.plan import Plan
 from evoprompt.harness.judging.report import Case, Report, Status, SuiteResult
-from evoprompt.harness.judging.suite import Job, Outcome, Run, run_suite
+from evoprompt.harness.judging.suite import Run, run_suite
 from evoprompt.harness.judging.telling import sanitised
+from evoprompt.harness.judging.verdicts import Job, Outcome
 from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
 from evoprompt.tasks import SUITES, Suite, Task
@@ -35,6 +38,9 @@ _REMEMBERED_CASES = 100_000
 _REMEMBERED_TASKS = 1_024
 _REMEMBERED_OUTPUT_BYTES = 64 << 20
 _SCARCE = re.compile(r"can't start new thread|Resource temporarily unavailable|Cannot allocate memory")
+
+
+_Key: TypeAlias = tuple[str, ...]
 
 
 class Harness:
@@ -69,11 +75,13 @@ class Harness:
         self._processes = processes
         self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
-        self._verdicts = Memory[tuple[str, ...], Outcome](_REMEMBERED_CASES)
-        self._checks = Memory[tuple[str, ...], tuple[tuple[Check, ...], tuple[str, ...], Plan]](_REMEMBERED_TASKS)
-        self._told = Memory[tuple[str, ...], frozenset[int]](_REMEMBERED_TASKS)
-        self._expected = Memory[tuple[str, ...], tuple[Expected, ...]](_REMEMBERED_OUTPUT_BYTES)
-        self._building: dict[tuple[str, ...], threading.Lock] = {}
+        self._verdicts: MutableMapping[_Key, Outcome] = LRUCache(_REMEMBERED_CASES, _cases)
+        self._checks: MutableMapping[_Key, tuple[tuple[Check, ...], tuple[str, ...], Plan]] = LRUCache(
+            _REMEMBERED_TASKS
+        )
+        self._told: MutableMapping[_Key, frozenset[int]] = LRUCache(_REMEMBERED_TASKS)
+        self._expected: MutableMapping[_Key, tuple[Expected, ...]] = LRUCache(_REMEMBERED_OUTPUT_BYTES, _bytes)
+        self._building: dict[_Key, threading.Lock] = {}
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
         self._confirmation = Confirmation(self.input_limits, self._paths)
         self._unsafe = unsafe
@@ -223,8 +231,8 @@ class Harness:
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
         outcome = replace(outcome, result=sanitised(outcome.result, solution))
-        with self._lock:
-            self._verdicts.put(key, outcome, 1 + len(outcome.result.cases))
+        with self._lock, contextlib.suppress(ValueError):  # larger than the whole cache: not kept
+            self._verdicts[key] = outcome
         return outcome
 
     def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...], Plan]:
@@ -243,11 +251,11 @@ class Harness:
             plan = planning.plan(task.code, task.entry_point, names, task.setup, task.test_setup, checks, imports)
             known = checks, tuple(imports), plan
             with self._lock:
-                self._checks.put(key, known, 1)
+                self._checks[key] = known
         return known
 
     def _outputs(self, task: Task, suite: Suite) -> tuple[Expected, ...]:
-        """What the inputs of a suite should give; of several threads that ask, one finds out."""
+        """Expected outputs of a suite of inputs; when several threads ask at once, one computes them."""
         key = (task.key, suite)
         with self._lock:
             building = self._building.setdefault(key, threading.Lock())
@@ -256,16 +264,15 @@ class Harness:
                 known = self._expected.get(key)
             if known is None:
                 known = self._slots.measured(lambda: load_or_run(task, suite, self._paths, self.sandbox))
-                with self._lock:
-                    self._expected.put(key, known, sum(len(e.data) + 200 for e in known))
+                with self._lock, contextlib.suppress(ValueError):  # larger than the whole cache: not kept
+                    self._expected[key] = known
         return known
 
     def _run_inputs(self, task: Task, solution: str, suite: Suite) -> Outcome:
         trial = Trial(suite, task.inputs(suite), self._outputs(task, suite), task.oracle, self.input_limits)
         job = Job(solution, task.entry_point, task.setup, (), task.atol, self._paths)
         if not solution.strip():
-            case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
-            return Outcome(trial.result("invalid", cases=(case,)), case.observed)
+            return _empty(suite, len(trial.inputs))
         sandbox = confirming(self.sandbox, self._confirmation.of_inputs(task, trial, self.sandbox))
         return self._slots.measured(lambda: run_inputs(job, trial, self.limits, sandbox), _doubtful)
 
@@ -288,22 +295,36 @@ class Harness:
             if task.code.strip():
                 known = disclosing(Run(replace(job, solution=task.code), checks, CANONICAL, self.sandbox))
             with self._lock:
-                self._told.put(key, known, 1)
+                self._told[key] = known
         return known
 
     def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():
-            case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
-            result = SuiteResult(status="invalid", passed=0, total=len(checks), cases=(case,))
-            return Outcome(result, case.observed)
+            return _empty(suite, len(checks))
         if not checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
         sandbox = confirming(self.sandbox, confirm)
         return self._slots.measured(lambda: run_suite(job, checks, suite, self.limits, sandbox), _doubtful)
 
 
+def _empty(suite: Suite, total: int) -> Outcome:
+    """The outcome of a solution without code."""
+    case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
+    return Outcome(SuiteResult(status="invalid", passed=0, total=total, cases=(case,)), case.observed)
+
+
+def _cases(outcome: Outcome) -> int:
+    """Weight of a verdict in the cache; without its cases it still counts as one."""
+    return 1 + len(outcome.result.cases)
+
+
+def _bytes(outputs: tuple[Expected, ...]) -> int:
+    """Weight of expected outputs in the cache: their bytes, and about 200 for each object."""
+    return sum(len(e.data) + 200 for e in outputs)
+
+
 def _doubtful(outcome: Outcome) -> bool:
-    """Whether a solution failed for want of what others may have held."""
+    """True if the solution may have failed because other processes held threads or memory that it needed."""
     return any(case.status == "error" and _SCARCE.search(case.observed) for case in outcome.result.cases)
 
 

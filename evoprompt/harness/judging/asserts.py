@@ -86,7 +86,7 @@ def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, .
 
 
 def defined_names(code: str) -> frozenset[str]:
-    """What trusted code defines at its top level, imports aside: what a candidate is to provide."""
+    """Names that trusted code defines at its top level, without imports: a solution has to provide them."""
     return frozenset(_defined(parse_or_empty(code).body))
 
 
@@ -148,7 +148,7 @@ def _assert(statement: ast.Assert, source: str, provided: frozenset[str]) -> Che
 
 
 def _forms(test: ast.expr) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
-    """How the test may judge which expression, and what it compares it with."""
+    """Yields the possible readings of a test: form, expression that is judged, expression it is compared with."""
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=inner):
             yield "false", inner, None
@@ -160,7 +160,7 @@ def _forms(test: ast.expr) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
 
 
 def _is_direct(call: ast.Call, provided: frozenset[str]) -> bool:
-    """Whether the candidate is called by its name, with literals."""
+    """True if the call names something that the solution provides, and every argument is a literal."""
     if not isinstance(call.func, ast.Name) or call.func.id not in provided or any(not k.arg for k in call.keywords):
         return False
     return all(_literal(argument) is not None for argument in (*call.args, *(k.value for k in call.keywords)))
@@ -253,17 +253,17 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
 
 _REFLECTIVE = frozenset({"inspect", "sys.modules", "globals", "locals", "os.environ", "dis", "importlib", "__main__"})
 _PATCHED = frozenset({"builtins.input", "builtins.print", "sys.stdin", "sys.stdout", "sys.stderr"})
-"""What a test may put something else in place of, for the candidate too."""
+"""Names that a test may replace; the replacement is made for the solution too."""
 _HERE_ONLY_NAMES = """
 assertLogs assertNoLogs assertWarns assertWarnsRegex deprecated_call getLogger getcontext localcontext setcontext
 asdict astuple is_dataclass
 """
 _HERE_ONLY: Final = frozenset(_HERE_ONLY_NAMES.split())
-"""What works only in the process of the solution: it sees, or sets, what the solution leaves, or finds, in there."""
+"""Names that work only in the solution's process, because they read or change its state."""
 
 
 def _is_bound(body: list[ast.stmt], provided: frozenset[str]) -> bool:
-    """Whether a test reaches into the module of the solution, so that it has to run in there."""
+    """True if a test reaches into the module of the solution, and so has to run in its process."""
     for node in (n for statement in body for n in ast.walk(statement)):
         match node:
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in _HERE_ONLY:

@@ -42,7 +42,7 @@ def to_host(value: object) -> object:
 
 
 def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bool = False) -> bool:
-    """Whether two decoded values are equal, or close where a tolerance applies.
+    """True if two decoded values are equal, or close where a tolerance applies.
 
     Args:
         observed: What the candidate returned.
@@ -62,7 +62,7 @@ def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bo
 
 
 def same(a: object, b: object) -> bool:
-    """Whether `a == b` in Python."""
+    """True if `a == b` in Python."""
     waiting: list[tuple[object, object]] = [(a, b)]
     try:
         while waiting:
@@ -74,7 +74,7 @@ def same(a: object, b: object) -> bool:
 
 
 def is_floats(value: object) -> bool:
-    """Whether EvalPlus allows a tolerance where this is expected: a float, a flat list or tuple of floats."""
+    """True if EvalPlus allows a tolerance for this expected value: a float, a flat list or tuple of floats."""
     if isinstance(value, list | tuple):
         return bool(value) and all(_is_float(v) for v in value)
     return _is_float(value) or (isinstance(value, Other) and value.kind == "ndarray" and _dtype(value) in ("f4", "f8"))
@@ -98,7 +98,7 @@ class _NeverEqual(ValueError):
 
 
 def form(value: object) -> object:
-    """What stands for an `Other`: the plain data that it is equal to, or its group and what decides there.
+    """Comparable form of an `Other`: the plain data that it is equal to, or its group and the data that decides.
 
     Raises:
         ValueError: There is nothing that it is equal to.
@@ -123,7 +123,7 @@ def form(value: object) -> object:
 
 
 def _step(a: object, b: object, waiting: list[tuple[object, object]]) -> bool:
-    """Whether two values can be equal; pairs that have to be equal too are added to `waiting`."""
+    """False if two values differ; pairs that have to be equal too are added to `waiting`."""
     if type(a) is Other or type(b) is Other:
         if type(a) is Other and type(b) is Other and a.kind == b.kind in ("datetime", "time"):
             return _same_time(a.kind, a.content, b.content)
@@ -348,7 +348,7 @@ def _close_items(a: list[Any], b: list[Any], atol: float, waiting: list[tuple[ob
 
 
 def close_floats(a: bytes, b: bytes, start: int, atol: float) -> bool:
-    """Whether two packed sequences of floats agree, compared a piece at a time.
+    """True if two packed sequences of floats agree, compared a piece at a time.
 
     Args:
         a: The bytes of one, as observed.

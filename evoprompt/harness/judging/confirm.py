@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from typing import Final
+
+from cachetools import LRUCache
 
 from evoprompt.errors import DataError
 from evoprompt.harness.judging.asserts import Check
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
-from evoprompt.harness.judging.memory import Memory
-from evoprompt.harness.judging.suite import Job, run_suite
+from evoprompt.harness.judging.suite import run_suite
+from evoprompt.harness.judging.verdicts import Job
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Confirm, Limits, Process, Stretch
 from evoprompt.tasks import Suite, Task
@@ -44,7 +46,7 @@ class Confirmation:
     def __init__(self, limits: InputLimits, paths: tuple[str, ...]) -> None:
         self._limits, self._paths = limits, paths
         self._lock = threading.Lock()
-        self._known = Memory[tuple[str, ...], list[float]](_REMEMBERED)
+        self._known: MutableMapping[tuple[str, ...], list[float]] = LRUCache(_REMEMBERED)
 
     def of_asserts(
         self, task: Task, suite: Suite, checks: tuple[Check, ...], job: Job, limits: Limits, sandbox: Sandbox
@@ -93,7 +95,7 @@ class Confirmation:
             known = self._known.get(key)
             if known is None:
                 known = [-RECENT, 0.0]
-                self._known.put(key, known, 1)
+                self._known[key] = known
         if time.monotonic() - known[0] > RECENT:
             try:
                 seconds = timed()
@@ -104,7 +106,7 @@ class Confirmation:
 
 
 def guess(process: Process) -> Stretch:
-    """How CPU time may have grown where nothing can be timed: by whether the process had to wait for a processor."""
+    """Estimates the growth of CPU time where nothing can be timed, from the time spent waiting for a processor."""
     used = process.cpu_seconds
     kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
     return Stretch(_SHARED if kept_waiting else 1.0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 JUDGE_CPU_SECONDS: Final = 60.0
 """CPU time of the judge's processes of a suite."""
 _LEAST_SECONDS: Final = 10.0
-"""What such a process may use however much the others have used."""
+"""CPU time that each such process may use, even when the others have used up the total."""
 _JUDGE_OUTPUT_MB: Final = 64
 _SETUP: Final = -1
 """Stands for the position of the setup of the tests."""
@@ -104,11 +104,11 @@ class Session:
                 break
 
     def tells(self, index: int) -> str:
-        """Whether a test may hand the candidate what may be expected."""
+        """When a test may pass expected values to the solution: `later`, `always` or `never`."""
         return "later" if self.telling is None else "always" if index in self.telling else "never"
 
     def begin(self) -> bool:
-        """Makes the module of the tests; whether it got to the end of their setup."""
+        """Makes the module of the tests and runs their setup; returns True if the setup passed."""
         for source in (None, *((self.run.job.test_setup,) if self.run.job.test_setup.strip() else ())):
             self.found[_SETUP] = finding = self.unit(source, self.tells(_SETUP))
             if finding.discloses and self.telling is None:
@@ -179,7 +179,7 @@ class Session:
         return told if told.final else body[4 + size :]
 
     def decide(self, kind: bytes, body: bytes) -> object:
-        """What the judge asks of the host."""
+        """Answers a request that the judge's process makes to the host."""
         try:
             number = int.from_bytes(body[:4], "little")
             if kind == codec.COMPARE:
@@ -202,7 +202,7 @@ class Session:
         raise _Odd
 
     def verdict(self, body: bytes) -> Finding:
-        """What the judge says of a test that is over."""
+        """Reads the judge's account of a finished test."""
         try:
             told = codec.decode(body)
         except codec.CodecError as e:
@@ -238,7 +238,7 @@ class Session:
         return finding
 
     def shown(self) -> bool:
-        """Whether the host itself saw that all is equal to what it has to be, whatever the judge says."""
+        """True if the host itself found every literal equal, so that the judge's word is not needed."""
         return all(self.equal.values()) and len(self.equal) == len(self.literals)
 
     def judge_ended(self, reply: Reply) -> Finding:

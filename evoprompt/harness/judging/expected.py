@@ -1,4 +1,4 @@
-"""What the inputs of a task should give: run once from the canonical solution, kept in the user's cache folder.
+"""Expected outputs of a task's inputs: computed once by the canonical solution, kept in the user's cache folder.
 
 One file holds one suite of one task. Its name is a hash of all that matters (task, canonical solution, codec,
 Python, this format), so a file is right or absent; one that is damaged counts as absent.
@@ -20,7 +20,8 @@ from evoprompt.atomic import write_bytes
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.inside import codec, digest, encoding, kinds, names
 from evoprompt.harness.judging import compare, oracles
-from evoprompt.harness.judging.suite import Job, Run, Unloadable, printable
+from evoprompt.harness.judging.suite import Run
+from evoprompt.harness.judging.verdicts import Job, Unloadable, printable
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Limits, Reply
 from evoprompt.tasks import Suite, Task
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Expected:
-    """What one input should give.
+    """The expected output of one input.
 
     Attributes:
         kind: `value`: the output. `packed`: its SHA-256 and the output, compressed. `digest`: the digest of whatever
@@ -67,7 +68,7 @@ class Expected:
         return codec.AS_LIST if oracle == oracles.SET_EQUALITY else codec.AS_VALUE
 
     def matches(self, payload: bytes, arguments: bytes, oracle: str, atol: float) -> bool:
-        """Whether an answer in the right form to the encoded arguments is right.
+        """True if an answer in the right form to the encoded arguments is right.
 
         Raises:
             codec.CodecError: The answer is malformed, or takes far more than a right one could.
@@ -116,7 +117,7 @@ def shown(reply: Reply) -> str:
 
 
 def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> tuple[Expected, ...]:
-    """What every input of a suite should give, from the cache or from the canonical solution.
+    """Expected outputs of every input of a suite, from the cache or from the canonical solution.
 
     Args:
         task: A task with inputs.

@@ -1,4 +1,4 @@
-"""What is special about the arguments of a call, in words that give away neither input nor answer.
+"""Describes the arguments of a call in words that give away neither input nor answer.
 
 A hidden test may be spoken of to a model only this way: `argument 1 is empty`, never its text.
 """

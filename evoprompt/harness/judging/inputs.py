@@ -10,19 +10,20 @@ from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import compare, oracles
 from evoprompt.harness.judging.expected import Expected, shown, unbounded
 from evoprompt.harness.judging.report import Case, Status, SuiteResult
-from evoprompt.harness.judging.suite import Finding, Job, Outcome, Run, Unloadable
+from evoprompt.harness.judging.suite import Run
+from evoprompt.harness.judging.verdicts import Finding, Job, Outcome, Unloadable
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Limits, Process, Reply
 from evoprompt.tasks import Suite
 
 _SHOWN = 1000
 _MOST_LONGER: Final = 24
-"""How many times the bytes of a value an equal one may take: the most are those of a Fraction for a bool."""
+"""An equal value takes at most so many times the bytes: a Fraction in place of a bool is the worst case."""
 
 
 @dataclass(frozen=True)
 class InputLimits:
-    """What a solution may use for inputs, measured by the canonical solution. `Limits` has what is not here.
+    """Limits of a solution on inputs, relative to the canonical solution. `Limits` has the rest.
 
     Attributes:
         min_seconds: CPU time that any input may take.
@@ -50,10 +51,6 @@ class Trial:
     oracle: str
     limits: InputLimits
 
-    def result(self, status: Status, passed: int = 0, cases: tuple[Case, ...] = ()) -> SuiteResult:
-        """A result with the counts of this suite."""
-        return SuiteResult(status=status, passed=passed, total=len(self.inputs), cases=cases)
-
 
 def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outcome:
     """Runs the inputs up to the first that does not pass, or all.
@@ -78,7 +75,8 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
     cases = tuple(_case(job, trial, i, finding) for i, finding in found.items())
     status: Status = cases[0].status if cases else "passed"
     detail = cases[0].observed if status == "invalid" else ""
-    return Outcome(trial.result(status, passed, cases), detail, run.cpu_seconds)
+    result = SuiteResult(status=status, passed=passed, total=len(trial.inputs), cases=cases)
+    return Outcome(result, detail, run.cpu_seconds)
 
 
 class _InputRun(Run):

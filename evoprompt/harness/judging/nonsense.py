@@ -1,4 +1,4 @@
-"""Whether the tests of a task test anything: a function that returns nonsense must not pass them.
+"""Finds tasks whose tests test nothing: a function that returns nonsense must not pass.
 
 A suite of inputs is compared with what the canonical solution gives, so only asserts can fail to test. Three kinds of
 nonsense are tried, since a weak test is no broken one: `assert f(x) is not None` takes a text and does not take None,
@@ -56,7 +56,7 @@ for name in (
 for name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Nonsense, f"__{name}__", lambda self, _, name=name: name == "ne")
 """
-"""What can be called, computed with and walked through, and equals nothing; it may be true or false."""
+"""An object that can be called, computed with and iterated, and equals nothing; it may be true or false."""
 
 
 def find_untested(
@@ -106,7 +106,7 @@ def _to_try(task: Task, suite: Suite) -> bool:
 
 
 def _try(task: Task, suite: Suite, harness: Harness) -> bool | DataError:
-    """Whether the suite tells nonsense from an answer, as far as can be known."""
+    """True if the suite rejects nonsense, or nothing could be found out; an error if its tests are broken."""
     try:
         tested = _tells(task, suite, harness)
     except DataError as e:
@@ -119,7 +119,7 @@ def _try(task: Task, suite: Suite, harness: Harness) -> bool | DataError:
 
 
 def _is_broken(task: Task, suite: Suite, harness: Harness) -> bool:
-    """Whether it is the tests that fail: what runs before them may have failed for want of a true solution."""
+    """True if the tests themselves are broken, and not only their setup without a real solution."""
     if not task.code:
         return True
     try:

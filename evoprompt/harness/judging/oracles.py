@@ -38,7 +38,7 @@ HUMANEVAL: Final[dict[str, str]] = {"find_zero": ROOT}
 
 
 def agrees(observed: object, expected: object, arguments: list[object], oracle: str, atol: float) -> bool:
-    """Whether an answer is right by EvalPlus' rules.
+    """True if an answer is right by EvalPlus' rules.
 
     Args:
         observed: What the candidate returned, decoded.
@@ -100,7 +100,7 @@ def _same_set(a: object, b: object) -> bool:
 
 
 def _items(value: object) -> list[object]:
-    """What `set(value)` would hold, unhashed by anything of the candidate's choice: digests are."""
+    """Items of `set(value)`, without hashing objects that a solution chose: their digests are compared."""
     match value:
         case Other(kind="deque" | "values", content=list() as content):
             value = content

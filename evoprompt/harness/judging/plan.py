@@ -1,4 +1,4 @@
-"""What is to be known of a suite before its tests run as a script: what the solution provides, and what it reads."""
+"""Reads a suite before its tests run as a script: which names the solution provides, reads and sets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EXECUTING: Final = frozenset(_EXECUTING_NAMES.split())
 
 @dataclass(frozen=True)
 class Plan:
-    """What the two processes of a script are told.
+    """Configuration of the two processes of a script: the judge's and the solution's.
 
     Attributes:
         fast: No script is needed: every test is one call and a literal, and none leaves anything for another.
@@ -70,7 +70,7 @@ class Plan:
     tainted: frozenset[int] = frozenset()
 
     def config(self, atol: float) -> dict[str, object]:
-        """What the judge's side is told."""
+        """Configuration of the judge's process, as plain data."""
         return {
             "functions": self.functions,
             "classes": self.classes,
@@ -229,7 +229,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _executes(node: ast.AST, bad: set[str]) -> bool:
-    """Whether something in here may execute a text, or uses what does."""
+    """True if a part of this tree may execute text, or uses a name in `bad`."""
     for inner in ast.walk(node):
         match inner:
             case ast.Name(id=name) if name in bad or name in _EXECUTING:

@@ -12,7 +12,7 @@ Status = Literal["passed", "failed", "error", "timeout", "crashed", "invalid"]
 """`failed` wrong answer · `error` exception · `timeout` · `crashed` signal or memory · `invalid` no parseable code."""
 
 Unmeasured = Literal["lm_error", "sandbox_error", "data_error"]
-"""What happened when nothing was measured: no answer, no process, or broken tests. Never a score."""
+"""Reasons why nothing was measured: no answer, no process, or broken tests. Never a score."""
 
 
 class Case(BaseModel):
@@ -87,7 +87,7 @@ class Report(BaseModel):
 
     @property
     def passed(self) -> bool:
-        """Whether every requested suite passed."""
+        """True if every requested suite passed."""
         return self.status == "passed"
 
     @property

@@ -18,11 +18,7 @@ from evoprompt.harness.judging.driver import drive
 from evoprompt.harness.judging.plan import Plan
 from evoprompt.harness.judging.report import Case, Status, SuiteResult
 from evoprompt.harness.judging.showing import show
-from evoprompt.harness.judging.verdicts import Finding as Finding
-from evoprompt.harness.judging.verdicts import Job as Job
-from evoprompt.harness.judging.verdicts import Outcome as Outcome
-from evoprompt.harness.judging.verdicts import Unloadable as Unloadable
-from evoprompt.harness.judging.verdicts import printable as printable
+from evoprompt.harness.judging.verdicts import Finding, Job, Outcome, Unloadable, printable
 from evoprompt.harness.sandbox.pool import Sandbox, needs_numpy
 from evoprompt.harness.sandbox.process import Limits, Process, Reply
 from evoprompt.tasks import Suite
@@ -78,7 +74,7 @@ class Run:
 
     @property
     def plan(self) -> Plan:
-        """What the tests need."""
+        """The plan of the tests."""
         return self.job.plan
 
     def findings(self) -> dict[int, Finding]:
@@ -201,7 +197,7 @@ class Run:
         return finding
 
     def unanswered(self, reply: Reply) -> Finding:
-        """What a reply means that is not the one hoped for. Nothing in it is believed but that."""
+        """Turns a reply that carries no answer into a finding. Its content is untrusted and only shown."""
         if reply.kind == "timeout" or reply.kind == "crashed":
             return Finding(reply.kind, reply.detail)
         if reply.kind == "refused":
@@ -227,7 +223,7 @@ class Run:
 
 
 def _truth(value: object) -> bool | None:
-    """Whether a decoded value is true; None where its class has its own rules."""
+    """Truth of a decoded value; None where its class has its own rules."""
     if isinstance(value, codec.Pairs | codec.Elements):
         return bool(value.items)
     if value is None or isinstance(value, int | float | complex | str | bytes | list | tuple):

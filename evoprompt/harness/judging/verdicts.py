@@ -1,4 +1,4 @@
-"""What is known of tests while a suite runs."""
+"""Internal results of a suite while it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_TEXT = 200
 
 @dataclass(frozen=True)
 class Job:
-    """What the processes of a suite are given besides the checks.
+    """One solution with its setup: everything that the processes of a suite get besides the checks.
 
     Attributes:
         solution: Untrusted source.
@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass
 class Finding:
-    """What is known of one check, or of one input.
+    """The result of one check, or of one input.
 
     Attributes:
         status: How it went.
@@ -71,7 +71,7 @@ class Finding:
 
     @property
     def final(self) -> bool:
-        """Whether nothing can run after it."""
+        """True if nothing can run after it."""
         return self.status in ("timeout", "crashed")
 
 
