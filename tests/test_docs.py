@@ -82,7 +82,7 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
     assert "SIMULATED dataset/small_test.json  base + plus" in run.stdout
     tree = tmp_path / "results" / "first" / "run_1"
     for name in (
-        "config.json", "summary.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
+        "report.html", "config.json", "summary.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
         "training/prompt_evolution.json", "training/checkpoints/latest.json",
         "training/epochs/epoch_1/batch_1/batch_results.json", "dev_evaluation/epoch_0/batch_0/dev_evaluation.json",
         "training/confirmation.json", "test_evaluation/start/test_evaluation.json",
@@ -94,12 +94,18 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
 
 def test_the_readme_names_no_option_or_command_that_is_not_there() -> None:
     out = ""
-    for command in ("", "train", "evaluate", "datasets", "doctor", "demo", "local"):
+    for command in ("", "train", "evaluate", "report", "compare", "runs", "datasets", "doctor", "demo", "local"):
         words = [sys.executable, "-m", "evoprompt", *([command] if command else []), "--help"]
         environment = os.environ | {"COLUMNS": "300"}
         out += subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout
     for option in set(re.findall(r"`?(--[a-z][a-z_]+)", README)):
         assert option in out, option
+
+
+def test_the_readme_fits_and_leads_somewhere() -> None:
+    assert len(README.splitlines()) <= 150
+    for link in re.findall(r"\]\(([^)#]+)", README):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
 
 
 def test_the_data_example_loads(tmp_path: Path) -> None:

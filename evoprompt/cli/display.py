@@ -107,8 +107,6 @@ class Display:
             paired = event.tasks and not self._rival and self._strategy == "factorial"
             where = f"confirmation, {'the new' if event.epoch else 'the start'} prompt" if paired else where
             self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
-        elif isinstance(event, events.Confirmed):
-            self.say(f"{self.mark}{confirmation_line(event.record)}", "green" if event.record.accepted else "yellow")
 
     def _batch_line(self, batch: BatchRecord) -> str:
         if batch.tried:  # `accepted` tells that the prompt changed, and no more
@@ -150,6 +148,12 @@ class _Warnings(logging.Handler):
             self._display.say(f"{record.levelname.lower()}: {text}", "yellow")
         elif self._seen[alike] == SHOWN_ALIKE + 1:
             self._display.say("warning: … and more like this (all of them are in the log)", "yellow")
+
+
+def tell(line: str) -> None:
+    """One line of the result on stdout; broken between words on a terminal, never in a file."""
+    console = Console(highlight=False)
+    console.print(Text(visible(line)), soft_wrap=not console.is_terminal)
 
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
@@ -197,7 +201,7 @@ def tell_rules(results: Results, mark: str) -> None:
         typer.echo(f"{mark}what each sentence is worth, in points of tasks solved, measured on training tasks:")
         typer.echo(rules_table(results.rules, Console()) + "\n")
     if results.confirmation is not None:
-        typer.echo(mark + confirmation_line(results.confirmation))
+        tell(mark + confirmation_line(results.confirmation))
 
 
 def prompt_diff(before: str, after: str) -> Text:

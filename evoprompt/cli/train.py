@@ -289,8 +289,7 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
     from rich.console import Console
 
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line, tell_rules
-    from evoprompt.cli.shown import visible
+    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line, tell, tell_rules
 
     results = evolved.detailed_results
     before, after = Candidate.of(program).told, Candidate.compiled(evolved)[0].told
@@ -298,16 +297,16 @@ def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run:
         Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
         tell_rules(results, mark)
     elif results.confirmation is not None:
-        typer.echo(mark + confirmation_line(results.confirmation))
+        tell(mark + confirmation_line(results.confirmation))
     else:
         tried = any(entry.accepted and entry.parent for entry in results.evolution)
         why = "none of the accepted prompts was measured as better on the dev tasks" if tried else ""
         typer.echo(f"{mark}{why or 'no better prompt was found'}: the start prompt stays")
     if results.stopped:
-        typer.echo(visible(f"{mark}the search ended because {results.stopped}"))
+        tell(f"{mark}the search ended because {results.stopped}")
     for name, evaluation in tests.items():
         typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
-    typer.echo(f"{mark}{spent_line(run.journal.spent())}")
+    tell(f"{mark}{spent_line(run.journal.spent())}")
     typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
     typer.echo(f"{mark}program:     {run.tree.program}")
     typer.echo(f"{mark}report:      {run.root / 'report.html'}")
