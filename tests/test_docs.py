@@ -82,8 +82,8 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
     assert "SIMULATED dataset/small_test.json  base + plus" in run.stdout
     tree = tmp_path / "results" / "first" / "run_1"
     for name in (
-        "report.html", "config.json", "summary.json", "logs/experiment.log", "program.json", "training/final_prompt.txt",
-        "training/prompt_evolution.json", "training/checkpoints/latest.json",
+        "report.html", "config.json", "summary.json", "logs/experiment.log", "program.json",
+        "training/final_prompt.txt", "training/prompt_evolution.json", "training/checkpoints/latest.json",
         "training/epochs/epoch_1/batch_1/batch_results.json", "dev_evaluation/epoch_0/batch_0/dev_evaluation.json",
         "training/confirmation.json", "test_evaluation/start/test_evaluation.json",
     ):  # fmt: skip

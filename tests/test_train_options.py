@@ -1,0 +1,105 @@
+"""Options of `train` and `evaluate` that choose data and the start prompt, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from evoprompt.cli import run as cli
+from evoprompt.cli.board import Board
+from evoprompt.judges import Rollout
+from evoprompt.runs import Spent
+
+PROMPT = "# Role\nDu schreibst {Python} in `code`.\n\n# Rules\n- Return values, never print.\n"
+
+
+def train(root: Path, *words: str, name: str = "run") -> int:
+    begin = ["train", "--experiment_name", "mine", "--run_name", name, "--root_dir", str(root), "--model", "simulated"]
+    return cli([*begin, "--max_rollouts", "30", "--num_threads", "2", *words])
+
+
+def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path) -> None:
+    assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6") == 0
+    config = json.loads((tmp_path / "mine/run/config.json").read_text())
+    assert {role: d["tasks"] for role, d in config["data"].items()} == {"train": 12, "dev": 6, "test": 6}
+    summary = json.loads((tmp_path / "mine/run/summary.json").read_text())
+    assert set(summary["test_scores"]) >= {"start"}
+    assert (tmp_path / "mine/run/report.html").is_file()
+
+
+def test_a_prompt_of_a_file_is_the_start_word_for_word(tmp_path: Path) -> None:
+    (tmp_path / "p.md").write_text(PROMPT)
+    data = ["--dataset", "starter", "--split", "8,4"]
+    assert train(tmp_path, *data, "--prompt", str(tmp_path / "p.md")) == 0
+    told = json.loads((tmp_path / "mine/run/training/prompt_evolution.json").read_text())
+    assert told["prompts"][0]["instruction"] == PROMPT.strip()
+    (tmp_path / "p.md").unlink()  # the text is kept with the run
+    assert cli(["resume", str(tmp_path / "mine/run")]) == 0
+    assert train(tmp_path, *data, "--prompt", "Another start.") == 2
+
+
+def test_a_prompt_for_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--dataset", "starter", "--model", "simulated", "--output", str(tmp_path / "out.json")]
+    assert cli([*words, "--prompt", "Write the function, and return its result."]) == 0
+    assert (
+        json.loads((tmp_path / "out.json").read_text())["instruction"] == "Write the function, and return its result."
+    )
+    assert cli(["evaluate", "--dataset", "starter", "--samples", "x.jsonl", "--prompt", "Text."]) == 2
+    assert "--prompt needs --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ([], "no tasks: give --dataset NAME --split TRAIN,DEV,TEST, or --dataset_path DIR --train_file FILE"),
+        (["--dataset", "starter"], "--dataset needs --split: as in `--split 24,24,24`; 'starter' has 72 tasks"),
+        (["--dataset", "starter", "--split", "a,b"], "--split 'a,b' is not TRAIN,DEV,TEST"),
+        (["--dataset", "starter", "--split", "0,3"], "--split '0,3' is not TRAIN,DEV,TEST"),
+        (["--dataset", "starter", "--split", "1,2,3,4"], "is not TRAIN,DEV,TEST"),
+        (["--dataset", "starter", "--split", "90"], "it has 72 tasks"),
+        (
+            ["--dataset", "starter", "--split", "9", "--train_file", "x"],
+            "--dataset and --train_file exclude",
+        ),
+        (["--dataset_path", ".", "--train_file", "x", "--split", "9"], "--split needs --dataset"),
+        (["--dataset", "starter", "--split", "9", "--prompt", "no_such.md"], "--prompt 'no_such.md' can't be read"),
+        (["--dataset", "starter", "--split", "9", "--prompt", "  "], "--prompt '  ' holds no text"),
+    ],
+)
+def test_what_is_incomplete_is_one_line(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path, *words) == 2
+    err = capsys.readouterr().err
+    assert told in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "mine").exists()
+
+
+def test_quiet_says_the_result_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path, "--dataset", "starter", "--split", "8,4", "--quiet") == 0
+    shown = capsys.readouterr()
+    assert "batch" not in shown.err and "report:" in shown.out
+
+
+def drawn(board: Board) -> str:
+    console = Console(width=100, record=True, force_terminal=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(board)
+    return console.export_text()
+
+
+def test_the_board_tells_progress_cost_and_trouble() -> None:
+    now = [0.0]
+    spent = {"generator": Spent(1200, 3, 50_000, 9_000, 0.25, 0, 60.0)}
+    board = Board("", lambda: spent, lambda: now[0])
+    board.step("batch 3: solutions", 24)
+    now[0] = 30.0
+    lost = Rollout(candidate="c", task_id="t", sample=0, status="lm_error", fault="rate_limit", error="slow down")
+    for done in range(1, 9):
+        board.advance(done, lost if done < 3 else None)
+    text = drawn(board)
+    assert "batch 3: solutions" in text and "8/24" in text and "about 1 min 0 s left" in text
+    assert "1,200 calls, 59,000 tokens, $0.2500, 3 repeated" in text
+    assert "trouble" in text and "2 rate_limit" in text
