@@ -32,6 +32,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def _serve(waiting: SimpleQueue[Callable[[], None]]) -> None:
+    with contextlib.suppress(Empty):
+        while True:
+            waiting.get_nowait()()
+
+
 def map_concurrently(
     function: Callable[[Item], Result],
     items: Sequence[Item],
@@ -76,18 +82,13 @@ def map_concurrently(
             future.set_exception(e)
         finished.put(index)
 
-    def serve() -> None:
-        with contextlib.suppress(Empty):
-            while True:
-                waiting.get_nowait()()
-
     for index in range(len(items)):
         # dspy.settings lives in context variables, which threads do not inherit.
         waiting.put(functools.partial(contextvars.copy_context().run, work, index))
     try:
         # Daemons, unlike those of a ThreadPoolExecutor: at exit nobody waits for a model's answer.
         for _ in range(min(num_threads, len(items))):
-            threading.Thread(target=serve, name="evoprompt", daemon=True).start()
+            threading.Thread(target=_serve, args=(waiting,), name="evoprompt", daemon=True).start()
         for index in _received(finished, len(items)):
             result = futures[index].result()
             if on_done:

@@ -31,7 +31,7 @@ from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rivals.watch import GuardedMetric, Watch, quiet, watched, watched_student
-from evoprompt.runs.journal import Journal, Spent
+from evoprompt.runs import Journal, Spent
 from evoprompt.secrets import save_without_secrets
 from evoprompt.tasks import Task
 
@@ -180,13 +180,7 @@ def compile_with(
         SandboxError: The sandbox failed.
         StorageError: The journal can't be written.
     """
-    package = PACKAGES.get(options.rival)
-    if package and importlib.util.find_spec(package) is None:
-        raise UsageError(f"{options.rival} needs a package that is not installed: pip install {package}")
-    if not trainset:
-        raise UsageError("the trainset is empty: there is nothing to learn from")
-    if not student.predictors():
-        raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
+    _require_means(options.rival, trainset, student)
     judge, journal = judge_of(metric), journal or Journal()
     train, val = tasks_for(student, judge, trainset, valset)
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
@@ -213,6 +207,16 @@ def compile_with(
     save_without_secrets(predictor for _, predictor in predictors_of(evolved))
     evolved._compiled = True
     return evolved
+
+
+def _require_means(rival: str, trainset: Sequence[Any], student: dspy.Module) -> None:
+    package = PACKAGES.get(rival)
+    if package and importlib.util.find_spec(package) is None:
+        raise UsageError(f"{rival} needs a package that is not installed: pip install {package}")
+    if not trainset:
+        raise UsageError("the trainset is empty: there is nothing to learn from")
+    if not student.predictors():
+        raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
 
 
 def _name(task: Task) -> str:

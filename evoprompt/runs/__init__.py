@@ -1,7 +1,8 @@
 """What a run leaves on disk."""
 
-from evoprompt.runs.journal import Journal, Spent
+from evoprompt.runs.journal import Journal
 from evoprompt.runs.run import Run, open_finished
+from evoprompt.runs.spent import Spent
 from evoprompt.runs.tree import SCHEMA_VERSION, ResultsTree
 
 __all__ = ["SCHEMA_VERSION", "Journal", "ResultsTree", "Run", "Spent", "open_finished"]

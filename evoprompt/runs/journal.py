@@ -12,13 +12,13 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, StorageError, UsageError
 from evoprompt.runs.damage import DAMAGED, damaged, numbers, plain_object, reading
+from evoprompt.runs.spent import Spent
 from evoprompt.secrets import mask
 
 NAME: Final = "journal.sqlite"
@@ -61,29 +61,6 @@ CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT
 """
 _MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines())}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """The cost of the answers in one role.
-
-    Attributes:
-        calls: Number of answers.
-        retries: Further requests, repeated after a failure.
-        input_tokens: Tokens of the requests, where the provider reports them.
-        output_tokens: Tokens of the answers, likewise.
-        cost: US dollars, where prices are known.
-        unpriced: Answers without a known price.
-        seconds: Sum of the answers' durations; concurrent calls count in full.
-    """
-
-    calls: int
-    retries: int
-    input_tokens: int
-    output_tokens: int
-    cost: float
-    unpriced: int
-    seconds: float
 
 
 class Journal:

@@ -1,0 +1,28 @@
+"""The cost of a run, as its journal counts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spent:
+    """The cost of the answers in one role.
+
+    Attributes:
+        calls: Number of answers.
+        retries: Further requests, repeated after a failure.
+        input_tokens: Tokens of the requests, where the provider reports them.
+        output_tokens: Tokens of the answers, likewise.
+        cost: US dollars, where prices are known.
+        unpriced: Answers without a known price.
+        seconds: Sum of the answers' durations; concurrent calls count in full.
+    """
+
+    calls: int
+    retries: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    unpriced: int
+    seconds: float
