@@ -94,7 +94,19 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
 
 def test_the_readme_names_no_option_or_command_that_is_not_there() -> None:
     out = ""
-    for command in ("", "train", "evaluate", "report", "compare", "runs", "datasets", "doctor", "demo", "local"):
+    for command in (
+        "",
+        "train",
+        "evaluate",
+        "report",
+        "compare",
+        "runs",
+        "export",
+        "datasets",
+        "doctor",
+        "demo",
+        "local",
+    ):
         words = [sys.executable, "-m", "evoprompt", *([command] if command else []), "--help"]
         environment = os.environ | {"COLUMNS": "300"}
         out += subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout

@@ -42,8 +42,17 @@ def resume(
     train(**options)
 
 
-def export(run_dir: Annotated[Path, RUN_DIR]) -> None:
-    """Write all result files of a run anew from its journal."""
+def export(
+    run_dir: Annotated[Path, RUN_DIR],
+    form: Annotated[Literal["prompt", "messages", "json", "csv", "junit"] | None, typer.Option("--format", help="Print the result in a format of other tools instead: the prompt, the messages as they are sent, all outcomes (JSON, CSV), or one test case a task (JUnit).")] = None,
+) -> None:  # fmt: skip
+    """Write all result files of a run anew from its journal, or print its result in another format."""
+    if form is not None:
+        from evoprompt.report.data import read_run
+        from evoprompt.report.exports import exported
+
+        typer.echo(exported(read_run(run_dir), form), nl=False)
+        return
     from evoprompt.runs import open_finished
 
     with open_finished(run_dir) as run:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import not_
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.factorial.decision import Word
 from evoprompt.evolve.factorial.rules import Rule
@@ -242,6 +245,7 @@ class Results:
         dev: Evaluations on the valset by candidate key, without their rollouts.
         confirmation: Of a factorial search: how its prompt was compared with the start; None until then.
         stopped: Why the search ended before its last batch; `INTERRUPTED` after Ctrl-C; else empty.
+        run_dir: Directory of the run, where there is one.
     """
 
     best: Candidate
@@ -251,6 +255,22 @@ class Results:
     dev: dict[str, Evaluation]
     confirmation: Confirmation | None = None
     stopped: str = ""
+    run_dir: Path | None = None
+
+    def report(self) -> Path:
+        """Return the path of the run's report, one HTML page; write it where it is missing.
+
+        Raises:
+            UsageError: The search had no `run_dir`, and so left nothing to report.
+        """
+        if self.run_dir is None:
+            raise UsageError("there is no report: give EvoPrompt(run_dir=...) a directory to keep the run in")
+        path = self.run_dir / "report.html"
+        return path if path.is_file() else resolve_name("evoprompt.report:write_report")(self.run_dir)
+
+    def _repr_html_(self) -> str:
+        """Return the result as a notebook shows it."""
+        return str(resolve_name("evoprompt.report.notebook:results_html")(self))
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 from typing import Any
 
 import dspy
 from dspy.teleprompt import Teleprompter
 
+from evoprompt.atomic import home
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evolve.advise import Roles
@@ -151,7 +152,8 @@ class EvoPrompt(Teleprompter):
         save_without_secrets(predictor for _, predictor in predictors_of(evolved))
         vars(evolved).pop("detailed_results", None)  # of an earlier search
         if self.track_stats:
-            evolved.detailed_results = results
+            place = self.run_dir.root if isinstance(self.run_dir, Run) else self.run_dir
+            evolved.detailed_results = replace(results, run_dir=None if place is None else home(place))
         evolved._compiled = True
         return evolved
 

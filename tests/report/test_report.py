@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program, UsageError, load_dataset, resolve_lm
 from evoprompt.cli import run as cli
 from evoprompt.report import charts, write_report
 from evoprompt.report.checks import near_duplicates
@@ -193,3 +196,39 @@ def test_near_duplicates_are_found_in_other_words() -> None:
     others = {"a": problem, "b": "Write a function to reverse the words of a sentence and keep its case."}
     assert near_duplicates({"x": problem.replace("largest", "greatest")}, others) == {"x": "a"}
     assert near_duplicates({"x": "Write a function to count the vowels of a word."}, others) == {}
+
+
+def test_formats_of_other_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(write_run(tmp_path / "run", OUTCOMES, tasks=TASKS, rules=RULES, test=["kept", "worse", "lost"]))
+
+    def printed(form: str) -> str:
+        assert cli(["export", run, "--format", form]) == 0
+        return capsys.readouterr().out
+
+    assert printed("prompt") == RESULT + "\n"
+    messages = json.loads(printed("messages"))
+    assert [m["role"] for m in messages] == ["system", "user"]
+    assert RESULT in messages[0]["content"] and "{problem}" in messages[1]["content"]
+    told = json.loads(printed("json"))
+    assert told["prompts"][told["result"]] == {"generator": RESULT} and len(told["rollouts"]) == len(OUTCOMES)
+    rows = list(csv.DictReader(printed("csv").splitlines()))
+    assert ("lost", "start", "lm_error", "") in {(r["task_id"], r["role"], r["status"], r["score"]) for r in rows}
+    suite = ElementTree.fromstring(printed("junit"))
+    assert {k: suite.get(k) for k in ("tests", "failures", "errors")} == {"tests": "3", "failures": "1", "errors": "1"}
+    assert {c.get("name"): [e.tag for e in c] for c in suite} == {"kept": [], "worse": ["failure"], "lost": ["error"]}
+
+
+def test_results_in_a_notebook_and_the_way_to_the_report(tmp_path: Path) -> None:
+    tasks = load_dataset("starter")
+    program = Program(instruction="Write the function. Return its result.", generator_lm=resolve_lm("simulated"))
+    for role in (program.debugger, program.optimizer):
+        role.lm = program.generator.lm
+    options = Options(budget=Budget(rollouts=50), batch_size=12, seed=1)
+    search = EvoPrompt(CodeMetric(tasks), options=options, run_dir=tmp_path / "run")
+    results = search.compile(program, trainset=tasks.examples()[:12], valset=tasks.examples()[12:18]).detailed_results
+    assert results.report() == tmp_path / "run" / "report.html" and results.report().is_file()
+    shown = results._repr_html_()
+    assert "Write the function." in shown and str(tmp_path / "run") in shown and "<script" not in shown
+    alone = EvoPrompt(CodeMetric(tasks), options=options).compile(program, trainset=tasks.examples()[:6], valset=[])
+    with pytest.raises(UsageError, match=r"give EvoPrompt\(run_dir=\.\.\.\) a directory"):
+        alone.detailed_results.report()
