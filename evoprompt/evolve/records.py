@@ -255,7 +255,7 @@ class Results:
     dev: dict[str, Evaluation]
     confirmation: Confirmation | None = None
     stopped: str = ""
-    run_dir: Path | None = None
+    run_dir: Path | None = field(default=None, compare=False)
 
     def report(self) -> Path:
         """Return the path of the run's report, one HTML page; write it where it is missing.
