@@ -57,8 +57,10 @@ def export(
 
     with open_finished(run_dir) as run:
         from evoprompt.evolve.results_tree import export as write
+        from evoprompt.report import keep_report
 
         write(run)
+        keep_report(run.root, run.journal)
     typer.echo(f"written: {run_dir}")
 
 

@@ -157,7 +157,8 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
     """
     path = Path(root) / journal.NAME
     if held is not None:
-        return _read(Path(root), held.rows)
+        with reading("the run", held.path):
+            return _read(Path(root), held.rows)
     if not path.is_file():
         raise UsageError(f"{str(root)!r} holds no run: there is no {journal.NAME} in it")
     try:

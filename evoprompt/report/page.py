@@ -20,7 +20,8 @@ from evoprompt.report.checks import run_checks
 from evoprompt.report.data import Json, RunData, Solution, read_run
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.sentences import sentences_of, word_diff
-from evoprompt.runs import Journal
+from evoprompt.runs import Journal, journal
+from evoprompt.runs.damage import reading
 
 NAME = "report.html"
 MOST_BYTES = 900_000
@@ -42,8 +43,10 @@ def write_report(root: str | Path, held: Journal | None = None) -> Path:
         DataError: Its journal is damaged.
         StorageError: The page can't be written.
     """
-    path = Path(root) / NAME
-    write_text(path, render_report(read_run(root, held)))
+    path, run = Path(root) / NAME, read_run(root, held)
+    with reading("the run", run.root / journal.NAME):  # fields of another kind than they have
+        page = render_report(run)
+    write_text(path, page)
     return path
 
 

@@ -18,7 +18,7 @@ from tests.faults.victim import Blow, kept, run
 from tests.models import scripted
 from tests.world import data, reply
 
-NOT_RESULTS = {"run.lock", journal.NAME, f"{journal.NAME}-wal", "experiment.log", "events.jsonl"}
+NOT_RESULTS = {"run.lock", journal.NAME, f"{journal.NAME}-wal", "experiment.log", "events.jsonl", "report.html"}
 
 
 def files(run_dir: Path) -> dict[str, bytes]:
@@ -41,6 +41,7 @@ def test_all_files_of_a_finished_run_can_be_made_from_its_journal(study: Study, 
     only_the_journal(study.run_dir)
     code, said = run(["export", "results/e/r"], study.folder)
     assert code == 0, said
+    assert (study.run_dir / "report.html").is_file()  # it tells when things happened, as the logs do
     assert {n for n, content in files(study.run_dir).items() if before.get(n) != content} == set()
     assert files(study.run_dir).keys() == before.keys()
     same(study)
