@@ -207,7 +207,7 @@ def test_an_existing_run_is_not_touched(folder: Path, capsys: pytest.CaptureFixt
         assert run(_train(folder, "--api_base", server.base, model="openai/x")) == 0
         assert len(server.seen) == asked, "a finished run costs nothing when it is asked for again"
     changed = {p.name for p, content in _files(folder).items() if before.get(p) != content}
-    assert changed <= {"run.lock", "journal.sqlite", "experiment.log", "events.jsonl"}
+    assert changed <= {"run.lock", "report.html", "journal.sqlite", "experiment.log", "events.jsonl"}
 
 
 def _files(folder: Path) -> dict[Path, bytes]:
