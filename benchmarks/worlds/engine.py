@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from dspy.lm15 import Message, Request, Response, Usage
 
 from benchmarks.worlds.advisors import Optimizer, current_instruction, diagnose, diagnosis, observations, shortened
 from benchmarks.worlds.coder import Coder
 from benchmarks.worlds.concepts import World, pick, remark, sayings
+from evoprompt.simulation.engine import SimulatedEngine
 from evoprompt.simulation.text import Reading, read, write
 from evoprompt.tasks import Task
 
@@ -35,7 +33,7 @@ _SHORTENED = re.compile(r"(shortened|shorter|compressed|condensed|concise|merged
 _CODE = re.compile(r"code|solution|program$|function|answer|completion|response|output")
 
 
-class WorldEngine:
+class WorldEngine(SimulatedEngine):
     """An engine for `dspy.LM`; safe to share between threads.
 
     Args:
@@ -45,8 +43,6 @@ class WorldEngine:
         unfit: Fingerprints of defective programs that the programmer does not write, for tests don't catch them.
     """
 
-    takes_seed = True
-
     def __init__(
         self,
         seed: int = 0,
@@ -54,12 +50,10 @@ class WorldEngine:
         world: World | None = None,
         unfit: Collection[str] = (),
     ) -> None:
-        self.seed = seed
+        super().__init__(seed)
         self.world = world or World()
         self.coder = Coder(seed, self.world, tasks, unfit)
         self._optimizer = Optimizer(seed, self.world)
-        self._lock = threading.Lock()
-        self._seen: Counter[str] = Counter()
 
     def complete(self, request: Request) -> Response:
         """Answer one request.
@@ -78,33 +72,6 @@ class WorldEngine:
             finish_reason="stop",
             usage=Usage(input_tokens=1 + shown // 4, output_tokens=1 + len(text) // 4),
         )
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def dump_state(self) -> dict[str, Any]:
-        """What a saved program keeps of the engine; a world or tasks of one's own are not kept."""
-        return {"seed": self.seed}
-
-    @classmethod
-    def load_state(cls, state: Mapping[str, Any]) -> WorldEngine:
-        """The engine of a saved program."""
-        return cls(seed=int(state["seed"]))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> WorldEngine:
-        return self  # copies of a program must go on counting the same requests
-
-    def _nonce(self, request: Request) -> str:
-        """What tells this request from the same one before; nothing at temperature 0."""
-        config = request.config
-        if not config.temperature:
-            return ""
-        if config.seed is not None:
-            return f"{config.temperature} {config.seed}"
-        key = _digest(request.system, request.messages, config.temperature)
-        with self._lock:
-            self._seen[key] += 1
-            return f"{config.temperature} {self._seen[key]}"
 
     def _values(self, reading: Reading) -> dict[str, object]:
         """One value for each field that is asked for, by its name."""

@@ -43,11 +43,12 @@ class Board:
         self._begun = self._step_begun = clock()
         self._what, self._total, self._done = "starting", 0, 0
         self._budget: Budget | None = None
-        self._rollouts = self._rolled_here = 0
+        self._rollouts = 0
         self._faults: Counter[str] = Counter()
         self._in_hand, self._last = "", ""
         self._rules: set[str] = set()
         self._bill = ""
+        self._used: float | None = None
         self._spinner = Spinner("dots")
 
     # What happens
@@ -66,7 +67,6 @@ class Board:
         self._done = done
         if rollout is not None:
             self._rollouts += 1
-            self._rolled_here += 1
             self._faults[rollout.fault] += bool(rollout.fault)
         if done % 8 == 0:
             self._count()
@@ -99,8 +99,6 @@ class Board:
         self._bill = f"{calls:,} calls, {tokens:,} tokens" + (f", ${cost:.4f}" if cost else "")
         self._bill += f", {retries:,} repeated" if retries else ""
         self._used = self._share(calls, tokens, cost)
-
-    _used: float | None = None
 
     def _share(self, calls: int, tokens: int, cost: float) -> float | None:
         """Share of the budget that is spent, by the limit that is nearest; None without one."""
@@ -140,9 +138,8 @@ class Board:
     def _left(self) -> float | None:
         """Seconds that are left: of the budget where one is known, else of the step."""
         whole = self._clock() - self._begun
-        if self._used and self._used > 0.02 and self._rolled_here > 4:
-            here = self._used * self._rolled_here / max(1, self._rollouts)  # a resumed run paid for the rest before
-            return whole * (1 - self._used) / max(here, 1e-9)
+        if self._used and self._used > 0.02 and self._rollouts > 4:
+            return whole * (1 - self._used) / self._used
         if self._total and self._done > 2:
             return (self._clock() - self._step_begun) * (self._total - self._done) / self._done
         return None

@@ -132,7 +132,6 @@ def train(
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
     given = dict(locals())
-    _require_data(given)
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     # Before the imports: who comes second is told at once.
@@ -159,6 +158,7 @@ def _require_data(given: dict[str, Any]) -> None:
 
 def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
     """Run the command with its options as they were given."""
+    _require_data(given)
     from evoprompt.cli.display import Display
     from evoprompt.cli.servers import remember
     from evoprompt.cli.setup import Models, build_program, made_of, prompt_text, read_splits, split_data

@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 
 from evoprompt.errors import DataError, UsageError
-from evoprompt.evaluate.statistics import wilson
 from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
+from evoprompt.harness.judging.report import Unmeasured
 from evoprompt.report import charts
 from evoprompt.report.data import Solution, first_failure, read_run
-from evoprompt.report.page import environment
+from evoprompt.report.page import environment, rate
 from evoprompt.report.rows import code_diff
 
 WORSE = 0.05
@@ -105,7 +105,7 @@ def _side(name: str, about: str, data_hash: str, solutions: Mapping[str, Solutio
 
 def _evaluated(task: str, row: Mapping[str, Any]) -> Solution:
     status = row["status"]
-    lost = status in ("lm_error", "sandbox_error", "data_error")
+    lost = status in get_args(Unmeasured)
     failing = row.get("first_failure") or {}
     return Solution(
         prompt="", task_id=task, sample=0, status=status, score=None if lost else float(status == "passed"),
@@ -119,18 +119,16 @@ def compare(sides: Sequence[Side]) -> list[Row]:
     """Compare all sides with the first, on the tasks that all of them have.
 
     Raises:
-        UsageError: They have no task in common, or the same ids stand for other tasks.
+        UsageError: They have no task in common.
     """
     common = shared_tasks(sides)
     rows = []
     for side in sides:
         scores = [side.solutions[t].score or 0.0 for t in common]
-        low, high = wilson(sum(scores), len(scores))
-        score = 100 * sum(scores) / len(scores), 100 * low, 100 * high
         differences = [s - (sides[0].solutions[t].score or 0.0) for s, t in zip(scores, common, strict=True)]
         wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         paired = gain(Pairs.of(differences)) if side is not sides[0] else None
-        rows.append(Row(side, score, paired, wins, losses))
+        rows.append(Row(side, rate(scores), paired, wins, losses))
     return rows
 
 

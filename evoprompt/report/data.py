@@ -9,9 +9,12 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, UsageError
 from evoprompt.runs import journal
 from evoprompt.runs.damage import reading
@@ -140,6 +143,19 @@ class RunData:
         """The evaluations on the test split: `start` and `evolved`."""
         return {("start" if s.prompt == self.start else "evolved"): s for s in self.splits if s.name == "test"}
 
+    @cached_property
+    def by_task(self) -> dict[str, list[Solution]]:
+        """The rollouts of each task."""
+        found: dict[str, list[Solution]] = {}
+        for one in self.solutions:
+            found.setdefault(one.task_id, []).append(one)
+        return found
+
+    @cached_property
+    def split_of(self) -> dict[str, str]:
+        """`dev` or `test` for each task of such a split; all others are training tasks."""
+        return {task: split.name for split in self.splits for task in split.tasks}
+
 
 Rows = Callable[[str], Iterable[tuple[Any, ...]]]
 
@@ -228,8 +244,6 @@ def _result(
 
 
 def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
-    from evoprompt.candidate import Candidate
-
     read = Candidate.model_validate(candidate)
     texts = dict(read.instructions)
     prompts.setdefault(read.key, Prompt(read.key, texts, sum(len(d) for _, d in read.demos), batch))
@@ -273,8 +287,6 @@ def _spent(rows: Rows) -> dict[str, Json]:
 
 def _times(root: Path) -> dict[int, float]:
     """Seconds at which each batch ended, from the log of events; a run that was stopped leaves the gap out."""
-    from datetime import datetime
-
     path = root / "logs" / "events.jsonl"
     found: dict[int, float] = {}
     total, last = 0.0, None

@@ -44,16 +44,11 @@ def _messages(run: RunData) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
-def _splits(run: RunData) -> dict[str, str]:
-    return {task: split.name for split in run.splits for task in split.tasks}
-
-
 def _rows(run: RunData) -> list[dict[str, Any]]:
-    splits = _splits(run)
     roles = {run.start: "start", run.result: "result"}
     return [
         {
-            "task_id": s.task_id, "split": splits.get(s.task_id, "train"), "prompt": s.prompt,
+            "task_id": s.task_id, "split": run.split_of.get(s.task_id, "train"), "prompt": s.prompt,
             "role": roles.get(s.prompt, ""), "sample": s.sample, "status": s.status, "score": s.score, "base": s.base,
             "plus": s.plus, "cpu_seconds": s.cpu_seconds,
         }

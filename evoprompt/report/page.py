@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from evoprompt.evolve.factorial.decision import Pairs, gain
 from evoprompt.report import charts
 from evoprompt.report.checks import run_checks
 from evoprompt.report.data import Json, RunData, Solution, read_run
+from evoprompt.report.messages import messages_of
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.sentences import sentences_of, word_diff
 from evoprompt.runs import Journal, journal
@@ -80,7 +82,8 @@ def environment() -> Environment:
 
 def _view(run: RunData) -> dict[str, Any]:
     start, result = run.prompts[run.start], run.prompts[run.result]
-    tasks = tasks_of(run)
+    columns = columns_of(run)
+    tasks = tasks_of(run, [c["id"] for c in columns])
     sentences, dropped = sentences_of(run, result)
     return {
         "name": "/".join(run.root.resolve().parts[-2:]),
@@ -96,7 +99,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "dropped": dropped,
         "diff": word_diff(start.text, result.text),
         "curve": _curve(run),
-        "columns": columns_of(run),
+        "columns": columns,
         "tasks": tasks,
         "states": {state: sum(t.state == state for t in tasks) for state in STATES},
         "cost": _cost(run),
@@ -123,9 +126,8 @@ def _verdict(run: RunData) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Score:
-    """Start and result on one suite of one split, in percent; intervals of 95 %."""
+    """Start and result on one suite, in percent; intervals of 95 %."""
 
-    split: str
     suite: str
     start: tuple[float, float, float]
     result: tuple[float, float, float] | None
@@ -153,11 +155,9 @@ def _scores(run: RunData) -> dict[str, Any]:
             continue
         both = sorted(before.keys() & after.keys())
         told = _difference([after[t] - before[t] for t in both]) if run.start != run.result else ""
-        rows.append(
-            Score(title, suite, _rate(before.values()), _rate(after.values()) if after else None, len(before), told)
-        )
+        rows.append(Score(suite, rate(before.values()), rate(after.values()) if after else None, len(before), told))
     if len(rows) == 2 and not any(s.plus is not None for s in run.solutions):
-        rows = [Score(r.split, "score", r.start, r.result, r.tasks, r.difference) for r in rows[1:]]
+        rows = [Score("score", r.start, r.result, r.tasks, r.difference) for r in rows[1:]]
     dots = [
         (row.suite if kind == "start" else "", kind, *value)
         for row in rows
@@ -176,7 +176,8 @@ def _passes(
     return {t: s.score or 0.0 for t, s in solutions.items()}
 
 
-def _rate(scores: Any) -> tuple[float, float, float]:
+def rate(scores: Iterable[float]) -> tuple[float, float, float]:
+    """The mean of scores in percent, with its 95 % interval."""
     values = list(scores)
     low, high = wilson(sum(values), len(values))
     return 100 * sum(values) / len(values), 100 * low, 100 * high
@@ -260,7 +261,7 @@ def _reproduce(run: RunData) -> Json:
     options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
     command = ""
     if config.get("command") == "train":
-        words = [f"--{k} {_quoted(v)}" for k, v in options.items() if not isinstance(v, bool | dict)]
+        words = [f"--{k} {shlex.quote(str(v))}" for k, v in options.items() if not isinstance(v, bool | dict)]
         words += [f"--{k}" for k, v in options.items() if v is True]
         command = " ".join(["evoprompt train", *words])
     elif config.get("command"):
@@ -272,15 +273,7 @@ def _reproduce(run: RunData) -> Json:
     }  # fmt: skip
 
 
-def _quoted(value: Any) -> str:
-    import shlex
-
-    return shlex.quote(str(value))
-
-
 def _messages(run: RunData, tasks: Sequence[Task]) -> list[Json]:
     """The messages that the result sends to the model for one task, where the student is our own program."""
-    from evoprompt.report.messages import messages_of
-
     task = next((t.id for t in tasks if t.id in run.tasks), None)
     return messages_of(run, run.tasks[task]) if task else []

@@ -56,20 +56,23 @@ class Task:
     passed: int
 
 
-def tasks_of(run: RunData) -> list[Task]:
-    """Every task that was tried, regressions first."""
-    by: dict[str, dict[str, list[Solution]]] = defaultdict(lambda: defaultdict(list))
-    for s in run.solutions:
-        by[s.task_id][s.prompt].append(s)
-    columns = [c["id"] for c in columns_of(run)]
-    splits = {t: s.name for s in run.splits for t in s.tasks}
+def tasks_of(run: RunData, columns: Sequence[str]) -> list[Task]:
+    """Every task that was tried, regressions first.
+
+    Args:
+        run: The run.
+        columns: Prompts of the heat map.
+    """
     found = []
-    for task_id, prompts in by.items():
+    for task_id, solutions in run.by_task.items():
+        prompts: dict[str, list[Solution]] = {}
+        for one in solutions:
+            prompts.setdefault(one.prompt, []).append(one)
         start, result = (_outcome(prompts.get(p, [])) for p in (run.start, run.result))
         cells = [_CELLS[_outcome(prompts.get(p, []))] for p in columns]
-        measured = [s for some in prompts.values() for s in some if s.score is not None]
+        measured = [s for s in solutions if s.score is not None]
         found.append(Task(
-            task_id, splits.get(task_id, "train"), _state(start, result), start or "-", result or "-",
+            task_id, run.split_of.get(task_id, "train"), _state(start, result), start or "-", result or "-",
             charts.strip(cells), len(measured), sum((s.score or 0) >= 1 for s in measured),
         ))  # fmt: skip
     return sorted(found, key=lambda t: (STATES.index(t.state), t.split != "test", t.id))
@@ -96,7 +99,7 @@ def _state(start: str, result: str) -> str:
 
 def detail_of(run: RunData, task: Task, template: Template) -> Markup:
     """The details that a task's row opens to."""
-    mine = [s for s in run.solutions if s.task_id == task.id]
+    mine = run.by_task[task.id]
     best = {p: next((s for s in mine if s.prompt == p), None) for p in (run.start, run.result)}
     start, result = best[run.start], best[run.result] if run.result != run.start else None
     other = None if start or result else next(iter(mine), None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from evoprompt.evolve.triage import same_rule
 from evoprompt.report import charts
 from evoprompt.report.data import Json, Prompt, RunData
+
+UNKNOWN = 60.0
+"""Points from which an end of an interval says that nothing is known: it does not stretch the scale."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,22 @@ def sentences_of(run: RunData, result: Prompt) -> tuple[list[Sentence], list[Sen
     rules: list[Json] = next((b["rules"] for b in reversed(run.batches) if b.get("rules")), [])
     if not rules:
         return [], []
-    numbers = [abs(r[k]) for r in rules for k in ("effect", "low", "high") if r.get(k) is not None]
-    reach = max([5.0, *(n for n in numbers if n < 60)])
+    reach = reach_of(r.get(k) for r in rules for k in ("effect", "low", "high"))
     causes = _causes(run)
     replaced = {part: r for r in rules for part in r.get("replaces", ())}
-    kept, dropped = [], []
+    kept: list[Sentence] = []
+    dropped: list[Sentence] = []
     for place, rule in enumerate(rules):
         if rule.get("demo"):
             continue
         text = rule["text"]
         inside = _flat(text) in _flat(result.text)
-        sentence = Sentence(text, _origin(rule, causes), *_effect(rule, reach), rule.get("trials", 0), "")
-        if inside:
-            note = "kept as it is: a tool, data or code" if rule.get("fixed") else ""
-            kept.append(replace(sentence, note=note))
-        else:
-            dropped.append(replace(sentence, note=_why_dropped(rule, replaced.get(place))))
+        stays = "kept as it is: a tool, data or code" if rule.get("fixed") else ""
+        note = stays if inside else _why_dropped(rule, replaced.get(place))
+        effect = None if rule.get("fixed") else rule.get("effect")
+        shown = shown_effect(effect, rule.get("low"), rule.get("high"), reach)
+        sentence = Sentence(text, _origin(rule, causes), *shown, rule.get("trials", 0), note)
+        (kept if inside else dropped).append(sentence)
     for batch in run.batches:
         for one in batch.get("rejected") or ():
             origin, note = f"batch {batch['batch']}", f"never tried: {one['problem']}"
@@ -67,10 +70,15 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _effect(rule: Json, reach: float) -> tuple[Markup, str]:
-    if rule.get("effect") is None or rule.get("fixed"):
+def reach_of(numbers: Iterable[float | None]) -> float:
+    """The end of a common scale of effects: the largest of them, but for what nobody knows anything about."""
+    return max([5.0, *(abs(n) for n in numbers if n is not None and abs(n) < UNKNOWN)])
+
+
+def shown_effect(effect: float | None, low: float | None, high: float | None, reach: float) -> tuple[Markup, str]:
+    """An effect as a figure and in words; both empty where it was not measured."""
+    if effect is None or low is None or high is None:
         return Markup(""), ""
-    effect, low, high = rule["effect"] or 0.0, rule["low"], rule["high"]
     return charts.interval_bar(effect, low, high, reach), f"{effect + 0.0:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
@@ -84,20 +92,16 @@ def _why_dropped(rule: Json, by: Json | None) -> str:
     return "left out when the prompt was rewritten"
 
 
-def _causes(run: RunData) -> list[tuple[int, str, str]]:
-    """Rules that the debugger stated: the batch, the task, the rule."""
-    found = []
-    for at, body in enumerate(run.diagnoses, 1):
-        found += [(at, d["task_id"], d["diagnosis"]["rule"]) for d in body["diagnosed"] if d["diagnosis"].get("rule")]
-    return found
+def _causes(run: RunData) -> list[tuple[str, str]]:
+    """Rules that the debugger stated: the task, the rule."""
+    told = [(d["task_id"], d["diagnosis"]) for body in run.diagnoses for d in body["diagnosed"]]
+    return [(task, diagnosis["rule"]) for task, diagnosis in told if diagnosis.get("rule")]
 
 
-def _origin(rule: Json, causes: Sequence[tuple[int, str, str]]) -> str:
+def _origin(rule: Json, causes: Sequence[tuple[str, str]]) -> str:
     if rule.get("start"):
         return "start prompt"
-    tasks = list(
-        dict.fromkeys(t for _, t, said in causes if said == rule["text"] or same_rule(said, rule["text"], 0.8))
-    )
+    tasks = list(dict.fromkeys(t for t, said in causes if said == rule["text"] or same_rule(said, rule["text"], 0.8)))
     if tasks:
         more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
         return f"batch {rule['born']}: failures of {', '.join(tasks[:3])}{more}"

@@ -139,6 +139,14 @@ class Growth:
             return current
         return rules if rules and self._pool.words(rules) < words else current
 
+    def answered(self, added: set[int], groups: Sequence[FailureGroup]) -> tuple[FailureGroup, ...]:
+        """The failures that the new rules answer; all that were told, where a rule says none of them as it was."""
+        said = [{self._pool.rules[p].text for p in {r, *self._pool.says(r)}} for r in sorted(added - self._pool.demos)]
+        named = {text for texts in said for text in texts}
+        if not all(any(g.rule in texts for g in groups) for texts in said):
+            return tuple(groups) if said else ()
+        return tuple(g for g in groups if g.rule in named)
+
     def _taken(
         self,
         proposal: str,

@@ -375,19 +375,11 @@ class Factorial(Confirming):
         if child.key == parent.key:
             return record.model_copy(update=update)
         entry = EvolutionEntry.of(
-            child, parent=parent.key, generation=parent.generation + 1,
-            epoch=record.epoch, batch=record.batch, reason=reason, proposed_because=self._because(added, groups),
+            child, parent=parent.key, generation=parent.generation + 1, epoch=record.epoch, batch=record.batch,
+            reason=reason, proposed_because=self._growth.answered(added, groups),
         )  # fmt: skip
         child = child.model_copy(update={"parents": (parent.key,), "generation": parent.generation + 1})
         return record.model_copy(update={**update, "child": child, "accepted": True, "entry": entry})
-
-    def _because(self, added: set[int], groups: Sequence[FailureGroup]) -> tuple[FailureGroup, ...]:
-        """The failures that the new rules answer; all that were told, where a rule says none of them as it was."""
-        said = [{self._pool.rules[p].text for p in {r, *self._pool.says(r)}} for r in sorted(added - self._pool.demos)]
-        named = {text for texts in said for text in texts}
-        if not all(any(g.rule in texts for g in groups) for texts in said):
-            return tuple(groups) if said else ()
-        return tuple(g for g in groups if g.rule in named)
 
     def _restore(self, record: BatchRecord) -> None:
         """Go on from where an earlier process was after a batch."""
