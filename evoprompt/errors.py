@@ -6,6 +6,7 @@
     ├── ModelError                 3   the model can't be reached, refused us, or does not exist
     │   └── BudgetSpent            3   what a search may cost is spent
     ├── SandboxError               4   no candidate can be run safely on this machine
+    ├── ClusterError               4   the workers that judge can't be reached, or don't fit
     └── StorageError               5   results can't be written: the disk is full, or not ours
         └── DamagedError           5   what was written is not there as it was
 
@@ -69,6 +70,12 @@ class BudgetSpent(ModelError):
 
 class SandboxError(EvoPromptError):
     """The sandbox failed, so nothing is known about the candidate: never a wrong answer."""
+
+    exit_code = 4
+
+
+class ClusterError(EvoPromptError):
+    """The workers that judge can't be reached, or don't fit: the run stops, and the same command goes on."""
 
     exit_code = 4
 
