@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +16,7 @@ from evoprompt.harness import Harness
 from evoprompt.harness.judging.hints import hints
 from evoprompt.harness.judging.nonsense import find_untested
 from evoprompt.harness.judging.report import Case, Report, SuiteResult
+from evoprompt.harness.remote import RemoteHarness
 from evoprompt.lm.extract import code_text, extract_code
 from evoprompt.plain import text
 from evoprompt.pool import map_concurrently
@@ -108,6 +111,16 @@ class CodeMetric:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CodeMetric:
         return self  # optimizers copy what holds the metric; the sandbox and its memo are shared on purpose
+
+    def on(self, executor: Executor) -> CodeMetric:
+        """The same metric, whose solutions run where `executor` calls functions (`evoprompt.harness.remote`).
+
+        Raises:
+            ClusterError: No worker can be reached, or fits.
+        """
+        moved = copy.copy(self)
+        moved.harness = RemoteHarness(self.harness, executor)
+        return moved
 
     def task(self, task_id: str) -> Task:
         """The task with this id.

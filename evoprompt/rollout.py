@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
+from evoprompt.judges import judge_of
 from evoprompt.judges.base import Judge, Rollout
 from evoprompt.judges.steps import collecting, steps_of
 from evoprompt.judges.students import Called
@@ -62,6 +64,7 @@ class Runner:
         budget: Limits of the search that the rollouts belong to; None for no limit.
         label: Put before the roles of its calls in the journal's sums, and kept with its rollouts.
         steps: True to keep the calls of the student's predictors in each rollout.
+        executor: Runs the solutions elsewhere, for a judge of code; models are asked in this process.
 
     Attributes:
         student: The program as it was given.
@@ -80,7 +83,9 @@ class Runner:
         budget: Budget | None = None,
         label: str = "",
         steps: bool = False,
+        executor: Executor | None = None,
     ) -> None:
+        judge = judge_of(judge, executor)
         self.num_threads, self.student = num_threads, program
         self.journal = journal or Journal()
         # The journal finds rollouts by candidate and task, so it must belong to one program and one metric.

@@ -56,6 +56,7 @@ def evaluate(
     prelude: Annotated[str | None, typer.Option("--prelude", rich_help_panel=TESTS, help="Python file that runs before each solution, or `humaneval`: the imports that many tools put there.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
     parallel: Annotated[int, typer.Option("--parallel", "--num_threads", rich_help_panel=TESTS, min=1, help="Calls and tests under way at once.")] = 8,
+    cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here (docs/how_to/clusters.md).")] = None,
     output: Annotated[Path | None, typer.Option("--output", rich_help_panel=OUT, help="Result file. Default: beside the samples, or below `results/evaluations`.")] = None,
     fail_under: Annotated[float | None, typer.Option("--fail_under", rich_help_panel=OUT, min=0, max=100, help="Exit with 1 when the score in percent is below this.")] = None,
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUT, help="Print the summary as JSON.")] = False,
@@ -65,7 +66,7 @@ def evaluate(
     A killed evaluation goes on where it was when the same command is given again.
     """
     given = dict(locals())
-    from evoprompt.cli.setup import Models, assert_limits, build_program, made_of, prompt_text, read_data
+    from evoprompt.cli.setup import Models, assert_limits, build_program, judging, made_of, prompt_text, read_data
     from evoprompt.evaluate.prelude import read_prelude, with_prelude
     from evoprompt.harness import Harness, InputLimits
     from evoprompt.metric import CodeMetric
@@ -91,7 +92,7 @@ def evaluate(
         unsafe=allow_unsafe_exec,
     )
     metric = CodeMetric(data, plus=False if base_only else None, harness=harness)
-    with metric.harness:
+    with judging(metric, cluster) as metric:
         if samples is not None:
             found, skipped = _given(data, samples, metric, parallel, target, extract)
         else:

@@ -21,6 +21,7 @@ def resume(
     api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", help="Go on where no sandbox works. The run's own answer to that is not taken.")] = False,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Run solutions on a Dask cluster, as in `train`. The run's own is not taken.")] = None,
     auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", help="A new budget by the number of tasks, what was spent before counted.")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", min=1, help="A new budget of answers, those before counted.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", min=1, help="A new budget of solutions, those before counted.")] = None,
@@ -38,7 +39,7 @@ def resume(
         raise UsageError(f"{str(run_dir)!r} searches by {options['strategy']!r}: give its `evoprompt train` again")
     if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
         options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
-    options |= {"root_dir": place.parent.parent, **given}
+    options |= {"root_dir": place.parent.parent, "cluster": None, **given}
     train(**options)
 
 

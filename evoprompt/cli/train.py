@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from evoprompt.atomic import home
-from evoprompt.errors import DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
+from evoprompt.errors import ClusterError, DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ LIMITS = {
 """Options that limit a search, and the fields of `Budget` that they set."""
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "timeout", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
+    "num_threads", "num_retries", "timeout", "cluster", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 BEFORE = {
@@ -121,6 +121,7 @@ def train(
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     time_limit: Annotated[float | None, typer.Option("--time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that one assert may take; not for tasks with inputs.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
+    cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here (docs/how_to/clusters.md).")] = None,
     track: Annotated[Literal["mlflow"] | None, typer.Option("--track", rich_help_panel=RUN, help="Keep parameters, scores, prompts and the report in an experiment tracker as well, where its own settings say (MLFLOW_TRACKING_URI).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=RUN, help="Show warnings and the result alone.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
@@ -161,7 +162,7 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Pat
     _require_data(given)
     from evoprompt.cli.display import Display
     from evoprompt.cli.servers import remember
-    from evoprompt.cli.setup import Models, build_program, made_of, prompt_text, read_splits, split_data
+    from evoprompt.cli.setup import Models, build_program, judging, made_of, prompt_text, read_splits, split_data
     from evoprompt.evolve import EvoPrompt, Options
     from evoprompt.lm.budget import Budget
 
@@ -190,7 +191,7 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Pat
             calls = f"{len(data['test'])} calls for each of up to two prompts"
             typer.echo(f"The evaluation on test tasks comes on top: {calls}.")
         return
-    with metric.harness:
+    with judging(metric, given["cluster"]) as metric:
         # Neither a broken test nor one that tests nothing, those of the test set included.
         broken = metric.vet(metric.tasks.values(), num_threads=given["num_threads"])
         if broken:
@@ -261,7 +262,7 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
     with Run(run_dir, held=lock) as run:
         try:
             yield run
-        except (ModelError, SandboxError, StorageError, KeyboardInterrupt) as e:
+        except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
             if (
                 not isinstance(e, DamagedError)
                 and run.journal.meta("seed") is not None

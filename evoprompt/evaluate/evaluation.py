@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import dspy
@@ -123,6 +124,7 @@ def evaluate(
     max_unmeasured: float = MAX_UNMEASURED,
     journal: Journal | None = None,
     on_done: Callable[[Rollout], None] | None = None,
+    executor: Executor | None = None,
 ) -> Evaluation:
     """Evaluate a program on tasks.
 
@@ -139,8 +141,10 @@ def evaluate(
         max_unmeasured: Share of rollouts, in [0, 1], that may fail before the evaluation is given up.
         journal: Keeps every answer and rollout; what it knows already is not run again.
         on_done: Called after each rollout.
+        executor: Runs the solutions elsewhere, for a `CodeMetric`; models are asked in this process.
 
     Raises:
+        ClusterError: The executor's workers can't be reached, or don't fit.
         DataError: Tests pass a function that returns nonsense, or those of too many tasks are broken.
         ModelError: The model refuses us, or too much of the evaluation got no answer.
         SandboxError: The sandbox failed for too much of it.
@@ -150,7 +154,7 @@ def evaluate(
     if not isinstance(program, dspy.Module):
         hint = "; call it: the program itself is wanted, not its class" if isinstance(program, type) else ""
         raise UsageError(f"the program must be a dspy.Module, not {program!r}{hint}")
-    judge = judge_of(metric)
+    judge = judge_of(metric, executor)
     (tasks,) = tasks_for(program, judge, data)
     lost = judge.vet(tasks, num_threads=num_threads) if isinstance(judge, CodeJudge) else {}
     runner = Runner(program, judge, journal=journal, num_threads=num_threads)

@@ -8,6 +8,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Collection
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, get_args
@@ -60,6 +61,7 @@ class Settings(Options, Judged):
     track_stats: bool = True
     listener: Listener | None = None
     on_interrupt: OnInterrupt = "return"
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that can't work.
@@ -84,6 +86,8 @@ class Settings(Options, Judged):
                 raise UsageError(f"{name} must be the path of a folder, or None, not {given!r}")
         if self.listener is not None and not callable(self.listener):
             raise UsageError(f"listener must be a function of one event, or None, not {self.listener!r}")
+        if not isinstance(self.executor, Executor | None):
+            raise UsageError(f"executor must be a concurrent.futures.Executor, or None, not {self.executor!r}")
         if not isinstance(self.track_stats, bool):
             raise UsageError(f"track_stats must be True or False, not {self.track_stats!r}")
         if None not in (self.run_dir, self.log_dir) and _place(self.run_dir) != _place(self.log_dir):

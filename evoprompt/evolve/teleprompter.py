@@ -79,6 +79,8 @@ class EvoPrompt(Teleprompter):
         on_interrupt: What `compile` does at the first Ctrl-C, after what is under way: `return` gives the best program
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
+        executor: Runs the solutions elsewhere, for a `CodeMetric`: any `concurrent.futures.Executor`, such as
+            `evoprompt.cluster.Cluster("tcp://host:8786")`. Models are asked in this process.
 
     Raises:
         UsageError: An option is unknown or has a value that can't work.
@@ -94,7 +96,7 @@ class EvoPrompt(Teleprompter):
         self.optimizer_lm = settings.optimizer_lm or settings.reflection_lm
         self.run_dir = settings.log_dir if settings.run_dir is None else settings.run_dir
         self.track_stats, self.listener = settings.track_stats, settings.listener
-        self.on_interrupt = settings.on_interrupt
+        self.on_interrupt, self.executor = settings.on_interrupt, settings.executor
 
     def compile(
         self,
@@ -158,7 +160,8 @@ class EvoPrompt(Teleprompter):
         return evolved
 
     def _search(self, student: dspy.Module, ready: _Ready) -> Results:
-        judge, train, dev, options = ready.judge, ready.train, ready.dev, ready.options
+        train, dev, options = ready.train, ready.dev, ready.options
+        judge = judge_of(ready.judge, self.executor)
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
             if isinstance(judge, CodeJudge):

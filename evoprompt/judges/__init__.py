@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from typing import Any
 
 import dspy
@@ -19,12 +20,22 @@ from evoprompt.tasks import Task
 __all__ = ["CodeJudge", "ExampleJudge", "Judge", "Rollout", "judge_of", "tasks_for"]
 
 
-def judge_of(metric: CodeMetric | Judge | Callable[..., Any]) -> Judge:
+def judge_of(metric: CodeMetric | Judge | Callable[..., Any], executor: Executor | None = None) -> Judge:
     """Return the judge for a metric; a judge is returned as it is.
 
+    Args:
+        metric: The metric, or the judge.
+        executor: Runs the solutions elsewhere; for code that tests judge.
+
     Raises:
-        UsageError: It is no metric.
+        UsageError: It is no metric, or has no solutions to run elsewhere.
+        ClusterError: No worker can be reached, or fits.
     """
+    if executor is not None:
+        metric = metric.metric if isinstance(metric, CodeJudge) else metric
+        if not isinstance(metric, CodeMetric):
+            raise UsageError(f"an executor runs code against its tests, and {kind_of(metric)} has none: leave it out")
+        metric = metric.on(executor)
     if isinstance(metric, CodeMetric):
         return CodeJudge(metric)
     return metric if isinstance(metric, Judge) and not isinstance(metric, type) else ExampleJudge(metric)
