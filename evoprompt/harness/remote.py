@@ -14,6 +14,7 @@ import math
 import platform
 import socket
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
@@ -38,6 +39,8 @@ _PAUSE: Final = 0.2
 """Seconds before a refused request is sent again, twice as many each time: by then its worker is known."""
 _BATCH: Final = 16
 """Most requests that travel together. They do so only where more wait than can be under way."""
+_TOGETHER_SECONDS: Final = 0.5
+"""A worker answers after this time; the requests that it has not begun then go to whoever is free."""
 _AHEAD: Final = 2
 """Batches under way for each worker's thread, so that none waits for the driver."""
 _HELLO_SECONDS: Final = 60.0
@@ -47,7 +50,8 @@ _TASK_BYTES: Final = 256 << 20
 _REMEMBERED_CASES: Final = 100_000
 
 Answer: TypeAlias = tuple[str, str]
-"""`done` and JSON, `unknown` where the tests are needed, or a failure and its words: `refused`, `data`, `sandbox`."""
+"""`done` and JSON, `unknown` where the tests are needed, `later` for a request that was not begun, or a failure and its
+words: `refused`, `data`, `sandbox`."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ def serve(setup: Setup, requests: Sequence[Request]) -> list[Answer]:
         harness = WORKER.harness(setup)
     except ClusterError as e:
         return [("refused", str(e))] * len(requests)
-    return [WORKER.answer(harness, request) for request in requests]
+    until = time.monotonic() + _TOGETHER_SECONDS
+    return [WORKER.answer(harness, r) if n == 0 or time.monotonic() < until else ("later", "") for n, r in enumerate(requests)]
 
 
 def forget(owner: str) -> None:
@@ -352,6 +357,8 @@ class RemoteHarness(Harness):
         if kind == "unknown":
             waiting.request = replace(waiting.request, task=waiting.task.model_dump())
             self._waiting.append(waiting)
+        elif kind == "later":
+            self._waiting.appendleft(waiting)
         elif kind in ("lost", "refused") and waiting.tries < TRIES - 1:
             waiting.tries += 1
             pause = _PAUSE * 2**waiting.tries if kind == "refused" else 0.0
