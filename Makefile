@@ -32,7 +32,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.dev
-	$(PIP) -e '.[browser,docs,mlflow]'
+	$(PIP) -e '.[browser,dask,docs,mlflow]'
 	@touch $@
 
 $(VENV)/.local: pyproject.toml $(VENV)/.dev

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scale_lab import Lab, cpu_seconds, resident_mb
 
-from evoprompt import CodeMetric, Harness, load_dataset
+from evoprompt import CodeMetric, load_dataset
 from evoprompt.cluster import Cluster
 from evoprompt.datasets import Dataset
 from evoprompt.harness.remote import Request
@@ -131,7 +131,7 @@ def _there(lab: Lab, workers: int) -> Iterator[Cluster]:
 
 def wire(folder: Path, options: Any) -> Found:
     """Bytes over the link of a node for each job of the median task, after the first."""
-    data, jobs = samples()
+    data, _ = samples()
     sizes = sorted(data, key=lambda t: len(pickle.dumps(t.model_dump())))
     task = sizes[len(sizes) // 2]
     metric = CodeMetric(data)
@@ -311,7 +311,9 @@ def simulation(folder: Path, options: Any) -> Found:
     }  # fmt: skip
 
 
-def _simulated(stations: dict[str, float], cores: int, judging: float, results: int = 20_000) -> tuple[float, str, float]:
+def _simulated(
+    stations: dict[str, float], cores: int, judging: float, results: int = 20_000
+) -> tuple[float, str, float]:
     """Results a second, the station that is busiest, and the share of the time that it is."""
     draw = random.Random(0)
     free = dict.fromkeys(stations, 0.0)

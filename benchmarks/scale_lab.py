@@ -1,4 +1,4 @@
-"""Machines for `scale.py`: a scheduler here and nodes in network namespaces, which can be killed, cut off and slowed down."""
+"""A scheduler and nodes for `scale.py`: they can be killed, cut off and slowed down."""
 
 from __future__ import annotations
 

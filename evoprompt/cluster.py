@@ -1,8 +1,8 @@
 """A Dask cluster as an executor of judging jobs. The only module that imports Dask.
 
-Dask decides who judges what. Beside it stands a watch, once a second: of a worker that is gone, silent or unfit nothing
-is waited for, and a scheduler that was restarted is found again. What is paid for is no Dask task: calls of models
-stay in this process, with the journal.
+Dask decides who judges what. Beside it stands a watch, once a second: nothing is waited for of a worker that is gone,
+silent or unfit, and a scheduler that was restarted is found again. What is paid for is never a Dask task: calls of
+models stay in this process, with the journal.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,24 +24,23 @@ import dask
 from distributed import Client, LocalCluster
 
 from evoprompt.errors import ClusterError, UsageError
-from evoprompt.harness.remote import HELLO, Setup, forget, one_line, serve
+from evoprompt.harness.remote import HELLO, Answer, Setup, forget, one_line, serve
 
 logger = logging.getLogger("evoprompt")
 
-WANTED: Final = "local:N, tcp://HOST:PORT, tls://HOST:PORT or slurm:JOBS"
 _CONNECT_SECONDS: Final = 10.0
 """A scheduler has so long to answer."""
 _WORKER_SECONDS: Final = 60.0
-"""So long no worker may be there, at the start and in the middle. Slurm may take any time at the start."""
+"""So long no worker may be there, at the start and in the middle. The jobs of a queue may take any time to start."""
 _LOOK_SECONDS: Final = 1.0
 """Seconds between two looks at the workers."""
 _SILENT_SECONDS: Final = 5.0
-"""A worker that has not been heard of for so long gets no work, and what may be there is done elsewhere."""
+"""A worker that was not heard of for so long gets no work, and what it may have is done elsewhere."""
 _NAMED: Final = 32
-"""Most workers that a job names to choose from, where some are unfit: their names travel with it."""
+"""Most workers that a job may choose from where some are unfit: their names travel with it."""
 _CONFIG: Final = {
     "distributed.comm.timeouts.tcp": "12s",  # a connection that was cut is noticed; Dask takes no fewer than 11
-    "distributed.scheduler.allowed-failures": 0,  # of a scheduler in this process: who sent a job sends it again
+    "distributed.scheduler.allowed-failures": 0,  # who sent a job sends it again, not a scheduler in this process
     "distributed.scheduler.worker-ttl": "10s",
 }
 
@@ -64,9 +63,6 @@ class Cluster(Executor):
         where: Which cluster.
         say: Is told in a line what is waited for.
 
-    Attributes:
-        at_once: Calls that it runs at once.
-
     Raises:
         UsageError: There is no such kind of cluster.
         ClusterError: The scheduler does not answer.
@@ -74,44 +70,40 @@ class Cluster(Executor):
 
     def __init__(self, where: str, say: Callable[[str], None] = logger.info) -> None:
         self._where, self._say = where, say
-        self._closing, self._usable = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
+        self._setup: Setup | None = None
+        self._lost = ""
+        self._closing, self._usable, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._jobs: set[_Job] = set()
         self._heard: dict[str, tuple[float, float]] = {}
         self._workers: dict[str, dict[str, Any]] = {}
         self._tiers: dict[str, str] = {}
         self._unfit: dict[str, str] = {}
         self._good: list[str] = []
-        self._setups: list[Setup] = []
-        self._since, self._lost = time.monotonic(), ""
-        self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(_CONFIG))
             self._address = _started(where, stack)
             self._client = self._connected()
-            self._stack = stack.pop_all()
+            self._opened = stack.pop_all()
 
     @property
     def at_once(self) -> int:
-        """Threads of the workers that may judge."""
+        """Threads of the workers that may judge: so many calls it runs at once."""
         return sum(self._workers[w]["nthreads"] for w in self._good) or 1
 
     def __str__(self) -> str:
         """One line for people: nodes, workers, sandboxes, and the dashboard where it is installed."""
-        nodes = {self._workers[w]["host"] for w in self._good}
-        tiers = ", ".join(sorted(set(self._tiers.values())))
-        link = f"; dashboard {self._client.dashboard_link}" if find_spec("bokeh") else ""
-        return f"{self._where}: nodes {len(nodes)}, workers {len(self._good)}, sandbox {tiers}{link}"
+        nodes, tiers = {self._workers[w]["host"] for w in self._good}, sorted({self._tiers[w] for w in self._good})
+        link = f", {self._client.dashboard_link}" if find_spec("bokeh") else ""
+        return f"{self._where}: nodes {len(nodes)}, threads {self.at_once}, sandbox {', '.join(tiers)}{link}"
 
     def begin(self, setup: Setup) -> str:
         """Have every worker test itself; return the tiers of those that may judge.
 
         Raises:
-            ClusterError: None may.
+            ClusterError: None may, or none is there.
         """
-        self._setups.append(setup)
-        self._tiers.clear()
-        self._unfit.clear()
+        first, self._setup = self._setup is None, setup
+        self._tiers, self._unfit = {}, {}
         until = time.monotonic() + (float("inf") if self._where.startswith("slurm") else _WORKER_SECONDS)
         while not self._look():
             if self._unfit:
@@ -119,9 +111,10 @@ class Cluster(Executor):
             if time.monotonic() > until:
                 raise ClusterError(f"{self._where} has no worker: start some with `dask worker {self._address}`")
             self._say(f"waiting for a worker of {self._where}")
-            self._closing.wait(_LOOK_SECONDS)
-        threading.Thread(target=self._watch, name="evoprompt-cluster", daemon=True).start()
-        return ", ".join(sorted(set(self._tiers.values())))
+            time.sleep(_LOOK_SECONDS)
+        if first:
+            threading.Thread(target=self._watch, name="evoprompt-cluster", daemon=True).start()
+        return ", ".join(sorted({self._tiers[w] for w in self._good}))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See `Executor.submit`. Waits while no worker is there.
@@ -129,19 +122,18 @@ class Cluster(Executor):
         Raises:
             ClusterError: None has come back, or the cluster is closed.
         """
-        while not (self._usable.wait(_LOOK_SECONDS) or self._lost or self._closing.is_set()):
+        while not self._usable.wait(_LOOK_SECONDS) and not self._lost:
             pass
-        if self._lost or self._closing.is_set():
-            raise ClusterError(self._lost or f"{self._where} is closed")
+        if self._lost:
+            raise ClusterError(self._lost)
         with self._lock:
             every = len(self._good) == len(self._workers)
             workers = [] if every else random.sample(self._good, min(_NAMED, len(self._good)))
-        job = _Job(Future(), workers, time.monotonic())
-        asked = self._client.submit(fn, *args, **kwargs, pure=False, workers=workers or None)
-        job.future = asyncio.run_coroutine_threadsafe(
-            self._client.gather(asked, asynchronous=True), self._client.loop.asyncio_loop
-        )
-        with self._lock:
+            asked: Any = self._client.submit(fn, *args, **kwargs, pure=False, workers=workers or None)
+            fetching = self._client.gather(asked, asynchronous=True)
+            job = _Job(
+                asyncio.run_coroutine_threadsafe(fetching, self._client.loop.asyncio_loop), workers, time.monotonic()
+            )
             self._jobs.add(job)
         job.future.add_done_callback(lambda _: self._jobs.discard(job))
         return job.future
@@ -150,13 +142,13 @@ class Cluster(Executor):
         """End the harnesses on the workers, and what was started here."""
         if not self._closing.is_set():
             self._closing.set()
+            self._lost = self._lost or f"{self._where} is closed"
             with contextlib.suppress(Exception):
-                for setup in self._setups:
-                    self._client.run(forget, setup.owner, workers=self._good, on_error="ignore")
+                self._client.run(forget, workers=self._good, on_error="ignore")
             self._client.close(timeout=_LOOK_SECONDS)
-            self._stack.close()
+            self._opened.close()
 
-    def _connected(self) -> Client:
+    def _connected(self) -> Any:
         try:
             return Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as e:
@@ -166,14 +158,18 @@ class Cluster(Executor):
             ) from e
 
     def _watch(self) -> None:
-        while not self._closing.wait(_LOOK_SECONDS) and not self._lost:
+        usable = time.monotonic()
+        while not self._closing.wait(_LOOK_SECONDS):
             try:
-                self._look()
+                if self._look():
+                    usable = time.monotonic()
             except (Exception, asyncio.CancelledError) as e:
                 logger.debug("looking at %s: %s", self._where, one_line(e))
-            if time.monotonic() - self._since > _WORKER_SECONDS:
-                self._lost = f"{self._where} has had no worker for {_WORKER_SECONDS:.0f} s; the same command goes on"
-                self._abandon(list(self._jobs))
+            if time.monotonic() - usable > _WORKER_SECONDS:
+                self._lost = f"{self._where} has had no worker for {_WORKER_SECONDS:.0f} s"
+                for job in list(self._jobs):
+                    job.future.cancel()
+                return
 
     def _look(self) -> bool:
         """Look who is there. True if anyone may judge."""
@@ -184,47 +180,35 @@ class Cluster(Executor):
         for worker, told in workers.items():
             if self._heard.get(worker, (0.0, 0.0))[0] != told["last_seen"]:
                 self._heard[worker] = told["last_seen"], now
-        longest = max(_SILENT_SECONDS, len(workers) / 50)  # Dask has larger clusters speak more rarely
+        longest = max(_SILENT_SECONDS, len(workers) / 50)  # in large clusters Dask has them speak more rarely
         silent = {w for w in workers if now - self._heard[w][1] > longest}
         self._greet([w for w in workers if w not in self._tiers and w not in self._unfit and w not in silent])
         with self._lock:
-            self._workers = workers
-            self._good = [w for w in workers if w in self._tiers and w not in silent]
-            stuck = [
-                job
-                for job in self._jobs
+            self._workers, self._good = workers, [w for w in workers if w in self._tiers and w not in silent]
+            lost = [
+                job for job in list(self._jobs)
                 if (not set(job.workers) & set(self._good) if job.workers else silent and now - job.since > longest)
-            ]
+            ]  # fmt: skip
         (self._usable.set if self._good else self._usable.clear)()
-        if self._good:
-            self._since = now
-        self._abandon(stuck)
+        for job in lost:  # who sent them sends them again
+            job.future.cancel()
         return bool(self._good)
 
     def _greet(self, workers: list[str]) -> None:
         """Have new workers test themselves."""
-        if not workers or not self._setups:
-            return
-        told = self._client.run(_hello, self._setups, workers=workers, on_error="return")
+        told = self._client.run(_hello, self._setup, workers=workers, on_error="return") if workers else {}
         for worker, answer in told.items():
-            kind, words = answer if isinstance(answer, tuple) else ("failed", f"can't run evoprompt: {one_line(answer)}")
+            kind, words = answer if isinstance(answer, tuple) else ("", f"can't run evoprompt: {one_line(answer)}")
             if kind == "done":
-                self._tiers[worker] = words.strip('"')
-            elif isinstance(answer, tuple | ImportError | AttributeError):
+                self._tiers[worker] = words
+            elif kind or isinstance(answer, ImportError | AttributeError):  # others may have just gone
                 self._unfit[worker] = f"worker {worker}: {words}"
                 logger.warning("%s; it gets no work", self._unfit[worker])
 
-    def _abandon(self, jobs: Iterable[_Job]) -> None:
-        """Wait for these no more: who sent them sends them again."""
-        for job in jobs:
-            job.future.cancel()
 
-
-async def _hello(setups: list[Setup]) -> tuple[str, str]:
+async def _hello(setup: Setup) -> Answer:
     """Test this worker beside its event loop, which has to go on speaking."""
-    for setup in setups:
-        (answer,) = await asyncio.to_thread(serve, setup, [HELLO])
-    return answer
+    return (await asyncio.to_thread(serve, setup, [HELLO]))[0]
 
 
 def _started(where: str, stack: contextlib.ExitStack) -> str:
@@ -232,22 +216,29 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
     kind, _, rest = where.partition(":")
     if kind in ("tcp", "tls") and rest.startswith("//"):
         return where
-    if kind not in ("local", "slurm") or not (rest or "1").isdecimal() or rest == "0":
-        raise UsageError(f"the cluster must be {WANTED}, not {where!r}")
+    if kind not in ("local", "slurm") or not (rest or "1").isdecimal() or not int(rest or "1"):
+        raise UsageError(
+            f"the cluster must be local:WORKERS, tcp://HOST:PORT, tls://HOST:PORT or slurm:JOBS, not {where!r}"
+        )
+    cluster: Any
     if kind == "local":
-        count = int(rest or os.cpu_count() or 1)
-        cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR)
+        cluster = LocalCluster(
+            n_workers=int(rest or 1), threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
+        )
         return str(stack.enter_context(cluster).scheduler_address)
     if find_spec("dask_jobqueue") is None:
-        raise UsageError("--cluster slurm needs dask-jobqueue: pip install 'evoprompt[dask]'")
-    from dask_jobqueue import SLURMCluster
+        raise UsageError("the cluster 'slurm' needs dask-jobqueue: pip install 'evoprompt[dask]'")
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue.slurm import SLURMCluster
+
+    signal.signal(signal.SIGINT, ctrl_c)  # the import has set its own
 
     directives = list(dask.config.get("jobqueue.slurm.job-extra-directives", None) or [])
-    if not any(d.startswith("--export") for d in directives):  # by default sbatch sends the environment along, keys too
+    if not any(d.startswith("--export") for d in directives):  # else sbatch sends the environment along, keys too
         directives.append("--export=NONE")
     try:
         cluster = stack.enter_context(SLURMCluster(job_extra_directives=directives))
     except (ValueError, TypeError) as e:
-        raise UsageError(f"--cluster slurm: {one_line(e)}; see docs/how_to/clusters.md") from e
+        raise UsageError(f"the cluster {where!r}: {one_line(e)} docs/how_to/clusters.md has a configuration") from e
     cluster.scale(jobs=int(rest or 1))
     return str(cluster.scheduler_address)

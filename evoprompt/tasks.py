@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -81,6 +82,13 @@ class Task(BaseModel):
         names += [p.arg for p in a.kwonlyargs]
         names += [f"**{a.kwarg.arg}"] if a.kwarg else []
         return f"{self.entry_point}({', '.join(names)})"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields; what was computed of them is computed anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("key", "interface"):
+            vars(copied).pop(name, None)
+        return copied
 
     def tests(self, suite: Suite) -> tuple[str, ...]:
         """The asserts of one suite."""

@@ -28,6 +28,7 @@ FLOORS = {
     "evoprompt.lm": 2,
     "evoprompt.local": 3,
     "evoprompt.simulation": 3,
+    "evoprompt.cluster": 3,
     "evoprompt.metric": 3,
     "evoprompt.program": 3,
     "evoprompt.plain": 3,

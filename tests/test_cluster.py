@@ -1,0 +1,179 @@
+"""The same run on a Dask cluster: two real workers, and what can happen to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evoprompt import CodeMetric
+from evoprompt.cli import run
+from evoprompt.errors import ClusterError
+from evoprompt.harness import Harness
+from tests.faults.conftest import Study, server, study, write  # noqa: F401 - a fixture
+from tests.faults.victim import kept, results
+from tests.world import data, solution, task
+
+pytest.importorskip("distributed", reason="needs Dask: pip install 'evoprompt[dask]'")
+pytestmark = pytest.mark.cluster
+
+from evoprompt.cluster import Cluster  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster("local:2") as found:
+        yield found
+
+
+def _verdicts(metric: CodeMetric, jobs: list[Any]) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(8) as threads:
+        return [r.model_dump(exclude={"cpu_seconds"}) for r in threads.map(lambda job: metric.judge(*job), jobs)]
+
+
+def _busy(number: int, seed: int) -> str:
+    return solution(number, careful=True).replace(
+        "    return max", f"    sum(range(5_000_000))  # {seed}\n    return max"
+    )
+
+
+def test_verdicts_are_those_of_the_local_pool(harness: Harness, cluster: Cluster) -> None:
+    jobs = [
+        (t, s) for t in data(6) for s in (t.code, f"def {t.entry_point}(xs): return 0", "def", "import os; os._exit(0)")
+    ]
+    metric = CodeMetric(data(6), harness=harness)
+    there = metric.on(cluster)
+    assert _verdicts(there, jobs) == _verdicts(metric, jobs)
+    assert str(cluster).startswith(f"local:2: nodes 1, threads 2, sandbox {harness.tier}")
+
+
+def test_a_solution_reaches_nothing_of_the_connection(harness: Harness, cluster: Cluster) -> None:
+    host, port = cluster._address.removeprefix("tcp://").split(":")
+    connects = f"import socket\nsocket.create_connection(({host!r}, {port}))\n{task(1).code}"
+    inherits = (
+        f"import os\nfor n in range(3, 4096):\n    try: os.write(n, b'x')\n    except OSError: pass\n{task(1).code}"
+    )
+    there = CodeMetric(data(1), harness=harness).on(cluster)
+    assert there.judge(task(1), connects).status == "error"
+    assert there.judge(task(1), inherits).status == harness.check(task(1), inherits).status
+    assert there.judge(task(1), f"{task(1).code}\n# the worker is unharmed").passed
+
+
+def test_a_worker_that_is_killed_costs_only_what_it_had_under_way(harness: Harness, cluster: Cluster) -> None:
+    metric = CodeMetric(data(4), harness=harness)
+    jobs = [(task(number), _busy(number, seed)) for seed in range(6) for number in range(1, 5)]
+    there = metric.on(cluster)
+    worker = next(iter(cluster._client.run(os.getpid).values()))
+    killer = threading.Timer(0.5, os.kill, (worker, signal.SIGKILL))
+    killer.start()
+    began = time.monotonic()
+    found = _verdicts(there, jobs)
+    assert killer.finished.is_set() and time.monotonic() - began < 20
+    assert {f["status"] for f in found} == {"passed"} and len(found) == 24
+
+
+def test_a_worker_without_a_sandbox_gets_no_work_and_is_named(
+    harness: Harness, cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unfit = tmp_path / "unfit.py"
+    unfit.write_text("from evoprompt.harness import Harness\nHarness.probe = lambda self: 'no sandbox works here'\n")
+    words = [sys.executable, "-m", "distributed.cli.dask_worker", cluster._address, "--no-nanny", "--no-dashboard"]
+    other = subprocess.Popen([*words, "--preload", str(unfit)], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        cluster._client.wait_for_workers(3, timeout=20)
+        there = CodeMetric(data(4), harness=harness).on(cluster)
+        assert cluster.at_once == 2
+        assert [f["status"] for f in _verdicts(there, [(t, t.code) for t in data(4)])] == ["passed"] * 4
+    finally:
+        other.kill()
+        other.wait()
+    line = [r.message for r in caplog.records if "gets no work" in r.message][-1]
+    assert line.startswith("worker tcp://")
+    assert line.endswith("can't run solutions: no sandbox works here; it gets no work")
+
+
+def test_a_run_goes_on_elsewhere_and_gives_the_same_files(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster until the key is refused; then here."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    found = []
+    for name, where in (("here", []), ("there", ["--cluster", cluster._address])):
+        ours = write(tmp_path / name)
+        monkeypatch.chdir(ours.folder)
+        with server(lambda _, __, total: "401" if where and total >= 20 else None) as there:  # noqa: B023
+            assert run([*ours.words(there.base), *where]) == (3 if where else 0)
+            there.plan = lambda *_: None
+            assert run(ours.words(there.base)) == 0
+            found.append((results(ours.run_dir), kept(ours.run_dir), there.asked))
+    assert found[0] == found[1], "the same files, rows, and requests, none of them twice"
+
+
+def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """With a `sbatch` that starts the job at once, and without the driver's environment where it is told so."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(
+        f"#!/bin/sh\nset -e\ngrep -q -e --export=NONE $1\ncp $1 {tmp_path}/job\n"
+        f"env -i PATH=$PATH HOME={tmp_path} PYTHONPATH={Path(__file__).parent.parent} "
+        f"sh {tmp_path}/job > {tmp_path}/out 2>&1 &\n"
+        "echo 'Submitted batch job 1'\n"
+    )
+    scancel = sbatch.with_name("scancel")
+    scancel.write_text("#!/bin/sh\n")
+    for program in (sbatch, scancel):
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
+    for name, value in {"CORES": "2", "MEMORY": "1GB", "LOG_DIRECTORY": str(tmp_path)}.items():
+        monkeypatch.setenv(f"DASK_JOBQUEUE__SLURM__{name}", value)
+    import dask
+
+    dask.config.refresh()
+    rows = [{"task_id": t.task_id, "solution": t.code} for t in data(3)]
+    (tmp_path / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tasks = [t.model_dump(include={"task_id", "prompt", "code"}) | {"test": list(t.base)} for t in data(3)]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    words = ["evaluate", "--dataset", str(tmp_path / "tasks.json"), "--samples", str(tmp_path / "samples.jsonl")]
+    assert run([*words, "--cluster", "slurm:1"]) == 0, (tmp_path / "out").read_text()
+    told = capsys.readouterr()
+    assert "passed 3" in told.out and "slurm:1: nodes 1, threads" in told.err
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "told"),
+    [
+        ("tcp://127.0.0.1:1", 4, "no scheduler answers at tcp://127.0.0.1:1 within"),
+        ("moon", 2, "the cluster must be local:WORKERS, tcp://HOST:PORT, tls://HOST:PORT or slurm:JOBS, not 'moon'"),
+        ("local:0", 2, "not 'local:0'"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_before_a_call(
+    study: Study, where: str, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: Any  # noqa: F811
+) -> None:  # fmt: skip
+    monkeypatch.setattr("evoprompt.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.chdir(study.folder)
+    with server() as there:
+        assert run([*study.words(there.base), "--cluster", where]) == code
+        assert not there.served
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+def test_a_cluster_that_is_lost_stops_the_run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evoprompt.cluster._CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr("evoprompt.cluster._WORKER_SECONDS", 1.0)
+    with Cluster("local:1") as ours:
+        there = CodeMetric(data(1), harness=harness).on(ours)
+        ours._opened.close()
+        with pytest.raises(ClusterError, match="local:1 has had no worker for 1 s"):
+            there.judge(task(1), task(1).code)
