@@ -15,7 +15,7 @@ from dspy.teleprompt import Teleprompter
 
 from evoprompt.atomic import home
 from evoprompt.candidate import Candidate
-from evoprompt.errors import DataError, EvoPromptError, UsageError
+from evoprompt.errors import DataError, EvoPromptError, UsageError, briefly
 from evoprompt.evolve import progress
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import Estimate, estimate
@@ -100,6 +100,7 @@ class EvoPrompt(Teleprompter):
         self.track_stats, self.listener = settings.track_stats, settings.listener
         self.on_interrupt = settings.on_interrupt
 
+    @briefly
     def compile(
         self,
         student: dspy.Module,

@@ -8,6 +8,7 @@ import logging
 import re
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program
 from evoprompt.cli import run
-from evoprompt.errors import UsageError
+from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve import progress
 from evoprompt.evolve.events import Event, Started
 from evoprompt.evolve.settings import Settings
@@ -108,6 +109,22 @@ def test_a_passage_to_lock_must_stand_in_the_start_prompt(locked: str, said: str
     student = dspy.Predict(dspy.Signature("question -> answer", "Answer in one word."))
     with pytest.raises(UsageError, match=said):
         EvoPrompt(exact, lock=[locked]).compile(student, trainset=[dspy.Example(question="a").with_inputs("question")])
+
+
+def test_an_error_is_told_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    student = dspy.Predict("text -> label")
+    with dspy.context(lm=dspy.LM("openai/gpt-4o-mini")), pytest.raises(ModelError, match="no API key") as keyless:
+        EvoPrompt(exact).compile(student, trainset=examples())
+
+    def failing(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        raise ZeroDivisionError("by my own metric")
+
+    with pytest.raises(UsageError, match="ZeroDivisionError: by my own metric") as failed:
+        compiled(EvoPrompt(failing))
+    for caught in (keyless.value, failed.value):
+        assert len(traceback.format_exception(caught)) < 20
+    assert "in failing" in "".join(traceback.format_exception(failed.value))
 
 
 def test_the_same_twice_is_no_contradiction(tmp_path: Path) -> None:
