@@ -106,7 +106,7 @@ class OwnSearch(Search, ABC):
             blame, groups = next(iter(blamed(found).items()), ("", []))
             blame = blame or parent.instructions[0][0]
             text = self._advice.propose(dict(parent.instructions)[blame], groups, []) if groups else ""
-            text = text and with_base(text, dict(self.history.seed.instructions)[blame])
+            text = text and with_base(text, dict(self.history.seed.instructions)[blame], self.options.lock)
             return {"predictor": blame, "text": text, "diagnosed": [d.model_dump(mode="json") for d in found]}
 
         body = self._once(REWRITTEN, f"{parent.key}.{_digest(rollouts)}", made)

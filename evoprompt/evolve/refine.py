@@ -83,7 +83,7 @@ class Refine(Search):
         start = dict(self.history.seed.instructions)[name]
         text = dict(record.parent.instructions)[name]
         proposal = self._advice.propose(text, found, self._attempts(name))
-        proposal = proposal and with_base(proposal, start)
+        proposal = proposal and with_base(proposal, start, self._options.lock)
         child = record.parent.changed({name: proposal})
         known = [e.instruction for e in self.history.entries]
         problem = screen(proposal, known, tasks, self._options.longest(start), child.told)

@@ -85,18 +85,16 @@ class Factorial(Confirming):
 
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
-        self._pool = Pool(self.history.seed)
+        self._pool = Pool(self.history.seed, self._options.lock)
         self._pool.require_words()
         self._current = set(self._pool.start)
         self._place: dict[str, int] = {}
         self._solved: list[bool] = []
         self._trials: list[Trial] = []
-        self._mute: Counter[str] = Counter()
-        self._open: dict[str, Diagnosed] = {}
+        self._mute, self._open = Counter[str](), dict[str, Diagnosed]()
         self._explained: dict[tuple[str, ...], Diagnosed] = {}
-        self._known: set[tuple[frozenset[int], str]] = set()
         self._effects = self._estimated()
-        self._debugged = 0
+        self._known, self._debugged = set[tuple[frozenset[int], str]](), 0
         most = self._options.max_words * len(self._pool.predictors)
         self._room = max(most, math.ceil(ROOM * self._pool.words(self._pool.start)))
         most = max(self._options.longest(text) for _, text in self.history.seed.instructions)
@@ -104,6 +102,8 @@ class Factorial(Confirming):
         self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
         self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
+        planned = self._planned(len(train)) * min(self._options.batch_size, len(train))
+        self._pool.warn_if_hard_to_measure(self._allowance.counted or planned)
 
     def _count(self) -> None:
         """Tell what was done so far."""
