@@ -102,11 +102,12 @@ class Display:
             self._board.batch(event.record)
             self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
         elif isinstance(event, events.DevDone):
-            later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"
-            where = later if event.epoch else "start"
-            paired = event.tasks and not self._rival and self._strategy == "factorial"
-            where = f"confirmation, {'the new' if event.epoch else 'the start'} prompt" if paired else where
-            self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
+            dev = event.record
+            later = f"{self._rival}'s result" if self._rival else f"epoch {dev.epoch} batch {dev.batch}"
+            where = later if dev.epoch else "start"
+            paired = dev.tasks and not self._rival and self._strategy == "factorial"
+            where = f"confirmation, {'the new' if dev.epoch else 'the start'} prompt" if paired else where
+            self.say(f"{self.mark}{where}: dev {dev.evaluation}", "bold")
 
     def _batch_line(self, batch: BatchRecord) -> str:
         if batch.tried:  # `accepted` tells that the prompt changed, and no more
