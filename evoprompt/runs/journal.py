@@ -24,13 +24,14 @@ from evoprompt.secrets import mask
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """Names of a fork until it is complete."""
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the tables. `_MIGRATIONS` upgrade an older journal; a newer one is refused."""
 
 _LABEL = """
 ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
 CREATE INDEX rolled ON rollouts (label) WHERE measured;
 """
+_BEGAN = "ALTER TABLE answers ADD COLUMN began REAL;"
 _TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE answers (
@@ -55,11 +56,12 @@ CREATE TABLE rollouts (
     PRIMARY KEY (candidate, task, sample)
 );
 {_LABEL}
+{_BEGAN}
 CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (kind, key)
 );
 """
-_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines())}
+_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_BEGAN,)}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
 
 
@@ -147,7 +149,7 @@ class Journal:
 
     def keep_answer(
         self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int,
+        cost: float | None, seconds: float, retries: int, *, began: float | None = None,
     ) -> None:  # fmt: skip
         """Keep a model's answer. The first one to a request stays.
 
@@ -160,9 +162,17 @@ class Journal:
             cost: US dollars.
             seconds: Duration.
             retries: Failed tries before it.
+            began: Unix time at which the try that was answered began.
         """
-        row = (key, role, model, response, *usage, cost, seconds, retries)
-        self._write("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        row = (key, role, model, response, *usage, cost, seconds, retries, began)
+        self._write("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+    def timeline(self) -> Iterator[tuple[str, str, float, float]]:
+        """Yield role, model, begin (Unix time) and duration in seconds of each answered call, in order of begin.
+
+        Calls that an older version kept have no begin: they are left out. Of a fork, calls of the old run are included.
+        """
+        yield from self.rows("SELECT role, model, began, seconds FROM answers WHERE began IS NOT NULL ORDER BY began")
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
         """Return a rollout; by default only one with a verdict."""
@@ -261,7 +271,7 @@ class Journal:
             with Journal(path) as new, new._guard(), self._guard():
                 rows = self._db.execute("SELECT * FROM answers")
                 new._db.execute("BEGIN")
-                new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
                 new._db.execute("DELETE FROM spent")  # that was the other run's money
                 new._db.execute("COMMIT")
             path.replace(folder / NAME)
