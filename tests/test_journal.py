@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -240,16 +238,3 @@ def test_what_has_begun_gives_way_to_nothing() -> None:
     journal.begin({"program": 1}, "rollouts")
     with pytest.raises(UsageError, match="belongs to another run"):
         journal.begin({"program": 2}, "rollouts")
-
-
-def test_a_journal_tells_when_each_call_was_made_but_for_those_of_an_older_version(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    with Journal(path) as journal:
-        journal.keep_answer("old", "generator", "m", "{}", (1, 1), None, 0.5, 0)
-    with contextlib.closing(sqlite3.connect(path)) as db:  # as version 2 had it
-        db.executescript("ALTER TABLE answers DROP COLUMN began; PRAGMA user_version = 2")
-    with Journal(path) as journal:
-        assert journal.answer("old") == "{}" and list(journal.timeline()) == []
-        journal.keep_answer("b", "debugger", "m", "{}", (1, 1), None, 0.5, 0, began=20.0)
-        journal.keep_answer("a", "generator", "m", "{}", (1, 1), None, 2.0, 0, began=10.0)
-        assert list(journal.timeline()) == [("generator", "m", 10.0, 2.0), ("debugger", "m", 20.0, 0.5)]

@@ -330,7 +330,7 @@ class JournaledCall:
         lm.num_retries = 0
         patient = {"timeout": DEADLINE} if self.remote else {}  # beyond our own limit, so that a late reply is kept
         call = replace(self.call, cache=False, legacy={**self.call.legacy, **patient})
-        at, began = time.time(), time.monotonic()
+        began = time.monotonic()
         result = interception.ask(lm, call)
         seconds = time.monotonic() - began
         tokens = internals.tokens_of(result)
@@ -338,8 +338,7 @@ class JournaledCall:
         if reply_of(result).empty:  # paid for all the same
             raise EmptyReply("the reply is empty", model=lm.model)
         text = internals.answer_to_json(result)
-        cost = result.cost
-        self.journal.keep_answer(self.key, self.role, lm.model, text, tokens, cost, seconds, tries, began=at)
+        self.journal.keep_answer(self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries)
         self.limiter.took(seconds)
         return self.known() or result  # an earlier try may have come in first
 

@@ -11,6 +11,7 @@ import json
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,7 @@ _LABEL = """
 ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
 CREATE INDEX rolled ON rollouts (label) WHERE measured;
 """
-_BEGAN = "ALTER TABLE answers ADD COLUMN began REAL;"
+_ENDED = "ALTER TABLE answers ADD COLUMN ended REAL;"
 _TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE answers (
@@ -56,13 +57,14 @@ CREATE TABLE rollouts (
     PRIMARY KEY (candidate, task, sample)
 );
 {_LABEL}
-{_BEGAN}
+{_ENDED}
 CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (kind, key)
 );
 """
-_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_BEGAN,)}
+_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,)}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
+_KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Journal:
@@ -149,7 +151,7 @@ class Journal:
 
     def keep_answer(
         self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int, *, began: float | None = None,
+        cost: float | None, seconds: float, retries: int,
     ) -> None:  # fmt: skip
         """Keep a model's answer. The first one to a request stays.
 
@@ -162,17 +164,9 @@ class Journal:
             cost: US dollars.
             seconds: Duration.
             retries: Failed tries before it.
-            began: Unix time at which the try that was answered began.
         """
-        row = (key, role, model, response, *usage, cost, seconds, retries, began)
-        self._write("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
-
-    def timeline(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield role, model, begin (Unix time) and duration in seconds of each answered call, in order of begin.
-
-        Calls that an older version kept have no begin: they are left out. Of a fork, calls of the old run are included.
-        """
-        yield from self.rows("SELECT role, model, began, seconds FROM answers WHERE began IS NOT NULL ORDER BY began")
+        row = (key, role, model, response, *usage, cost, seconds, retries, time.time())
+        self._write(_KEEP_ANSWER, *row)
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
         """Return a rollout; by default only one with a verdict."""
@@ -271,7 +265,7 @@ class Journal:
             with Journal(path) as new, new._guard(), self._guard():
                 rows = self._db.execute("SELECT * FROM answers")
                 new._db.execute("BEGIN")
-                new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                new._db.executemany(_KEEP_ANSWER, rows)
                 new._db.execute("DELETE FROM spent")  # that was the other run's money
                 new._db.execute("COMMIT")
             path.replace(folder / NAME)
