@@ -280,18 +280,6 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "OPENAI_API_KEY" in capsys.readouterr().out
 
 
-def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["demo", "--root_dir", str(tmp_path)]) == 0
-    shown = capsys.readouterr()
-    start, evolved = (
-        float(line.split("prompt")[1].split("%")[0]) for line in shown.out.splitlines() if " prompt  " in line
-    )
-    assert evolved > start
-    assert "95 % interval" in shown.out and "SIMULATED confirmed against the start prompt: wins" in shown.out
-    assert "evoprompt train" in shown.out and "SIMULATED" in shown.err
-    assert (tmp_path / "demo/run_1/training/prompt_evolution.json").is_file()
-
-
 def test_the_built_wheel_runs_the_demo_elsewhere(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     build = [
