@@ -79,8 +79,8 @@ def build_program(models: Models, *, max_repairs: int = 0, instruction: str | No
     )
 
 
-def prompt_text(given: str | None) -> str | None:
-    """Return the prompt that `--prompt` names: the content of a file, or the text itself.
+def prompt_text(given: str | None, option: str = "--prompt") -> str | None:
+    """Return the text that `--prompt` (or `option`) names: the content of a file, or the text itself.
 
     Raises:
         UsageError: The file is missing or can't be read, or there is no text.
@@ -93,9 +93,9 @@ def prompt_text(given: str | None) -> str | None:
         try:
             text = home(given).read_text(encoding="utf-8")
         except (OSError, ValueError) as e:
-            raise UsageError(f"--prompt {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
+            raise UsageError(f"{option} {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
     if not text.strip():
-        raise UsageError(f"--prompt {given!r} holds no text")
+        raise UsageError(f"{option} {given!r} holds no text")
     return text.strip()
 
 

@@ -40,9 +40,9 @@ WHEREABOUTS = {
     "num_threads", "num_retries", "timeout", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
-BEFORE = {
+BEFORE: dict[str, Any] = {
     "optimizer": "evoprompt", "strategy": "refine", "patience": None, "target": None, "time_limit": None,
-    "accept_when": "confirmed", "max_demos": 0, "prompt": None,
+    "accept_when": "confirmed", "max_demos": 0, "prompt": None, "lock": [],
 }  # fmt: skip
 """Options that are left out of a run's identity at these values: its journal may be older than the option."""
 
@@ -69,8 +69,9 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
     options = content.get("options", content) if isinstance(content, dict) else None
     if not isinstance(options, dict):
         raise UsageError(f"{named} must hold an object of options, not {type(content).__name__}")
+    several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
     for name, value in options.items():
-        if isinstance(value, dict | list):
+        if isinstance(value, dict) or (isinstance(value, list) and name not in several):
             raise UsageError(f"{named}: {name!r} must be one value, not a {type(value).__name__}")
     values = {k.replace("-", "_"): v for k, v in options.items() if v is not None}
     unknown = sorted(set(values) - {p.name for p in context.command.params})
@@ -108,6 +109,7 @@ def train(
     accept: Annotated[Literal["improves", "always"], typer.Option("--accept", rich_help_panel=SEARCH, help="Of `refine` only: `improves` keeps a prompt that solves more of its batch, `always` takes every proposal.")] = "improves",
     accept_when: Annotated[Literal["probable", "confirmed"], typer.Option("--accept_when", rich_help_panel=SEARCH, help="Of `factorial` only: `probable` takes a prompt that is better than the start with a probability of 0.8, `confirmed` only one that a paired test calls better, with an error of 5 %.")] = "probable",
     max_demos: Annotated[int, typer.Option("--max_demos", rich_help_panel=SEARCH, min=0, help="Of `factorial` only: solutions of training tasks that passed which the prompt may show as few-shot demos. Each is measured as a sentence is; those that help most stay.")] = 0,
+    lock: Annotated[list[str] | None, typer.Option("--lock", rich_help_panel=SEARCH, help="A passage of --prompt that every prompt keeps word for word: a file, or the text. Can be given several times.")] = None,
     patience: Annotated[int | None, typer.Option("--patience", rich_help_panel=SEARCH, min=1, help="End after so many batches in a row that changed nothing.")] = None,
     target: Annotated[float | None, typer.Option("--target", rich_help_panel=SEARCH, min=0.1, max=100.0, help="End when the prompt is expected to solve this percentage of the training tasks (`refine`: solves it of the dev tasks).")] = None,
     auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", rich_help_panel=BUDGET, help="A budget by the number of tasks: `light` is --max_rollouts 100 and 2 more for each training and dev task, `medium` twice and `heavy` four times as many.")] = None,
@@ -138,8 +140,8 @@ def train(
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     # Before the imports: who comes second is told at once.
-    lock = Lock(run_dir) if run_dir.exists() and not dry_run else None
-    _train(given, run_dir, lock, new_dir)
+    held = Lock(run_dir) if run_dir.exists() and not dry_run else None
+    _train(given, run_dir, held, new_dir)
 
 
 def _require_data(given: dict[str, Any]) -> None:
@@ -204,6 +206,7 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     if given["strategy"] in get_args(Optimizer) and given["optimizer"] == "evoprompt":
         given["optimizer"] = given["strategy"]
     rival = {} if given["optimizer"] == "evoprompt" else {"strategy": given["optimizer"]}
+    given["lock"] = [prompt_text(text, "--lock") for text in given["lock"] or ()]
     budget = Budget(**{field: given[option] for option, field in LIMITS.items()})
     options = made_of(Options, given, budget=budget, **rival)
     unseen = {} if given["skip_evaluations"] else {"dev": given["dev_file"], "test": given["test_file"]}

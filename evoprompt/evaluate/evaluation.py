@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import UsageError
+from evoprompt.errors import UsageError, briefly
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
 from evoprompt.judges import CodeJudge, Judge, Rollout, judge_of, tasks_for
 from evoprompt.judges.code import broken
@@ -115,6 +115,7 @@ def passes(rollout: Rollout, suite: Suite) -> bool:
     return report is not None and all(found is None or found.status == "passed" for found in deciding)
 
 
+@briefly
 def evaluate(
     program: dspy.Module,
     data: Dataset | Iterable[Task | dspy.Example],

@@ -53,7 +53,7 @@ def sentences_of(run: RunData, result: Prompt) -> tuple[list[Sentence], list[Sen
             continue
         text = rule["text"]
         inside = _flat(text) in _flat(result.text)
-        stays = "kept as it is: a tool, data or code" if rule.get("fixed") else ""
+        stays = "always kept: locked, or a tool, data or code" if rule.get("fixed") else ""
         note = stays if inside else _why_dropped(rule, replaced.get(place))
         effect = None if rule.get("fixed") else rule.get("effect")
         shown = shown_effect(effect, rule.get("low"), rule.get("high"), reach)
