@@ -18,7 +18,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError, briefly
 from evoprompt.evolve import progress
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.estimate import Estimate, estimate
+from evoprompt.evolve.estimate import FAILING, Estimate, estimate
 from evoprompt.evolve.events import Event, Listener
 from evoprompt.evolve.factorial.scaffold import passage
 from evoprompt.evolve.options import Options
@@ -213,9 +213,9 @@ class EvoPrompt(Teleprompter):
         trainset: Sequence[dspy.Example | Task],
         valset: Sequence[dspy.Example | Task] | None = None,
         *,
-        failing: tuple[float, float] = (0.05, 0.75),
+        failing: float = FAILING,
     ) -> Estimate:
-        """Estimate the cost of `compile` as a range, without a call. `print` it.
+        """Estimate the cost of `compile` without a call: what is likely, and what it is at most. `print` it.
 
         The calls that a metric itself makes come on top.
 
@@ -223,8 +223,8 @@ class EvoPrompt(Teleprompter):
             student: As for `compile`.
             trainset: As for `compile`.
             valset: As for `compile`.
-            failing: Least and largest share of the solutions that are assumed to fail: failures are what debugger
-                and optimizer are asked about.
+            failing: Share of the solutions that are likely to fail: failures are what debugger and optimizer are asked
+                about. The upper bound is that all fail.
 
         Raises:
             UsageError: `compile` would not take these.

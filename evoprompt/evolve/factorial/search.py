@@ -9,7 +9,6 @@ optimizer adds its own and says long prompts in fewer words. All rollouts so far
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
-from evoprompt.evolve.events import BatchDone, Working
+from evoprompt.evolve.events import Working
 from evoprompt.evolve.factorial.allowance import LEARNING, Allowance
 from evoprompt.evolve.factorial.comparison import Confirming
 from evoprompt.evolve.factorial.demos import Demos
@@ -27,15 +26,13 @@ from evoprompt.evolve.factorial.growth import Growth
 from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.factorial.subsets import draw_rules
 from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry, Rejected, Tried
-from evoprompt.evolve.state import BATCH, HEAVY, diagnoses, keep_diagnoses
+from evoprompt.evolve.state import BATCH, diagnoses
 from evoprompt.evolve.triage import triage
 from evoprompt.judges import Rollout
 from evoprompt.rollout import Job
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 from signatures import FailureGroup
-
-logger = logging.getLogger("evoprompt")
 
 UNSOLVED_SHARE = 0.6
 """Share of a batch that goes to tasks which the start prompt did not solve: there rules can help."""
@@ -172,12 +169,7 @@ class Factorial(Confirming):
         record = self._learn(record)
         record = record.model_copy(update={"bill": self._runner.calls.budget.bill(self._advisors)})
         self._allowance.look(record.bill)
-        keep_diagnoses(self._journal, record)
-        record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
-        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
-        logger.info("batch %d: %s; %s", number, record.evaluation, record.reason)
-        self.history.batch(record)
-        self._tell(BatchDone(record, self.history.results()))
+        self._kept_batch(record, key)
         return True
 
     def _jobs(self, number: int, size: int, random: np.random.Generator) -> list[tuple[Job, frozenset[int]]]:
