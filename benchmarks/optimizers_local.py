@@ -191,9 +191,10 @@ def rival(setting: Setting, name: Rival) -> dspy.Module:
     """One of DSPy's own."""
     options = RivalOptions(name, setting.budget, seed=setting.seed, num_threads=1, budget=most(setting))
     proposer = setting.meters["optimizer"].lm()
-    return compile_with(
+    found = compile_with(
         options, setting.student, well_formed, trainset=setting.train, valset=setting.dev, prompt_lm=proposer
     )
+    return found.best.apply(setting.student)
 
 
 def gepa_plain(setting: Setting) -> dspy.Module:

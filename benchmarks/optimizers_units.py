@@ -132,12 +132,13 @@ def rival(setting: Setting, name: str, share: float = 1.0) -> dspy.Module:
     def note(best: RivalBest) -> None:
         setting.note(best.instructions[0][1])
 
-    program = compile_with(
-        options, setting.student(), setting.metric,
+    student = setting.student()
+    found = compile_with(
+        options, student, setting.metric,
         trainset=setting.train, valset=setting.val, prompt_lm=lm, on_best=note,
     )  # fmt: skip
-    setting.asked = program.detailed_results.asked
-    return program
+    setting.asked = found.asked
+    return found.best.apply(student)
 
 
 def random_search(setting: Setting) -> dspy.Module:

@@ -16,8 +16,12 @@ pass through unchanged where the caller can do more with them than we can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ClassVar, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class EvoPromptError(Exception):
@@ -88,3 +92,18 @@ class StorageError(EvoPromptError):
 
 class DamagedError(StorageError):
     """A file of a run is not as it was written: cut, edited, or of something else."""
+
+
+def briefly(function: Callable[P, T]) -> Callable[P, T]:
+    """Leave our own frames, and the client's, out of the traceback of an error of ours: its message says all."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except EvoPromptError as e:
+            # Of a client's error there are hundreds of lines, which end in what the message says.
+            clients = isinstance(e, ModelError) and not isinstance(e.__cause__, EvoPromptError)
+            raise e.with_traceback(None) from (None if clients else e.__cause__)
+
+    return call

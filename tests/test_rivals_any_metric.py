@@ -16,7 +16,7 @@ from evoprompt.errors import ModelError, UsageError
 from evoprompt.evolve.records import Results
 from evoprompt.evolve.results_tree import evaluate_test, export
 from evoprompt.rivals.optimizers import RivalOptions, compile_with
-from evoprompt.runs import Run
+from evoprompt.runs import Journal, Run
 from tests.evolve.moods import RULE, Asked, examples, reply
 from tests.evolve.searches import Nested
 from tests.models import fields_asked_for, scripted
@@ -108,12 +108,12 @@ def test_a_metric_that_fails_ends_it(rival: Any, tmp_path: Path) -> None:
 
 def test_what_a_metric_asks_its_own_model_is_kept_and_no_call_of_the_task_model() -> None:
     lm, engine = scripted(lambda text: "[[ ## same ## ]]\nTrue\n\n[[ ## completed ## ]]")
-    with dspy.context(lm=scripted(say)[0]):
+    with dspy.context(lm=scripted(say)[0]), Journal() as journal:
         options = RivalOptions("copro", 60, num_threads=1)
-        evolved = compile_with(options, dspy.Predict("text -> label"), Asked(lm), trainset=examples())
-    found = evolved.detailed_results
+        found = compile_with(options, dspy.Predict("text -> label"), Asked(lm), trainset=examples(), journal=journal)
+        spent = journal.spent()
     assert 0 < len(engine.seen) <= 4, "one for each pair of answer and label"
-    kept = sum(spent.calls for role, spent in found.spent.items() if role != "optimizer")
+    kept = sum(one.calls for role, one in spent.items() if role != "optimizer")
     assert kept == found.calls + len(engine.seen)
 
 

@@ -41,6 +41,18 @@ def test_a_prompt_of_a_file_is_the_start_word_for_word(tmp_path: Path) -> None:
     assert train(tmp_path, *data, "--prompt", "Another start.") == 2
 
 
+def test_what_is_locked_is_in_the_result_and_in_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--dataset", "starter", "--split", "6,4,0", "--max_rollouts", "30", "--prompt", "Be FooBot. Use tabs."]
+    assert train(tmp_path, *words, "--lock", "FooBot") == 0
+    run = tmp_path / "mine/run"
+    assert "Be FooBot." in (run / "training/final_prompt.txt").read_text()
+    assert json.loads((run / "config.json").read_text())["options"]["lock"] == ["FooBot"]
+    assert cli(["resume", str(run)]) == 0
+    assert cli(["train", "--config", str(run / "config.json"), "--root_dir", str(tmp_path), "--run_name", "again"]) == 0
+    assert train(tmp_path, *words, "--lock", "BarBot", "--run_name", "other") == 2
+    assert "lock: the start prompt does not hold 'BarBot'" in capsys.readouterr().err
+
+
 def test_a_prompt_for_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "--dataset", "starter", "--model", "simulated", "--output", str(tmp_path / "out.json")]
     assert cli([*words, "--prompt", "Write the function, and return its result."]) == 0

@@ -81,8 +81,8 @@ def build_program(models: Models, *, max_repairs: int = 0, instruction: str | No
     )
 
 
-def prompt_text(given: str | None) -> str | None:
-    """Return the prompt that `--prompt` names: the content of a file, or the text itself.
+def prompt_text(given: str | None, option: str = "--prompt") -> str | None:
+    """Return the text that `--prompt` (or `option`) names: the content of a file, or the text itself.
 
     Raises:
         UsageError: The file is missing or can't be read, or there is no text.
@@ -95,9 +95,9 @@ def prompt_text(given: str | None) -> str | None:
         try:
             text = home(given).read_text(encoding="utf-8")
         except (OSError, ValueError) as e:
-            raise UsageError(f"--prompt {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
+            raise UsageError(f"{option} {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
     if not text.strip():
-        raise UsageError(f"--prompt {given!r} holds no text")
+        raise UsageError(f"{option} {given!r} holds no text")
     return text.strip()
 
 
@@ -113,7 +113,7 @@ def assert_limits(seconds: float | None) -> Limits | None:
 
 
 @contextlib.contextmanager
-def judging(metric: CodeMetric, cluster: str | None) -> Iterator[CodeMetric]:
+def judging(metric: CodeMetric, cluster: str | None, say: Callable[[str], None]) -> Iterator[CodeMetric]:
     """The metric, whose solutions run here, or where `--cluster` says; what it starts is ended.
 
     Raises:
@@ -126,9 +126,9 @@ def judging(metric: CodeMetric, cluster: str | None) -> Iterator[CodeMetric]:
                 from evoprompt.cluster import Cluster
             except ImportError as e:
                 raise UsageError(f"--cluster needs Dask ({e}): pip install 'evoprompt[dask]'") from e
-            executor = stack.enter_context(Cluster(cluster, lambda told: typer.echo(f"evoprompt: {told}", err=True)))
+            executor = stack.enter_context(Cluster(cluster, say))
             metric = metric.on(executor)
-            typer.echo(f"evoprompt: {executor}", err=True)
+            say(str(executor))
         stack.enter_context(metric.harness)
         yield metric
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate
 from evoprompt.datasets import Dataset
-from evoprompt.errors import UsageError
+from evoprompt.errors import UsageError, briefly
 from evoprompt.evaluate.statistics import Rate, estimate, wilson
 from evoprompt.judges import CodeJudge, Judge, Rollout, judge_of, tasks_for
 from evoprompt.judges.code import broken
@@ -20,6 +20,7 @@ from evoprompt.metric import CodeMetric
 from evoprompt.rollout import MAX_UNMEASURED, Job, Runner, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
+from evoprompt.wording import counted
 
 KS = (1, 10, 100)
 
@@ -58,9 +59,10 @@ class Evaluation(BaseModel):
     def __str__(self) -> str:
         """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
         if self.score is None:
-            return f"nothing measured ({self.unmeasured} failures of the model, the sandbox or the tests)"
-        text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {self.tasks} tasks"
-        return text + (f", {self.unmeasured} rollouts not measured{self.why}" if self.unmeasured else "")
+            return f"nothing measured ({counted(self.unmeasured, 'failure')} of the model, the sandbox or the tests)"
+        text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {counted(self.tasks, 'task')}"
+        lost = f", {counted(self.unmeasured, 'rollout')} not measured{self.why}" if self.unmeasured else ""
+        return text + lost
 
     @property
     def why(self) -> str:
@@ -114,6 +116,7 @@ def passes(rollout: Rollout, suite: Suite) -> bool:
     return report is not None and all(found is None or found.status == "passed" for found in deciding)
 
 
+@briefly
 def evaluate(
     program: dspy.Module,
     data: Dataset | Iterable[Task | dspy.Example],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dspy
@@ -24,16 +24,23 @@ from signatures import Attempt, Failure, FailureGroup
 
 CHARACTERS = 4
 """Characters of a token: the usual guess for English and code."""
-GROWTH = 600
-"""Characters that an instruction may grow by."""
-GROUPS = 6
-"""Kinds of failures that the optimizer may be told of."""
-ANSWERS = {"debugger": (60, 300), "optimizer": (60, 500)}
-"""Tokens of an answer, from short to long."""
 NO_CODE = "x" * 300
 """In the place of a solution, for its length, where a task has none; and of any other answer."""
 FEEDBACK = 80
 """Characters of a short feedback."""
+FAILING = 0.4
+"""Share of the solutions that are likely to fail."""
+SIZES = {
+    "growth": (300, 600),  # characters that the instruction has grown by
+    "failures": (2, 3),  # of a task, that the debugger is told
+    "groups": (3, 6),  # kinds of failures that the optimizer is told
+    "attempts": (2, MAX_ATTEMPTS),  # earlier ones that the optimizer is told
+    "code": (2, 5),  # tokens of an answer with code, for each of the canonical solution
+    "words": (60, 200),  # tokens beside the code
+    "debugger": (150, 300),  # tokens of its answer
+    "optimizer": (200, 500),  # tokens of its answer
+}
+"""Sizes of requests and answers, likely ones and the largest: guessed, from runs with real models."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def refine_plan(case: Case) -> dict[str, float]:
 
 
 def factorial_plan(case: Case) -> dict[str, float]:
-    """The calls of `Factorial`: at least the start prompt on each task, at most all passes and the confirmation."""
+    """The calls of `Factorial`: the start prompt on each task, passes, and the confirmation."""
     options = case.options
     size = min(options.batch_size, case.train)
     confirmation = case.train + 2 * case.dev
@@ -87,7 +94,7 @@ def factorial_plan(case: Case) -> dict[str, float]:
     least = case.train
     allowance = Allowance(options.budget, confirmation)
     if (left := allowance.left()) is not None:  # it goes on until that is spent
-        least, confirmation, passes = min(least, left), allowance.kept, left
+        least, confirmation, passes = left, allowance.kept, left
     search = least + case.accepted * (passes - least)
     some = 1 - (1 - case.failing) ** size
     allowance.done = math.ceil(search)
@@ -106,41 +113,20 @@ PLANS: dict[str, Plan] = {"factorial": factorial_plan, "refine": refine_plan}
 
 
 @dataclass(frozen=True)
-class Span:
-    """From the least to the most that is expected."""
-
-    low: float
-    high: float
-
-    def __add__(self, other: Span) -> Span:
-        """Both together."""
-        return Span(self.low + other.low, self.high + other.high)
-
-    def told(self, form: str = ",.0f") -> str:
-        """`72-168`, or one number where both are the same."""
-        low, high = format(self.low, form), format(self.high, form)
-        return low if low == high else f"{low}-{high}"
-
-
-@dataclass(frozen=True)
-class RoleEstimate:
-    """The expected cost of the calls in one role.
+class Cost:
+    """Cost of the calls in one role, or in all.
 
     Attributes:
-        role: `generator`, `debugger`, `optimizer`; for a student of your own the names of its predictors.
-        model: Name of the model; empty where none is set.
+        model: Name of the model.
         calls: Answers that are paid for.
-        input_tokens: Of all its requests.
-        output_tokens: Of all its answers.
+        tokens: Of all requests and answers.
         usd: US dollars; None where the price is not known.
     """
 
-    role: str
     model: str
-    calls: Span
-    input_tokens: Span
-    output_tokens: Span
-    usd: Span | None
+    calls: float
+    tokens: float
+    usd: float | None
 
 
 @dataclass(frozen=True)
@@ -148,84 +134,71 @@ class Estimate:
     """The expected cost of a search. `str()` of it is a table for people.
 
     Attributes:
-        roles: By role.
-        low: What the lower ends assume.
-        high: What the upper ends assume.
+        likely: The likely cost of each role (`generator`, `debugger`, `optimizer`; for a student of your own the names
+            of its predictors). Empty where the strategy does not tell.
+        most: The most that each role can take, but for answers that are longer than any that were seen.
+        failing: Share of the solutions that fail in the likely case.
         options: Of the search; its budget may end it earlier.
     """
 
-    roles: tuple[RoleEstimate, ...]
-    low: Case
-    high: Case
+    likely: Mapping[str, Cost]
+    most: Mapping[str, Cost]
+    failing: float
     options: Options
 
     @property
-    def calls(self) -> Span:
-        """Answers of all roles; any number, where the strategy does not tell."""
-        return Span(0, math.inf) if not self.roles else _sum(r.calls for r in self.roles)
-
-    @property
-    def tokens(self) -> Span:
-        """Tokens of all requests and answers."""
-        return _sum(r.input_tokens + r.output_tokens for r in self.roles)
-
-    @property
-    def usd(self) -> Span | None:
-        """US dollars; None where a price is not known."""
-        known = [r.usd for r in self.roles if r.usd is not None]
-        return _sum(known) if len(known) == len(self.roles) else None
+    def total(self) -> tuple[Cost, Cost]:
+        """The likely cost of all roles, and the most that they can take; infinite where the strategy does not tell."""
+        likely, most = (_total(list(costs.values())) for costs in (self.likely, self.most))
+        return likely, most
 
     def __str__(self) -> str:
         """A table, and what it assumes."""
-        strategy = name_of(self.options.strategy)
-        if not self.roles:
-            return "\n".join([f"What {strategy} will cost is not known: its class has no `plan(case)`.", *self._limits])
-        rows = [("role", "model", "calls", "input tokens", "output tokens", "US $")]
-        for r in self.roles:
-            model = r.model or "none is set"
-            numbers = (r.calls.told(), r.input_tokens.told(), r.output_tokens.told())
-            rows.append((r.role, model, *numbers, _dollars(r.usd)))
-        reads, writes = _sum(r.input_tokens for r in self.roles), _sum(r.output_tokens for r in self.roles)
-        rows.append(("all", "", self.calls.told(), reads.told(), writes.told(), _dollars(self.usd)))
+        if not self.likely:
+            who = name_of(self.options.strategy)
+            return "\n".join([f"What {who} will cost is not known: its class has no `plan(case)`.", *self._limits])
+        rows: list[tuple[str, ...]] = [("role", "model", "calls", "at most", "tokens", "at most", "US $", "at most")]
+        for role, both in [*((r, (c, self.most[r])) for r, c in self.likely.items()), ("all", self.total)]:
+            calls, tokens = [f"{c.calls:,.0f}" for c in both], [f"{c.tokens:,.0f}" for c in both]
+            usd = ["not known" if c.usd is None else f"{c.usd:,.4f}" for c in both]
+            rows.append((role, both[0].model, *calls, *tokens, *usd))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        sides = "<<>>>>"
+        sides = "<<>>>>>>"
         lines = ["  ".join(f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, *self.notes])
 
     @property
     def notes(self) -> list[str]:
         """The assumptions behind the numbers, a line each."""
-        low, high = (f"{100 * c.failing:.0f} %" for c in (self.low, self.high))
         notes = [
-            f"From: {low} of the solutions fail and no proposal is accepted. To: {high} fail, the debugger explains "
-            "them all, every proposal is accepted.",
+            f"Likely: {100 * self.failing:.0f} % of the solutions fail, half of the proposals are accepted. At most: "
+            "all fail, the debugger explains them all, every proposal is accepted.",
             f"Input: the prompts as they would be sent, {CHARACTERS} characters a token. Output: guessed; a model that "
             "thinks first writes more. Calls that are repeated after a failure come on top.",
         ]
-        if not {r.role for r in self.roles} & ANSWERS.keys():
+        if not self.likely.keys() & {"debugger", "optimizer"}:
             who = name_of(self.options.strategy)
             notes.append(
                 f"Calls of the model that proposes for {who} come on top, and it may make somewhat more than said."
             )
-        if len(self.roles) > len(ANSWERS) + 1:
+        if len(self.likely) > 3:
             notes.append("Each predictor of the student is taken to be asked once for each solution.")
-        unknown = sorted({r.model or "none" for r in self.roles if r.usd is None})
+        unknown = sorted({c.model for c in self.likely.values() if c.usd is None})
         if unknown:
             notes.append(f"The price is not known of: {', '.join(unknown)}.")
         return notes + self._limits
 
     @property
     def _limits(self) -> list[str]:
-        limits = {k: v for k, v in self.options.as_dict()["budget"].items() if v is not None}
+        limits = {k: v for k, v in asdict(self.options.budget).items() if v is not None}
         names = {"lm_calls": "calls", "usd": "dollars"}
         told = ", ".join(f"{v:,} {names.get(k, k)}" for k, v in limits.items())
         return [f"The budget ends it at {told}."] if told else []
 
 
 def estimate(
-    student: dspy.Module, roles: Roles, train: Sequence[Task], dev: Sequence[Task], options: Options,
-    failing: tuple[float, float],
-) -> Estimate:  # fmt: skip
+    student: dspy.Module, roles: Roles, train: Sequence[Task], dev: Sequence[Task], options: Options, failing: float
+) -> Estimate:
     """Estimate the cost of a search.
 
     Args:
@@ -234,50 +207,58 @@ def estimate(
         train: Tasks to learn from.
         dev: Tasks to choose by.
         options: How to search.
-        failing: Least and largest share of the solutions that fail.
+        failing: Share of the solutions that fail in the likely case.
     """
-    low, high = (
-        Case(len(train), len(dev), options, share, asked, accepted)
-        for share, asked, accepted in zip(failing, (0.5, 1.0), (0.0, 1.0), strict=True)
-    )
     plan = PLANS.get(name_of(options.strategy)) or getattr(strategy_class(options.strategy), "plan", None)
     if plan is None:
-        return Estimate((), low, high, options)
-    calls = {role: Span(n, plan(high)[role]) for role, n in plan(low).items()}
-    tasks = [*train, *dev]
+        return Estimate({}, {}, failing, options)
     found = []
+    for at, (share, asked, accepted) in enumerate(((failing, 0.75, 0.5), (1.0, 1.0, 1.0))):
+        case = Case(len(train), len(dev), options, share, asked, accepted)
+        sizes = {name: both[at] for name, both in SIZES.items()}
+        found.append(_costs(student, roles, [*train, *dev], case, dict(plan(case)), sizes))
+    return Estimate(found[0], found[1], failing, options)
+
+
+def _costs(
+    student: dspy.Module, roles: Roles, tasks: Sequence[Task], case: Case, calls: dict[str, float],
+    sizes: Mapping[str, int],
+) -> dict[str, Cost]:  # fmt: skip
+    """Cost of so many calls, by role."""
+    length = _mean(tokens_of(t.code or NO_CODE) for t in tasks)
+    found = {}
     for name, predictor in student.named_predictors():
         if not isinstance(student, Program) or predictor is not student.debugger:
             shown = _mean(_shown(student, predictor, inputs_of(t)) for t in tasks)
-            length = _mean(tokens_of(t.code or NO_CODE) for t in tasks)
-            most = GROWTH / CHARACTERS + options.max_demos * (shown + length)
-            reads, writes = Span(shown, shown + most), Span(length + 20, 5 * length + 200)
-            found.append(_role(name, predictor, calls["generator"], (reads, writes)))
+            reads = shown + sizes["growth"] / CHARACTERS + case.options.max_demos * (shown + length)
+            found[name] = _cost(predictor, calls["generator"], reads, sizes["code"] * length + sizes["words"])
     if repairs := getattr(student, "max_repairs", 0):
-        calls["debugger"] = calls.get("debugger", Span(0, 0)) + Span(
-            0, repairs * calls["generator"].high * high.failing
-        )
+        calls["debugger"] = calls.get("debugger", 0.0) + repairs * calls["generator"] * case.failing
     if "debugger" in calls:
-        reads = Span(*(_mean(_debugged(roles, t, n) for t in tasks) for n in (1, 3)))
-        found.append(_role("debugger", roles.debugger, calls["debugger"], (reads, Span(*ANSWERS["debugger"]))))
+        reads = _mean(_debugged(roles, t, sizes["failures"]) for t in tasks)
+        found["debugger"] = _cost(roles.debugger, calls["debugger"], reads, sizes["debugger"])
     if "optimizer" in calls:
-        text = Candidate.of(student).instruction
-        reads = Span(_optimized(roles, text, 1, 0), _optimized(roles, text + "x" * GROWTH, GROUPS, MAX_ATTEMPTS))
-        found.append(_role("optimizer", roles.optimizer, calls["optimizer"], (reads, Span(*ANSWERS["optimizer"]))))
-    return Estimate(tuple(found), low, high, options)
+        grown = Candidate.of(student).instruction + "x" * sizes["growth"]
+        reads = _optimized(roles, grown, sizes["groups"], sizes["attempts"])
+        found["optimizer"] = _cost(roles.optimizer, calls["optimizer"], reads, sizes["optimizer"])
+    return found
 
 
-def _role(role: str, predictor: Any, calls: Span, size: tuple[Span, Span]) -> RoleEstimate:
-    """Of what one call reads and writes, what all of them cost."""
+def _cost(predictor: Any, calls: float, reads: float, writes: float) -> Cost:
+    """Cost of so many calls that read and write so many tokens each."""
     lm = predictor.lm or dspy.settings.lm
-    reads, writes = size
     longest = (getattr(lm, "kwargs", None) or {}).get("max_tokens")
-    writes = Span(*(min(n, longest) if longest else n for n in (writes.low, writes.high)))
-    calls = Span(float(int(calls.low)), float(-int(-calls.high // 1)))
-    bills = [price(lm, round(r), round(w)) for r, w in ((reads.low, writes.low), (reads.high, writes.high))]
-    usd = None if bills[0] is None or bills[1] is None else _times(calls, Span(bills[0], bills[1]))
-    model = getattr(lm, "model", "") if lm is not None else ""
-    return RoleEstimate(role, model, calls, _times(calls, reads), _times(calls, writes), usd)
+    calls, writes = float(math.ceil(calls)), min(writes, longest or math.inf)
+    bill = price(lm, round(reads), round(writes))
+    return Cost(getattr(lm, "model", "none"), calls, calls * (reads + writes), None if bill is None else calls * bill)
+
+
+def _total(costs: Sequence[Cost]) -> Cost:
+    if not costs:
+        return Cost("", math.inf, math.inf, None)
+    known = [c.usd for c in costs if c.usd is not None]
+    usd = sum(known) if len(known) == len(costs) else None
+    return Cost("", sum(c.calls for c in costs), sum(c.tokens for c in costs), usd)
 
 
 def _debugged(roles: Roles, task: Task, failures: int) -> float:
@@ -304,18 +285,6 @@ def _shown(program: dspy.Module, predictor: Any, given: Mapping[str, Any]) -> fl
     return sum(tokens_of(str(m["content"])) for m in messages)
 
 
-def _times(calls: Span, size: Span) -> Span:
-    return Span(calls.low * size.low, calls.high * size.high)
-
-
-def _sum(spans: Iterable[Span]) -> Span:
-    return sum(spans, Span(0, 0))
-
-
 def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / len(found)
-
-
-def _dollars(usd: Span | None) -> str:
-    return "not known" if usd is None else usd.told(",.4f")

@@ -4,6 +4,7 @@ A new option is a field of `Options` with a line in its docstring: `EvoPrompt` h
 help, and tells runs with another value of it apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -32,6 +33,7 @@ _ALWAYS = {
 _BEFORE: dict[str, Any] = {"strategy": "refine", "accept_when": "confirmed"}
 """The values that runs had before there was a choice, where these are not the defaults."""
 _UNLIMITED = Budget()
+_RIVALS = set(get_args(Named)) - {"factorial", "refine"}
 _ELSEWHERE = {"num_threads", "auto", "budget"}
 """Options that say how fast and how far, not which way."""
 
@@ -64,6 +66,8 @@ class Options:
             asked to shorten it.
         max_demos: Of `factorial`: how many passing rollouts of training tasks a predictor may be shown as few-shot
             demos. Each is measured as a rule is; those that help most stay.
+        lock: Passages of the start prompt that every prompt has word for word. The sentence that a passage stands in is
+            kept as a whole; in a prompt of headings or tags, the section.
         patience: The search ends after so many batches in a row that changed nothing; None: it never does.
         target: The search ends when it expects the prompt to solve this percentage, and has measured what it changed.
         auto: A budget by the number of tasks, training and dev: `light` is 100 rollouts and 2 more for each task,
@@ -83,6 +87,7 @@ class Options:
     max_instruction_chars: int = 4_000
     max_words: int = 60
     max_demos: int = 0
+    lock: Sequence[str] = ()
     patience: int | None = None
     target: float | None = None
     auto: Auto | None = None
@@ -117,6 +122,13 @@ class Options:
         strategy_class(self.strategy)
         if self.max_demos and self.strategy != "factorial" and self.strategy in get_args(Named):
             raise UsageError(f"max_demos is for the search 'factorial'; {self.strategy!r} takes none: leave it out")
+        if isinstance(self.lock, str):
+            object.__setattr__(self, "lock", (self.lock,))
+        if not isinstance(self.lock, list | tuple) or not all(isinstance(t, str) and t.strip() for t in self.lock):
+            raise UsageError(f"lock must be a list of passages of the start prompt, not {self.lock!r}")
+        object.__setattr__(self, "lock", tuple(self.lock))
+        if self.lock and self.strategy in _RIVALS:
+            raise UsageError(f"lock is for 'factorial' and 'refine'; {self.strategy!r} rewrites all of a prompt")
         one_of("accept", self.accept, get_args(Accept))
         one_of("accept_when", self.accept_when, get_args(AcceptWhen))
         if self.auto is not None:

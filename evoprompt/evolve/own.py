@@ -13,13 +13,12 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
-from evoprompt.evolve.events import BatchDone
 from evoprompt.evolve.factorial.scaffold import with_base
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry
 from evoprompt.evolve.refine import compare, screen
 from evoprompt.evolve.search import Search, digest
-from evoprompt.evolve.state import BATCH, HEAVY, keep_diagnoses
+from evoprompt.evolve.state import BATCH
 from evoprompt.evolve.triage import cluster
 from evoprompt.judges import Rollout
 from evoprompt.rollout import Job, require_measured
@@ -107,7 +106,7 @@ class OwnSearch(Search, ABC):
             blame, groups = next(iter(blamed(found).items()), ("", []))
             blame = blame or parent.instructions[0][0]
             text = self._advice.propose(dict(parent.instructions)[blame], groups, []) if groups else ""
-            text = text and with_base(text, dict(self.history.seed.instructions)[blame])
+            text = text and with_base(text, dict(self.history.seed.instructions)[blame], self.options.lock)
             return {"predictor": blame, "text": text, "diagnosed": [d.model_dump(mode="json") for d in found]}
 
         body = self._once(REWRITTEN, f"{parent.key}.{_digest(rollouts)}", made)
@@ -147,12 +146,8 @@ class OwnSearch(Search, ABC):
             diagnosed=self._explained, groups=groups, child=child, child_rollouts=tuple(after),
             paired_tasks=found.paired_tasks, parent_score=found.parent_score, child_score=found.child_score,
             accepted=accepted, reason=reason, entry=entry,
-            unmeasured=tuple(r for r in (*before, *after) if not r.measured),
         )  # fmt: skip
-        keep_diagnoses(self._journal, record)
-        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
-        self.history.batch(record)
-        self._tell(BatchDone(record, self.history.results()))
+        self._kept_batch(record, key)
 
     def evaluate(self, dev: Sequence[Task]) -> float | None:
         """Measure the current instruction on the dev tasks; percent, or None where there are none."""

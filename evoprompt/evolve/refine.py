@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from collections.abc import Iterable, Sequence
@@ -11,21 +10,19 @@ from dataclasses import dataclass
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
-from evoprompt.evolve.events import BatchDone, Working
+from evoprompt.evolve.events import Working
 from evoprompt.evolve.factorial.rules import leak
 from evoprompt.evolve.factorial.scaffold import with_base
 from evoprompt.evolve.options import Accept, Options
 from evoprompt.evolve.records import BatchRecord, EvolutionEntry
 from evoprompt.evolve.search import Search, digest
-from evoprompt.evolve.state import BATCH, HEAVY, keep_diagnoses
+from evoprompt.evolve.state import BATCH
 from evoprompt.judges import Rollout
 from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.lm.words import plain
 from evoprompt.rollout import Job, require_measured
 from evoprompt.tasks import Task
 from signatures import Attempt
-
-logger = logging.getLogger("evoprompt")
 
 MAX_ATTEMPTS = 6
 
@@ -64,22 +61,10 @@ class Refine(Search):
         require_measured(rollouts, self._options.max_unmeasured)
         ids = tuple(t.task_id for t in tasks)
         result = summarize(rollouts).model_copy(update={"rollouts": ()})
-        record = self._improve(
-            BatchRecord(
-                epoch=epoch, batch=batch, parent=self.history.current, tasks=ids, evaluation=result, rollouts=rollouts
-            ),
-            tasks,
-        )  # fmt: skip
-        keep_diagnoses(self._journal, record)
-        lost = tuple(r for r in (*record.rollouts, *record.child_rollouts) if not r.measured)
-        record = record.model_copy(update={"unmeasured": lost})
-        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
-        logger.info(
-            "epoch %d batch %d: batch %s; %s",
-            epoch, batch, result, record.reason,
-        )  # fmt: skip
-        self.history.batch(record)
-        self._tell(BatchDone(record, self.history.results()))
+        record = BatchRecord(
+            epoch=epoch, batch=batch, parent=self.history.current, tasks=ids, evaluation=result, rollouts=rollouts
+        )
+        self._kept_batch(self._improve(record, tasks), key)
 
     def _improve(self, record: BatchRecord, tasks: list[Task]) -> BatchRecord:
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
@@ -98,7 +83,7 @@ class Refine(Search):
         start = dict(self.history.seed.instructions)[name]
         text = dict(record.parent.instructions)[name]
         proposal = self._advice.propose(text, found, self._attempts(name))
-        proposal = proposal and with_base(proposal, start)
+        proposal = proposal and with_base(proposal, start, self._options.lock)
         child = record.parent.changed({name: proposal})
         known = [e.instruction for e in self.history.entries]
         problem = screen(proposal, known, tasks, self._options.longest(start), child.told)

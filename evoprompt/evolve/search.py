@@ -13,6 +13,7 @@ from evoprompt.errors import BudgetSpent
 from evoprompt.evaluate import Evaluation, summarize
 from evoprompt.evolve.advise import Advice, Roles
 from evoprompt.evolve.events import (
+    BatchDone,
     CaughtUp,
     Confirmed,
     DevDone,
@@ -26,8 +27,8 @@ from evoprompt.evolve.events import (
     restored,
 )  # fmt: skip
 from evoprompt.evolve.options import Options
-from evoprompt.evolve.records import INTERRUPTED, DevRecord, Results
-from evoprompt.evolve.state import DEV, History, dev_step, remembered
+from evoprompt.evolve.records import INTERRUPTED, BatchRecord, DevRecord, Results
+from evoprompt.evolve.state import BATCH, DEV, HEAVY, History, keep_diagnoses, remembered
 from evoprompt.judges import Rollout
 from evoprompt.pool import StopAtOnce
 from evoprompt.rollout import Job, Runner, require_measured
@@ -148,17 +149,30 @@ class Search:
         self._tell(event)
         return event
 
+    def _kept_batch(self, record: BatchRecord, key: str) -> None:
+        """Keep a batch, go on from where it has led, and tell of it."""
+        keep_diagnoses(self._journal, record)
+        lost = tuple(r for r in (*record.rollouts, *record.child_rollouts) if not r.measured)
+        record = record.model_copy(update={"unmeasured": lost})
+        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
+        logger.info("epoch %d batch %d: %s; %s", record.epoch, record.batch, record.evaluation, record.reason)
+        self.history.batch(record)
+        self._tell(BatchDone(record, self.history.results()))
+
     def _kept_dev(
         self, what: tuple[int, int, Candidate], tasks: Sequence[str], rollouts: Sequence[Rollout], key: str
     ) -> Evaluation:
         """Keep an evaluation of `what`, its epoch, batch and candidate, and tell of it."""
-        candidate, evaluation = what[2], summarize(rollouts)
+        (epoch, batch, candidate), evaluation = what, summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
         samples = {r.task_id: r.sample for r in rollouts if r.sample}
-        record = DevRecord(*what, tuple(tasks), evaluation, samples)
-        self._keep(DEV, key, dev_step(record, scores))
-        self.history.dev(candidate, evaluation, scores)
-        self._tell(DevDone(**vars(record), results=self.history.results()))
+        record = DevRecord(
+            epoch=epoch, batch=batch, candidate=candidate, tasks=tuple(tasks), evaluation=evaluation, scores=scores,
+            samples=samples,
+        )  # fmt: skip
+        self._keep(DEV, key, record.step())
+        self.history.dev(record)
+        self._tell(DevDone(record, self.history.results()))
         return evaluation
 
     def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:

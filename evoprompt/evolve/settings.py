@@ -36,6 +36,7 @@ _ELSEWHERE = {
     "max_seconds": "budget=Budget(seconds=...)",
     "prompt_model": "reflection_lm",
     "max_bootstrapped_demos": "max_demos",
+    "tracker": "listener=MLflowTracker(...), of evoprompt.tracking",
     "reflection_minibatch_size": "batch_size",
 }
 """Names that other optimizers and our command line use for our options."""

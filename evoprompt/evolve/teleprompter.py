@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,12 @@ from dspy.teleprompt import Teleprompter
 
 from evoprompt.atomic import home
 from evoprompt.candidate import Candidate
-from evoprompt.errors import DataError, EvoPromptError, UsageError
+from evoprompt.errors import DataError, EvoPromptError, UsageError, briefly
+from evoprompt.evolve import progress
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.estimate import Estimate, estimate
+from evoprompt.evolve.estimate import FAILING, Estimate, estimate
 from evoprompt.evolve.events import Event, Listener
+from evoprompt.evolve.factorial.scaffold import passage
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import Results
 from evoprompt.evolve.results_tree import TreeWriter, ending, prepare
@@ -75,7 +78,8 @@ class EvoPrompt(Teleprompter):
             data set or option is refused. None writes nothing.
         log_dir: Another name of `run_dir`.
         track_stats: Whether the program gets `detailed_results`.
-        listener: Is told of every event (`evoprompt.evolve.events`), for progress displays.
+        listener: Is told of every event (`evoprompt.evolve.events`), for progress displays. None: a progress bar on a
+            terminal or in a notebook; `TQDM_DISABLE=1` in the environment hides it.
         on_interrupt: What `compile` does at the first Ctrl-C, after what is under way: `return` gives the best program
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
@@ -98,6 +102,7 @@ class EvoPrompt(Teleprompter):
         self.track_stats, self.listener = settings.track_stats, settings.listener
         self.on_interrupt, self.executor = settings.on_interrupt, settings.executor
 
+    @briefly
     def compile(
         self,
         student: dspy.Module,
@@ -211,9 +216,9 @@ class EvoPrompt(Teleprompter):
         trainset: Sequence[dspy.Example | Task],
         valset: Sequence[dspy.Example | Task] | None = None,
         *,
-        failing: tuple[float, float] = (0.05, 0.75),
+        failing: float = FAILING,
     ) -> Estimate:
-        """Estimate the cost of `compile` as a range, without a call. `print` it.
+        """Estimate the cost of `compile` without a call: what is likely, and what it is at most. `print` it.
 
         The calls that a metric itself makes come on top.
 
@@ -221,8 +226,8 @@ class EvoPrompt(Teleprompter):
             student: As for `compile`.
             trainset: As for `compile`.
             valset: As for `compile`.
-            failing: Least and largest share of the solutions that are assumed to fail: failures are what debugger
-                and optimizer are asked about.
+            failing: Share of the solutions that are likely to fail: failures are what debugger and optimizer are asked
+                about. The upper bound is that all fail.
 
         Raises:
             UsageError: `compile` would not take these.
@@ -248,8 +253,18 @@ class EvoPrompt(Teleprompter):
             note = told(train, dev, self.options.seed)
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:
             logger.warning("%d of %d dev tasks are training tasks as well: they judge too kindly", len(both), len(dev))
+        self._require_locked(student)
         options = self.options.settled(len(train) + len(dev))
         return _Ready(judge, train, dev, self._roles(student, judge), options, note)
+
+    def _require_locked(self, student: dspy.Module) -> None:
+        texts = [predictor.signature.instructions for _, predictor in predictors_of(student)]
+        for locked in self.options.lock:
+            if not any(passage(text, locked) for text in texts):
+                lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+                near = difflib.get_close_matches(locked, lines, 1, 0.5)
+                hint = f"; the nearest line is {near[0]!r}" if near else ""
+                raise UsageError(f"lock: the start prompt does not hold {locked!r}{hint}")
 
     def _roles(self, student: dspy.Module, judge: Judge) -> Roles:
         """Return the program that explains failures and rewrites the instruction: the student itself if it can."""
@@ -272,6 +287,8 @@ class EvoPrompt(Teleprompter):
 
     def _listeners(self, run: Run | None, stack: contextlib.ExitStack) -> Listener:
         listeners: list[Listener] = [self.listener] if self.listener else []
+        if self.listener is None and progress.watched():
+            listeners.append(stack.enter_context(progress.progress_bar()))
         if run is not None:
             stack.enter_context(run.tree.log())
             stack.enter_context(ending(run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from markupsafe import Markup
@@ -109,6 +109,40 @@ def curve(
     parts.append(_text("label", (left + width) // 2, height - 3, "middle", x_label))
     first, last = everything[0][1], points[-1][1] if points else marks[-1][1]
     return _figure("curve", width, height, f"{y_label} against {x_label}: from {first:.1f} to {last:.1f}", parts)
+
+
+def layers(rows: Mapping[str, Sequence[float]], most: float, marks: Sequence[float]) -> Markup:
+    """Counts over time, one on top of the other.
+
+    Args:
+        rows: Values of each name, in equal stretches of the time.
+        most: Seconds at the right end.
+        marks: Seconds that get a line.
+    """
+    width, height, left, top, bottom = 720, 150, 44, 20, 20
+    bins = len(next(iter(rows.values())))
+    high: float = max(1.0, *(sum(values) for values in zip(*rows.values(), strict=True)))
+
+    def x(place: float) -> float:
+        return round(left + (width - left - 12) * place, 1)
+
+    def y(value: float) -> float:
+        return round(top + (height - top - bottom) * (1 - value / high), 1)
+
+    parts = [f'<path class="grid" d="{"".join(f"M{x(at / most)} {top}V{height - bottom}" for at in marks)}"/>']
+    below = [0.0] * bins
+    for n, (name, values) in enumerate(sorted(rows.items())):
+        above = [b + v for b, v in zip(below, values, strict=True)]
+        upper = "".join(f"V{y(v)}H{x((i + 1) / bins)}" for i, v in enumerate(above))
+        lower = "".join(f"V{y(v)}H{x(i / bins)}" for i, v in reversed(list(enumerate(below))))
+        parts.append(f'<path class="layer l{n % 4}" d="M{x(0)} {y(below[0])}{upper}{lower}Z"/>')
+        parts.append(f'<rect class="layer l{n % 4}" x="{left + 130 * n}" y="2" width="10" height="10"/>')
+        parts.append(_text("label", left + 130 * n + 16, 12, "start", name))
+        below = above
+    for value in {0, int(high)}:
+        parts.append(_text("tick", left - 6, y(value) + 4, "end", str(value)))
+    parts += [_text("tick", x(t / most), height - 4, "middle", f"{t:g}") for t in _ticks(0, most)]
+    return _figure("curve", width, height, f"calls under way over {most:.0f} seconds, at most {high:.0f}", parts)
 
 
 def strip(cells: Sequence[str]) -> Markup:

@@ -8,14 +8,14 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, UsageError
+from evoprompt.report.timeline import Timeline, read_timeline
 from evoprompt.runs import journal
 from evoprompt.runs.damage import reading
 
@@ -117,7 +117,7 @@ class RunData:
         tasks: What is shown of each task: `prompt`, `interface`.
         solutions: All rollouts.
         spent: By role: calls, retries, tokens, dollars, seconds.
-        times: Seconds from the begin to the end of each batch, by its number, and of the whole under 0.
+        timeline: What happened when.
         adapter: Name of the DSPy adapter that wrote the messages.
     """
 
@@ -135,7 +135,7 @@ class RunData:
     tasks: Mapping[str, Json]
     solutions: Sequence[Solution]
     spent: Mapping[str, Json]
-    times: Mapping[int, float] = field(default_factory=dict)
+    timeline: Timeline
     adapter: str = ""
 
     @property
@@ -194,12 +194,13 @@ def _read(root: Path, rows: Rows) -> RunData:
     if "seed" not in meta:
         raise UsageError(f"{str(root)!r} was stopped before it began: there is nothing to report yet")
     steps = [(kind, json.loads(body)) for kind, body in rows("SELECT kind, body FROM steps ORDER BY number")]
-    return _run(root, meta, steps, list(_solutions(rows)), _spent(rows))
+    return _run(root, meta, steps, list(_solutions(rows)), _spent(rows), read_timeline(root, rows))
 
 
 def _run(
-    root: Path, meta: dict[str, str], steps: list[tuple[str, Json]], solutions: list[Solution], spent: dict[str, Json]
-) -> RunData:
+    root: Path, meta: dict[str, str], steps: list[tuple[str, Json]], solutions: list[Solution], spent: dict[str, Json],
+    timeline: Timeline,
+) -> RunData:  # fmt: skip
     prompts: dict[str, Prompt] = {}
     start = _prompt(json.loads(meta["seed"]), prompts, 0)
     batches = [body for kind, body in steps if kind == "batch"]
@@ -220,7 +221,7 @@ def _run(
         ended_by=meta.get("ended_by", ""), prompts=prompts, start=start,
         result=_result(start, decision, batches, splits, prompts), decision=decision, batches=batches,
         diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
-        tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, times=_times(root),
+        tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, timeline=timeline,
         adapter=(json.loads(meta.get("identity", "{}")).get("student") or {}).get("adapter", ""),
     )  # fmt: skip
 
@@ -283,23 +284,3 @@ def _spent(rows: Rows) -> dict[str, Json]:
         role: dict(zip(columns, values, strict=True)) | {"models": sorted(models.get(role, ()))}
         for role, *values in found
     }
-
-
-def _times(root: Path) -> dict[int, float]:
-    """Seconds at which each batch ended, from the log of events; a run that was stopped leaves the gap out."""
-    path = root / "logs" / "events.jsonl"
-    found: dict[int, float] = {}
-    total, last = 0.0, None
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            event = json.loads(line)
-            at = datetime.fromisoformat(event["time"]).timestamp()
-        except (ValueError, KeyError, TypeError):
-            continue
-        if last is not None and event.get("event") != "started":
-            total += max(0.0, at - last)
-        last = at
-        if event.get("event") == "batch":
-            found[int(event["batch"])] = total
-        found[0] = total
-    return found

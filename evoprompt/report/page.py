@@ -21,7 +21,7 @@ from evoprompt.report.checks import run_checks
 from evoprompt.report.data import Json, RunData, Solution, read_run
 from evoprompt.report.messages import messages_of
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
-from evoprompt.report.sentences import sentences_of, word_diff
+from evoprompt.report.rules import prompt_diff, rules_of
 from evoprompt.runs import Journal, journal
 from evoprompt.runs.damage import reading
 
@@ -84,7 +84,7 @@ def _view(run: RunData) -> dict[str, Any]:
     start, result = run.prompts[run.start], run.prompts[run.result]
     columns = columns_of(run)
     tasks = tasks_of(run, [c["id"] for c in columns])
-    sentences, dropped = sentences_of(run, result)
+    rules, dropped = rules_of(run, result)
     return {
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
@@ -95,15 +95,16 @@ def _view(run: RunData) -> dict[str, Any]:
         "start": start,
         "result": result,
         "changed": start.id != result.id,
-        "sentences": sentences,
+        "rules": rules,
         "dropped": dropped,
-        "diff": word_diff(start.text, result.text),
-        "curve": _curve(run),
+        "diff": prompt_diff(start.text, result.text),
+        "curves": _curves(run),
         "columns": columns,
         "tasks": tasks,
         "states": {state: sum(t.state == state for t in tasks) for state in STATES},
         "cost": _cost(run),
-        "spans": _spans(run),
+        "spans": run.timeline.spans(),
+        "under_way": run.timeline.under_way(),
         "checks": run_checks(run),
         "reproduce": _reproduce(run),
         "messages": _messages(run, tasks),
@@ -121,7 +122,7 @@ def _verdict(run: RunData) -> dict[str, str]:
         return {"word": "the start was kept" if ended else "under way", "kind": "open", "why": why}
     words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
     word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
-    return {"word": word, "kind": kind, "why": decision["reason"]}
+    return {"word": word, "kind": kind, "why": f"Decided on train and dev tasks: {decision['reason']}"}
 
 
 @dataclass(frozen=True)
@@ -192,29 +193,44 @@ def _difference(differences: Sequence[float]) -> str:
     low, high = (100 * v for v in found.interval)
     points = 100 * sum(differences) / len(differences)
     return (
-        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); better with "
-        f"{min(max(100 * found.better, 1), 99):.0f} %, 95 % interval {low:+.1f} to {high:+.1f}"
+        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); 95 % interval "
+        f"{low:+.1f} to {high:+.1f}; better with a probability of {min(max(100 * found.better, 1), 99):.0f} %"
     )
 
 
 # The course of the search
 
 
-def _curve(run: RunData) -> Markup:
-    """The gain that the search expected after each batch, and the scores on whole splits, against calls."""
-    calls, points = 0, []
-    places = {0: 0}
+def _curves(run: RunData) -> list[tuple[str, Markup]]:
+    """The gain that the search expected, and what was measured, against calls, and what else it is known to cost."""
+    calls, places = 0, {0: {"calls": 0.0}}
     for batch in run.batches:
         calls += len(batch["tasks"]) + batch.get("paired_tasks", 0)
-        places[batch["batch"]] = calls + batch.get("advised", 0)
+        number = batch["batch"]
+        places[number] = {"calls": calls + batch.get("advised", 0)} | run.timeline.spent(number)
+    units = {"calls": "calls to models", "tokens": "tokens", "dollars": "US dollars", "seconds": "seconds of the run"}
+    known = [unit for unit in units if all(at.get(unit) for at in list(places.values())[1:])]
+    made = [(unit, _curve(run, {n: at.get(unit, 0.0) for n, at in places.items()}, units[unit])) for unit in known]
+    return [(unit, figure) for unit, figure in made if figure]
+
+
+def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
+    """One of these figures.
+
+    Args:
+        run: The run.
+        places: Where each batch ended on the horizontal axis.
+        label: Of this axis.
+    """
+    last, points, marks = max(places.values()), [], []
+    for batch in run.batches:
         if belief := batch.get("belief"):
             mean, deviation = (100 * v for v in belief)
             points.append((places[batch["batch"]], mean, mean - 1.96 * deviation, mean + 1.96 * deviation))
-    marks = []
     start = next((s for s in run.splits if s.name == "dev" and s.prompt == run.start), None)
     for split in run.splits:
         if split.name == "dev" and start is not None and split.prompt != run.start:
-            place = places.get(run.prompts[split.prompt].batch, calls)
+            place = places.get(run.prompts[split.prompt].batch, last)
             both = start.scores.keys() & split.scores.keys()
             if both:
                 found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
@@ -223,9 +239,9 @@ def _curve(run: RunData) -> Markup:
                 marks.append((float(place), value, low, high, f"{value:+.1f} points on {len(both)} dev tasks"))
     if run.decision:
         low, high = run.decision["interval"]
-        label = f"decision: {run.decision['gain']:+.1f} points expected"
-        marks.append((float(places.get(max(places), calls)) * 1.03, run.decision["gain"], low, high, label))
-    return charts.curve(points, marks, "calls to models", "gain over the start prompt, in points")
+        told = f"decision: {run.decision['gain']:+.1f} points expected"
+        marks.append((last * 1.03, run.decision["gain"], low, high, told))
+    return charts.curve(points, marks, label, "gain over the start prompt, in points")
 
 
 # Cost, checks, how to run it again
@@ -239,21 +255,10 @@ def _cost(run: RunData) -> Json:
     total = {
         k: sum(r[k] for r in rows) for k in ("calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced")
     }
-    limits = (run.config.get("options") or {}).get("budget") or {}
+    options = run.config.get("options") or {}
+    limits = {k: options.get(f"max_{k}") for k in ("cost", "calls", "tokens", "seconds", "rollouts")}
+    limits |= options.get("budget") or {}
     return {"rows": rows, "total": total, "limits": {k: v for k, v in limits.items() if v is not None}}
-
-
-def _spans(run: RunData) -> list[Json]:
-    """Seconds that each batch took, and what came after them."""
-    found: list[Json] = []
-    last = 0.0
-    for batch in sorted(n for n in run.times if n):
-        found.append({"name": f"batch {batch}", "seconds": run.times[batch] - last})
-        last = run.times[batch]
-    if (rest := run.times.get(0, 0.0) - last) > 0.05:
-        found.append({"name": "comparison and tests" if found else "so far", "seconds": rest})
-    total = sum(s["seconds"] for s in found) or 1.0
-    return [s | {"share": 100 * s["seconds"] / total} for s in found]
 
 
 def _reproduce(run: RunData) -> Json:

@@ -8,7 +8,6 @@ typed error: the optimizer alone would score it as a wrong answer and go on.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import random
 import sys
@@ -21,19 +20,15 @@ from dspy.utils.callback import BaseCallback
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, EvoPromptError, ModelError, UsageError
-from evoprompt.judges import CodeJudge, ExampleJudge, Judge, judge_of, tasks_for
-from evoprompt.judges.students import AskedTask
+from evoprompt.judges import CodeJudge, ExampleJudge, Judge, judge_of
 from evoprompt.lm.budget import Budget
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.identity import describe, predictors_of
 from evoprompt.lm.interception import listening
 from evoprompt.lm.resolve import one_line
 from evoprompt.metric import CodeMetric
 from evoprompt.program import Program
 from evoprompt.rivals.watch import GuardedMetric, Watch, quiet, watched, watched_student
-from evoprompt.runs import Journal, Spent
-from evoprompt.secrets import save_without_secrets
-from evoprompt.tasks import Task
+from evoprompt.runs import Journal
 
 Rival = Literal["gepa", "mipro", "simba", "copro"]
 
@@ -45,8 +40,6 @@ ENOUGH: Final = 16
 """Least number of tasks to compare prompts on: on fewer, the best of several is the luckiest."""
 COPRO_PROMPTS: Final = 36
 """Beyond about 60 prompts COPRO dies of a RecursionError: each wraps the signature of the one before (dspy 3.4.1)."""
-PACKAGES: Final = {"gepa": "gepa", "mipro": "optuna"}
-"""Packages that DSPy does not bring. MIPROv2 would miss its own only after it has spent calls."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,6 @@ class RivalResults:
         best: The prompt that it returned.
         calls: Task-model calls that were paid for: the same request at the same rollout counts once.
         asked: Task-model calls that it asked for.
-        spent: Cost of all answers in the journal, by role.
         trace: Each new best prompt, in order. SIMBA shows none.
         stopped: Why it was stopped early; empty if it was not.
     """
@@ -102,7 +94,6 @@ class RivalResults:
     best: Candidate
     calls: int
     asked: int
-    spent: Mapping[str, Spent]
     trace: tuple[RivalBest, ...]
     stopped: str = ""
 
@@ -156,7 +147,7 @@ def compile_with(
     prompt_lm: dspy.LM | None = None,
     journal: Journal | None = None,
     on_best: Callable[[RivalBest], None] | None = None,
-) -> dspy.Module:
+) -> RivalResults:
     """Let a rival look for a better prompt.
 
     Args:
@@ -166,61 +157,30 @@ def compile_with(
             `dspy.settings.lm` counts as the task model's. A rival's proposer may see the labels of examples.
         trainset: Examples to learn from. SIMBA and COPRO, which select by them too, get both sets as one.
         valset: Examples to select by.
-        prompt_lm: The model that proposes; `dspy.settings.lm` by default.
+        prompt_lm: The model that proposes; the student's own optimizer or `dspy.settings.lm` by default.
         journal: Keeps the answers: a second run with it pays for nothing twice.
         on_best: Called with each new best prompt.
 
-    Returns:
-        A copy of the student with the prompt that the rival chose, and `detailed_results` (`RivalResults`).
-
     Raises:
-        UsageError: An option can't work, a package that the rival needs is missing, there is no model, or the metric
-            fails or gives no score.
+        UsageError: An option can't work, there is no model, or the metric fails or gives no score.
         ModelError: A model refuses us, or an answer did not come in all the time that `Calls` waits.
         SandboxError: The sandbox failed.
         StorageError: The journal can't be written.
     """
-    _require_means(options.rival, trainset, student)
-    judge, journal = judge_of(metric), journal or Journal()
-    train, val = tasks_for(student, judge, trainset, valset)
     settings = sizes(options.rival, options.calls, len(trainset), len(valset))
-    journal.begin(
-        {
-            "rival": [options.rival, options.calls, options.seed, False],
-            "student": describe(student), "metric": judge.describe(),
-            "train": [_name(task) for task in train], "dev": [_name(task) for task in val],
-        }, "rival",
-    )  # fmt: skip
     watch = Watch(int(OVERSPEND * options.calls))
-    calls = Calls(journal, most=options.num_threads, budget=options.budget, around=watch.call, on_answer=watch.used)
+    calls = Calls(
+        journal or Journal(), most=options.num_threads, budget=options.budget, around=watch.call, on_answer=watch.used
+    )
     own = student.optimizer.lm if isinstance(student, Program) else None
+    guarded = GuardedMetric(_callable(judge_of(metric).through(calls)), watch)
     run = _Run(
-        options, settings, watched_student(student, calls), GuardedMetric(_callable(judge.through(calls)), watch),
+        options, settings, watched_student(student, calls), guarded,
         watched(calls, prompt_lm or own or dspy.settings.lm, "optimizer", judged=False), watch, on_best, calls.stop,
     )  # fmt: skip
     with listening(calls):
         best = run(list(trainset), list(valset))
-    evolved = best.apply(student)
-    evolved.detailed_results = RivalResults(
-        settings, best, watch.paid, watch.asked, journal.spent(), tuple(run.trace), str(watch.error or "")
-    )
-    save_without_secrets(predictor for _, predictor in predictors_of(evolved))
-    evolved._compiled = True
-    return evolved
-
-
-def _require_means(rival: str, trainset: Sequence[Any], student: dspy.Module) -> None:
-    package = PACKAGES.get(rival)
-    if package and importlib.util.find_spec(package) is None:
-        raise UsageError(f"{rival} needs a package that is not installed: pip install {package}")
-    if not trainset:
-        raise UsageError("the trainset is empty: there is nothing to learn from")
-    if not student.predictors():
-        raise UsageError(f"{type(student).__name__} has no predictor whose instruction could evolve")
-
-
-def _name(task: Task) -> str:
-    return f"{task.task_id} {task.key}" if isinstance(task, AskedTask) else task.task_id
+    return RivalResults(settings, best, watch.paid, watch.asked, tuple(run.trace), str(watch.error or ""))
 
 
 def _callable(judge: Judge) -> Callable[..., Any]:

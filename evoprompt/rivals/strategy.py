@@ -19,7 +19,7 @@ from evoprompt.evolve.search import Search
 from evoprompt.evolve.state import RIVAL
 from evoprompt.judges.students import examples_of
 from evoprompt.lm.budget import ON_DEV
-from evoprompt.rivals.optimizers import PACKAGES, Rival, RivalBest, RivalOptions, RivalResults, compile_with
+from evoprompt.rivals.optimizers import Rival, RivalBest, RivalOptions, compile_with
 from evoprompt.rollout import Runner
 from evoprompt.runs import Journal
 from evoprompt.runs.damage import reading
@@ -93,11 +93,11 @@ class RivalSearch(Search):
             logger.info("%s", line)
             self._tell(Working(line))
 
-        done: RivalResults = compile_with(
+        done = compile_with(
             RivalOptions(self.rival, calls, seed=options.seed, num_threads=options.threads, budget=options.budget),
             self._runner.student, self._runner.judge, trainset=examples_of(train), valset=examples_of(dev),
             prompt_lm=self._proposer, journal=journal, on_best=better,
-        ).detailed_results  # fmt: skip
+        )  # fmt: skip
         logger.info("%s: %d calls; %s", self.rival, done.calls, done.stopped or "done")
         body = step(done.best, done.calls, done.stopped, settings=dict(done.settings))
         self._keep(RIVAL, self.rival, body)
@@ -107,13 +107,13 @@ class RivalSearch(Search):
 class Gepa(RivalSearch):
     """GEPA."""
 
-    rival, needs = "gepa", PACKAGES["gepa"]
+    rival, needs = "gepa", "gepa"
 
 
 class Mipro(RivalSearch):
     """MIPROv2."""
 
-    rival, needs = "mipro", PACKAGES["mipro"]
+    rival, needs = "mipro", "optuna"  # which MIPROv2 would miss only after it has spent calls
 
 
 class Simba(RivalSearch):

@@ -11,6 +11,7 @@ import json
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +25,14 @@ from evoprompt.secrets import mask
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """Names of a fork until it is complete."""
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the tables. `_MIGRATIONS` upgrade an older journal; a newer one is refused."""
 
 _LABEL = """
 ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
 CREATE INDEX rolled ON rollouts (label) WHERE measured;
 """
+_ENDED = "ALTER TABLE answers ADD COLUMN ended REAL;"
 _TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE answers (
@@ -55,12 +57,14 @@ CREATE TABLE rollouts (
     PRIMARY KEY (candidate, task, sample)
 );
 {_LABEL}
+{_ENDED}
 CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (kind, key)
 );
 """
-_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines())}
+_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,)}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
+_KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Journal:
@@ -161,8 +165,8 @@ class Journal:
             seconds: Duration.
             retries: Failed tries before it.
         """
-        row = (key, role, model, response, *usage, cost, seconds, retries)
-        self._write("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        row = (key, role, model, response, *usage, cost, seconds, retries, time.time())
+        self._write(_KEEP_ANSWER, *row)
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
         """Return a rollout; by default only one with a verdict."""
@@ -261,7 +265,7 @@ class Journal:
             with Journal(path) as new, new._guard(), self._guard():
                 rows = self._db.execute("SELECT * FROM answers")
                 new._db.execute("BEGIN")
-                new._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                new._db.executemany(_KEEP_ANSWER, rows)
                 new._db.execute("DELETE FROM spent")  # that was the other run's money
                 new._db.execute("COMMIT")
             path.replace(folder / NAME)

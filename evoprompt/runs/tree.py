@@ -23,7 +23,7 @@ BEFORE_THE_FIRST_CALL = {
 """Files of a run that stopped before its first answer. A new run may replace them."""
 _SUMMARY = (
     "status", "ended_by", "error", "simulated", "optimizer", "train_tasks", "dev_tasks", "batches_done", "improved",
-    "decision", "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
+    "decision", "scored_dev_tasks", "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
 )  # fmt: skip
 """Fields of `summary.json` in order."""
 
@@ -121,12 +121,16 @@ class ResultsTree:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         logger = logging.getLogger("evoprompt")
         before = logger.level
-        logger.addHandler(handler)
+        # Python shows warnings where nobody else does: the file must not take them away.
+        handlers = [handler] if logger.hasHandlers() or logging.lastResort is None else [handler, logging.lastResort]
+        for one in handlers:
+            logger.addHandler(one)
         logger.setLevel(min(before or logging.INFO, logging.INFO))
         try:
             yield
         finally:
-            logger.removeHandler(handler)
+            for one in handlers:
+                logger.removeHandler(one)
             logger.setLevel(before)
             with contextlib.suppress(OSError):  # the last lines, on a full disk
                 handler.close()

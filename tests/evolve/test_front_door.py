@@ -5,6 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import re
+import subprocess
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +21,8 @@ from hypothesis import strategies as st
 
 from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program
 from evoprompt.cli import run
-from evoprompt.errors import UsageError
+from evoprompt.errors import ModelError, UsageError
+from evoprompt.evolve import progress
 from evoprompt.evolve.events import Event, Started
 from evoprompt.evolve.settings import Settings
 from evoprompt.evolve.splitting import LEAST, MOST, split
@@ -69,6 +74,9 @@ OTHER = scripted("", "scripted/other")[0]
     [
         ({"batchsize": 3}, r"no option 'batchsize': give batch_size"),
         ({"max_metric_calls": 3}, r"'max_metric_calls': give budget=Budget\(rollouts=...\)"),
+        ({"tracker": print}, "no option 'tracker': give listener=MLflowTracker"),
+        ({"lock": [3]}, r"lock must be a list of passages of the start prompt, not \[3\]"),
+        ({"lock": "Be kind.", "strategy": "gepa"}, "lock is for 'factorial' and 'refine'; 'gepa' rewrites"),
         ({"zzz": 3}, r"no option 'zzz': it has metric, strategy, "),
         ({"auto": "tiny"}, "auto must be one of light, medium, heavy, not 'tiny'"),
         ({"auto": ["light"]}, "auto must be one of"),
@@ -88,6 +96,35 @@ def test_what_cannot_work_is_one_line(options: dict[str, Any], said: str) -> Non
     with pytest.raises(UsageError, match=said) as caught:
         EvoPrompt(exact, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("locked", "said"),
+    [
+        ("Answer in on word", "prompt does not hold 'Answer in on word'; the nearest line is 'Answer in one word.'"),
+        (" ", "lock must be a list of passages"),
+    ],
+)
+def test_a_passage_to_lock_must_stand_in_the_start_prompt(locked: str, said: str) -> None:
+    student = dspy.Predict(dspy.Signature("question -> answer", "Answer in one word."))
+    with pytest.raises(UsageError, match=said):
+        EvoPrompt(exact, lock=[locked]).compile(student, trainset=[dspy.Example(question="a").with_inputs("question")])
+
+
+def test_an_error_is_told_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    student = dspy.Predict("text -> label")
+    with dspy.context(lm=dspy.LM("openai/gpt-4o-mini")), pytest.raises(ModelError, match="no API key") as keyless:
+        EvoPrompt(exact).compile(student, trainset=examples())
+
+    def failing(example: dspy.Example, prediction: dspy.Prediction) -> float:
+        raise ZeroDivisionError("by my own metric")
+
+    with pytest.raises(UsageError, match="ZeroDivisionError: by my own metric") as failed:
+        compiled(EvoPrompt(failing))
+    for caught in (keyless.value, failed.value):
+        assert len(traceback.format_exception(caught)) < 20
+    assert "in failing" in "".join(traceback.format_exception(failed.value))
 
 
 def test_the_same_twice_is_no_contradiction(tmp_path: Path) -> None:
@@ -117,6 +154,31 @@ def test_budgets_by_number_of_tasks() -> None:
     assert begun.options.budget == Budget(rollouts=120)
     assert "120 rollouts" in str(search.estimate(dspy.Predict("text -> label"), examples(), examples(4, 11)))
     assert sum(b.evaluation.tasks for b in results.batches) <= 120
+
+
+def test_compile_shows_a_bar_where_somebody_looks_and_nothing_else_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    search = {"budget": Budget(rollouts=60), "run_dir": tmp_path}
+    compiled(EvoPrompt(exact, **search))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "watched", lambda: True)
+    compiled(EvoPrompt(exact, **search, listener=lambda event: None))
+    assert capsys.readouterr().err == ""
+    compiled(EvoPrompt(exact, **search))  # all of it from the journal
+    assert re.search(r"done: 100%\|.*?(\d+)/\1 ", capsys.readouterr().err.splitlines()[-1])
+
+
+def test_a_script_sees_warnings_with_a_run_dir_as_without(tmp_path: Path) -> None:
+    script = """
+import logging, sys
+from evoprompt.runs import Run
+with Run(sys.argv[1]) as run, run.tree.log():
+    logging.getLogger("evoprompt").warning("none of 16 failures was explained")
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stderr == "none of 16 failures was explained\n"
+    assert "none of 16" in (tmp_path / "logs" / "experiment.log").read_text(encoding="utf-8")
 
 
 def test_threads_are_those_of_dspy() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from evoprompt import EvoPrompt
 from evoprompt.candidate import Candidate
 from evoprompt.evolve.events import BatchDone
+from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.factorial.scaffold import parts, prose, with_base
 from signatures import DebugCode, GenerateCode, OptimizePrompt, ShortenPrompt
 from tests.evolve.searches import pool_of
@@ -154,3 +155,57 @@ def test_every_prompt_of_an_agent_has_its_tools(strategy: Any) -> None:
     squeezed = " ".join(base.split())
     assert len(batches) > 1 and len(set(prompts)) > 1
     assert all(squeezed in " ".join(text.split()) and "Looks. Words" not in text for text in prompts)
+
+
+STRUCTURED = "# Role\nYou are X. Be nice.\n\n# Output\n- code only\n- no prose\n\n# Style\nShort names."
+
+
+@pytest.mark.parametrize(
+    ("text", "locked", "kept"),
+    [
+        ("Be FooBot of ACME. Use Python 3.11. Be brief.", "Python 3.11", ["Use Python 3.11."]),
+        ("Be FooBot of ACME. Use Python 3.11. Be brief.", "Python\n 3.11. Be", ["Use Python 3.11. Be brief."]),
+        (STRUCTURED, "no prose", ["# Output\n- code only\n- no prose"]),
+        ("# Role\nYou are X. Keep me. Do Y.", "Keep me", ["# Role", "Keep me."]),
+        ("<prompt>\n- a is b\n- keep me\n- c is d\n</prompt>", "keep me", ["<prompt>", "- keep me", "</prompt>"]),
+        ("Antworte nur mit Code. 只返回代码。不要解释。", "只返回代码", ["只返回代码。"]),
+    ],
+)
+def test_the_sentence_or_section_of_a_locked_passage_is_in_every_prompt(
+    text: str, locked: str, kept: list[str]
+) -> None:
+    pool = Pool(Candidate(instructions=(("self", text),)), [locked])
+    assert [rule.text for rule in pool.rules if rule.fixed] == kept
+    least = pool.text(pool.fixed)
+    assert all(part in least for part in kept)
+    assert len(pool.rules) > len(kept)
+
+
+@given(st.lists(st.sampled_from(["Be kind.", "Use sets", "# Form", "- no prose", "<a>", "</a>", "", "x"]), min_size=1))
+def test_whatever_is_locked_is_kept_by_every_proposal(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    for line in filter(None, lines):
+        assert " ".join(line.split()) in " ".join(with_base("Something else.", text, [line]).split())
+        pool = Pool(Candidate(instructions=(("self", text),)), [line])
+        assert " ".join(line.split()) in " ".join(pool.text(pool.fixed).split())
+
+
+def test_a_locked_first_sentence_stays_the_first() -> None:
+    start = "You are FooBot. Write it."
+    assert with_base("Write it well.", start, ["FooBot"]) == "You are FooBot.\n\nWrite it well."
+    assert with_base("You are FooBot. Go.", start, ["FooBot"]) == "You are FooBot. Go."
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rollouts", "said"),
+    [
+        (". ".join(f"Rule {n} of this" for n in range(40)) + ".", 60, "60 rollouts are too few to measure the 40"),
+        (f"Go.\n# A\n{'word ' * 90}\n# B\nShort names.", 200, "stand in sections"),
+        ("Be kind. Use sets.", 60, None),
+    ],
+)
+def test_a_prompt_that_suits_refine_better_is_told(
+    prompt: str, rollouts: int, said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool_of(prompt).warn_if_hard_to_measure(rollouts)
+    assert [said in text and "refine" in text for text in caplog.messages] == ([True] if said else [])

@@ -167,7 +167,7 @@ class Growth:
         chosen, new = set[int](), list[int]()
         # What every prompt has is no proposal, in whatever words.
         fixed = self._pool.of(predictor, self._pool.fixed)
-        for sentence in split(prose(proposal) if fixed else proposal):
+        for sentence in split(prose(proposal, self._pool.locked) if fixed else proposal):
             rule = self._pool.find(sentence, predictor)
             if rule is None and is_heading(sentence):
                 continue

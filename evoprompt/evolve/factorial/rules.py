@@ -31,6 +31,8 @@ COPIED = 7
 """So many words in a row that stand in a task's text as well are taken from it."""
 WHOLE = 4
 """A task's text of at least so many words is taken from it when it stands there as a whole."""
+EACH = 2
+"""Rollouts for each sentence of the start prompt below which its effect can't be told from the others'."""
 DEMO_WORD = 0.25
 """Words of an instruction that one of a demo counts for: it is read, and asks for nothing."""
 
@@ -107,6 +109,7 @@ class Pool:
 
     Args:
         seed: The start prompt.
+        locked: Passages of it that stay word for word.
 
     Attributes:
         rules: The rules; an index in this list is a rule's name everywhere.
@@ -114,12 +117,12 @@ class Pool:
         start: The rules of the start prompt.
     """
 
-    def __init__(self, seed: Candidate) -> None:
-        self._seed = seed
+    def __init__(self, seed: Candidate, locked: Sequence[str] = ()) -> None:
+        self._seed, self.locked = seed, locked
         self._names = dict(zip(self._labels(seed), (name for name, _ in seed.instructions), strict=True))
         self._texts = dict(zip(self._names, (text for _, text in seed.instructions), strict=True))
         self.predictors = tuple(self._names)
-        self.rules = [rule for predictor, text in self._texts.items() for rule in _begun(predictor, text)]
+        self.rules = [rule for predictor, text in self._texts.items() for rule in _begun(predictor, text, locked)]
         self.start = frozenset(range(len(self.rules)))
         self._base = self.fixed
 
@@ -127,6 +130,24 @@ class Pool:
     def fixed(self) -> frozenset[int]:
         """The rules that are in every prompt."""
         return frozenset(r for r, rule in enumerate(self.rules) if rule.fixed)
+
+    def warn_if_hard_to_measure(self, rollouts: int) -> None:
+        """Warn where the sentences of the start prompt can't be measured one by one.
+
+        Args:
+            rollouts: How many the search will make, about.
+        """
+        free = [self.rules[r].words for r in self.start - self.fixed]
+        long = [words for words in free if words > MAX_WORDS]
+        problem = ""
+        if len(free) * EACH > rollouts:
+            problem = f"{rollouts} rollouts are too few to measure the {len(free)} sentences of the start prompt"
+        elif 2 * sum(long) > sum(free):
+            problem = (
+                f"{sum(long)} of the start prompt's {sum(free)} words stand in sections that stay or go as a whole"
+            )
+        if problem:
+            logger.warning("%s; strategy 'refine' rewrites a prompt as a whole", problem)
 
     def hear(self, called: Collection[str], *, first: bool) -> None:
         """Take note of which predictors a batch has called: what others are told changes nothing, and stays.
@@ -247,12 +268,17 @@ class Pool:
             )  # fmt: skip
 
 
-def _begun(predictor: str, instruction: str) -> list[Rule]:
+def _begun(predictor: str, instruction: str, locked: Sequence[str]) -> list[Rule]:
     """The rules of a predictor's start prompt: its sentences, and the sections of a structured one as a whole."""
     found: list[tuple[str, bool]] = []
-    for part, stays in parts(instruction):
+    if locked and len(sections(instruction)) == 1:
+        head, instruction, tail = around(instruction)  # what is locked would cut the one from the other
+        found += [(head, True)] * bool(head)
+    else:
+        tail = ""
+    for part, stays in [*parts(instruction, locked), *[(tail, True)] * bool(tail)]:
         pieces = [(part, True)] if stays else sections(part)
-        if not stays and sum(bool(re.search(r"\w", text)) for text, _ in pieces) < 2:
+        if not stays and not locked and sum(bool(re.search(r"\w", text)) for text, _ in pieces) < 2:
             head, body, tail = around(part)  # of a single section nothing could be left out
             found += [(head, True)] * bool(head) + [(rule, False) for rule in split(body)] + [(tail, True)] * bool(tail)
             continue

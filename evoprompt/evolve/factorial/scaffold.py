@@ -7,7 +7,11 @@ sentences it says nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+
+from evoprompt.evolve.factorial.markdown import sections
+from evoprompt.lm.words import SENTENCE_END
 
 _NAMES = r"`[^`\n]+`(?:, `[^`\n]+`)*"
 _DEFAULT = re.compile(rf"Given the fields? {_NAMES}, produce the fields? {_NAMES}\.")
@@ -44,43 +48,59 @@ _TAGGED = re.compile(
 _OPENED = re.compile(r"^[ \t]*(?=[\[{]\s*[\"'\[{])", re.MULTILINE)
 _FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _INTRODUCES = re.compile(r"(?:\A|(?<=[.!?])[ \t]+|\n)[^\n.!?]*[:\uff1a][ \t]*\n?[ \t]*\n\Z")
+_LINE_END = re.compile(r"\n")
 _SHORT = 10
 """Characters below which brackets are no data."""
 
 
-def parts(instruction: str) -> list[tuple[str, bool]]:
-    """The instruction in parts: those marked True stay as they are, rules can be taken from the others."""
+def parts(instruction: str, locked: Sequence[str] = ()) -> list[tuple[str, bool]]:
+    """The instruction in parts: those marked True stay as they are, rules can be taken from the others.
+
+    Args:
+        instruction: The text.
+        locked: Passages whose sentences stay; one that is not in the text locks nothing.
+    """
     found: list[tuple[str, bool]] = []
     at = 0
-    for start, end in _joined(instruction):
+    for start, end in _joined(instruction, locked):
         found += [(instruction[at:start], False), (instruction[start:end].strip(), True)]
         at = end
     return [(text, stays) for text, stays in [*found, (instruction[at:], False)] if text.strip()]
 
 
-def prose(text: str) -> str:
+def prose(text: str, locked: Sequence[str] = ()) -> str:
     """The parts that rules can be taken from."""
-    return "\n".join(part for part, stays in parts(text) if not stays)
+    return "\n".join(part for part, stays in parts(text, locked) if not stays)
 
 
-def with_base(proposal: str, start: str) -> str:
-    """A proposal that holds what the start prompt can't do without: tools, data, code."""
-    kept = [part for part, stays in parts(start) if stays and not _DEFAULT.fullmatch(part)]
+def with_base(proposal: str, start: str, locked: Sequence[str] = ()) -> str:
+    """A proposal that holds what the start prompt can't do without: tools, data, code, and what is locked."""
+    begun = parts(start, locked)
+    kept = [part for part, stays in begun if stays and not _DEFAULT.fullmatch(part)]
     if all(_plain(part) in _plain(proposal) for part in kept):
         return proposal
-    return "\n\n".join([prose(proposal).strip(), *kept]).strip()
+    first = sum(1 for _ in takewhile(lambda part: part[1], begun)) if locked else 0
+    return "\n\n".join([*kept[:first], prose(proposal, locked).strip(), *kept[first:]]).strip()
+
+
+def passage(text: str, locked: str) -> re.Match[str] | None:
+    """Where a locked passage stands in a text; blanks and line breaks count as the same."""
+    return re.search(r"\s+".join(map(re.escape, locked.split())), text)
 
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _joined(text: str) -> Iterator[tuple[int, int]]:
+def _joined(text: str, locked: Sequence[str]) -> Iterator[tuple[int, int]]:
     """The places of what stays, in order; what stands next to each other, or is announced by a colon, is one."""
     fences = [m.span() for m in _FENCE.finditer(text)]
     spans = sorted(
-        span for span in _spans(text) if not any(first <= span[0] < last for first, last in fences)
-    )  # fmt: skip
+        [
+            *(span for span in _spans(text) if not any(first <= span[0] < last for first, last in fences)),
+            *(_whole(text, found) for one in locked if (found := passage(text, one))),
+        ]
+    )
     last: tuple[int, int] | None = None
     for start, end in spans:
         if last is not None and not text[last[1] : start].strip():
@@ -95,6 +115,20 @@ def _joined(text: str) -> Iterator[tuple[int, int]]:
         last = (before.start() if before else start), end
     if last is not None:
         yield last
+
+
+def _whole(text: str, found: re.Match[str]) -> tuple[int, int]:
+    """The sentences that a passage stands in, from the first to the last; in a structured prompt, the sections."""
+    ends = [m.span() for form in (_LINE_END, SENTENCE_END) for m in form.finditer(text)]
+    start = max((last for _, last in ends if last <= found.start()), default=0)
+    end = min((first for first, _ in ends if first >= found.end()), default=len(text))
+    pieces = sections(text)
+    for part, whole in pieces if len(pieces) > 1 else ():
+        if whole and (section := passage(text, part)):
+            first, last = section.span()
+            start = first if first <= found.start() < last else start
+            end = last if first < found.end() <= last else end
+    return start, end
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:

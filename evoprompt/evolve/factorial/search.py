@@ -9,7 +9,6 @@ optimizer adds its own and says long prompts in fewer words. All rollouts so far
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
-from evoprompt.evolve.events import BatchDone, Working
+from evoprompt.evolve.events import Working
 from evoprompt.evolve.factorial.allowance import LEARNING, Allowance
 from evoprompt.evolve.factorial.comparison import Confirming
 from evoprompt.evolve.factorial.demos import Demos
@@ -27,15 +26,13 @@ from evoprompt.evolve.factorial.growth import Growth
 from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.factorial.subsets import draw_rules
 from evoprompt.evolve.records import BatchRecord, Diagnosed, EvolutionEntry, Rejected, Tried
-from evoprompt.evolve.state import BATCH, HEAVY, diagnoses, keep_diagnoses
+from evoprompt.evolve.state import BATCH, diagnoses
 from evoprompt.evolve.triage import triage
 from evoprompt.judges import Rollout
 from evoprompt.rollout import Job
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 from signatures import FailureGroup
-
-logger = logging.getLogger("evoprompt")
 
 UNSOLVED_SHARE = 0.6
 """Share of a batch that goes to tasks which the start prompt did not solve: there rules can help."""
@@ -88,18 +85,16 @@ class Factorial(Confirming):
 
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
-        self._pool = Pool(self.history.seed)
+        self._pool = Pool(self.history.seed, self._options.lock)
         self._pool.require_words()
         self._current = set(self._pool.start)
         self._place: dict[str, int] = {}
         self._solved: list[bool] = []
         self._trials: list[Trial] = []
-        self._mute: Counter[str] = Counter()
-        self._open: dict[str, Diagnosed] = {}
+        self._mute, self._open = Counter[str](), dict[str, Diagnosed]()
         self._explained: dict[tuple[str, ...], Diagnosed] = {}
-        self._known: set[tuple[frozenset[int], str]] = set()
         self._effects = self._estimated()
-        self._debugged = 0
+        self._known, self._debugged = set[tuple[frozenset[int], str]](), 0
         most = self._options.max_words * len(self._pool.predictors)
         self._room = max(most, math.ceil(ROOM * self._pool.words(self._pool.start)))
         most = max(self._options.longest(text) for _, text in self.history.seed.instructions)
@@ -107,6 +102,8 @@ class Factorial(Confirming):
         self._growth = Growth(self._pool, self._advice, self._train, most, self._room)
         self._advisors = {"debugger", "optimizer"} - {role for role, _ in self._runner.program.named_predictors()}
         self._allowance = Allowance(self._options.budget, len(self._train) + 2 * len(self._dev))
+        planned = self._planned(len(train)) * min(self._options.batch_size, len(train))
+        self._pool.warn_if_hard_to_measure(self._allowance.counted or planned)
 
     def _count(self) -> None:
         """Tell what was done so far."""
@@ -172,12 +169,7 @@ class Factorial(Confirming):
         record = self._learn(record)
         record = record.model_copy(update={"bill": self._runner.calls.budget.bill(self._advisors)})
         self._allowance.look(record.bill)
-        keep_diagnoses(self._journal, record)
-        record = record.model_copy(update={"unmeasured": tuple(r for r in rollouts if not r.measured)})
-        self._keep(BATCH, key, record.model_dump(mode="json", exclude=HEAVY))
-        logger.info("batch %d: %s; %s", number, record.evaluation, record.reason)
-        self.history.batch(record)
-        self._tell(BatchDone(record, self.history.results()))
+        self._kept_batch(record, key)
         return True
 
     def _jobs(self, number: int, size: int, random: np.random.Generator) -> list[tuple[Job, frozenset[int]]]:

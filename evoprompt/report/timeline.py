@@ -1,0 +1,118 @@
+"""The course of a run in time: when its batches ended, which calls were under way, what was spent by then."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from evoprompt.report import charts
+
+BINS = 120
+"""Stretches of time that the figure of calls under way has."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One answered call. Times are seconds of the run; the time between two of its processes does not count."""
+
+    role: str
+    begin: float
+    end: float
+    tokens: int
+    dollars: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happened when.
+
+    Attributes:
+        ends: Seconds at which each batch ended, by its number.
+        seconds: The whole.
+        calls: Answered calls in the order of their ends; none of a run whose journal does not tell when they were.
+    """
+
+    ends: dict[int, float]
+    seconds: float
+    calls: Sequence[Call] = ()
+
+    def spent(self, batch: int) -> dict[str, float]:
+        """What had been spent when a batch ended: calls, tokens, dollars and seconds; empty where that is not known."""
+        if not self.calls or batch not in self.ends:
+            return {}
+        before = bisect_right([call.end for call in self.calls], self.ends[batch])
+        return {
+            "calls": before,
+            "tokens": sum(call.tokens for call in self.calls[:before]),
+            "dollars": sum(call.dollars for call in self.calls[:before]),
+            "seconds": self.ends[batch],
+        }
+
+    def spans(self) -> list[dict[str, Any]]:
+        """Seconds that each batch took, and what came after them."""
+        found: list[dict[str, Any]] = []
+        last = 0.0
+        for batch in sorted(self.ends):
+            found.append({"name": f"batch {batch}", "seconds": self.ends[batch] - last})
+            last = self.ends[batch]
+        if (rest := self.seconds - last) > 0.05:
+            found.append({"name": "comparison and tests" if found else "so far", "seconds": rest})
+        total = sum(s["seconds"] for s in found) or 1.0
+        return [s | {"share": 100 * s["seconds"] / total} for s in found]
+
+    def under_way(self) -> tuple[Markup, float]:
+        """A figure of the calls under way, by role, and the share of the time without any, in percent."""
+        if not self.calls or self.seconds <= 0:
+            return Markup(""), 0.0
+        width = self.seconds / BINS
+        busy: dict[str, list[float]] = {call.role: [0.0] * BINS for call in self.calls}
+        for call in self.calls:
+            for n in range(int(call.begin / width), min(int(call.end / width) + 1, BINS)):
+                busy[call.role][n] += max(0.0, min(call.end, (n + 1) * width) - max(call.begin, n * width)) / width
+        covered = reached = 0.0
+        for call in sorted(self.calls, key=lambda call: call.begin):
+            covered += max(0.0, call.end - max(call.begin, reached))
+            reached = max(reached, call.end)
+        idle = 100 * max(0.0, 1 - covered / self.seconds)
+        return charts.layers(busy, self.seconds, list(self.ends.values())), idle
+
+
+def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) -> Timeline:
+    """Read it from the log of events and the journal."""
+    path = root / "logs" / "events.jsonl"
+    sessions: list[list[float]] = []
+    batches: dict[int, float] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            event = json.loads(line)
+            at = datetime.fromisoformat(event["time"]).timestamp()
+        except (ValueError, KeyError, TypeError):
+            continue
+        if event.get("event") == "started" or not sessions:
+            sessions.append([at, at])
+        sessions[-1][1] = max(at, sessions[-1][1])
+        if event.get("event") == "batch":
+            batches[int(event["batch"])] = at
+
+    def second(at: float) -> float:
+        return sum(max(0.0, min(at, end) - begin) for begin, end in sessions)
+
+    try:
+        found = list(rows("SELECT role, ended, seconds, input_tokens, output_tokens, cost FROM answers"))
+    except sqlite3.OperationalError:  # a journal from before there was the column
+        found = []
+    calls = [
+        Call(role, second(ended - seconds), second(ended), (read or 0) + (written or 0), cost or 0.0)
+        for role, ended, seconds, read, written, cost in found
+        if ended is not None and sessions and ended >= sessions[0][0]
+    ]
+    whole = sum(end - begin for begin, end in sessions)
+    return Timeline({n: second(at) for n, at in batches.items()}, whole, sorted(calls, key=lambda call: call.end))

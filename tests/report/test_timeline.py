@@ -1,0 +1,71 @@
+"""When calls were under way, and what had been spent by the end of each batch."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evoprompt.report.timeline import Call, Timeline, read_timeline
+from evoprompt.runs import Journal
+
+
+def events(root: Path, *told: tuple[float, str, int]) -> None:
+    (root / "logs").mkdir()
+    lines = [
+        json.dumps({"time": datetime.fromtimestamp(at, UTC).isoformat(), "event": event, "batch": batch})
+        for at, event, batch in told
+    ]
+    (root / "logs" / "events.jsonl").write_text("\n".join([*lines, "half a li"]), encoding="utf-8")
+
+
+def test_the_time_between_two_processes_does_not_count(tmp_path: Path) -> None:
+    events(tmp_path, (1000, "started", 0), (1010, "batch", 1), (5000, "started", 0), (5020, "batch", 2))
+    rows = [
+        ("generator", 5018.0, 8.0, 10, 5, 0.5), ("generator", 1004.0, 3.0, 100, None, None),
+        ("debugger", None, 1.0, 7, 7, 0.1), ("generator", 400.0, 1.0, 1, 1, 0.1),
+    ]  # fmt: skip
+    found = read_timeline(tmp_path, lambda query: rows)
+    assert found.ends == {1: 10.0, 2: 30.0} and found.seconds == 30.0
+    assert found.calls == [Call("generator", 1, 4, 100, 0.0), Call("generator", 20, 28, 15, 0.5)]
+    assert found.spent(1) == {"calls": 1, "tokens": 100, "dollars": 0.0, "seconds": 10.0}
+    assert found.spent(2) == {"calls": 2, "tokens": 115, "dollars": 0.5, "seconds": 30.0}
+    figure, idle = found.under_way()
+    assert idle == pytest.approx(100 * 19 / 30) and "generator" in figure
+    assert [round(s["seconds"]) for s in found.spans()] == [10, 20]
+
+
+def test_a_journal_that_does_not_tell_has_no_figure(tmp_path: Path) -> None:
+    def rows(query: str) -> Any:
+        raise sqlite3.OperationalError("no such column: ended")
+
+    found = read_timeline(tmp_path, rows)
+    assert found == Timeline({}, 0.0, []) and found.under_way() == ("", 0.0) and found.spent(1) == {}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=9))
+def test_the_figure_is_xml_and_no_time_is_idle_twice(calls: list[tuple[str, float, float]]) -> None:
+    made = [Call(role, min(a, b), max(a, b), 1, 0.0) for role, a, b in calls]
+    figure, idle = Timeline({1: 20.0}, 50.0, sorted(made, key=lambda call: call.end)).under_way()
+    assert ElementTree.fromstring(figure).tag == "svg" and 0 <= idle <= 100
+
+
+def test_an_older_journal_gets_the_column(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.keep_answer("a", "generator", "m", "{}", (1, 2), None, 0.5, 0)
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE answers DROP COLUMN ended")
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    with Journal(path) as journal:
+        assert journal.answer("a") == "{}"
+        journal.keep_answer("b", "generator", "m", "{}", (1, 2), None, 0.5, 0)
+        assert [ended is None for (ended,) in journal.rows("SELECT ended FROM answers ORDER BY key")] == [True, False]
