@@ -239,6 +239,6 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
     try:
         cluster = stack.enter_context(SLURMCluster(job_extra_directives=directives))
     except (ValueError, TypeError) as e:
-        raise UsageError(f"the cluster {where!r}: {one_line(e)} docs/how_to/clusters.md has a configuration") from e
+        raise UsageError(f"{where!r} needs a configuration ({one_line(e)}): see docs/how_to/clusters.md") from e
     cluster.scale(jobs=int(rest or 1))
     return str(cluster.scheduler_address)

@@ -98,7 +98,7 @@ def _evaluate(given: dict[str, Any]) -> None:
     program = given["program"]
     program = program / "program.json" if program is not None and program.is_dir() else program
     target = given["output"] or _default_output(given["dataset"], given["samples"], models, program)
-    with display, judging(metric, given["cluster"], display.say) as metric:
+    with display, judging(metric, given["cluster"], given["parallel"], display.say) as metric:
         display.begin("starting")
         if given["samples"] is not None:
             done = _given(display, data, metric, given, target)

@@ -113,7 +113,9 @@ def assert_limits(seconds: float | None) -> Limits | None:
 
 
 @contextlib.contextmanager
-def judging(metric: CodeMetric, cluster: str | None, say: Callable[[str], None]) -> Iterator[CodeMetric]:
+def judging(
+    metric: CodeMetric, cluster: str | None, threads: int, say: Callable[[str], None]
+) -> Iterator[CodeMetric]:  # fmt: skip
     """The metric, whose solutions run here, or where `--cluster` says; what it starts is ended.
 
     Raises:
@@ -129,6 +131,9 @@ def judging(metric: CodeMetric, cluster: str | None, say: Callable[[str], None])
             executor = stack.enter_context(Cluster(cluster, say))
             metric = metric.on(executor)
             say(str(executor))
+            if executor.at_once > threads:
+                say(f"with {threads} solutions at once, most of it idles: give --num_threads {4 * executor.at_once}")
+            stack.callback(lambda: say(f"{cluster}: {metric.harness}"))
         stack.enter_context(metric.harness)
         yield metric
 

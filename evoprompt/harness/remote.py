@@ -203,11 +203,17 @@ class RemoteHarness(Harness):
         self._sender = ThreadPoolExecutor(1, "evoprompt-sender")
         begin: Callable[[Setup], str] = getattr(executor, "begin", self._begin)
         self._tier = begin(self._setup)
+        self._judged, self._began = 0, time.monotonic()
 
     @property
     def tier(self) -> str:
         """The sandboxes of the workers."""
         return self._tier
+
+    def __str__(self) -> str:
+        """One line for people: how much was judged, and how fast."""
+        rate = self._judged / max(time.monotonic() - self._began, 0.001)
+        return f"{self._judged} solutions judged there, {rate:.1f} a second"
 
     def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
         """See `Harness.check`."""
@@ -218,6 +224,7 @@ class RemoteHarness(Harness):
             report = Report.model_validate_json(self._ask("check", task, solution=solution, base=base, plus=plus))
             with self._lock:
                 self._reports[key] = report
+                self._judged += 1
         return report
 
     def prepare(self, task: Task, *, base: bool = True, plus: bool = True) -> float:
