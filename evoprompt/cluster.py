@@ -75,10 +75,10 @@ class Cluster(Executor):
         self._closing, self._usable, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._jobs: set[_Job] = set()
         self._heard: dict[str, tuple[float, float]] = {}
-        self._workers: dict[str, dict[str, Any]] = {}
         self._tiers: dict[str, str] = {}
         self._unfit: dict[str, str] = {}
-        self._good: list[str] = []
+        self._good: dict[str, dict[str, Any]] = {}
+        self._all_good = True
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(_CONFIG))
             self._address = _started(where, stack)
@@ -88,11 +88,11 @@ class Cluster(Executor):
     @property
     def at_once(self) -> int:
         """Threads of the workers that may judge: so many calls it runs at once."""
-        return sum(self._workers[w]["nthreads"] for w in self._good) or 1
+        return sum(told["nthreads"] for told in self._good.values()) or 1
 
     def __str__(self) -> str:
         """One line for people: nodes, workers, sandboxes, and the dashboard where it is installed."""
-        nodes, tiers = {self._workers[w]["host"] for w in self._good}, sorted({self._tiers[w] for w in self._good})
+        nodes, tiers = {told["host"] for told in self._good.values()}, sorted({self._tiers[w] for w in self._good})
         link = f", {self._client.dashboard_link}" if find_spec("bokeh") else ""
         return f"{self._where}: nodes {len(nodes)}, threads {self.at_once}, sandbox {', '.join(tiers)}{link}"
 
@@ -122,21 +122,25 @@ class Cluster(Executor):
         Raises:
             ClusterError: None has come back, or the cluster is closed.
         """
-        while not self._usable.wait(_LOOK_SECONDS) and not self._lost:
-            pass
-        if self._lost:
-            raise ClusterError(self._lost)
-        with self._lock:
-            every = len(self._good) == len(self._workers)
-            workers = [] if every else random.sample(self._good, min(_NAMED, len(self._good)))
-            asked: Any = self._client.submit(fn, *args, **kwargs, pure=False, workers=workers or None)
-            fetching = self._client.gather(asked, asynchronous=True)
-            job = _Job(
-                asyncio.run_coroutine_threadsafe(fetching, self._client.loop.asyncio_loop), workers, time.monotonic()
-            )
-            self._jobs.add(job)
-        job.future.add_done_callback(lambda _: self._jobs.discard(job))
-        return job.future
+        while not self._lost:
+            if self._usable.wait(_LOOK_SECONDS):
+                with self._lock:
+                    client, good = self._client, list(self._good)
+                    workers = [] if self._all_good else random.sample(good, min(_NAMED, len(good)))
+                try:
+                    asked = client.gather(
+                        client.submit(fn, *args, **kwargs, pure=False, workers=workers or None), asynchronous=True
+                    )
+                except Exception:
+                    if client.status == "running":
+                        raise
+                    self._usable.clear()  # until the watch has found the scheduler again
+                    continue
+                job = _Job(asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop), workers, time.monotonic())
+                self._jobs.add(job)
+                job.future.add_done_callback(lambda _, job=job: self._jobs.discard(job))  # type: ignore[misc]
+                return job.future
+        raise ClusterError(self._lost)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the harnesses on the workers, and what was started here."""
@@ -144,7 +148,7 @@ class Cluster(Executor):
             self._closing.set()
             self._lost = self._lost or f"{self._where} is closed"
             with contextlib.suppress(Exception):
-                self._client.run(forget, workers=self._good, on_error="ignore")
+                self._client.run(forget, workers=list(self._good), on_error="ignore")
             self._client.close(timeout=_LOOK_SECONDS)
             self._opened.close()
 
@@ -164,6 +168,7 @@ class Cluster(Executor):
                 if self._look():
                     usable = time.monotonic()
             except (Exception, asyncio.CancelledError) as e:
+                self._usable.clear()
                 logger.debug("looking at %s: %s", self._where, one_line(e))
             if time.monotonic() - usable > _WORKER_SECONDS:
                 self._lost = f"{self._where} has had no worker for {_WORKER_SECONDS:.0f} s"
@@ -182,9 +187,13 @@ class Cluster(Executor):
                 self._heard[worker] = told["last_seen"], now
         longest = max(_SILENT_SECONDS, len(workers) / 50)  # in large clusters Dask has them speak more rarely
         silent = {w for w in workers if now - self._heard[w][1] > longest}
-        self._greet([w for w in workers if w not in self._tiers and w not in self._unfit and w not in silent])
+        new = [w for w in workers if w not in self._tiers and w not in self._unfit and w not in silent]
+        greeting = threading.Thread(target=self._greet, args=[new], daemon=True)
+        greeting.start()
+        greeting.join(_SILENT_SECONDS)  # who takes longer is greeted again: others are waited for meanwhile
         with self._lock:
-            self._workers, self._good = workers, [w for w in workers if w in self._tiers and w not in silent]
+            self._good = {w: told for w, told in workers.items() if w in self._tiers and w not in silent}
+            self._all_good = len(self._good) == len(workers)
             lost = [
                 job for job in list(self._jobs)
                 if (not set(job.workers) & set(self._good) if job.workers else silent and now - job.since > longest)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,9 +75,8 @@ def test_a_worker_that_is_killed_costs_only_what_it_had_under_way(harness: Harne
     worker = next(iter(cluster._client.run(os.getpid).values()))
     killer = threading.Timer(0.5, os.kill, (worker, signal.SIGKILL))
     killer.start()
-    began = time.monotonic()
     found = _verdicts(there, jobs)
-    assert killer.finished.is_set() and time.monotonic() - began < 20
+    assert killer.finished.is_set()
     assert {f["status"] for f in found} == {"passed"} and len(found) == 24
 
 
