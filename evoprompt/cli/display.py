@@ -111,11 +111,12 @@ class Display:
             if event.record.accepted or not event.record.tried or self._drawn is None:  # the board tells the rest
                 self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
         elif isinstance(event, events.DevDone):
-            later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"
-            where = later if event.epoch else "start"
-            paired = event.tasks and not self._rival and self._strategy == "factorial"
-            where = f"confirmation, {'the new' if event.epoch else 'the start'} prompt" if paired else where
-            self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
+            done = event.record
+            later = f"{self._rival}'s result" if self._rival else f"epoch {done.epoch} batch {done.batch}"
+            where = later if done.epoch else "start"
+            paired = done.tasks and not self._rival and self._strategy == "factorial"
+            where = f"confirmation, {'the new' if done.epoch else 'the start'} prompt" if paired else where
+            self.say(f"{self.mark}{where}: dev {done.evaluation}", "bold")
 
     def _batch_line(self, batch: BatchRecord) -> str:
         if batch.tried:  # `accepted` tells that the prompt changed, and no more

@@ -40,34 +40,28 @@ def run_checks(run: RunData) -> list[Check]:
     return [_overlap(run), _leaks(run), _unmeasured(run), _tiers(run), _public(run), _noise(run)]
 
 
-def _splits(run: RunData) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {"train": {t for b in run.batches for t in b["tasks"]}}
-    for split in run.splits:
-        found.setdefault(split.name, set()).update(split.tasks)
-    return found
-
-
 def _overlap(run: RunData) -> Check:
-    """Problems of the test split that stand, word by word or nearly, among those that the prompt was made from."""
-    splits = _splits(run)
-    test = splits.pop("test", set())
-    seen = set().union(*splits.values())
-    if not test:
-        return Check("Overlap of the splits", True, "There is no test split.")
-    texts = {t: str(run.tasks.get(t, {}).get("prompt", "")) for t in test | seen}
-    exact = {" ".join(texts[t].lower().split()) for t in seen}
-    same = sorted(t for t in test if t in seen or " ".join(texts[t].lower().split()) in exact)
-    near = sorted(set(near_duplicates({t: texts[t] for t in test}, {t: texts[t] for t in seen})) - set(same))
-    if not same and not near:
-        return Check(
-            "Overlap of the splits", True, f"None of {len(test)} test problems stands among the {len(seen)} others."
-        )
-    told = [
-        f"{len(some)} {how} ({', '.join(some[:5])})"
-        for some, how in ((same, "the same"), (near, "nearly the same"))
-        if some
-    ]
-    return Check("Overlap of the splits", False, f"Test problems that stand among the others: {'; '.join(told)}.")
+    """Problems of one split that stand, word by word or nearly, in another one."""
+    dev, test = ({t for s in run.splits if s.name == name for t in s.tasks} for name in ("dev", "test"))
+    train = {t for batch in run.batches for t in batch["tasks"]} | (run.tasks.keys() - dev - test)
+    told = [found for some, others, where in ((test, train, "test problems stand in train"),
+            (test, dev, "test problems stand in dev"), (dev, train, "dev problems stand in train"))
+            if (found := _shared(run, some, others, where))]  # fmt: skip
+    if told:
+        return Check("Overlap of the splits", False, f"{' '.join(told)} Such a score says little about new problems.")
+    sizes = ", ".join(f"{len(s)} {n}" for s, n in ((train, "train"), (dev, "dev"), (test, "test")) if s)
+    return Check("Overlap of the splits", True, f"No problem stands in two splits, the same or nearly ({sizes}).")
+
+
+def _shared(run: RunData, some: set[str], others: set[str], where: str) -> str:
+    """The problems of some tasks that stand among others, in words; empty without any."""
+    mine, known = ({t: str(run.tasks.get(t, {}).get("prompt", "")) for t in tasks} for tasks in (some, others))
+    flat = {" ".join(text.lower().split()) for text in known.values()}
+    same = sorted(t for t, text in mine.items() if t in others or " ".join(text.lower().split()) in flat)
+    near = sorted(set(near_duplicates(mine, known)) - set(same))
+    both = ((same, "the same"), (near, "nearly the same"))
+    told = [f"{len(tasks)} {how} ({', '.join(tasks[:5])})" for tasks, how in both if tasks]
+    return f"Of {len(some)} {where}: {'; '.join(told)}." if told else ""
 
 
 def near_duplicates(some: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
@@ -97,21 +91,18 @@ def near_duplicates(some: Mapping[str, str], others: Mapping[str, str]) -> dict[
 def _leaks(run: RunData) -> Check:
     """Looks for text of a task in the prompt."""
     text = run.prompts[run.result].text
-    start = run.prompts[run.start].text
     tasks: Iterable[Any] = (
         SimpleNamespace(
             task_id=t, prompt=str(body.get("prompt", "")), entry_point=str(body.get("interface", "")).partition("(")[0]
         )
         for t, body in run.tasks.items()
     )
-    found = leak(text, tasks) if text != start else None
+    name = "Task text in the prompt"
+    found = leak(text, tasks)
     if found is None:
-        return Check(
-            "Task text in the prompt",
-            True,
-            "The prompt names no function, quotes no string and copies no text of a task.",
-        )
-    return Check("Task text in the prompt", False, f"The prompt gives something away: {found}.")
+        return Check(name, True, "The prompt names no function, quotes no string and copies no text of a task.")
+    whose = " It is your start prompt." if text == run.prompts[run.start].text else ""
+    return Check(name, False, f"The prompt gives something away: {found}.{whose}")
 
 
 def _unmeasured(run: RunData) -> Check:

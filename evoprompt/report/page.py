@@ -21,7 +21,7 @@ from evoprompt.report.checks import run_checks
 from evoprompt.report.data import Json, RunData, Solution, read_run
 from evoprompt.report.messages import messages_of
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
-from evoprompt.report.sentences import sentences_of, word_diff
+from evoprompt.report.rules import prompt_diff, rules_of
 from evoprompt.runs import Journal, journal
 from evoprompt.runs.damage import reading
 
@@ -84,7 +84,7 @@ def _view(run: RunData) -> dict[str, Any]:
     start, result = run.prompts[run.start], run.prompts[run.result]
     columns = columns_of(run)
     tasks = tasks_of(run, [c["id"] for c in columns])
-    sentences, dropped = sentences_of(run, result)
+    rules, dropped = rules_of(run, result)
     return {
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
@@ -95,9 +95,9 @@ def _view(run: RunData) -> dict[str, Any]:
         "start": start,
         "result": result,
         "changed": start.id != result.id,
-        "sentences": sentences,
+        "rules": rules,
         "dropped": dropped,
-        "diff": word_diff(start.text, result.text),
+        "diff": prompt_diff(start.text, result.text),
         "curves": _curves(run),
         "columns": columns,
         "tasks": tasks,
@@ -122,7 +122,7 @@ def _verdict(run: RunData) -> dict[str, str]:
         return {"word": "the start was kept" if ended else "under way", "kind": "open", "why": why}
     words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
     word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
-    return {"word": word, "kind": kind, "why": decision["reason"]}
+    return {"word": word, "kind": kind, "why": f"Decided on train and dev tasks: {decision['reason']}"}
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ def _difference(differences: Sequence[float]) -> str:
     low, high = (100 * v for v in found.interval)
     points = 100 * sum(differences) / len(differences)
     return (
-        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); better with "
-        f"{min(max(100 * found.better, 1), 99):.0f} %, 95 % interval {low:+.1f} to {high:+.1f}"
+        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); 95 % interval "
+        f"{low:+.1f} to {high:+.1f}; better with a probability of {min(max(100 * found.better, 1), 99):.0f} %"
     )
 
 
@@ -255,7 +255,9 @@ def _cost(run: RunData) -> Json:
     total = {
         k: sum(r[k] for r in rows) for k in ("calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced")
     }
-    limits = (run.config.get("options") or {}).get("budget") or {}
+    options = run.config.get("options") or {}
+    limits = {k: options.get(f"max_{k}") for k in ("cost", "calls", "tokens", "seconds", "rollouts")}
+    limits |= options.get("budget") or {}
     return {"rows": rows, "total": total, "limits": {k: v for k, v in limits.items() if v is not None}}
 
 

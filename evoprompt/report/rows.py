@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from evoprompt.report import charts
 from evoprompt.report.data import Json, RunData, Solution
+from evoprompt.report.messages import messages_of
 
 MOST_COLUMNS = 40
 """Prompts in the heat map: those with most rollouts."""
@@ -104,9 +105,10 @@ def detail_of(run: RunData, task: Task, template: Template) -> Markup:
     start, result = best[run.start], best[run.result] if run.result != run.start else None
     other = None if start or result else next(iter(mine), None)
     shown = run.tasks.get(task.id, {})
+    sent = messages_of(run, shown)[-1:]
     return Markup(
         template.render(
-            prompt=shown.get("prompt", ""), interface=shown.get("interface", ""), start=start, result=result,
+            prompt=shown.get("prompt", ""), sent=sent[0]["content"] if sent else "", start=start, result=result,
             other=other, code_diff=code_diff(start, result), cut=lambda text: text[:MOST_CODE],
         )
     )  # fmt: skip

@@ -23,7 +23,7 @@ BEFORE_THE_FIRST_CALL = {
 """Files of a run that stopped before its first answer. A new run may replace them."""
 _SUMMARY = (
     "status", "ended_by", "error", "simulated", "optimizer", "train_tasks", "dev_tasks", "batches_done", "improved",
-    "decision", "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
+    "decision", "scored_dev_tasks", "start_dev_score", "best_dev_score", "test_scores", "best", "spent",
 )  # fmt: skip
 """Fields of `summary.json` in order."""
 

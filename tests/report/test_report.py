@@ -14,7 +14,7 @@ from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program, UsageErro
 from evoprompt.cli import run as cli
 from evoprompt.report import charts, write_report
 from evoprompt.report.checks import near_duplicates
-from evoprompt.report.sentences import word_diff
+from evoprompt.report.rules import prompt_diff
 from tests.report.synthetic import RESULT, START, candidate, large_run, rollout, write_run
 
 A, B = candidate(START).key, candidate(RESULT).key
@@ -180,7 +180,7 @@ def test_a_strip_has_a_cell_for_every_prompt(cells: list[str]) -> None:
     st.lists(st.sampled_from(["return", "the", "sum", "<b>", "\n"])),
 )
 def test_a_diff_holds_both_texts(old: list[str], new: list[str]) -> None:
-    marked = str(word_diff(" ".join(old), " ".join(new)))
+    marked = str(prompt_diff(" ".join(old), " ".join(new)))
 
     def left(tag: str) -> list[str]:
         kept = re.sub(rf"(?s)<{tag}>.*?</{tag}>", " ", marked)

@@ -1,4 +1,4 @@
-"""The prompt in pieces: its sentences with what each is worth, those that were dropped, and what changed."""
+"""The prompt in pieces: its rules with what each is worth, those that were dropped, and what changed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ UNKNOWN = 60.0
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """One sentence of the prompt, or one that was tried for it.
+class Shown:
+    """A rule of the prompt, or one that was tried for it: a sentence, a list item or a section.
 
     Attributes:
-        text: The sentence.
+        text: The rule.
         origin: Where it comes from, in words.
         bar: Its effect as a figure; empty where it was not measured.
         effect: The same in words.
@@ -38,16 +38,16 @@ class Sentence:
     note: str = ""
 
 
-def sentences_of(run: RunData, result: Prompt) -> tuple[list[Sentence], list[Sentence]]:
-    """The sentences of the result with their effects, and those that were tried and are not in it."""
+def rules_of(run: RunData, result: Prompt) -> tuple[list[Shown], list[Shown]]:
+    """The rules of the result with their effects, and those that were tried and are not in it."""
     rules: list[Json] = next((b["rules"] for b in reversed(run.batches) if b.get("rules")), [])
     if not rules:
         return [], []
     reach = reach_of(r.get(k) for r in rules for k in ("effect", "low", "high"))
     causes = _causes(run)
     replaced = {part: r for r in rules for part in r.get("replaces", ())}
-    kept: list[Sentence] = []
-    dropped: list[Sentence] = []
+    kept: list[Shown] = []
+    dropped: list[Shown] = []
     for place, rule in enumerate(rules):
         if rule.get("demo"):
             continue
@@ -57,12 +57,12 @@ def sentences_of(run: RunData, result: Prompt) -> tuple[list[Sentence], list[Sen
         note = stays if inside else _why_dropped(rule, replaced.get(place))
         effect = None if rule.get("fixed") else rule.get("effect")
         shown = shown_effect(effect, rule.get("low"), rule.get("high"), reach)
-        sentence = Sentence(text, _origin(rule, causes), *shown, rule.get("trials", 0), note)
-        (kept if inside else dropped).append(sentence)
+        one = Shown(text, _origin(rule, causes), *shown, rule.get("trials", 0), note)
+        (kept if inside else dropped).append(one)
     for batch in run.batches:
         for one in batch.get("rejected") or ():
             origin, note = f"batch {batch['batch']}", f"never tried: {one['problem']}"
-            dropped.append(Sentence(one["text"], origin, Markup(""), "", 0, note))
+            dropped.append(Shown(one["text"], origin, Markup(""), "", 0, note))
     return kept, dropped
 
 
@@ -108,8 +108,28 @@ def _origin(rule: Json, causes: Sequence[tuple[str, str]]) -> str:
     return f"batch {rule['born']}: optimizer"
 
 
-def word_diff(before: str, after: str) -> Markup:
-    """Both texts as one, with what left and what came marked."""
+def prompt_diff(before: str, after: str) -> Markup:
+    """Both texts as one, by line, with what left and what came marked; a line that stayed alike by word."""
+    old, new = before.splitlines(), after.splitlines()
+    parts: list[str] = []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            parts += [str(escape(line)) for line in old[i:j]]
+            continue
+        gone, come = old[i:j], new[k:m]
+        if len(gone) == len(come) and all(_alike(a, b) for a, b in zip(gone, come, strict=True)):
+            parts += [_word_diff(a, b) for a, b in zip(gone, come, strict=True)]
+        else:
+            parts += [f"<del>{escape(line)}</del>" if line else "" for line in gone]
+            parts += [f"<ins>{escape(line)}</ins>" if line else "" for line in come]
+    return Markup("\n".join(parts))
+
+
+def _alike(a: str, b: str) -> bool:
+    return difflib.SequenceMatcher(None, a.split(), b.split(), autojunk=False).ratio() > 0.5
+
+
+def _word_diff(before: str, after: str) -> str:
     old, new = (re.findall(r"\s+|[^\s]+", text) for text in (before, after))
     parts: list[str] = []
     for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -119,4 +139,4 @@ def word_diff(before: str, after: str) -> Markup:
         else:
             parts += [f"<del>{gone}</del>"] * bool(gone.strip()) + [f"<ins>{come}</ins>"] * bool(come.strip())
             parts += [come] if not come.strip() else []
-    return Markup("".join(parts))
+    return "".join(parts)
