@@ -97,11 +97,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "changed": start.id != result.id,
         "rules": rules,
         "dropped": dropped,
-<<<<<<< HEAD
         "diff": prompt_diff(start.text, result.text),
-=======
-        "diff": word_diff(start.text, result.text),
->>>>>>> main
         "curves": _curves(run),
         "columns": columns,
         "tasks": tasks,
