@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-all docs test-bench test-local bench-replay bench-optimizers bench-optimizers-local lint format wheel clean help
 
 help:
-	@echo "make demo        the whole loop offline with a SIMULATED model, under a minute"
+	@echo "make demo        the whole loop offline with a SIMULATED model, killed in the middle and resumed, under a minute"
 	@echo "make test        the test suite"
 	@echo "make test-all    the same, the documentation, the notebooks, and reports in a browser"
 	@echo "make docs        build the documentation into docs/_build/html"

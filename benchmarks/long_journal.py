@@ -18,7 +18,7 @@ from evoprompt.evolve import Options
 from evoprompt.evolve.records import BatchRecord, DevRecord, Diagnosed, EvolutionEntry
 from evoprompt.evolve.refine import batches
 from evoprompt.evolve.search import digest
-from evoprompt.evolve.state import BATCH, DEV, HEAVY, dev_step, keep_diagnoses
+from evoprompt.evolve.state import BATCH, DEV, HEAVY, keep_diagnoses
 from evoprompt.harness.judging.report import Report
 from evoprompt.judges import Rollout
 from evoprompt.runs import Journal
@@ -101,8 +101,11 @@ def fill(run_dir: Path, folder: Path, options: Options, rounds: int) -> None:
         for task in (*train, *dev):
             _keep(journal, seed, task)
         rolled = tuple(_rollout(seed, t) for t in dev)
-        record = DevRecord(0, 0, seed, tuple(t.task_id for t in dev), summarize(rolled))
-        journal.keep_step(DEV, f"0.0.{seed.key}.{digest(dev)}", dev_step(record, {t.task_id: 0.0 for t in dev}))
+        scores = {t.task_id: 0.0 for t in dev}
+        record = DevRecord(
+            epoch=0, batch=0, candidate=seed, tasks=tuple(scores), evaluation=summarize(rolled), scores=scores
+        )
+        journal.keep_step(DEV, f"0.0.{seed.key}.{digest(dev)}", record.step())
         for epoch, batch, places in batches(len(train), options):
             if epoch <= rounds:
                 _batch(journal, run_dir, seed, epoch, batch, [train[i] for i in places])

@@ -175,7 +175,7 @@ LENGTHS = (0, 1, 2, 7, 8, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
 def fuzz(frames: int, seed: int) -> dict[str, Any]:
     """Judges that many mutated frames."""
     order = random.Random(seed)
-    run = Run(Job("", ""), (), LIMITS, Sandbox())
+    run = Run(Job("", ""), LIMITS, Sandbox())
     seeds = [codec.encode(value) for value in VALUES]
     unclean: Counter[str] = Counter()
     counts: Counter[str] = Counter()

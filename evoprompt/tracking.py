@@ -60,7 +60,7 @@ class MLflowTracker:
             case events.BatchDone():
                 self._batch(event.record)
             case events.DevDone():
-                self._metrics(event.batch, dev_score=event.evaluation.score)
+                self._metrics(event.record.batch, dev_score=event.record.evaluation.score)
             case events.Confirmed():
                 found = event.record
                 self._metrics(None, gain=found.gain, p_better=found.p_better)

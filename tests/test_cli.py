@@ -15,10 +15,12 @@ import pytest
 
 from evoprompt.cli import run
 from evoprompt.cli.setup import Models
+from evoprompt.cli.shown import broken
 from evoprompt.cli.train import train
 from evoprompt.errors import SandboxError
 from evoprompt.evolve import Options
 from evoprompt.runs import Journal
+from evoprompt.wording import counted
 from tests.models import ScriptedEngine, asked_for
 from tests.openai_server import OpenAIServer, Reply, engine_responder, error
 from tests.world import RULE, reply
@@ -280,18 +282,6 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "OPENAI_API_KEY" in capsys.readouterr().out
 
 
-def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["demo", "--root_dir", str(tmp_path)]) == 0
-    shown = capsys.readouterr()
-    start, evolved = (
-        float(line.split("prompt")[1].split("%")[0]) for line in shown.out.splitlines() if " prompt  " in line
-    )
-    assert evolved > start
-    assert "95 % interval" in shown.out and "SIMULATED confirmed against the start prompt: wins" in shown.out
-    assert "evoprompt train" in shown.out and "SIMULATED" in shown.err
-    assert (tmp_path / "demo/run_1/training/prompt_evolution.json").is_file()
-
-
 def test_the_built_wheel_runs_the_demo_elsewhere(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     build = [
@@ -348,6 +338,32 @@ def test_train_says_why_it_ended_early(folder: Path, capsys: pytest.CaptureFixtu
 def test_options_have_the_defaults_of_what_they_set() -> None:
     owners = {f.name: f.default for owner in (Models, Options) for f in fields(owner)}
     options = {name: p.default for name, p in inspect.signature(train).parameters.items() if p.default is not p.empty}
-    shared = owners.keys() & options.keys() - {"num_threads"}  # DSPy's own number is none for a command
+    shared = owners.keys() & options.keys() - {"num_threads", "lock"}  # one is DSPy's own, one a list
     assert {"temperature", "timeout", "batch_size", "strategy", "patience"} <= shared
     assert {name: options[name] for name in shared} == {name: owners[name] for name in shared}
+
+
+def test_all_missing_options_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    wanted = "--experiment_name", "--run_name", "--root_dir", "--model", "--dataset with --split"
+    assert all(option in line for option in wanted)
+    (tmp_path / "c.toml").write_text("model = 'simulated'\nroot_dir = 'r'\ndataset = 'starter'\n")
+    assert run(["train", "--config", str(tmp_path / "c.toml")]) == 2
+    assert "missing: --experiment_name, --run_name (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "told"),
+    [(0, "task", "0 tasks"), (1, "task", "1 task"), (1200, "call", "1,200 calls"), (2, "batch", "2 batches")],
+)
+def test_counted(number: int, word: str, told: str) -> None:
+    assert counted(number, word) == told
+
+
+@pytest.mark.parametrize("width", [100, 80, 40])
+def test_lines_break_between_words(width: int) -> None:
+    text = "the prompt is in results/experiment/a_run_with_a_very_long_name/final_prompt.txt now, and " + "so on " * 20
+    lines = broken(text, width, "  ").splitlines()
+    assert {w for line in lines for w in line.split()} == set(text.split())
+    assert all(len(line) <= width or len(line.split()) == 1 for line in lines)

@@ -49,6 +49,35 @@ def test_evaluate_several_samples_a_task_and_a_threshold(folder: Path, capsys: p
     assert json.loads((folder / "out.json").read_text())["pass_at_k"]["plus"] == {"pass@1": 0.95, "pass@10": 1.0}
 
 
+def test_a_report_and_four_lines_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fenced = {"task_id": "t1", "solution": f"Here it is:\n```python\n{data(1)[0].code}\n```\nIt works."}
+    assert run(_samples(folder, fenced)) == 0
+    told = capsys.readouterr()
+    assert "of 5 samples, 1 held a fenced block: its code was taken, as out of a model's reply" in told.err
+    assert [line.split()[0] for line in told.out.splitlines()[-4:]] == ["result:", "cost:", "report:", "next:"]
+    page = (folder / "samples_eval_results.html").read_text()
+    assert (
+        "87.5 %" in page
+        and "62.5 %" in page
+        and "top_2([])" in page
+        and "def top_1(xs): return 0" in page
+        and "http" not in page
+    )
+    assert page.index("t1</span>") < page.index("t3</span>")  # what failed stands first
+
+
+def test_an_array_of_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"task_id": t.task_id, "solution": t.code} for t in data(4)]
+    for text in (json.dumps(rows), json.dumps(rows, indent=1)):
+        (folder / "s.json").write_text(text)
+        words = ["evaluate", "--dataset", str(folder / "train.json"), "--samples", str(folder / "s.json"), "--json"]
+        assert run(words) == 0
+        assert json.loads(capsys.readouterr().out)["score"] == 100.0
+    (folder / "s.json").write_text(json.dumps([t.code for t in data(4)][:2]))  # solutions of nobody knows which tasks
+    assert run(words) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_evaluate_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for t in data(4):
         (folder / "given" / t.task_id).mkdir(parents=True)

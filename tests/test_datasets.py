@@ -124,6 +124,9 @@ def test_no_content_raises_anything_but_a_data_error(content: bytes) -> None:
 def test_unknown_names_get_a_hint(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'starter'"):
         load_dataset("startr")
+    for name, known in (("mbpp+", "mbppplus"), ("HumanEval+", "humanevalplus"), ("mbpp_plus", "mbppplus")):
+        with pytest.raises(DataError, match=f"did you mean '{known}'"):
+            load_dataset(name)
     with pytest.raises(DataError, match="is a directory"):
         load_dataset(tmp_path)
 

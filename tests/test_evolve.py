@@ -135,7 +135,7 @@ def test_events_tell_the_story(harness: Harness) -> None:
     lm, _ = scripted(reply)
     _, events = _compile(harness, lm, eval_interval=1)
     assert isinstance(events[0], Started) and (events[0].train_tasks, events[0].batches) == (6, 2)
-    assert [(e.epoch, e.batch) for e in events if isinstance(e, DevDone)] == [(0, 0), (1, 1)]
+    assert [(e.record.epoch, e.record.batch) for e in events if isinstance(e, DevDone)] == [(0, 0), (1, 1)]
     assert [e.record.batch for e in events if isinstance(e, BatchDone)] == [1, 2]
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "signatures": 0,
     "evoprompt.errors": 0,
+    "evoprompt.wording": 0,
     "evoprompt.atomic": 1,
     "evoprompt.pool": 1,
     "evoprompt.harness.inside": 0,

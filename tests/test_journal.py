@@ -105,7 +105,7 @@ def test_a_resume_that_fails_leaves_the_best_so_far(harness: Harness, tmp_path: 
     refine: dict[str, Any] = {"strategy": "refine", "eval_interval": 1}
 
     def stop(event: Event) -> None:
-        if isinstance(event, DevDone) and event.epoch:
+        if isinstance(event, DevDone) and event.record.epoch:
             raise KeyboardInterrupt
 
     def refused(text: str) -> str:

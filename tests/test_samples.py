@@ -257,8 +257,9 @@ def test_many_lines_of_one_kind_are_told_in_few(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [MBPP, HUMAN], ids=["English", "stub"])
 def test_extract(field: str, data: Dataset, tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": data[0].task_id, field: REPLY}))
-    as_they_are = read_samples(path, data)[0]
-    assert chatty(as_they_are, data) == "of 1 samples, 1 hold a fenced block: give `--extract`"
+    unasked = read_samples(path, data)[0]
+    told = "of 1 sample, 1 held a fenced block: its code was taken, as out of a model's reply"
+    assert unasked[0].solution.endswith(WHOLE) and chatty(unasked, data) == told
     write(tmp_path / "whole.jsonl", lines({"task_id": data[0].task_id, "solution": WHOLE}))
     assert read_samples(tmp_path / "whole.jsonl", data, extract=True)[0][0].solution == WHOLE
     taken = read_samples(path, data, extract=True)[0]
@@ -275,7 +276,7 @@ def test_extract_where_the_fence_holds_the_body_alone(tmp_path: Path) -> None:
 
 def test_text_around_code_is_told_too(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": 2, "solution": f"Here it is:\n\n{WHOLE}\n\nIt squares x."}))
-    assert chatty(read_samples(path, MBPP)[0], MBPP) == "of 1 samples, 1 hold code amid text: give `--extract`"
+    assert chatty(read_samples(path, MBPP)[0], MBPP) == "of 1 sample, 1 hold code amid text: give `--extract`"
 
 
 def test_bodies_that_call_themselves_solutions_are_told(tmp_path: Path) -> None:
@@ -332,5 +333,5 @@ def test_a_broken_task_does_not_stop_the_others(tmp_path: Path, capsys: pytest.C
     words = ["evaluate", "--dataset", str(write(tmp_path / "data.json", rows)), "--samples", str(samples)]
     assert run(words) == 0
     told = capsys.readouterr()
-    assert "1 samples were not measured (broken_tests 1)" in told.out and "100.0 %" in told.out
+    assert "1 sample was not measured (broken_tests 1)" in told.out and "100.0 %" in told.out
     assert told.err.startswith("evoprompt: not measured: task 1: ") and "nothing_of_this_name" in told.err

@@ -22,9 +22,9 @@ from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
 from evoprompt.cli.report import compare, report, runs
 from evoprompt.cli.resume import export, resume
-from evoprompt.cli.shown import visible
+from evoprompt.cli.shown import fitted, visible
 from evoprompt.cli.train import train
-from evoprompt.errors import EvoPromptError
+from evoprompt.errors import EvoPromptError, UsageError
 
 INTERRUPTED = 130
 
@@ -43,7 +43,24 @@ app = typer.Typer(
 
 
 class Command(typer.core.TyperCommand):
-    """A command that takes `~` in any path, also in one that a shell or a config file left as it is."""
+    """A command that takes `~` in any path, also in one that a shell or a config file left as it is.
+
+    It tells of all options that are missing at once.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words after the command."""
+        given = set(self.make_parser(ctx).parse_args(args=list(args))[0])
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException:
+            given |= set(ctx.default_map or {})  # of --config
+            missing = [p.opts[0] for p in self.get_params(ctx) if p.required and p.name not in given]
+            if len(missing) < 2:
+                raise
+            if self.name == "train" and not given & {"dataset", "dataset_path"}:
+                missing.append("--dataset with --split (or --dataset_path with --train_file)")
+            raise UsageError(f"missing: {', '.join(missing)} (`evoprompt {self.name} --help` tells of each)") from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -129,4 +146,4 @@ def _command(arguments: Sequence[str] | None) -> list[str]:
 
 
 def _complain(line: str) -> None:
-    typer.secho(visible(f"evoprompt: {line}"), fg="red", err=True)
+    typer.secho(fitted(visible(f"evoprompt: {line}"), sys.stderr), fg="red", err=True)

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from evoprompt.cli.shown import visible
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     from evoprompt.evolve.events import Started
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from evoprompt.lm.budget import Budget
     from evoprompt.runs import Spent
 
-BAR = 24
-"""Characters of the bar."""
+BAR, WIDE = 24, 90
+"""Columns of the bar, and of a terminal where it stands beside what is under way."""
 
 
 class Board:
@@ -39,40 +40,70 @@ class Board:
         self, mark: str = "", spent: Callable[[], Mapping[str, Spent]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._mark, self._spent, self._clock = mark, spent, clock
+        self.mark, self.spent = mark, spent
+        self._clock = clock
         self._begun = self._step_begun = clock()
         self._what, self._total, self._done = "starting", 0, 0
+        self._weights: Mapping[str, float] = {}
+        self._weighed, self._whole = 0.0, 0.0
+        self._planned: int | None = None
         self._budget: Budget | None = None
-        self._rollouts = 0
+        self._rollouts, self._batches = 0, 0
         self._faults: Counter[str] = Counter()
         self._in_hand, self._last = "", ""
         self._rules: set[str] = set()
         self._bill = ""
         self._used: float | None = None
+        self._first: float | None = None
+        self._share = 0.0
         self._spinner = Spinner("dots")
 
     # What happens
 
     def started(self, event: Started) -> None:
-        """A search begins, or goes on."""
-        self._budget = event.options.budget
+        """A search begins, or goes on: one bar for all its steps."""
+        self._budget, self._planned, self._begun = event.options.budget, event.batches, self._clock()
 
     def step(self, what: str, total: int = 0) -> None:
         """A step begins that has so many parts; 0 where that is not known."""
         self._what, self._total, self._done, self._step_begun = what, total, 0, self._clock()
+        self._weights, self._weighed, self._whole = {}, 0.0, float(total)
         self._count()
+
+    def evaluation(self, what: str, total: int, weights: Mapping[str, float] | None = None) -> None:
+        """An evaluation begins that has a bar of its own.
+
+        Args:
+            what: What is done.
+            total: Solutions.
+            weights: How long a solution of each task is expected to take; every task has the same without it.
+        """
+        self._planned, self._budget = None, None  # a test set is no part of the budget
+        self.step(what, total)
+        self._weights = weights or {}
+        if weights:
+            self._whole = total * sum(weights.values()) / len(weights)
 
     def advance(self, done: int, rollout: Rollout | None = None) -> None:
         """So many parts of the step are done; the last one was this rollout."""
         self._done = done
+        self._weighed = self._weighed + self._weights.get(rollout.task_id, 0.0) if self._weights and rollout else done
         if rollout is not None:
             self._rollouts += 1
             self._faults[rollout.fault] += bool(rollout.fault)
         if done % 8 == 0:
             self._count()
 
+    def restored(self, record: BatchRecord) -> None:
+        """An earlier process made this batch."""
+        self._batches += 1
+        self._rollouts += len(record.tried)
+        self._rules = {rule.text for rule in record.rules if rule.kept and not rule.fixed}
+
     def batch(self, record: BatchRecord) -> None:
         """A batch is decided."""
+        self._batches += 1
+        self._done = self._total = 0
         if record.belief is not None:
             mean, deviation = (100 * share for share in record.belief)
             reach = 1.96 * deviation
@@ -90,17 +121,17 @@ class Board:
         self._count()
 
     def _count(self) -> None:
-        if self._spent is None:
+        if self.spent is None:
             return
-        roles = self._spent().values()
+        roles = self.spent().values()
         calls, retries = sum(s.calls for s in roles), sum(s.retries for s in roles)
         tokens = sum(s.input_tokens + s.output_tokens for s in roles)
         cost = sum(s.cost for s in roles)
-        self._bill = f"{calls:,} calls, {tokens:,} tokens" + (f", ${cost:.4f}" if cost else "")
+        self._bill = f"{counted(calls, 'call')}, {counted(tokens, 'token')}" + (f", ${cost:.4f}" if cost else "")
         self._bill += f", {retries:,} repeated" if retries else ""
-        self._used = self._share(calls, tokens, cost)
+        self._used = self._of_budget(calls, tokens, cost)
 
-    def _share(self, calls: int, tokens: int, cost: float) -> float | None:
+    def _of_budget(self, calls: int, tokens: int, cost: float) -> float | None:
         """Share of the budget that is spent, by the limit that is nearest; None without one."""
         if self._budget is None:
             return None
@@ -109,18 +140,40 @@ class Board:
         shares = [v / limit for k, v in spent.items() if (limit := getattr(self._budget, k))]
         return min(1.0, max(shares)) if shares else None
 
+    def _progress(self) -> float | None:
+        """Share that is done, of the whole search or of the evaluation under way; None where it is not known."""
+        if self._planned is None:
+            return min(1.0, self._weighed / self._whole) if self._whole else None
+        share = self._used
+        if share is None and self._planned:  # the comparison with the start is one step more
+            part = self._done / self._total if self._total else 0.0
+            share = min(1.0, (self._batches + part) / (self._planned + 1))
+        if share is None:
+            return None
+        self._share = max(self._share, share)
+        self._first = self._share if self._first is None else self._first
+        return self._share
+
     # What is drawn
 
-    def __rich__(self) -> RenderableType:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines."""
-        head = Table.grid(padding=(0, 1))
+        share = self._progress()
         elapsed = self._clock() - self._step_begun
-        bar = ProgressBar(total=self._total or None, completed=self._done, width=BAR, pulse=not self._total)
         count = f"{self._done}/{self._total}" if self._total else ""
-        eta = f"about {_time(left)} left" if (left := self._left()) is not None else f"{_time(elapsed)}"
-        head.add_row(
-            self._spinner, Text(visible(f"{self._mark}{self._what}")), bar, Text(count), Text(eta, style="dim")
-        )
+        if self._planned is None and self._done and elapsed:
+            count += f" · {self._done / elapsed:.1f}/s"
+        left = self._left(share)
+        eta = _time(elapsed) if left is None else f"about {_time(left)} left"
+        bar = ProgressBar(total=1.0, completed=share or 0.0, width=BAR, pulse=share is None)
+        what, how_far = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 1))
+        how_far.add_row(bar, Text(count), Text(eta, style="dim"))
+        wide = options.max_width >= WIDE
+        told = Text(visible(f"{self.mark}{self._what}"), no_wrap=True, overflow="ellipsis")
+        what.add_row(self._spinner, told, *([how_far] if wide else []))
+        yield what
+        if not wide:
+            yield how_far
         lines = Table.grid(padding=(0, 2))
         lines.add_column(style="dim", no_wrap=True)
         lines.add_column(overflow="ellipsis", no_wrap=True)
@@ -133,16 +186,15 @@ class Board:
                 lines.add_row(
                     f"  {name}", Text(visible(" ".join(text.split())), style="yellow" if name == "trouble" else "")
                 )
-        return Group(head, lines)
+        yield lines
 
-    def _left(self) -> float | None:
-        """Seconds that are left: of the budget where one is known, else of the step."""
-        whole = self._clock() - self._begun
-        if self._used and self._used > 0.02 and self._rollouts > 4:
-            return whole * (1 - self._used) / self._used
-        if self._total and self._done > 2:
-            return (self._clock() - self._step_begun) * (self._total - self._done) / self._done
-        return None
+    def _left(self, share: float | None) -> float | None:
+        """Seconds that are left of the search or the evaluation, as fast as it went in this process."""
+        if share is None or self._rollouts + self._done < 3:
+            return None
+        first, begun = (0.0, self._step_begun) if self._planned is None else (self._first or 0.0, self._begun)
+        gone = share - first
+        return (self._clock() - begun) * (1 - share) / gone if gone > 0.02 else None
 
 
 def _time(seconds: float) -> str:

@@ -3,75 +3,140 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from evoprompt.cli.display import Display, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
+from evoprompt.cli.shown import fitted
+from evoprompt.wording import counted
+
 BANNER = """evoprompt demo: a SIMULATED model writes the code, explains failures and rewrites the prompt;
 the code really runs against the starter set's tests. Numbers say nothing about real models.
-"""
 
+Part 1 of 2: a search, which ends itself with `kill -9` after {killed} solutions."""
+SECOND = "\nPart 2 of 2: the process is dead. The same search again, which goes on from what is on disk."
+NEXT = "evoprompt report {root} --open; with your tasks and a real model: evoprompt train --help"
 
 ROLLOUTS = 400
 """Solutions that the search may take."""
+KILLED = 150
+"""Solutions after which it is killed: in the middle of a batch, with calls under way."""
+PATIENCE = 10.0
+"""Seconds that the first part gets to end itself after Ctrl-C."""
 
 
 def demo(
     root_dir: Annotated[Path, typer.Option("--root_dir", help="Where results go.")] = Path("results"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated model and of the batches.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", min=1)] = 8,
+    until_killed: Annotated[Path | None, typer.Option("--until_killed", hidden=True)] = None,
 ) -> None:
-    """The whole loop on the starter set with a SIMULATED model: no key, no network, under a minute."""
-    typer.echo(BANNER, err=True)  # before the imports, which take a second
-    from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import Display, prompt_diff, score_line, tell_rules
-    from evoprompt.cli.setup import Models, build_program, describe
-    from evoprompt.datasets import starter_splits
-    from evoprompt.evolve import EvoPrompt, Options
-    from evoprompt.evolve.results_tree import evaluate_test
-    from evoprompt.lm.budget import Budget
-    from evoprompt.metric import CodeMetric
-    from evoprompt.report import keep_report
-    from evoprompt.runs import Run
+    """The whole loop on the starter set with a SIMULATED model, killed in the middle and resumed: no key, no network."""
+    if until_killed is not None:  # the process of the first part
+        try:
+            _run(until_killed, seed, num_threads, _killing(KILLED))
+        except KeyboardInterrupt:  # the other process tells
+            os._exit(130)
+        return
+    _say(BANNER.format(killed=KILLED))
+    root = _free(root_dir / "demo")
+    _first_part(root, seed, num_threads)
+    _say(SECOND)
+    _run(root, seed, num_threads)
 
-    data = starter_splits()
-    models = Models(model="simulated", seed=seed)
-    program = build_program(models)
-    metric = CodeMetric([t for d in data.values() for t in d])
-    with (
-        metric.harness,
-        Run(_free(root_dir / "demo")) as run,
-        Display(simulated=True, spent=run.journal.spent) as display,
-    ):
-        options = Options(batch_size=24, seed=seed, num_threads=num_threads, budget=Budget(rollouts=ROLLOUTS))
-        config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
-        run.journal.keep_meta("config", json.dumps(config))
-        run.tree.json("config.json", config)
-        run.tree.summary(simulated=True)
-        search = EvoPrompt(metric, options=options, run_dir=run, listener=display, on_interrupt="raise")
-        evolved = search.compile(program, trainset=list(data["train"]), valset=list(data["dev"]))
-        scores = {}
-        for name, module in (("start", program), ("evolved", evolved)):
-            counter = display.counter(f"test set, {name} prompt", len(data["test"]))
-            test = data["test"]
-            scores[name] = evaluate_test(run, name, module, test, metric, num_threads=num_threads, on_done=counter)
-        run.tree.summary(test_scores={name: evaluation.score for name, evaluation in scores.items()})
-        keep_report(run.root, run.journal)
+
+def _first_part(root: Path, seed: int, num_threads: int) -> None:
+    """Run the search in a process of its own until it kills itself, or take that with us when we are stopped."""
+    command = [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "evoprompt", "demo"]
+    options = {"--until_killed": root, "--seed": seed, "--num_threads": num_threads}
+    part = subprocess.Popen([*command, *(str(word) for pair in options.items() for word in pair)])
+    try:
+        code = part.wait()
+    except BaseException:
+        part.terminate()
+        try:
+            part.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            part.kill()
+        raise
+    finally:
+        if sys.stderr.isatty():  # the killed one had hidden the cursor
+            sys.stderr.write("\n\x1b[?25h")
+    if code != -signal.SIGKILL:  # it has told why
+        raise typer.Exit(code or 1)
+
+
+def _killing(after: int) -> Callable[[Any], None]:
+    """A listener that ends its own process, as the kernel or a power cut would, after so many solutions."""
+    done = 0
+
+    def listen(event: Any) -> None:
+        nonlocal done
+        done += type(event).__name__ == "RolloutDone"
+        if done == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return listen
+
+
+def _run(root: Path, seed: int, num_threads: int, also: Callable[[Any], None] = lambda _: None) -> None:
+    """Run the search, or go on with it; then the evaluation on test tasks, and what came of it all."""
+    with Display(simulated=True) as display:
+        display.begin("starting")  # the imports take a second
+        from evoprompt.candidate import Candidate
+        from evoprompt.cli.setup import Models, build_program, describe
+        from evoprompt.cli.train import tested
+        from evoprompt.datasets import starter_splits
+        from evoprompt.evolve import EvoPrompt, Options
+        from evoprompt.lm.budget import Budget
+        from evoprompt.metric import CodeMetric
+        from evoprompt.runs import Run
+
+        data = starter_splits()
+        program = build_program(Models(model="simulated", seed=seed))
+        metric = CodeMetric([t for d in data.values() for t in d])
+        with metric.harness, Run(root) as run:
+            kept = run.journal.counts()["answers"]
+            display.follow(run.journal.spent, simulated=True)
+            display.begin("checking the tests")
+            options = Options(batch_size=24, seed=seed, num_threads=num_threads, budget=Budget(rollouts=ROLLOUTS))
+            config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
+            run.journal.keep_meta("config", json.dumps(config))
+            run.tree.json("config.json", config)
+            run.tree.summary(simulated=True)
+
+            def listen(event: Any) -> None:
+                display(event)
+                also(event)
+
+            search = EvoPrompt(metric, options=options, run_dir=run, listener=listen, on_interrupt="raise")
+            evolved = search.compile(program, trainset=list(data["train"]), valset=list(data["dev"]))
+            scores = tested(run, display, program, evolved, data["test"], metric, num_threads)
+            new, spent = run.journal.counts()["answers"] - kept, run.journal.spent()
     display.console.print("\nThe prompt, before and after:\n", style="bold")
-    display.console.print(prompt_diff(Candidate.of(program).told, Candidate.compiled(evolved)[0].told), soft_wrap=True)
-    tell_rules(evolved.detailed_results, models.mark)
-    typer.echo("\nHeld-out test split, pass@1 with its 95 % interval:")
-    typer.echo("  " + score_line("start prompt", scores["start"], models.mark))
-    typer.echo("  " + score_line("evolved prompt", scores["evolved"], models.mark))
-    typer.echo(f"\nReport, one page, offline: {run.root / 'report.html'}")
-    typer.echo(
-        "\nWith a real model:\n"
-        "  evoprompt datasets --write dataset\n"
-        "  evoprompt train --experiment_name first --run_name run_1 --root_dir results \\\n"
-        "    --dataset_path dataset --train_file small_train.json --dev_file small_dev.json \\\n"
-        "    --test_file small_test.json --model openai/gpt-4o-mini"
-    )
+    tell_diff(Candidate.of(program).told, Candidate.compiled(evolved)[0].told)
+    tell_rules(evolved.detailed_results, display.mark)
+    tell("\nHeld-out test split, pass@1 with its 95 % interval:")
+    for name, evaluation in scores.items():
+        tell("  " + score_line(f"{name} prompt", evaluation, display.mark))
+    asked = program.generator.lm.engine.asked  # of this process
+    tell(f"Kill and resume: {counted(kept, 'call')} kept before the kill, {new} after it, repeated: {asked - new}\n")
+    told = " → ".join(f"{evaluation.score or 0:.1f} %" for evaluation in scores.values())
+    tell_end(
+        display.mark, result=f"{told} of the held-out tasks, start → evolved prompt",
+        cost=spent_line(spent), report=run.root / "report.html", then=NEXT.format(root=run.root),
+    )  # fmt: skip
+
+
+def _say(text: str) -> None:
+    typer.echo(fitted(text, sys.stderr), err=True)
 
 
 def _free(folder: Path) -> Path:

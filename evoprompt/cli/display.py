@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
 
@@ -17,7 +17,8 @@ from rich.live import Live
 from rich.text import Text
 
 from evoprompt.cli.board import Board
-from evoprompt.cli.shown import visible
+from evoprompt.cli.shown import broken, fitted, visible
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     from evoprompt.evaluate import Evaluation
@@ -34,16 +35,12 @@ class Display:
     Args:
         simulated: Mark everything as SIMULATED.
         quiet: Show nothing but warnings.
-        spent: Tells what was paid for so far, by role.
     """
 
-    def __init__(
-        self, *, simulated: bool = False, quiet: bool = False, spent: Callable[[], Mapping[str, Spent]] | None = None
-    ) -> None:
+    def __init__(self, *, simulated: bool = False, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.mark = "SIMULATED " if simulated else ""
         self._quiet = quiet
-        self._board = Board(self.mark, spent)
+        self._board = Board("SIMULATED " if simulated else "")
         self._drawn: Live | None = None
         self._rival, self._strategy = "", ""
         self._warnings = _Warnings(self)
@@ -62,23 +59,30 @@ class Display:
         if self._drawn is not None:
             self._drawn.stop()
 
+    @property
+    def mark(self) -> str:
+        """`SIMULATED ` or nothing, to put before every number."""
+        return self._board.mark
+
+    def follow(self, spent: Callable[[], Mapping[str, Spent]], *, simulated: bool) -> None:
+        """Show what is spent from now on, and mark everything as SIMULATED where it is."""
+        self._board.spent, self._board.mark = spent, "SIMULATED " if simulated else ""
+
     def say(self, text: str, style: str = "") -> None:
         """One line for people; broken between words on a terminal, never in a file."""
         if self._quiet and style != "yellow":
             return
-        self.console.print(Text(visible(text), style=style), soft_wrap=not self.console.is_terminal)
+        text = broken(visible(text), self.console.width) if self.console.is_terminal else visible(text)
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
-    def begin(self, what: str, total: int = 0) -> None:
-        """Show what is under way, with a bar where its length is known."""
-        self._board.step(what, total)
-
-    def advance(self, done: int, rollout: Rollout | None = None) -> None:
-        """Move the bar."""
-        self._board.advance(done, rollout)
+    def begin(self, what: str) -> None:
+        """Show what is under way before there is anything to count."""
+        self._board.step(what)
 
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
         from evoprompt.evolve import events
+        from evoprompt.evolve.records import BatchRecord
         from evoprompt.evolve.strategies import name_of
         from evoprompt.rivals.optimizers import Rival
 
@@ -88,25 +92,31 @@ class Display:
             self._rival = self._strategy if self._strategy in get_args(Rival) else ""
             more = self._strategy == "factorial" and (limits.rollouts or limits.lm_calls)
             # With such a budget it goes on for as many batches as that lasts.
-            how = f"tasks in batches of {event.options.batch_size}" if more else f"tasks in {event.batches} batches"
-            how = how if event.batches else f"tasks with {self._strategy}"
-            how = f"tasks with DSPy's {self._rival}" if self._rival else how
-            self.say(f"{self.mark}training on {event.train_tasks} {how}, dev set {event.dev_tasks} tasks")
+            how = f"batches of {event.options.batch_size}" if more else counted(event.batches, "batch")
+            how = f"in {how}" if event.batches else f"with {self._strategy}"
+            how = f"with DSPy's {self._rival}" if self._rival else how
+            train, dev = counted(event.train_tasks, "task"), counted(event.dev_tasks, "task")
+            self.say(f"{self.mark}training on {train} {how}, dev set {dev}")
             if event.answers:
-                self.say(f"{event.answers} answers and {event.steps} steps are known: it goes on from there")
+                known = f"{counted(event.answers, 'answer')} and {counted(event.steps, 'step')}"
+                self.say(f"{known} are known: it goes on from there")
         elif isinstance(event, events.Working):
-            self.begin(event.what, event.total)
+            self._board.step(event.what, event.total)
         elif isinstance(event, events.RolloutDone):
-            self.advance(event.done, event.rollout)
+            self._board.advance(event.done, event.rollout)
+        elif isinstance(event, events.Restored) and isinstance(event.record, BatchRecord):
+            self._board.restored(event.record)
         elif isinstance(event, events.BatchDone):
             self._board.batch(event.record)
-            self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
+            if event.record.accepted or not event.record.tried or self._drawn is None:  # the board tells the rest
+                self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
         elif isinstance(event, events.DevDone):
-            later = f"{self._rival}'s result" if self._rival else f"epoch {event.epoch} batch {event.batch}"
-            where = later if event.epoch else "start"
-            paired = event.tasks and not self._rival and self._strategy == "factorial"
-            where = f"confirmation, {'the new' if event.epoch else 'the start'} prompt" if paired else where
-            self.say(f"{self.mark}{where}: dev {event.evaluation}", "bold")
+            done = event.record
+            later = f"{self._rival}'s result" if self._rival else f"epoch {done.epoch} batch {done.batch}"
+            where = later if done.epoch else "start"
+            paired = done.tasks and not self._rival and self._strategy == "factorial"
+            where = f"confirmation, {'the new' if done.epoch else 'the start'} prompt" if paired else where
+            self.say(f"{self.mark}{where}: dev {done.evaluation}", "bold")
 
     def _batch_line(self, batch: BatchRecord) -> str:
         if batch.tried:  # `accepted` tells that the prompt changed, and no more
@@ -115,15 +125,17 @@ class Display:
         word = word if batch.child is not None else ""
         return f"{self.mark}epoch {batch.epoch} batch {batch.batch}: {word}{batch.reason}"
 
-    def counter(self, what: str, total: int) -> Callable[[Rollout], None]:
-        """Begin an evaluation; returns the callback that moves the bar."""
-        self.begin(what, total)
+    def counter(
+        self, what: str, total: int, weights: Mapping[str, float] | None = None
+    ) -> Callable[[Rollout], None]:  # fmt: skip
+        """Begin an evaluation of so many solutions; returns the callback that moves the bar. See `Board.evaluation`."""
+        self._board.evaluation(what, total, weights)
         done = 0
 
-        def count(_: Rollout) -> None:
+        def count(rollout: Rollout) -> None:
             nonlocal done
             done += 1
-            self.advance(done)
+            self._board.advance(done, rollout)
 
         return count
 
@@ -152,8 +164,14 @@ class _Warnings(logging.Handler):
 
 def tell(line: str) -> None:
     """One line of the result on stdout; broken between words on a terminal, never in a file."""
-    console = Console(highlight=False)
-    console.print(Text(visible(line)), soft_wrap=not console.is_terminal)
+    typer.echo(fitted(visible(line)))
+
+
+def tell_end(mark: str, *, result: str, cost: str, report: Path | None, then: str) -> None:
+    """The last four lines of a run: result, cost, where it is, what next."""
+    where = str(report) if report is not None and report.is_file() else "no report was written"
+    for name, text in (("result", f"{mark}{result}"), ("cost", f"{mark}{cost}"), ("report", where), ("next", then)):
+        typer.echo(fitted(visible(f"{name + ':':<8}{text}"), indent=" " * 8))
 
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
@@ -167,8 +185,8 @@ def spent_line(spent: Mapping[str, Spent]) -> str:
     calls, retries, unpriced = (sum(getattr(s, n) for s in spent.values()) for n in ("calls", "retries", "unpriced"))
     tokens = " + ".join(f"{sum(getattr(s, n) for s in spent.values()):,}" for n in ("input_tokens", "output_tokens"))
     cost = f", ${sum(s.cost for s in spent.values()):.4f}" if unpriced < calls else ""
-    unknown = f" ({unpriced} calls without a known price)" if cost and unpriced else ""
-    return f"{calls} calls ({roles}), {retries} repeated, {tokens} tokens{cost}{unknown}"
+    unknown = f" ({counted(unpriced, 'call')} without a known price)" if cost and unpriced else ""
+    return f"{counted(calls, 'call')} ({roles}), {retries:,} repeated, {tokens} tokens{cost}{unknown}"
 
 
 def confirmation_line(confirmation: Confirmation) -> str:
@@ -190,19 +208,38 @@ def rules_table(rules: Sequence[Rule], console: Console) -> str:
         measured = f"{'':6}  {'always kept':<15}" if rule.fixed else f"{effect:+6.1f}  {interval:<15}"
         told = f"{measured}  {'start' if rule.start else 'new':<5}  {rule.trials:>5}  "
         told_of = f"[{rule.predictor}] {rule.text}" if rule.predictor else rule.text
-        text, gap = visible(" ".join(told_of.split())), " " * len(told)
-        width = max(console.width - len(told), 30) if console.is_terminal else max(len(text), 1)
-        lines.append(told + f"\n{gap}".join(textwrap.wrap(text, width)))
+        text = visible(" ".join(told_of.split()))
+        room = console.width - len(told)
+        if not console.is_terminal:
+            lines.append(told + text)
+        elif room >= ROOM:
+            lines.append(told + broken(text, room).replace("\n", f"\n{' ' * len(told)}"))
+        else:  # numbers first, the sentence below
+            lines += [told.rstrip(), "  " + broken(text, console.width - 2).replace("\n", "\n  ")]
+    if console.is_terminal and console.width < len(lines[0]):
+        lines[0] = broken(lines[0], console.width)
     return "\n".join(lines)
+
+
+ROOM = 30
+"""Columns that a rule needs beside its numbers."""
 
 
 def tell_rules(results: Results, mark: str) -> None:
     """Print the measured effect of every rule of the result, and how the whole was confirmed."""
     if results.rules:
-        typer.echo(f"{mark}what each rule is worth, in points of tasks solved, measured on training tasks:")
+        tell(f"{mark}what each rule is worth, in points of tasks solved, measured on training tasks:")
         typer.echo(rules_table(results.rules, Console()) + "\n")
     if results.confirmation is not None:
         tell(mark + confirmation_line(results.confirmation))
+
+
+def tell_diff(before: str, after: str) -> None:
+    """Print what changed in an instruction, coloured, each sentence on lines of its own."""
+    console = Console(highlight=False)
+    for line in prompt_diff(before, after).split("\n"):
+        told = broken(line.plain, console.width, "  ") if console.is_terminal else line.plain
+        console.print(Text(told, style=line.spans[0].style if line.spans else line.style), soft_wrap=True)
 
 
 def prompt_diff(before: str, after: str) -> Text:

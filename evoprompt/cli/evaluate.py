@@ -7,12 +7,13 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from evoprompt.cli.shown import visible
 from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
 WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
 SKIPPED = 2
 SHOWN = 20
+OVERHEAD = 0.05
+"""Seconds that a solution takes besides its tests, for the bar."""
+
+
+class Done(NamedTuple):
+    """An evaluation, what it left out, its page, and what it cost."""
+
+    found: Evaluation
+    skipped: list[str]
+    page: Path
+    cost: str
 
 
 class BelowThreshold(EvoPromptError):
@@ -64,43 +76,75 @@ def evaluate(
 
     A killed evaluation goes on where it was when the same command is given again.
     """
-    given = dict(locals())
-    from evoprompt.cli.setup import Models, assert_limits, build_program, made_of, prompt_text, read_data
-    from evoprompt.evaluate.prelude import read_prelude, with_prelude
-    from evoprompt.harness import Harness, InputLimits
-    from evoprompt.metric import CodeMetric
+    _evaluate(dict(locals()))
 
+
+def _evaluate(given: dict[str, Any]) -> None:
+    """Run the command with its options as they were given."""
+    _check(given)
+    from evoprompt.cli.display import Display, tell_end
+
+    display = Display()
+    with display:
+        display.begin("reading the tasks")
+        from evoprompt.cli.setup import Models, made_of, read_data
+        from evoprompt.evaluate.prelude import read_prelude, with_prelude
+
+        data = read_data(given["dataset"], skip_bad=given["skip_bad"])
+        data = data if given["prelude"] is None else with_prelude(data, read_prelude(given["prelude"]))
+        models = made_of(Models, given | {"model": given["model"] or ""})
+        metric = _metric(data, given)
+    program = given["program"]
+    program = program / "program.json" if program is not None and program.is_dir() else program
+    target = given["output"] or _default_output(given["dataset"], given["samples"], models, program)
+    with display, metric.harness:
+        display.begin("starting")
+        if given["samples"] is not None:
+            done = _given(display, data, metric, given, target)
+        else:
+            done = _written(display, data, metric, given, target, models, program)
+    if given["as_json"]:
+        told = {"simulated": models.simulated, "output": str(target), "report": str(done.page)}
+        typer.echo(json.dumps({**done.found.summary(), **told}))
+    else:
+        _show(done.found, f"{models.mark}{given['dataset']}", len(data), target)
+        then = f"evoprompt compare {target} OTHER_eval_results.json; a better prompt: evoprompt train --help"
+        tell_end(models.mark, result=str(done.found), cost=done.cost, report=done.page, then=then)
+    _tell_rest(done.found, done.skipped, given["fail_under"])
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        UsageError: Some do.
+    """
+    samples, model, prompt, program = (given[name] for name in ("samples", "model", "prompt", "program"))
     if (samples is None) == (model is None):
         raise UsageError("give either --samples FILE (judge solutions) or --model NAME (write and judge them)")
     if samples is not None and program is not None:
         raise UsageError("--program needs --model: solutions in --samples are written already")
     if prompt is not None and (samples is not None or program is not None):
         raise UsageError("--prompt needs --model and no --program: it is the prompt that the model is asked with")
-    instruction = prompt_text(prompt)
-    if extract and samples is None:
+    if given["extract"] and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
-    data = read_data(dataset, skip_bad=skip_bad)
-    data = data if prelude is None else with_prelude(data, read_prelude(prelude))
-    models = made_of(Models, given | {"model": model or ""})
-    program = program / "program.json" if program is not None and program.is_dir() else program
-    target = output or _default_output(dataset, samples, models, program)
-    harness = Harness(
-        limits=assert_limits(time_limit),
-        input_limits=InputLimits(min_seconds=min_time_limit, factor=gt_time_limit_factor, every=test_details),
-        processes=min(parallel, os.cpu_count() or 1),
-        unsafe=allow_unsafe_exec,
+
+
+def _metric(data: Dataset, given: dict[str, Any]) -> CodeMetric:
+    from evoprompt.cli.setup import assert_limits
+    from evoprompt.harness import Harness, InputLimits
+    from evoprompt.metric import CodeMetric
+
+    limits = InputLimits(
+        min_seconds=given["min_time_limit"], factor=given["gt_time_limit_factor"], every=given["test_details"]
     )
-    metric = CodeMetric(data, plus=False if base_only else None, harness=harness)
-    with metric.harness:
-        if samples is not None:
-            found, skipped = _given(data, samples, metric, parallel, target, extract)
-        else:
-            student = build_program(models, max_repairs=max_repairs, instruction=instruction)
-            if program is not None:
-                student.load(program)
-            found, skipped = _written(data, models, student, metric, n_samples, parallel, target), []
-    _show(found, f"{models.mark}{dataset}", len(data), target, as_json)
-    _tell_rest(found, skipped, fail_under)
+    harness = Harness(
+        limits=assert_limits(given["time_limit"]),
+        input_limits=limits,
+        processes=min(given["parallel"], os.cpu_count() or 1),
+        unsafe=given["allow_unsafe_exec"],
+    )
+    return CodeMetric(data, plus=False if given["base_only"] else None, harness=harness)
 
 
 def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) -> None:
@@ -121,71 +165,85 @@ def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) 
 
 
 def _given(
-    data: Dataset, path: Path, metric: CodeMetric, parallel: int, target: Path, extract: bool
-) -> tuple[Evaluation, list[str]]:  # fmt: skip
-    from evoprompt.cli.display import Display
+    display: Display, data: Dataset, metric: CodeMetric, given: dict[str, Any], target: Path
+) -> Done:  # fmt: skip
+    """Judge solutions that exist."""
     from evoprompt.evaluate import chatty, judge, read_samples, summarize
+    from evoprompt.evaluate.samples import seconds_of
     from evoprompt.rollout import require_measured
     from evoprompt.runs import Journal
 
+    path, extract, threads = given["samples"], given["extract"], given["parallel"]
     samples, skipped = read_samples(path, data, extract=extract)
     setup = {"samples": str(path), "extract": extract, **_identity(data, metric)}
-    metric.vet({s.task_id: data.by_id(s.task_id) for s in samples}.values(), num_threads=parallel)
+    tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
+    display.begin(f"checking the tests of {counted(len(tasks), 'task')}")
+    lost = metric.vet(tasks.values(), num_threads=threads)
+    weights = {name: OVERHEAD + (0.0 if name in lost else seconds_of(metric, task)) for name, task in tasks.items()}
     kept = _journal(target)
-    with Display() as display, Journal(kept) as journal:
+    with Journal(kept) as journal:
         journal.begin(_identity(data, metric))
         _resumed(display, journal, len(samples))
         told = None if extract else chatty(samples, data)
         if told:
             display.say(told, "yellow")
-        count = display.counter(f"judging {path.name}", len(samples))
-        rollouts = judge(samples, data, metric, num_threads=parallel, journal=journal, on_done=count)
+        count = display.counter(f"judging {path.name}", len(samples), weights)
+        rollouts = judge(samples, data, metric, num_threads=threads, journal=journal, on_done=count)
         require_measured(rollouts)
         found = summarize(rollouts)
-        _write(target, found, data, setup)
+        page = _write(target, found, data, setup)
     for name in (kept, kept.with_name(f"{kept.name}-wal")):  # verdicts cost nothing: they are not kept for ever
         name.unlink(missing_ok=True)
-    return found, skipped
+    used = sum(r.report.cpu_seconds for r in found.rollouts if r.report)
+    return Done(found, skipped, page, f"no call of a model, {used:.1f} s of CPU in the sandbox")
 
 
 def _written(
-    data: Dataset, models: Models, student: Program, metric: CodeMetric, n_samples: int, parallel: int, target: Path
-) -> Evaluation:
-    from dataclasses import asdict
-
+    display: Display, data: Dataset, metric: CodeMetric, given: dict[str, Any], target: Path,
+    models: Models, program: Path | None,
+) -> Done:  # fmt: skip
+    """Let a model write solutions, and judge them."""
     from evoprompt.atomic import write_text
-    from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import Display
-    from evoprompt.cli.setup import warn_if_unknown
+    from evoprompt.cli.display import spent_line
+    from evoprompt.cli.setup import build_program, prompt_text, warn_if_unknown
     from evoprompt.evaluate import evaluate
     from evoprompt.runs import Journal
 
+    student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt_text(given["prompt"]))
+    if program is not None:
+        student.load(program)
+    n_samples, threads = given["n_samples"], given["parallel"]
     kept = _journal(target)
     if target.exists() and not kept.exists():
         raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
-    metric.vet(data, num_threads=parallel)
-    candidate = Candidate.of(student)
-    # Where the server stands may change between two runs; what it is asked may not.
-    asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
-    setup = {**asked, "instruction": candidate.instruction, "max_repairs": student.max_repairs}
-    setup |= _identity(data, metric)
+    display.begin(f"checking the tests of {counted(len(data), 'task')}")
+    metric.vet(data, num_threads=threads)
+    setup = _setup(models, student) | _identity(data, metric)
     total = len(data) * n_samples
-    with Display(simulated=models.simulated) as display, Journal(kept) as journal:
+    with Journal(kept) as journal:
         journal.begin(setup)
+        display.follow(journal.spent, simulated=models.simulated)
         _same_server(display, journal, models.api_base, total, target)
         warn_if_unknown(display.say, models, [data])
         if n_samples > 1 and not models.temperature:
             display.say(f"{n_samples} samples at temperature 0 will be alike; give --temperature", "yellow")
         _resumed(display, journal, total)
         count = display.counter(f"{data.name}, {models.model}", total)
-        found = evaluate(
-            student, data, metric, samples=n_samples, num_threads=parallel, journal=journal, on_done=count
-        )  # fmt: skip
+        found = evaluate(student, data, metric, samples=n_samples, num_threads=threads, journal=journal, on_done=count)
         rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
         name = re.sub(r"(_eval_results)?(\.json)?$", "", target.name)
         write_text(target.with_name(f"{name}.jsonl"), "\n".join(rows) + "\n")
-        _write(target, found, data, setup)
-    return found
+        return Done(found, [], _write(target, found, data, setup), spent_line(journal.spent()))
+
+
+def _setup(models: Models, student: Program) -> dict[str, Any]:
+    """What is asked. Where the server stands may change between two runs; this may not."""
+    from dataclasses import asdict
+
+    from evoprompt.candidate import Candidate
+
+    asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
+    return {**asked, "instruction": Candidate.of(student).instruction, "max_repairs": student.max_repairs}
 
 
 def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
@@ -193,13 +251,16 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
     return {"data_hash": data.hash, **{name: described[name] for name in ("plus", "limits", "input_limits")}}
 
 
-def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> None:
+def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> Path:
+    """Write the result file, and its page."""
     from evoprompt.atomic import write_text
     from evoprompt.evaluate import evalplus_results
+    from evoprompt.report.evaluation import write_evaluation
     from evoprompt.secrets import mask
 
-    told = json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(target, mask(told) + "\n")
+    told = mask(json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False))
+    write_text(target, told + "\n")
+    return write_evaluation(target, json.loads(told))
 
 
 def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
@@ -242,17 +303,17 @@ def _resumed(display: Display, journal: Journal, total: int) -> None:
         display.say(f"going on where the last run stopped: {min(known, total)} of {total} are known")
 
 
-def _show(found: Evaluation, title: str, tasks: int, target: Path, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({**found.summary(), "simulated": "SIMULATED" in title, "output": str(target)}))
-        return
+def _show(found: Evaluation, title: str, tasks: int, target: Path) -> None:
+    from evoprompt.cli.display import tell
+
     for suite, rates in found.pass_at_k.items():
         label = "base" if suite == "base" else "base + plus"
         for k, rate in rates.items():
-            typer.echo(f"{title}  {label:<12} {k:<9} {rate}")
+            tell(f"{title}  {label:<12} {k:<9} {rate}")
     statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
-    typer.echo(f"{found.tasks} of {tasks} tasks, {len(found.rollouts)} samples: {statuses}")
+    tell(f"{found.tasks} of {counted(tasks, 'task')}, {counted(len(found.rollouts), 'sample')}: {statuses}")
     if found.unmeasured:
-        typer.echo(visible(f"{found.unmeasured} samples were not measured{found.why} and are in no score"))
+        were, are = ("was", "is") if found.unmeasured == 1 else ("were", "are")
+        tell(f"{counted(found.unmeasured, 'sample')} {were} not measured{found.why} and {are} in no score")
     tiers = sorted({r.report.tier for r in found.rollouts if r.report})
-    typer.echo(f"sandbox: {', '.join(tiers) or 'not used'}; details: {target}")
+    tell(f"sandbox: {', '.join(tiers) or 'not used'}; details: {target}")

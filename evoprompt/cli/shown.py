@@ -1,8 +1,12 @@
-"""Text of models and files on a terminal: it is read there, never obeyed."""
+"""Text on a terminal: that of models and files is read there, never obeyed, and lines break between words."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
+from typing import TextIO
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -10,3 +14,18 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 def visible(text: str) -> str:
     r"""The text with every character that a terminal would obey as it is written in Python: `\x1b`."""
     return _CONTROL.sub(lambda m: ascii(m[0])[1:-1], text)
+
+
+def fitted(text: str, stream: TextIO | None = None, indent: str = "") -> str:
+    """Lines broken between words where the stream (stdout) is a terminal. A path stays whole, as all do in a file."""
+    if not (stream or sys.stdout).isatty():
+        return text
+    return broken(text, shutil.get_terminal_size().columns, indent)
+
+
+def broken(text: str, width: int, indent: str = "") -> str:
+    """Lines broken between words at a width; lines that go on begin with the indent."""
+    wrapper = textwrap.TextWrapper(
+        max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(wrapper.fill(line) for line in text.split("\n"))

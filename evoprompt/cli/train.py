@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -13,15 +14,17 @@ import typer
 from evoprompt.atomic import home
 from evoprompt.errors import DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import Models
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
+    from evoprompt.evolve import Options
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
-    from evoprompt.runs import Run
+    from evoprompt.runs import Run, Spent
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
@@ -158,13 +161,46 @@ def _require_data(given: dict[str, Any]) -> None:
         raise UsageError("--split needs --dataset")
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """All that a search needs before it begins."""
+
+    options: Options
+    data: dict[str, Dataset]
+    models: Models
+    program: Program
+    metric: CodeMetric
+
+
 def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
     """Run the command with its options as they were given."""
     _require_data(given)
     from evoprompt.cli.display import Display
+
+    display = Display(quiet=given["quiet"])
+    with display:
+        display.begin("reading the tasks")
+        ready = _made_ready(given)
+    if given["dry_run"]:
+        _tell_estimate(ready)
+        return
+    with display, ready.metric.harness:
+        display.begin(f"checking the tests of {counted(len(ready.metric.tasks), 'task')}")
+        # Neither a broken test nor one that tests nothing, those of the test set included.
+        broken = ready.metric.vet(ready.metric.tasks.values(), num_threads=given["num_threads"])
+        if broken:
+            raise DataError.of(list(broken.values()))
+        with _opened(run_dir, lock, new_dir) as run:
+            display.follow(run.journal.spent, simulated=ready.models.simulated)
+            evolved, tests = _searched(run, display, given, ready)
+            spent = run.journal.spent()
+    _tell(ready, evolved, tests, run, spent)
+
+
+def _made_ready(given: dict[str, Any]) -> _Ready:
     from evoprompt.cli.servers import remember
     from evoprompt.cli.setup import Models, build_program, made_of, prompt_text, read_splits, split_data
-    from evoprompt.evolve import EvoPrompt, Options
+    from evoprompt.evolve import Options
     from evoprompt.lm.budget import Budget
 
     if given["strategy"] in get_args(Optimizer) and given["optimizer"] == "evoprompt":
@@ -172,7 +208,7 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Pat
     rival = {} if given["optimizer"] == "evoprompt" else {"strategy": given["optimizer"]}
     given["lock"] = [prompt_text(text, "--lock") for text in given["lock"] or ()]
     budget = Budget(**{field: given[option] for option, field in LIMITS.items()})
-    search = made_of(Options, given, budget=budget, **rival)
+    options = made_of(Options, given, budget=budget, **rival)
     unseen = {} if given["skip_evaluations"] else {"dev": given["dev_file"], "test": given["test_file"]}
     if given["dataset"] is not None:
         data = split_data(given["dataset"], given["split"], given["seed"], skip_bad=given["skip_bad"])
@@ -184,32 +220,39 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Pat
     program = build_program(models, instruction=given["prompt"])
     if given["api_base"] and not given["dry_run"]:
         remember(given["api_base"])
-    metric = _metric(given, data)
-    train, dev = list(data["train"]), list(data.get("dev", ()))
-    if given["dry_run"]:
-        typer.echo(f"{models.mark}estimate; nothing is asked and nothing is written:\n")
-        typer.echo(EvoPrompt(metric, options=search).estimate(program, train, dev))
-        if "test" in data:
-            calls = f"{len(data['test'])} calls for each of up to two prompts"
-            typer.echo(f"The evaluation on test tasks comes on top: {calls}.")
-        return
-    with metric.harness:
-        # Neither a broken test nor one that tests nothing, those of the test set included.
-        broken = metric.vet(metric.tasks.values(), num_threads=given["num_threads"])
-        if broken:
-            raise DataError.of(list(broken.values()))
-        with _opened(run_dir, lock, new_dir) as run:
-            with Display(simulated=models.simulated, quiet=given["quiet"], spent=run.journal.spent) as display:
-                _begin(run, display, given, data, models)
-                if not dev and search.strategy in WITHOUT_DEV:
-                    display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(search.strategy)]}")
-                told = _tracked(display, given, run_dir)
-                ours = EvoPrompt(metric, options=search, run_dir=run, listener=told, on_interrupt="raise")
-                evolved = ours.compile(program, trainset=train, valset=dev)
-                tests = {}
-                if "test" in data:
-                    tests = _tested(run, display, program, evolved, data["test"], metric, given["num_threads"])
-            _tell(program, evolved, tests, run, models.mark)
+    return _Ready(options, data, models, program, _metric(given, data))
+
+
+def _tell_estimate(ready: _Ready) -> None:
+    from evoprompt.evolve import EvoPrompt
+
+    data = {role: list(tasks) for role, tasks in ready.data.items()}
+    typer.echo(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
+    search = EvoPrompt(ready.metric, options=ready.options)
+    typer.echo(search.estimate(ready.program, data["train"], data.get("dev", [])))
+    if "test" in data:
+        calls = f"{counted(len(data['test']), 'call')} for each of up to two prompts"
+        typer.echo(f"The evaluation on test tasks comes on top: {calls}.")
+
+
+def _searched(
+    run: Run, display: Display, given: dict[str, Any], ready: _Ready
+) -> tuple[Program, dict[str, Evaluation]]:  # fmt: skip
+    """Search, and evaluate on test tasks."""
+    from evoprompt.evolve import EvoPrompt
+
+    _begin(run, display, given, ready.data, ready.models)
+    train, dev = list(ready.data["train"]), list(ready.data.get("dev", ()))
+    if not dev and ready.options.strategy in WITHOUT_DEV:
+        display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(ready.options.strategy)]}")
+    told = _tracked(display, given, run.root)
+    search = EvoPrompt(ready.metric, options=ready.options, run_dir=run, listener=told, on_interrupt="raise")
+    evolved = search.compile(ready.program, trainset=train, valset=dev)
+    tests = {}
+    if "test" in ready.data:
+        test = ready.data["test"]
+        tests = tested(run, display, ready.program, evolved, test, ready.metric, given["num_threads"])
+    return evolved, tests
 
 
 def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Callable[[Any], None]:
@@ -234,7 +277,7 @@ WITHOUT_DEV = {
 }
 
 
-def _tested(
+def tested(
     run: Run, display: Display, program: Program, evolved: Program,
     test: Dataset, metric: CodeMetric, num_threads: int,
 ) -> dict[str, Evaluation]:  # fmt: skip
@@ -288,31 +331,32 @@ def _forked(old_dir: Path, lock: Lock | None, new_dir: Path) -> tuple[Path, None
     return new_dir, None
 
 
-def _tell(program: Program, evolved: Program, tests: dict[str, Evaluation], run: Run, mark: str) -> None:
-    from rich.console import Console
-
+def _tell(
+    ready: _Ready, evolved: Program, tests: dict[str, Evaluation], run: Run, spent: Mapping[str, Spent]
+) -> None:  # fmt: skip
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import confirmation_line, prompt_diff, score_line, spent_line, tell, tell_rules
+    from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
 
-    results = evolved.detailed_results
-    before, after = Candidate.of(program).told, Candidate.compiled(evolved)[0].told
+    results, mark = evolved.detailed_results, ready.models.mark
+    before, after = Candidate.of(ready.program).told, Candidate.compiled(evolved)[0].told
     if before != after:
-        Console(highlight=False).print(prompt_diff(before, after), soft_wrap=True)
+        tell_diff(before, after)
         tell_rules(results, mark)
     elif results.confirmation is not None:
         tell(mark + confirmation_line(results.confirmation))
-    else:
-        tried = any(entry.accepted and entry.parent for entry in results.evolution)
-        why = "none of the accepted prompts was measured as better on the dev tasks" if tried else ""
-        typer.echo(f"{mark}{why or 'no better prompt was found'}: the start prompt stays")
+    elif any(entry.accepted and entry.parent for entry in results.evolution):
+        tell(f"{mark}none of the accepted prompts was measured as better on the dev tasks")
     if results.stopped:
         tell(f"{mark}the search ended because {results.stopped}")
     for name, evaluation in tests.items():
-        typer.echo(score_line(f"test, {name} prompt", evaluation, mark))
-    tell(f"{mark}{spent_line(run.journal.spent())}")
-    typer.echo(f"{mark}best prompt: {run.tree.final_prompt}")
-    typer.echo(f"{mark}program:     {run.tree.program}")
-    typer.echo(f"{mark}report:      {run.root / 'report.html'}")
+        tell(score_line(f"test, {name} prompt", evaluation, mark))
+    scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
+    result = "no better prompt was found: the start prompt stays" if before == after else "a new prompt"
+    tell_end(
+        mark, result=result + (f", {scores} of the test tasks" if scores else ""), cost=spent_line(spent),
+        report=run.root / "report.html",
+        then=f"evoprompt report {run.root} --open; use {run.tree.final_prompt} or {run.tree.program}",
+    )  # fmt: skip
 
 
 def _metric(given: dict[str, Any], data: dict[str, Dataset]) -> CodeMetric:

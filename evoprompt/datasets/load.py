@@ -61,7 +61,7 @@ def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
     path = home(name_or_path)
     if path.is_file():
         return _file(path, str(path), skip_bad=skip_bad)
-    close = difflib.get_close_matches(name, KNOWN, n=1)
+    close = difflib.get_close_matches(name.casefold().replace("+", "plus"), KNOWN, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known names: {', '.join(KNOWN)}"
     what = "is a directory, not a file" if path.is_dir() else "is neither a file nor a known data set"
     raise DataError(f"{name!r} {what}; {hint}")

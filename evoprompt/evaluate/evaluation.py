@@ -19,6 +19,7 @@ from evoprompt.metric import CodeMetric
 from evoprompt.rollout import MAX_UNMEASURED, Job, Runner, require_measured
 from evoprompt.runs import Journal
 from evoprompt.tasks import Suite, Task
+from evoprompt.wording import counted
 
 KS = (1, 10, 100)
 
@@ -57,9 +58,10 @@ class Evaluation(BaseModel):
     def __str__(self) -> str:
         """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
         if self.score is None:
-            return f"nothing measured ({self.unmeasured} failures of the model, the sandbox or the tests)"
-        text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {self.tasks} tasks"
-        return text + (f", {self.unmeasured} rollouts not measured{self.why}" if self.unmeasured else "")
+            return f"nothing measured ({counted(self.unmeasured, 'failure')} of the model, the sandbox or the tests)"
+        text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {counted(self.tasks, 'task')}"
+        lost = f", {counted(self.unmeasured, 'rollout')} not measured{self.why}" if self.unmeasured else ""
+        return text + lost
 
     @property
     def why(self) -> str:

@@ -27,6 +27,7 @@ from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 _SHOWN: Final = 3
 """Lines of one kind that are shown."""
@@ -36,11 +37,12 @@ _CODE: Final = re.compile(r"^[ \t]*(?:def|class|import|from|async def)[ \t]+\w",
 
 @dataclass(frozen=True)
 class Sample:
-    """One given solution: the `number`-th of its task, from 0."""
+    """One given solution: the `number`-th of its task, from 0; `taken` out of a fenced block or not."""
 
     task_id: str
     number: int
     solution: str
+    taken: bool = False
 
 
 def read_samples(path: Path, data: Dataset, *, extract: bool = False) -> tuple[list[Sample], list[str]]:
@@ -51,7 +53,8 @@ def read_samples(path: Path, data: Dataset, *, extract: bool = False) -> tuple[l
             the task's prompt where it is no program by itself); a folder (`Mbpp_2/0.py`, `Mbpp_2.py`); or what other
             tools write, see `docs/reference/data.md`. All also compressed (`.gz`).
         data: The tasks.
-        extract: Take the code out of each reply, as from a model that is asked.
+        extract: Take the code out of each reply, as from a model that is asked. It is done anyway for a text that is
+            no Python and holds a fenced block.
 
     Returns:
         The samples, and one line with its place for each thing that was skipped.
@@ -70,8 +73,11 @@ def read_samples(path: Path, data: Dataset, *, extract: bool = False) -> tuple[l
         elif task_id is None:
             skipped.setdefault("", []).append(f"{given.where}: the data set has no task {given.task_id!r}")
         else:
-            solution = _solution(data.by_id(task_id), given, extract=extract)
-            samples.append(Sample(task_id, counts[task_id], solution))
+            task = data.by_id(task_id)
+            solution, taken = _solution(task, given, extract=extract), False
+            if not extract and _FENCE in solution and not _parses(solution):
+                solution, taken = _solution(task, given, extract=True), True
+            samples.append(Sample(task_id, counts[task_id], solution, taken))
             counts[task_id] += 1
     if not samples:
         raise DataError(_nothing(path, data, skipped))
@@ -153,19 +159,15 @@ def _solution(task: Task, given: Given, *, extract: bool) -> str:
 
 
 def chatty(samples: Sequence[Sample], data: Dataset) -> str | None:
-    """Return a line that tells of samples out of which only `extract` would take the code; None if there are none."""
-    kinds = Counter(_kind(s.solution, data.by_id(s.task_id)) for s in samples if not _parses(s.solution))
-    texts = [f"{kinds[k]} hold {k}" for k in ("a fenced block", "code amid text") if kinds[k]]
-    told = [f"{' and '.join(texts)}: give `--extract`"] if texts else []
-    bodies = sum(_is_body(s.solution, data.by_id(s.task_id)) for s in samples if not _parses(s.solution))
+    """Return a line that tells of samples that are no code alone, and what was or can be done; None without any."""
+    other = [(s.solution, data.by_id(s.task_id)) for s in samples if not _parses(s.solution)]
+    amid = sum(task.entry_point in defined_names(extract_code(text, task.entry_point)) for text, task in other)
+    bodies = sum(_is_body(text, task) for text, task in other)
+    fenced = sum(s.taken for s in samples)
+    told = [f"{fenced} held a fenced block: its code was taken, as out of a model's reply"] if fenced else []
+    told += [f"{amid} hold code amid text: give `--extract`"] if amid else []
     told += [f"{bodies} hold the body of a function alone: name their field `completion`"] if bodies else []
-    return f"of {len(samples)} samples, {'; '.join(told)}" if told else None
-
-
-def _kind(text: str, task: Task) -> str:
-    if _FENCE in text:
-        return "a fenced block"
-    return "code amid text" if task.entry_point in defined_names(extract_code(text, task.entry_point)) else ""
+    return f"of {counted(len(samples), 'sample')}, {'; '.join(told)}" if told else None
 
 
 def _is_body(text: str, task: Task) -> bool:
@@ -237,7 +239,7 @@ def judge(
     """
     tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
     lost = metric.vet(tasks.values(), num_threads=num_threads)
-    slow = {task_id: 0.0 if task_id in lost else _seconds(metric, task) for task_id, task in tasks.items()}
+    slow = {task_id: 0.0 if task_id in lost else seconds_of(metric, task) for task_id, task in tasks.items()}
     jobs = [Job(Candidate(instructions=(("solution", s.solution),)), tasks[s.task_id], s.number) for s in samples]
     solutions = {job.candidate.key: s.solution for job, s in zip(jobs, samples, strict=True)}
     runner = Runner(dspy.Module(), _GivenSolutions(metric, solutions), journal=journal, num_threads=num_threads)
@@ -247,8 +249,8 @@ def judge(
     return [found[i] for i in range(len(jobs))]
 
 
-def _seconds(metric: CodeMetric, task: Task) -> float:
-    """CPU seconds of the canonical solution, which are known by now."""
+def seconds_of(metric: CodeMetric, task: Task) -> float:
+    """CPU seconds of the canonical solution; known at once where the tests were checked."""
     try:
         return metric.prepare(task)
     except SandboxError:

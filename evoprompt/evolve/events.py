@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from evoprompt.candidate import Candidate
@@ -54,10 +54,11 @@ class BatchDone:
 
 
 @dataclass(frozen=True)
-class DevDone(DevRecord):
+class DevDone:
     """One instruction is evaluated on the valset. `results` is the state of the search after it."""
 
-    results: Results = field(kw_only=True)
+    record: DevRecord
+    results: Results
 
 
 @dataclass(frozen=True)

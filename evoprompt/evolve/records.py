@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import not_
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
@@ -213,19 +212,32 @@ class BatchRecord(BaseModel):
     belief: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class DevRecord:
-    """One instruction, evaluated on the valset. Epoch and batch are 0 for the seed.
+class DevRecord(BaseModel):
+    """One instruction, evaluated on the valset.
 
-    `samples` has the number of a task's rollout where that is not 0.
+    Attributes:
+        epoch: From 1; 0 for the seed.
+        batch: After which it was; 0 for the seed.
+        candidate: The instruction.
+        tasks: The ids of the tasks.
+        evaluation: Its result.
+        scores: Score of each task that was measured, in [0, 1].
+        samples: Number of a task's rollout where that is not 0.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     epoch: int
     batch: int
     candidate: Candidate
     tasks: tuple[str, ...]
     evaluation: Evaluation
-    samples: Mapping[str, int] = field(default_factory=dict)
+    scores: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    samples: dict[str, NonNegativeInt] = Field(default={}, exclude_if=not_)
+
+    def step(self) -> dict[str, Any]:
+        """The body of its step in the journal, which has the rollouts already."""
+        return self.model_dump(mode="json", exclude={"evaluation": {"rollouts"}})
 
 
 INTERRUPTED = "interrupted"

@@ -32,7 +32,7 @@ from evoprompt.evolve.events import (
     restored,
 )  # fmt: skip
 from evoprompt.evolve.records import BatchRecord, DevRecord, Results
-from evoprompt.evolve.state import History, dev_record, dev_step, diagnoses
+from evoprompt.evolve.state import History, diagnoses
 from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
 from evoprompt.lm.budget import APART
 from evoprompt.lm.identity import state_of
@@ -112,7 +112,7 @@ def export(run: Run) -> None:
     with reading("a step", run.journal.path):
         for kind, body in run.journal.steps():
             if kind == TEST:
-                tested, _ = dev_record(body)
+                tested = DevRecord.model_validate(body)
                 write.restored(test_file(body["name"]), tested)
                 tests[body["name"]] = tested.evaluation.score
             elif (record := history.step(kind, body)) is not None:
@@ -152,9 +152,10 @@ def evaluate_test(
     run.journal.keep_meta("tasks", json.dumps(shown))
     runner = Runner(program, judge, journal=run.journal, num_threads=num_threads, label=APART)
     evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in tasks], on_done=on_done)
-    record = DevRecord(0, 0, candidate, tuple(t.task_id for t in tasks), evaluation)
-    run.journal.keep_step(TEST, name, {"name": name, **dev_step(record, {})})
-    TreeWriter(run.tree, run.journal).evaluation(test_file(name), candidate, evaluation)
+    ids = tuple(t.task_id for t in tasks)
+    record = DevRecord(epoch=0, batch=0, candidate=candidate, tasks=ids, evaluation=evaluation)
+    run.journal.keep_step(TEST, name, {"name": name, **record.step()})
+    TreeWriter(run.tree, run.journal).evaluation(test_file(name), record)
     return evaluation
 
 
@@ -215,7 +216,7 @@ class TreeWriter:
         elif isinstance(event, BatchDone):
             self._batch(event.record)
         elif isinstance(event, DevDone):
-            self.evaluation(_dev_file(event), event.candidate, event.evaluation)
+            self.evaluation(_dev_file(event.record), event.record)
         elif isinstance(event, Restored):
             record = event.record
             if isinstance(record, BatchRecord):
@@ -241,20 +242,20 @@ class TreeWriter:
             found = diagnoses(self._journal, record)
             self._batch(record.model_copy(update={"rollouts": before, "child_rollouts": after, "diagnosed": found}))
 
-    def restored(self, name: str, event: DevRecord) -> None:
+    def restored(self, name: str, record: DevRecord) -> None:
         """Write an evaluation of an earlier process, which may have been killed before it did."""
         if self._lacks(name):
-            rollouts = self._rollouts((event.candidate.key, t, event.samples.get(t, 0)) for t in event.tasks)
-            self.evaluation(name, event.candidate, event.evaluation.model_copy(update={"rollouts": rollouts}))
+            rollouts = self._rollouts((record.candidate.key, t, record.samples.get(t, 0)) for t in record.tasks)
+            told = record.evaluation.model_copy(update={"rollouts": rollouts})
+            self.evaluation(name, record.model_copy(update={"evaluation": told}))
 
     def _batch(self, record: BatchRecord) -> None:
         folder = _folder(record)
         explained = {d.task_id: d.model_dump(exclude={"task_id"}) for d in record.diagnosed}
-        children = {r.task_id: r for r in record.child_rollouts}
+        children = {r.task_id: self._row(r) for r in record.child_rollouts}
         for rollout in record.rollouts:
-            child = children.get(rollout.task_id)
-            row = self._row(rollout) | {"diagnosis": explained.get(rollout.task_id)}
-            self._task(folder, rollout.task_id, {**row, "with_proposal": None if child is None else self._row(child)})
+            more = {"diagnosis": explained.get(rollout.task_id), "with_proposal": children.get(rollout.task_id)}
+            self._task(folder, rollout.task_id, self._row(rollout) | more)
         # Last, so that where it stands the rest does.
         self._tree.json(
             f"{folder}/batch_results.json",
@@ -270,15 +271,16 @@ class TreeWriter:
             },
         )
 
-    def evaluation(self, name: str, candidate: Candidate, evaluation: Evaluation) -> None:
+    def evaluation(self, name: str, record: DevRecord) -> None:
         """Write an evaluation's tasks, and its summary to `name` beside them."""
         by_task: dict[str, list[dict[str, Any]]] = {}
-        for rollout in evaluation.rollouts:
+        for rollout in record.evaluation.rollouts:
             by_task.setdefault(rollout.task_id, []).append(self._row(rollout))
         for task_id, (first, *more) in by_task.items():
             self._task(name.rpartition("/")[0], task_id, {**first, "more_samples": more} if more else first)
-        told = {"candidate": candidate.model_dump(), "candidate_id": candidate.key, **evaluation.summary()}
-        self._tree.json(name, {**told, "rollouts": [_brief(r) for r in evaluation.rollouts]})
+        who = {"candidate": record.candidate.model_dump(), "candidate_id": record.candidate.key}
+        rollouts = [_brief(r) for r in record.evaluation.rollouts]
+        self._tree.json(name, {**who, **record.evaluation.summary(), "rollouts": rollouts})
 
     def _state(self, results: Results) -> None:
         self._tree.json(
@@ -379,8 +381,8 @@ class TreeWriter:
             facts = record.model_dump(include={"epoch", "batch", "accepted", "reason", "parent_score", "child_score"})
             self._tree.event("batch", **facts, parent=record.parent.key, child=record.child and record.child.key)
         elif isinstance(event, DevDone):
-            facts = {"candidate": event.candidate.key, "score": event.evaluation.score}
-            self._tree.event("dev", epoch=event.epoch, batch=event.batch, **facts)
+            dev, score = event.record, event.record.evaluation.score
+            self._tree.event("dev", epoch=dev.epoch, batch=dev.batch, candidate=dev.candidate.key, score=score)
         elif isinstance(event, Finished | Interrupted):
             how = "finished" if isinstance(event, Finished) else "interrupted"
             self._tree.event(how, best=event.results.best.key, dev_score=event.results.best_dev_score)
@@ -390,8 +392,8 @@ def _folder(record: BatchRecord) -> str:
     return f"training/epochs/epoch_{record.epoch}/batch_{record.batch}"
 
 
-def _dev_file(event: DevRecord) -> str:
-    return f"dev_evaluation/epoch_{event.epoch}/batch_{event.batch}/dev_evaluation.json"
+def _dev_file(record: DevRecord) -> str:
+    return f"dev_evaluation/epoch_{record.epoch}/batch_{record.batch}/dev_evaluation.json"
 
 
 def _brief(rollout: Rollout) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from evoprompt.evolve.events import (
 )  # fmt: skip
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import INTERRUPTED, BatchRecord, DevRecord, Results
-from evoprompt.evolve.state import BATCH, DEV, HEAVY, History, dev_step, keep_diagnoses, remembered
+from evoprompt.evolve.state import BATCH, DEV, HEAVY, History, keep_diagnoses, remembered
 from evoprompt.judges import Rollout
 from evoprompt.pool import StopAtOnce
 from evoprompt.rollout import Job, Runner, require_measured
@@ -163,13 +163,16 @@ class Search:
         self, what: tuple[int, int, Candidate], tasks: Sequence[str], rollouts: Sequence[Rollout], key: str
     ) -> Evaluation:
         """Keep an evaluation of `what`, its epoch, batch and candidate, and tell of it."""
-        candidate, evaluation = what[2], summarize(rollouts)
+        (epoch, batch, candidate), evaluation = what, summarize(rollouts)
         scores = {r.task_id: r.score for r in rollouts if r.score is not None}
         samples = {r.task_id: r.sample for r in rollouts if r.sample}
-        record = DevRecord(*what, tuple(tasks), evaluation, samples)
-        self._keep(DEV, key, dev_step(record, scores))
-        self.history.dev(candidate, evaluation, scores)
-        self._tell(DevDone(**vars(record), results=self.history.results()))
+        record = DevRecord(
+            epoch=epoch, batch=batch, candidate=candidate, tasks=tuple(tasks), evaluation=evaluation, scores=scores,
+            samples=samples,
+        )  # fmt: skip
+        self._keep(DEV, key, record.step())
+        self.history.dev(record)
+        self._tell(DevDone(record, self.history.results()))
         return evaluation
 
     def _keep(self, kind: str, key: str, body: Mapping[str, Any]) -> None:

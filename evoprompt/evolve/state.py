@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
-
-from pydantic import Field, NonNegativeInt, TypeAdapter
+from typing import Any
 
 from evoprompt.candidate import Candidate
 from evoprompt.evaluate import Evaluation
@@ -19,10 +17,6 @@ BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "c
 """Kinds of a journal's steps."""
 HEAVY = {"rollouts", "child_rollouts", "diagnosed"}
 """Fields of a batch that the journal keeps apart, and that nobody keeps in memory: a resume reads all batches."""
-
-_TASKS = TypeAdapter(tuple[str, ...])
-_SAMPLES = TypeAdapter(dict[str, NonNegativeInt])
-_SCORES = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=1)]])
 
 
 class History:
@@ -43,7 +37,7 @@ class History:
         self._entries: dict[str, EvolutionEntry] = {seed.key: EvolutionEntry.of(seed, reason="the student's own")}
         self._candidates: dict[str, Candidate] = {seed.key: seed}
         self._dev: dict[str, Evaluation] = {}
-        self._dev_scores: dict[str, dict[str, float]] = {}
+        self._scores: dict[str, dict[str, float]] = {}
         self.confirmation: Confirmation | None = None
         self.rival: Mapping[str, Any] | None = None
 
@@ -79,10 +73,10 @@ class History:
         """Return True if an instruction was evaluated on the valset."""
         return candidate.key in self._dev
 
-    def dev(self, candidate: Candidate, evaluation: Evaluation, scores: dict[str, float]) -> None:
-        """Take note of an evaluation on the valset, with the score of each task that was measured."""
-        self._dev[candidate.key] = evaluation.model_copy(update={"rollouts": ()})
-        self._dev_scores[candidate.key] = scores
+    def dev(self, record: DevRecord) -> None:
+        """Take note of an evaluation on the valset."""
+        self._dev[record.candidate.key] = record.evaluation.model_copy(update={"rollouts": ()})
+        self._scores[record.candidate.key] = record.scores
 
     def step(self, kind: str, body: dict[str, Any]) -> BatchRecord | DevRecord | Confirmation | None:
         """Go on from a step of the journal.
@@ -95,8 +89,8 @@ class History:
             self.batch(record)
             return record
         if kind == DEV:
-            found, scores = dev_record(body)
-            self.dev(found.candidate, found.evaluation, scores)
+            found = DevRecord.model_validate(body)
+            self.dev(found)
             return found
         if kind == CONFIRM:
             self.confirmation = Confirmation.model_validate(body)
@@ -119,7 +113,7 @@ class History:
             return self.confirmation.candidate if self.confirmation.accepted else self.seed
         if self._batches and self._batches[-1].tried:
             return self.current if self._batches[-1].sure else self.seed
-        scores = self._dev_scores
+        scores = self._scores
         shared = set.intersection(*map(set, scores.values())) if scores else set()
         if not shared:
             return self.current
@@ -171,28 +165,6 @@ def _about(record: BatchRecord) -> str:
     """Key that tells a batch from others of the same number and prompt: a budget cuts its last batches short."""
     tried = hashlib.sha256(repr([(t.candidate, t.task_id) for t in record.tried]).encode()).hexdigest()[:12]
     return f"{record.epoch}.{record.batch}.{record.parent.key}.{tried}"
-
-
-def dev_step(record: DevRecord, scores: dict[str, float]) -> dict[str, Any]:
-    """An evaluation on the valset as a step of the journal."""
-    return {
-        "epoch": record.epoch,
-        "batch": record.batch,
-        "candidate": record.candidate.model_dump(mode="json"),
-        "tasks": record.tasks,
-        "evaluation": record.evaluation.model_dump(mode="json", exclude={"rollouts"}),
-        "scores": scores,
-    } | ({"samples": record.samples} if record.samples else {})
-
-
-def dev_record(body: dict[str, Any]) -> tuple[DevRecord, dict[str, float]]:
-    """An evaluation on the valset from a step of the journal, and the score of each task."""
-    candidate, evaluation = Candidate.model_validate(body["candidate"]), Evaluation.model_validate(body["evaluation"])
-    found = DevRecord(
-        int(body["epoch"]), int(body["batch"]), candidate, _TASKS.validate_python(body["tasks"]), evaluation,
-        _SAMPLES.validate_python(body.get("samples", {})),
-    )  # fmt: skip
-    return found, _SCORES.validate_python(body["scores"])
 
 
 def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, Evaluation]) -> Results:

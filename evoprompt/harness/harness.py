@@ -17,15 +17,11 @@ from typing import Final, TypeAlias
 from cachetools import LRUCache
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness.judging import asserts
-from evoprompt.harness.judging import plan as planning
-from evoprompt.harness.judging.asserts import Check
 from evoprompt.harness.judging.confirm import CANONICAL, Confirmation, confirming, guess
 from evoprompt.harness.judging.driver import disclosing
 from evoprompt.harness.judging.expected import Expected, load_or_run
-from evoprompt.harness.judging.files import beside_files
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
-from evoprompt.harness.judging.plan import Plan
+from evoprompt.harness.judging.plan import Plan, read_suite
 from evoprompt.harness.judging.report import Case, Report, Status, SuiteResult
 from evoprompt.harness.judging.suite import Run, run_suite
 from evoprompt.harness.judging.telling import sanitised
@@ -76,12 +72,10 @@ class Harness:
         self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
         self._verdicts: MutableMapping[_Key, Outcome] = LRUCache(_REMEMBERED_CASES, _cases)
-        self._checks: MutableMapping[_Key, tuple[tuple[Check, ...], tuple[str, ...], Plan]] = LRUCache(
-            _REMEMBERED_TASKS
-        )
+        self._plans: MutableMapping[_Key, Plan] = LRUCache(_REMEMBERED_TASKS)
         self._told: MutableMapping[_Key, frozenset[int]] = LRUCache(_REMEMBERED_TASKS)
         self._expected: MutableMapping[_Key, tuple[Expected, ...]] = LRUCache(_REMEMBERED_OUTPUT_BYTES, _bytes)
-        self._building: dict[_Key, threading.Lock] = {}
+        self._building: MutableMapping[_Key, threading.Lock] = LRUCache(_REMEMBERED_TASKS)
         self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
         self._confirmation = Confirmation(self.input_limits, self._paths)
         self._unsafe = unsafe
@@ -176,12 +170,8 @@ class Harness:
             SandboxError: Nothing is known, because no process could be started.
             DataError: A test or the setup is broken.
         """
-        checks = _split(tests, frozenset(names), entry_point, "the example")
-        checks = beside_files(checks, setup, "", frozenset((*names, entry_point)))
-        imports = tuple(line for test in tests for line in asserts.imports_of(test))
-        plan = planning.plan("", entry_point, names, setup, "", checks, imports)
-        job = Job(solution, entry_point, setup, imports, atol, self._paths, plan=plan)
-        return self._run(job, checks, "base").result
+        plan = read_suite(tests, "the example", entry_point, names=names, setup=setup)
+        return self._run(Job(solution, entry_point, setup, atol, self._paths, plan=plan), "base").result
 
     def probe(self) -> str | None:
         """Runs a trivial solution; returns None when that works, else the reason why not."""
@@ -198,7 +188,7 @@ class Harness:
         self.sandbox.close()
         with self._lock:
             self._verdicts.clear()
-            self._checks.clear()
+            self._plans.clear()
             self._told.clear()
             self._expected.clear()
 
@@ -235,23 +225,18 @@ class Harness:
             self._verdicts[key] = outcome
         return outcome
 
-    def _split(self, task: Task, suite: Suite) -> tuple[tuple[Check, ...], tuple[str, ...], Plan]:
-        """The checks of a suite, the imports of the canonical solution and the tests, and what the tests need."""
+    def _plan(self, task: Task, suite: Suite) -> Plan:
+        """The tests of a suite, and what they need."""
         key = (task.key, suite)
         with self._lock:
-            known = self._checks.get(key)
+            known = self._plans.get(key)
         if known is None:
-            names = asserts.defined_names(task.code)
-            tests = task.tests(suite)
-            imports = [line for source in (task.code, *tests) for line in asserts.imports_of(source)]
-            checks = _split(tests, names, task.entry_point, f"{suite} test")
-            provided = names | planning.methods_of(task.code) | {task.entry_point}
-            checks = beside_files(checks, task.setup, task.test_setup, provided)
-            imports = list(dict.fromkeys(imports))
-            plan = planning.plan(task.code, task.entry_point, names, task.setup, task.test_setup, checks, imports)
-            known = checks, tuple(imports), plan
+            known = read_suite(
+                task.tests(suite), f"{suite} test", task.entry_point, code=task.code, setup=task.setup,
+                test_setup=task.test_setup,
+            )  # fmt: skip
             with self._lock:
-                self._checks[key] = known
+                self._plans[key] = known
         return known
 
     def _outputs(self, task: Task, suite: Suite) -> tuple[Expected, ...]:
@@ -270,22 +255,20 @@ class Harness:
 
     def _run_inputs(self, task: Task, solution: str, suite: Suite) -> Outcome:
         trial = Trial(suite, task.inputs(suite), self._outputs(task, suite), task.oracle, self.input_limits)
-        job = Job(solution, task.entry_point, task.setup, (), task.atol, self._paths)
+        job = Job(solution, task.entry_point, task.setup, task.atol, self._paths)
         if not solution.strip():
             return _empty(suite, len(trial.inputs))
         sandbox = confirming(self.sandbox, self._confirmation.of_inputs(task, trial, self.sandbox))
         return self._slots.measured(lambda: run_inputs(job, trial, self.limits, sandbox), _doubtful)
 
     def _run_asserts(self, task: Task, solution: str, suite: Suite) -> Outcome:
-        checks, imports, plan = self._split(task, suite)
         job = Job(
-            solution, task.entry_point, task.setup, imports, task.atol, self._paths, task.test_setup, plan,
-            disclosing=lambda: self._disclosing(task, suite, job, checks),
+            solution, task.entry_point, task.setup, task.atol, self._paths, task.test_setup, self._plan(task, suite),
+            disclosing=lambda: self._disclosing(task, suite, job),
         )  # fmt: skip
-        confirm = self._confirmation.of_asserts(task, suite, checks, job, self.limits, self.sandbox)
-        return self._run(job, checks, suite, confirm)
+        return self._run(job, suite, self._confirmation.of_asserts(task, suite, job, self.limits, self.sandbox))
 
-    def _disclosing(self, task: Task, suite: Suite, job: Job, checks: tuple[Check, ...]) -> frozenset[int]:
+    def _disclosing(self, task: Task, suite: Suite, job: Job) -> frozenset[int]:
         """Positions of the tests that hand the canonical solution what may be expected of it."""
         key = (task.key, suite)
         with self._lock:
@@ -293,18 +276,18 @@ class Harness:
         if known is None:
             known = frozenset[int]()
             if task.code.strip():
-                known = disclosing(Run(replace(job, solution=task.code), checks, CANONICAL, self.sandbox))
+                known = disclosing(Run(replace(job, solution=task.code), CANONICAL, self.sandbox))
             with self._lock:
                 self._told[key] = known
         return known
 
-    def _run(self, job: Job, checks: tuple[Check, ...], suite: Suite, confirm: Confirm = guess) -> Outcome:
+    def _run(self, job: Job, suite: Suite, confirm: Confirm = guess) -> Outcome:
         if not job.solution.strip():
-            return _empty(suite, len(checks))
-        if not checks:
+            return _empty(suite, len(job.plan.checks))
+        if not job.plan.checks:
             return Outcome(SuiteResult(status="passed", passed=0, total=0))
         sandbox = confirming(self.sandbox, confirm)
-        return self._slots.measured(lambda: run_suite(job, checks, suite, self.limits, sandbox), _doubtful)
+        return self._slots.measured(lambda: run_suite(job, suite, self.limits, sandbox), _doubtful)
 
 
 def _empty(suite: Suite, total: int) -> Outcome:
@@ -330,13 +313,3 @@ def _doubtful(outcome: Outcome) -> bool:
 
 def _rebuild(limits: Limits, processes: int | None, input_limits: InputLimits, unsafe: bool) -> Harness:
     return Harness(limits=limits, processes=processes, input_limits=input_limits, unsafe=unsafe)
-
-
-def _split(tests: Sequence[str], names: frozenset[str], entry_point: str, what: str) -> tuple[Check, ...]:
-    checks: list[Check] = []
-    for number, test in enumerate(tests):
-        try:
-            checks += asserts.split(test, names, entry_point)
-        except ValueError as e:
-            raise DataError(f"{what} {number}: {e}") from e
-    return tuple(checks)

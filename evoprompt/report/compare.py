@@ -80,7 +80,7 @@ def read_side(path: str | Path) -> Side:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         found = {task: rows[0] for task, rows in body["eval"].items() if rows}
-        solutions = {task: _evaluated(task, row) for task, row in found.items()}
+        solutions = {task: evaluated(task, row) for task, row in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(f"{str(path)!r} is no result file of `evoprompt evaluate`: {type(e).__name__}: {e}") from e
     about = f"{body.get('model') or 'given samples'} on {body.get('dataset', '?')}"
@@ -103,7 +103,8 @@ def _side(name: str, about: str, data_hash: str, solutions: Mapping[str, Solutio
     return Side(name, about, data_hash, measured, len(solutions) - len(measured))
 
 
-def _evaluated(task: str, row: Mapping[str, Any]) -> Solution:
+def evaluated(task: str, row: Mapping[str, Any]) -> Solution:
+    """The solution that a row of a result file of `evaluate` holds."""
     status = row["status"]
     lost = status in get_args(Unmeasured)
     failing = row.get("first_failure") or {}

@@ -57,17 +57,22 @@ class SimulatedEngine:
 
     Args:
         seed: Another seed is another programmer, with other weaknesses.
+
+    Attributes:
+        asked: Requests so far.
     """
 
     takes_seed = True
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self.seed, self.asked = seed, 0
         self._lock = threading.Lock()
         self._seen: Counter[str] = Counter()
 
     def complete(self, request: Request) -> Response:
         """Answer one request."""
+        with self._lock:
+            self.asked += 1
         reading = read(request, self._nonce(request))
         outputs = reading.outputs or {"code": "str"}
         coding = "code" if "code" in outputs else None

@@ -108,7 +108,7 @@ def test_it_finds_the_rule_measures_it_and_confirms_it(harness: Harness, tmp_pat
     assert [rule["text"] for rule in evolution["rules"]] == [rule.text for rule in results.rules]
     (confirmed,) = [e for e in events if isinstance(e, Confirmed)]
     assert confirmed.record == results.confirmation and isinstance(events[-1], Finished)
-    assert {e.candidate.key for e in events if isinstance(e, DevDone)} == {results.seed.key, results.best.key}
+    assert {e.record.candidate.key for e in events if isinstance(e, DevDone)} == {results.seed.key, results.best.key}
 
 
 def test_where_nothing_helps_the_start_prompt_stays(harness: Harness, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 KINDS = """
 import collections, dataclasses, enum, functools, operator, string, types
 import dspy
-import whole, other, parts
+import other, parts
 
 class Slotted:
     __slots__ = ("style",)
@@ -38,7 +38,6 @@ DEFAULTS = collections.defaultdict(lambda: "default factory")
 SPACE = types.SimpleNamespace(style=lambda: "function in a namespace")
 SPACE.one, SPACE.two = 1, 2
 TEMPLATE = string.Template("template $a")
-MAPPED = map(lambda x: "function of a map", [])
 PATTERN = __import__("re").compile("a" * 300 + "end of a pattern")
 PARTIAL = functools.partial(lambda x, y: x, "argument of a partial")
 def first(): return "chosen function"
@@ -141,18 +140,16 @@ class Student(Base):
         log.append(q)
         styled.calls = 1
         return (
-            go() + K().run() + p.CONSTANT + pack.sub.name() + d.name() + sibling.name() + getattr(whole, "x" + q)()
+            go() + K().run() + p.CONSTANT + pack.sub.name() + d.name() + sibling.name()
             + getattr(other, "known") + globals()["HIDDEN"] + globals().get("GOTTEN") + SLOTTED.style + DATA.style
             + WORDS.style + TEXTS.style + KINDS.style + WithMeta.text + CHOSEN.value + DEFAULTS[q] + SPACE.style()
-            + TEMPLATE + MAPPED + PATTERN + PARTIAL() + PICKED() + second() + helper(q) + inside() + AROUND() + cached()
+            + TEMPLATE + PATTERN + PARTIAL() + PICKED() + second() + helper(q) + inside() + AROUND() + cached()
             + READ + ANYTHING + CLOSED()() + dispatched(1) + styled() + (lambda: "lambda within")()
         )
 
 def metric(example, pred): return 1.0
 """
 FILES = {
-    "whole.py": 'TEXT = "data of a module of which a name is computed"\n'
-    'def xa(): return "function of it"\n_apart = 5\n',
     "other.py": 'known = "literal name"\nunknown = "not read of a module"\n',
     "parts.py": 'CONSTANT = "constant imported within"\nSTYLE = "what it reads"\n'
     'def go(): return "function imported" + STYLE\n'

@@ -15,7 +15,6 @@ from typing import Final
 from cachetools import LRUCache
 
 from evoprompt.errors import DataError
-from evoprompt.harness.judging.asserts import Check
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.judging.suite import run_suite
 from evoprompt.harness.judging.verdicts import Job
@@ -48,16 +47,13 @@ class Confirmation:
         self._lock = threading.Lock()
         self._known: MutableMapping[tuple[str, ...], list[float]] = LRUCache(_REMEMBERED)
 
-    def of_asserts(
-        self, task: Task, suite: Suite, checks: tuple[Check, ...], job: Job, limits: Limits, sandbox: Sandbox
-    ) -> Confirm:
+    def of_asserts(self, task: Task, suite: Suite, job: Job, limits: Limits, sandbox: Sandbox) -> Confirm:
         """For a suite of asserts: the canonical solution's time for all of it counts as that of each call."""
 
         def confirm(process: Process) -> Stretch:
             def timed() -> float:
-                outcome = run_suite(
-                    replace(job, solution=task.code), checks, suite, CANONICAL, beside(sandbox, process)
-                )
+                canonical = replace(job, solution=task.code)
+                outcome = run_suite(canonical, suite, CANONICAL, beside(sandbox, process))
                 return outcome.cpu_seconds if outcome.result.status == "passed" else 0.0
 
             now = self._now((task.key, suite), timed) if task.code.strip() else 0.0
@@ -80,7 +76,7 @@ class Confirmation:
                     expected=tuple(trial.expected[i] for i in places),
                     limits=replace(self._limits, min_seconds=CANONICAL.cpu_seconds, every=True),
                 )
-                job = Job(task.code, task.entry_point, task.setup, (), task.atol, self._paths)
+                job = Job(task.code, task.entry_point, task.setup, task.atol, self._paths)
                 return run_inputs(job, few, CANONICAL, beside(sandbox, process)).cpu_seconds
 
             now = self._now((task.key, trial.suite, str(places[:1])), timed)

@@ -76,7 +76,7 @@ class Session:
             total_cpu_seconds=self.seconds,
             output_mb=max(_JUDGE_OUTPUT_MB, run.limits.output_mb),
         )
-        numpy = needs_numpy(run.job.setup, run.job.test_setup, *run.job.imports, *(c.script for _, c in run.checks))
+        numpy = needs_numpy(run.job.setup, run.job.test_setup, *run.plan.imports, *(c.script for _, c in run.checks))
         with run.candidate() as candidate, run.sandbox.open(limits, numpy=numpy) as judge:
             self.candidate, self.judge = candidate, judge
             judge.confirm, judge.beside = None, candidate

@@ -149,8 +149,8 @@ def cache_folder() -> Path:
 
 def _run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> Iterable[Expected]:
     """Asks for one output at a time: in between the process stands still, so the CPU time read is that input's."""
-    job = Job(task.code, task.entry_point, task.setup, (), task.atol, paths)
-    run = Run(job, (), LIMITS, sandbox)
+    job = Job(task.code, task.entry_point, task.setup, task.atol, paths)
+    run = Run(job, LIMITS, sandbox)
     try:
         with run.candidate() as process:
             form = codec.COMPACT if not task.oracle and not task.atol else Expected("value", b"", 0.0).form(task.oracle)

@@ -93,7 +93,7 @@ class _InputRun(Run):
             output_mb=limits.output_mb + _MOST_LONGER * max((e.size for e in trial.expected), default=0) // (1 << 20),
             packing_seconds=limits.packing_seconds + 2 * allowed.factor * sum(e.packing for e in trial.expected),
         )
-        super().__init__(job, (), limits, sandbox)
+        super().__init__(job, limits, sandbox)
 
     def answers(self) -> Iterator[tuple[int, Finding]]:
         """Position and finding of each input, as its answer comes in; after one that ends it in a new process."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from evoprompt.harness.judging.asserts import Check, defined_names, parse_or_empty
+from evoprompt.errors import DataError
+from evoprompt.harness.judging.asserts import Check, defined_names, imports_of, parse_or_empty, split
 
 _CONSOLE: Final = re.compile(r"stdout|stderr|stdin|print|input|capsys")
 _SEED: Final = re.compile(r"\bseed\b")
@@ -35,9 +36,11 @@ _EXECUTING: Final = frozenset(_EXECUTING_NAMES.split())
 
 @dataclass(frozen=True)
 class Plan:
-    """Configuration of the two processes of a script: the judge's and the solution's.
+    """The tests of a suite, and the configuration of the processes that they run in: the judge's and the solution's.
 
     Attributes:
+        checks: The tests.
+        imports: Import statements whose names the tests may use.
         fast: No script is needed: every test is one call and a literal, and none leaves anything for another.
         functions: Names of the solution's functions.
         classes: Names of its classes.
@@ -54,6 +57,8 @@ class Plan:
         tainted: Positions of the tests that may execute an answer.
     """
 
+    checks: tuple[Check, ...] = ()
+    imports: tuple[str, ...] = ()
     fast: bool = True
     functions: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -87,32 +92,40 @@ class Plan:
         }
 
 
-def plan(
-    code: str,
-    entry_point: str,
-    names: Iterable[str],
-    setup: str,
-    test_setup: str,
-    checks: Sequence[Check],
-    imports: Iterable[str],
-) -> Plan:
+def read_suite(
+    tests: Sequence[str], what: str, entry_point: str, *, code: str = "", names: Iterable[str] = (), setup: str = "",
+    test_setup: str = "",
+) -> Plan:  # fmt: skip
     """Reads the canonical solution and the tests of a suite.
 
     Args:
-        code: The canonical solution; may be empty.
+        tests: Sources of the tests.
+        what: Name of such a test in errors.
         entry_point: Name of the function under test.
+        code: The canonical solution; may be empty.
         names: What the solution provides besides.
         setup: Source that runs before the solution.
         test_setup: Source that runs before the tests.
-        checks: The tests.
-        imports: Import statements whose names the tests may use.
+
+    Raises:
+        DataError: A test does not parse.
     """
     tree = parse_or_empty(code)
+    provided = defined_names(code) | frozenset(names) | {entry_point}
+    checks: list[Check] = []
+    for number, test in enumerate(tests):
+        try:
+            checks += split(test, provided, entry_point)
+        except ValueError as e:
+            raise DataError(f"{what} {number}: {e}") from e
+    bodies = [node for c in tree.body if isinstance(c, ast.ClassDef) for node in ast.walk(c)]
+    methods = {node.name for node in bodies if isinstance(node, ast.FunctionDef)}
+    checks = _beside_files(checks, setup, test_setup, provided | methods)
+    imports = tuple(dict.fromkeys(line for source in (code, *tests) for line in imports_of(source)))
     classes: dict[str, ast.ClassDef] = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
     exceptions = tuple((name, base) for name, node in classes.items() if (base := _exception_base(node, classes)))
     raised = {name for name, _ in exceptions}
     functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
-    provided = {*defined_names(code), *names, entry_point}
     others = provided - classes.keys()
     upper = {n for n in others - functions if not code and n[:1].isupper()}
     upper |= _made(tree)
@@ -122,6 +135,8 @@ def plan(
     told = _globals_read(code) & _stored(parse_or_empty(setup), *map(parse_or_empty, (test_setup, *scripts)))
     told -= {*functions, *classes, *vars(builtins)}
     return Plan(
+        checks=tuple(checks),
+        imports=imports,
         fast=all(check.form for check in checks) and not test_setup.strip(),
         functions=tuple(sorted(others - data - upper)),
         classes=tuple(sorted(upper | classes.keys() - raised)),
@@ -131,18 +146,12 @@ def plan(
         told=tuple(sorted(told)),
         stored=tuple(sorted((data | told) & _changed(tree))),
         equalities=any(isinstance(n, ast.FunctionDef) and n.name == "__eq__" for n in ast.walk(tree)),
-        methods=tuple(sorted(methods_of(code))),
+        methods=tuple(sorted(methods)),
         fluent=tuple(sorted(_fluent(tree))),
         console=bool(_CONSOLE.search(text)),
         seeds=bool(_SEED.search(text)),
         tainted=_tainted(setup, test_setup, scripts, imports, provided),
     )
-
-
-def methods_of(code: str) -> set[str]:
-    """Names of the methods of the classes that a solution defines."""
-    classes = [n for n in parse_or_empty(code).body if isinstance(n, ast.ClassDef)]
-    return {f.name for c in classes for f in ast.walk(c) if isinstance(f, ast.FunctionDef)}
 
 
 def _fluent(tree: ast.Module) -> set[str]:
@@ -264,7 +273,7 @@ def _imported(statements: Iterable[ast.stmt]) -> Iterator[str]:
 
 
 def _tainted(
-    setup: str, test_setup: str, scripts: Sequence[str], imports: Iterable[str], provided: set[str]
+    setup: str, test_setup: str, scripts: Sequence[str], imports: Iterable[str], provided: frozenset[str]
 ) -> frozenset[int]:
     """Positions of the tests that may execute an answer, or share names with one that does."""
     trees = map(parse_or_empty, (*imports, setup, test_setup, *scripts))
@@ -305,3 +314,53 @@ def spread(
                 found.add(position)
                 bad |= _names(tree) & variables
     return frozenset(range(len(scripts)) if -1 in found else found)
+
+
+_FILE_WORDS = """
+open mkdtemp mkstemp mktemp NamedTemporaryFile TemporaryDirectory TemporaryFile SpooledTemporaryFile write_text
+write_bytes read_text read_bytes touch mkdir makedirs removedirs rmdir rmtree unlink symlink symlink_to hardlink_to
+copyfile copytree listdir scandir iterdir rglob savetxt to_csv to_excel sqlite3 exists isfile isdir getsize getmtime
+is_file is_dir
+"""
+_OS_WORDS = "remove rename replace link stat chdir getcwd walk access chmod truncate utime"
+_FILE_NAMES: Final = frozenset(_FILE_WORDS.split())
+_FILE_MODULES: Final = {
+    "tempfile": frozenset({"gettempdir"}),
+    "shutil": frozenset({"copy", "copy2", "move", "make_archive"}),
+    "os": frozenset(_OS_WORDS.split()),
+    "glob": frozenset({"glob", "iglob"}),
+}
+_FILES: Final = re.compile(
+    rf"\b({'|'.join([*_FILE_NAMES, *(rf'{m}.{n}' for m, names in _FILE_MODULES.items() for n in names)])})\b"
+)
+
+
+def _beside_files(checks: list[Check], setup: str, test_setup: str, provided: frozenset[str]) -> list[Check]:
+    """The same tests; those that have to do with files, or share names with such, are to run beside the solution.
+
+    Args:
+        checks: The tests.
+        setup: Source that runs before the solution, on both sides.
+        test_setup: Source that runs before the tests.
+        provided: Names that the solution defines, methods too: they mean what it says.
+    """
+
+    def touches(node: ast.AST, bad: set[str]) -> bool:
+        return any(_touches(inner, bad, provided) for inner in ast.walk(node))
+
+    sources = [c.source for c in checks]
+    if not _FILES.search("\n".join((setup, test_setup, *sources))):
+        return checks
+    found = spread(setup, test_setup, sources, set(), touches, provided)
+    return [Check(c.source, c.calls, whole=True) if i in found else c for i, c in enumerate(checks)]
+
+
+def _touches(node: ast.AST, bad: set[str], provided: frozenset[str]) -> bool:
+    match node:
+        case ast.Name(id=name):
+            return name in bad or (name in _FILE_NAMES and name not in provided)
+        case ast.Attribute(value=ast.Name(id=module), attr=name) if name in _FILE_MODULES.get(module, ()):
+            return module not in provided
+        case ast.Attribute(attr=name):
+            return name in _FILE_NAMES and name not in provided
+    return False

@@ -8,7 +8,7 @@ in a process of its own, so that what such tests hold can't serve the others.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.inside import codec
@@ -26,14 +26,14 @@ from evoprompt.tasks import Suite
 _MAX_LINE = 10_000_000
 
 
-def run_suite(job: Job, checks: Sequence[Check], suite: Suite, limits: Limits, sandbox: Sandbox) -> Outcome:
+def run_suite(job: Job, suite: Suite, limits: Limits, sandbox: Sandbox) -> Outcome:
     """Runs every check until one crashes or times out.
 
     Raises:
         SandboxError: A process could not be started.
         DataError: The setup of the tests fails.
     """
-    run = Run(job, checks, limits, sandbox)
+    run, checks = Run(job, limits, sandbox), job.plan.checks
     try:
         findings = run.findings()
     except Unloadable as e:
@@ -63,13 +63,13 @@ def _case(suite: Suite, index: int, check: Check, finding: Finding) -> Case:
 class Run:
     """One solution under test, as the host sees it: which process is asked what, and what the answers mean."""
 
-    def __init__(self, job: Job, checks: Sequence[Check], limits: Limits, sandbox: Sandbox) -> None:
+    def __init__(self, job: Job, limits: Limits, sandbox: Sandbox) -> None:
         self.job = job
         self.sandbox = sandbox
         self.limits = limits
-        self.checks = list(enumerate(checks))
+        self.checks = list(enumerate(job.plan.checks))
         self.found: dict[int, Finding] = {}
-        self.end = len(checks)
+        self.end = len(self.checks)
         self.cpu_seconds = self.judge_seconds = 0.0
 
     @property
@@ -146,7 +146,7 @@ class Run:
     @contextlib.contextmanager
     def candidate(self) -> Iterator[Process]:
         """A process that has loaded the solution."""
-        numpy = needs_numpy(self.job.solution, self.job.setup, *self.job.imports)
+        numpy = needs_numpy(self.job.solution, self.job.setup, *self.plan.imports)
         with self.sandbox.open(self.limits, numpy=numpy) as process:
             try:
                 self._load(process)
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def _preparation(self) -> tuple[object, ...]:
-        return "prepare", self.job.setup, self.job.imports, self.job.paths
+        return "prepare", self.job.setup, self.plan.imports, self.job.paths
 
     def _prepared(self, reply: Reply) -> None:
         if reply.kind == "crashed":

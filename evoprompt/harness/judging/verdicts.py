@@ -13,24 +13,22 @@ _MAX_TEXT = 200
 
 @dataclass(frozen=True)
 class Job:
-    """One solution with its setup: everything that the processes of a suite get besides the checks.
+    """One solution with its setup and tests: everything that the processes of a suite get.
 
     Attributes:
         solution: Untrusted source.
         entry_point: Name that it has to define.
         setup: Trusted source that runs before it.
-        imports: Import statements whose names the tests may use.
         atol: Absolute tolerance of the comparison.
         paths: Directories at the end of the module search path.
         test_setup: Trusted source that runs before the tests.
-        plan: What the tests need.
+        plan: The tests, and what they need.
         disclosing: Tells the positions of the tests that hand the canonical solution what may be expected of it.
     """
 
     solution: str
     entry_point: str
     setup: str = ""
-    imports: tuple[str, ...] = ()
     atol: float = 0.0
     paths: tuple[str, ...] = ()
     test_setup: str = ""
