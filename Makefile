@@ -48,6 +48,7 @@ demo: $(VENV)/.run
 	$(BIN)/evoprompt demo
 
 test: $(VENV)/.dev
+	@$(BIN)/python -c 'import distributed' 2> /dev/null || echo "the tests of --cluster are skipped: make test-all installs Dask"
 	$(BIN)/python -m pytest -n 2 -m 'not local and not docs and not notebooks and not browser'
 
 test-all: $(VENV)/.docs
