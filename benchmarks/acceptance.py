@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evoprompt.evolve.factorial.sequential_test import ALPHA, looks_at, sign_test
+from evoprompt.evolve.factorial.constants import ALPHA
+from evoprompt.evolve.factorial.sequential_test import looks_at, sign_test
 
 START = 0.7
 PAIRS = (24, 48, 64)

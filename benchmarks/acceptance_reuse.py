@@ -20,12 +20,10 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evoprompt.evolve.factorial.comparison import ERROR
+from evoprompt.evolve.factorial.constants import BOLDNESS, ERROR, FLIP, UNSOLVED_SHARE
 from evoprompt.evolve.factorial.decision import Word, decide
 from evoprompt.evolve.factorial.effects import Effects, Rules, Trial, estimate_effects
-from evoprompt.evolve.factorial.search import UNSOLVED_SHARE
 from evoprompt.evolve.factorial.sequential_test import looks_at, sign_test
-from evoprompt.evolve.factorial.subsets import BOLDNESS, FLIP
 
 TASKS, RULES, BATCHES, BATCH = 24, 8, 10, 20
 WAYS = ("reused", "final anew", "both anew")

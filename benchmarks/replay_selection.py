@@ -20,7 +20,8 @@ from math import ceil, log2
 import numpy as np
 import numpy.typing as npt
 
-from evoprompt.evolve.factorial.decision import PROBABLE, Pairs, gain
+from evoprompt.evolve.factorial.constants import PROBABLE
+from evoprompt.evolve.factorial.decision import Pairs, gain
 
 Outcomes = npt.NDArray[np.float64]
 Random = np.random.Generator

@@ -200,8 +200,8 @@ def confirmation_line(confirmation: Confirmation) -> str:
 
 
 def rules_table(rules: Sequence[Rule], console: Console) -> str:
-    """Format the measured effect of every sentence of a prompt; long ones are broken on a terminal, never in a file."""
-    lines = [f"{'points':>6}  {'95 % interval':<15}  {'from':<5}  {'tried':>5}  sentence"]
+    """Format the measured effect of every rule of a prompt; long ones are broken on a terminal, never in a file."""
+    lines = [f"{'points':>6}  {'95 % interval':<15}  {'from':<5}  {'tried':>5}  rule"]
     for rule in rules:
         effect, low, high = (0.0 if n is None else n for n in (rule.effect, rule.low, rule.high))
         interval = f"[{low:+.1f}, {high:+.1f}]"
@@ -222,13 +222,13 @@ def rules_table(rules: Sequence[Rule], console: Console) -> str:
 
 
 ROOM = 30
-"""Columns that a sentence needs beside its numbers."""
+"""Columns that a rule needs beside its numbers."""
 
 
 def tell_rules(results: Results, mark: str) -> None:
-    """Print the measured effect of every sentence of the result, and how the whole was confirmed."""
+    """Print the measured effect of every rule of the result, and how the whole was confirmed."""
     if results.rules:
-        tell(f"{mark}what each sentence is worth, in points of tasks solved, measured on training tasks:")
+        tell(f"{mark}what each rule is worth, in points of tasks solved, measured on training tasks:")
         typer.echo(rules_table(results.rules, Console()) + "\n")
     if results.confirmation is not None:
         tell(mark + confirmation_line(results.confirmation))

@@ -9,17 +9,15 @@ import math
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
-from pydantic import Field
 
 from evoprompt.datasets import Dataset
 from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.judges.base import Rollout
-from evoprompt.judges.students import answer, content_of, digest, listed, shown, split
+from evoprompt.judges.students import ExampleTask, answer, content_of, listed, shown, split
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.identity import describe, fingerprint_of
 from evoprompt.lm.resolve import one_line
@@ -34,25 +32,6 @@ _ALMOST = 1e-9
 """Tolerance for a mean of scores that rounding puts outside of [0, 1]."""
 _GEPAS = 3
 """Number of arguments that GEPA adds for a metric: the trace, a predictor's name, its part of the trace."""
-
-
-class ExampleTask(Task):
-    """A task that is an example: a metric judges the answer, there is no code and there are no tests.
-
-    Attributes:
-        example: What the student gets the inputs of, and the metric the whole. Its labels are shown to no model.
-        content: Hash of inputs and labels.
-    """
-
-    entry_point: str = ""
-    base: tuple[str, ...] = Field(default=(), repr=False)
-    example: Any = Field(repr=False, exclude=True)
-    content: str
-
-    @cached_property
-    def key(self) -> str:
-        """Content hash of the task id, inputs and labels (16 hex digits)."""
-        return digest([self.task_id, self.content])[:16]
 
 
 class ExampleJudge:

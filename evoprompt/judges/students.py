@@ -33,30 +33,25 @@ _INNER = ("predict", "module", "program")
 """Where DSPy's modules keep the module that they give all inputs to."""
 
 
-class AskedTask(Task):
-    """A task that an example asks with inputs of its own: another wording, further fields.
+class ExampleTask(Task):
+    """A task that an example asks: another wording of a task with tests, or one whose answer a metric judges.
 
     Attributes:
-        example: The student gets its inputs.
-        task: The task whose tests judge the answer.
-        content: Hash of the inputs.
+        example: What the student gets the inputs of, and a metric the whole. Its labels are shown to no model.
+        content: Hash of the inputs, and of the labels where a metric judges.
+        task: The task whose tests judge the answer; None where a metric does.
     """
 
+    entry_point: str = ""
+    base: tuple[str, ...] = Field(default=(), repr=False)
     example: Any = Field(repr=False, exclude=True)
-    task: Task = Field(repr=False, exclude=True)
     content: str
+    task: Task | None = Field(default=None, repr=False, exclude=True)
 
     @cached_property
     def key(self) -> str:
-        """Content hash of the task and the inputs (16 hex digits)."""
-        return digest([self.task.key, self.content])[:16]
-
-    @classmethod
-    def of(cls, task: Task, example: dspy.Example, task_id: str, content: str) -> AskedTask:
-        """The task as the example asks it: its `prompt` is what the student sees."""
-        fields = {name: getattr(task, name) for name in Task.model_fields}
-        prompt = _asked(dict(example.inputs().items()))
-        return cls(**fields | {"task_id": task_id, "prompt": prompt}, example=example, task=task, content=content)
+        """Content hash of the task and the example (16 hex digits)."""
+        return digest([self.task.key if self.task else self.task_id, self.content])[:16]
 
 
 class Wordings:
@@ -81,12 +76,13 @@ class Wordings:
         if first and not content:
             return task
         task_id = task.task_id if first else f"{task.task_id}-{(content or task.key)[:6]}"
-        return AskedTask.of(task, example, task_id, content)
+        fields = {name: getattr(task, name) for name in Task.model_fields} | {"task_id": task_id}
+        return ExampleTask(**fields | {"prompt": _asked(inputs)}, example=example, task=task, content=content)
 
 
 def original(task: Task) -> Task:
     """The task whose tests judge the answer."""
-    return task.task if isinstance(task, AskedTask) else task
+    return getattr(task, "task", None) or task
 
 
 def examples_of(tasks: Iterable[Task]) -> list[dspy.Example]:

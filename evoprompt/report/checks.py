@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,13 +45,13 @@ def _overlap(run: RunData) -> Check:
     """Problems of one split that stand, word by word or nearly, in another one."""
     dev, test = ({t for s in run.splits if s.name == name for t in s.tasks} for name in ("dev", "test"))
     train = {t for batch in run.batches for t in batch["tasks"]} | (run.tasks.keys() - dev - test)
-    told = [found for some, others, where in ((test, train, "test problems stand in train"),
+    told = [found for some, known, where in ((test, train, "test problems stand in train"),
             (test, dev, "test problems stand in dev"), (dev, train, "dev problems stand in train"))
-            if (found := _shared(run, some, others, where))]  # fmt: skip
+            if (found := _shared(run, some, known, where))]  # fmt: skip
     if told:
         return Check("Overlap of the splits", False, f"{' '.join(told)} Such a score says little about new problems.")
-    sizes = ", ".join(f"{len(s)} {n}" for s, n in ((train, "train"), (dev, "dev"), (test, "test")) if s)
-    return Check("Overlap of the splits", True, f"No problem stands in two splits, the same or nearly ({sizes}).")
+    known = f"None of {len(test)} test problems stands among the {len((train | dev) - test)} others."
+    return Check("Overlap of the splits", True, known if test else "There is no test split.")
 
 
 def _shared(run: RunData, some: set[str], others: set[str], where: str) -> str:
@@ -126,14 +127,15 @@ def _tiers(run: RunData) -> Check:
 
 
 def _public(run: RunData) -> Check:
-    names = {str(d.get("name", "")) for d in (run.config.get("data") or {}).values()}
-    known = sorted(n for n in names if _PUBLIC.search(n))
+    names = {re.sub(" (train|dev|test)$", "", str(d.get("name", ""))) for d in (run.config.get("data") or {}).values()}
+    names |= {task.partition("/")[0] for task in run.tasks}  # as in Mbpp/602
+    known = sorted({Path(n).name for n in names if _PUBLIC.search(n)})
     if not known:
         return Check("Public data", True, "No task set is known to be public.")
     return Check(
         "Public data", False,
-        f"{', '.join(known)} is public: models may have been trained on it. Trust differences between prompts more "
-        "than scores.",
+        f"{', '.join(known)}: public, so that models may have been trained on it. Trust differences between "
+        "prompts more than scores.",
     )  # fmt: skip
 
 

@@ -266,11 +266,14 @@ def _reproduce(run: RunData) -> Json:
     options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
     command = ""
     if config.get("command") == "train":
-        words = [f"--{k} {shlex.quote(str(v))}" for k, v in options.items() if not isinstance(v, bool | dict)]
+        given = [
+            (k, v) for k, several in options.items() for v in (several if isinstance(several, list) else [several])
+        ]
+        words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if not isinstance(v, bool | dict)]
         words += [f"--{k}" for k, v in options.items() if v is True]
         command = " ".join(["evoprompt train", *words])
     elif config.get("command"):
-        command = f"evoprompt {config['command']}"
+        command = f"evoprompt {config['command']} --seed {options.get('seed')}"
     return {
         "command": command, "seed": options.get("seed"), "data": config.get("data") or {},
         "versions": (config.get("versions") or {}) | {k: config.get(k, "?") for k in ("python", "platform")},

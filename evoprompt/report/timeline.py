@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +103,19 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
         if event.get("event") == "batch":
             batches[int(event["batch"])] = at
 
-    def second(at: float) -> float:
-        return sum(max(0.0, min(at, end) - begin) for begin, end in sessions)
-
     try:
         found = list(rows("SELECT role, ended, seconds, input_tokens, output_tokens, cost FROM answers"))
     except sqlite3.OperationalError:  # a journal from before there was the column
         found = []
+    for session, following in pairwise([*sessions, [float("inf")]]):
+        # The test set comes after the last event.
+        session[1] = max(
+            [session[1], *(ended for _, ended, *_ in found if ended and session[0] < ended < following[0])]
+        )
+
+    def second(at: float) -> float:
+        return sum(max(0.0, min(at, end) - begin) for begin, end in sessions)
+
     calls = [
         Call(role, second(ended - seconds), second(ended), (read or 0) + (written or 0), cost or 0.0)
         for role, ended, seconds, read, written, cost in found

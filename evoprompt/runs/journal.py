@@ -64,6 +64,8 @@ CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT
 """
 _MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,)}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
+_TOLD = 8
+"""Differences to another run that a message names."""
 _KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -120,7 +122,8 @@ class Journal:
         if known is None:
             self.keep_meta(name, given)
         elif known != given:
-            changes = "; ".join(difference(self.fact(name), json.loads(given)))
+            found = difference(self.fact(name), json.loads(given))
+            changes = "; ".join(found[:_TOLD] + ([f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []))
             where = repr(str(self.path)) if self.path else "the journal in memory"
             raise UsageError(
                 f"{where} belongs to another run: {changes}. Give the old values to resume it, "

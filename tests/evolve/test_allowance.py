@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from evoprompt import Budget
-from evoprompt.evolve.factorial.allowance import CONFIRMING, Allowance
+from evoprompt.evolve.factorial.allowance import Allowance
+from evoprompt.evolve.factorial.constants import CONFIRMING
 from evoprompt.lm.budget import BudgetTracker
 from evoprompt.runs import Journal
 

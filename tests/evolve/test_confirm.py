@@ -21,7 +21,8 @@ from evoprompt import Program, Task
 from evoprompt.candidate import Candidate
 from evoprompt.cli.display import confirmation_line
 from evoprompt.evolve.factorial.comparison import Confirming
-from evoprompt.evolve.factorial.sequential_test import ALPHA, Decision, looks_at, sign_test
+from evoprompt.evolve.factorial.constants import ALPHA
+from evoprompt.evolve.factorial.sequential_test import Decision, looks_at, sign_test
 from evoprompt.evolve.records import Confirmation
 from evoprompt.judges import Rollout
 from evoprompt.rollout import Job

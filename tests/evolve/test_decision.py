@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import replay, replay_selection
-from evoprompt.evolve.factorial.decision import PROBABLE, Pairs, decide, gain
+from evoprompt.evolve.factorial.constants import PROBABLE
+from evoprompt.evolve.factorial.decision import Pairs, decide, gain
 from evoprompt.evolve.factorial.sequential_test import looks_at
 
 COUNTS = st.integers(0, 40)

@@ -25,7 +25,7 @@ from evoprompt.evolve.factorial.rules import Pool
 from evoprompt.evolve.results_tree import evaluate_test
 from evoprompt.judges import Rollout
 from evoprompt.judges.steps import Step
-from evoprompt.judges.students import AskedTask
+from evoprompt.judges.students import Wordings, examples_of
 from evoprompt.runs import Run
 from tests import world
 from tests.evolve.moods import exact
@@ -151,7 +151,10 @@ def test_which_rollouts_become_demos(caplog: pytest.LogCaptureFixture) -> None:
 def test_another_wording_of_a_task_counts_as_the_task() -> None:
     (task,) = world.data(1)
     example = dspy.Example(prompt="Otherwise.", entry_point="f").with_inputs("prompt", "entry_point")
-    again = AskedTask.of(task, example, "t1-other", "x")
+    wordings = Wordings()
+    assert wordings.task(task, examples_of([task])[0], 0) is task
+    again = wordings.task(task, example, 1)
+    assert again.task_id != task.task_id
     pool = Pool(TWO)
     demos = Demos(pool, 1, [task], [])
     demos.collect([rollout(task)], (), 1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from evoprompt.evolve.factorial.constants import MAX_WORDS
 from evoprompt.evolve.factorial.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.factorial.growth import Growth
-from evoprompt.evolve.factorial.rules import MAX_WORDS, Pool
+from evoprompt.evolve.factorial.rules import Pool
 from tests.evolve.searches import pool_of
 
 START = "Write the function."

@@ -10,8 +10,9 @@ import pytest
 
 from evoprompt import Task
 from evoprompt.evolve.estimate import tokens_of
+from evoprompt.evolve.factorial.constants import MAX_WORDS
 from evoprompt.evolve.factorial.markdown import is_heading, split
-from evoprompt.evolve.factorial.rules import MAX_WORDS, leak, screen_rule
+from evoprompt.evolve.factorial.rules import leak, screen_rule
 from evoprompt.evolve.triage import cluster, same_rule, shared_words
 from evoprompt.lm.words import count_words
 from signatures import Diagnosis

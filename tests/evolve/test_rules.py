@@ -16,8 +16,9 @@ from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evolve.factorial import scaffold
+from evoprompt.evolve.factorial.constants import COPIED, MAX_WORDS
 from evoprompt.evolve.factorial.markdown import split
-from evoprompt.evolve.factorial.rules import COPIED, MAX_WORDS, Pool, Rule, leak, screen_rule
+from evoprompt.evolve.factorial.rules import Pool, Rule, leak, screen_rule
 from tests import world
 from tests.evolve.searches import pool_of
 from tests.models import asked_for, scripted

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -51,8 +53,8 @@ def made(root: Path, **options: object) -> str:
     return write_report(write_run(root / "run", OUTCOMES, **options)).read_text()  # type: ignore[arg-type]
 
 
-def text_of(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|script)>.*?</\1>", "", html)).split())
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|script)>.*?</\1>", "", page)).split())
 
 
 def test_it_tells_the_verdict_the_prompt_and_what_was_dropped(page: str) -> None:
@@ -125,6 +127,38 @@ def test_a_prompt_that_copies_a_task_is_told(tmp_path: Path) -> None:
     tasks = {**TASKS, "better": "Sum all the numbers of a list that are above its own mean."}
     leaky = f"{START} Sum all the numbers of a list that are above its own mean."
     assert "The prompt gives something away: it copies" in text_of(made(tmp_path, tasks=tasks, result=leaky))
+
+
+def test_a_start_that_copies_a_task_is_told_as_yours(tmp_path: Path) -> None:
+    text = text_of(made(tmp_path, tasks={**TASKS, "better": START}, result=START, word="start kept"))
+    assert "The prompt gives something away" in text and "It is your start prompt." in text
+
+
+def test_a_public_set_is_known_by_its_task_ids(tmp_path: Path) -> None:
+    assert "Mbpp: public" in text_of(made(tmp_path, tasks={"Mbpp/602": "Add."}))
+    assert "No task set is known to be public." in text_of(made(tmp_path / "own"))
+
+
+def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--dataset",
+        "starter",
+        "--split",
+        "6,4,4",
+        "--model",
+        "simulated",
+        "--prompt",
+        "Write it. Say 'no' to `x`.",
+    ]
+    words += ["--experiment_name", "e", "--run_name", "r", "--root_dir", str(tmp_path)]
+    assert cli(["train", *words, "--batch_size", "6", "--max_rollouts", "24", "--lock", "Write it."]) == 0
+    page = (tmp_path / "e" / "r" / "report.html").read_text()
+    found = re.search(r"<pre[^>]*>evoprompt (train .*?)</pre>", page, re.DOTALL)
+    assert found and cli(shlex.split(html.unescape(found[1]))) == 0
+    assert "Write it." in (tmp_path / "e" / "r" / "training" / "final_prompt.txt").read_text()
+    summary = json.loads((tmp_path / "e" / "r" / "summary.json").read_text())
+    assert summary["dev_tasks"] == 4 and summary["scored_dev_tasks"] <= 4 and "start" in summary["test_scores"]
+    capsys.readouterr()
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

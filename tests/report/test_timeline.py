@@ -42,6 +42,12 @@ def test_the_time_between_two_processes_does_not_count(tmp_path: Path) -> None:
     assert [round(s["seconds"]) for s in found.spans()] == [10, 20]
 
 
+def test_calls_after_the_last_event_count(tmp_path: Path) -> None:
+    events(tmp_path, (1000, "started", 0), (1010, "batch", 1))
+    found = read_timeline(tmp_path, lambda query: [("test generator", 1025.0, 5.0, 1, 1, 0.0)])
+    assert found.seconds == 25.0 and found.calls == [Call("test generator", 20, 25, 2, 0.0)]
+
+
 def test_a_journal_that_does_not_tell_has_no_figure(tmp_path: Path) -> None:
     def rows(query: str) -> Any:
         raise sqlite3.OperationalError("no such column: ended")

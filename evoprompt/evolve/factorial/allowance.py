@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from evoprompt.evolve.factorial.constants import ADVICE_FIRST, CONFIRMING, LEARNING, ROLLOUTS_PER_ADVICE
 from evoprompt.lm.budget import Budget
-
-LEARNING = 0.85
-"""Share of the search after which no new rule comes in: those that are there are still measured."""
-CONFIRMING = 0.4
-"""Largest share of the budget that is kept for the confirmation."""
-
-
-ADVICE_FIRST, ROLLOUTS_PER_ADVICE = 50, 80
-"""Calls of the advisors that are made however few rollouts there are, and rollouts for each one more."""
 
 
 class Allowance:

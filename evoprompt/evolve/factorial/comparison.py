@@ -12,7 +12,8 @@ import numpy as np
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent
 from evoprompt.evolve.events import Confirmed
-from evoprompt.evolve.factorial.decision import PROBABLE, Gain, Pairs, Verdict, Word, decide, gain
+from evoprompt.evolve.factorial.constants import ERROR, PROBABLE, TRAIN_PER_DEV
+from evoprompt.evolve.factorial.decision import Gain, Pairs, Verdict, Word, decide, gain
 from evoprompt.evolve.factorial.sequential_test import looks_at
 from evoprompt.evolve.records import Confirmation
 from evoprompt.evolve.search import Search, digest
@@ -25,11 +26,6 @@ from evoprompt.tasks import Task
 logger = logging.getLogger("evoprompt")
 
 Item = TypeVar("Item")
-
-ERROR = 0.045
-"""Of the sign test: a little below 5 %, for the start's solutions of training tasks told what to propose."""
-TRAIN_PER_DEV = 2
-"""Tasks of the train set for one of the dev set: there the start's solutions are known, so that they cost half."""
 
 
 def in_turn(train: Sequence[Item], dev: Sequence[Item]) -> list[Item]:

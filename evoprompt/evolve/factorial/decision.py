@@ -34,21 +34,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from evoprompt.evolve.factorial.sequential_test import ALPHA, Decision, sign_test
+from evoprompt.evolve.factorial.constants import ALPHA, CONFIRMED, DIFFERING, GENERAL, PROBABLE, WINNING
+from evoprompt.evolve.factorial.sequential_test import Decision, sign_test
 
 Array = npt.NDArray[np.float64]
 Word = Literal["confirmed", "probable", "start kept"]
 
-CONFIRMED = 0.95
-"""Probability of being better that `confirmed` takes, beside what the sign test says."""
-PROBABLE = 0.8
-"""Probability of being better from which a prompt is the better bet."""
-WINNING = 1.0
-"""Both parameters of the beta prior of the share of wins among the tasks that differ."""
-DIFFERING = (1.0, 4.0)
-"""Parameters of the beta prior of the share of tasks that differ."""
-GENERAL = 0.3
-"""Deviation of the gain on new tasks from that on training tasks, in shares of the tasks that differ."""
 _NOTHING = 1e-12
 _SHARES = 160
 

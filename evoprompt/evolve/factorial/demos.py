@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 
 from evoprompt.candidate import Demo
+from evoprompt.evolve.factorial.constants import AT_ONCE, EVER
 from evoprompt.evolve.factorial.effects import Effects, Trial, proven
 from evoprompt.evolve.factorial.rules import Pool, Rule
 from evoprompt.judges import Rollout
@@ -17,11 +18,6 @@ from evoprompt.judges.students import original
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
-
-AT_ONCE = 2
-"""Demos that are tried at a time, for each that a prompt may have."""
-EVER = 4
-"""Demos that are tried in all, for each that a prompt may have."""
 
 
 class Demos:

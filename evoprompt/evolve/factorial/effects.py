@@ -28,6 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
+from evoprompt.evolve.factorial.constants import OWN, PROOF, SAID
+
 Array = npt.NDArray[np.float64]
 
 
@@ -71,14 +73,6 @@ UNSOLVED = Group(noise=0.18, task=(0.10, 0.05), added=0.07, start=(0.0, 0.06), m
 SOLVED = Group(
     noise=0.04, task=(0.95, 0.01), added=0.04, start=(0.03, 0.06), mean=(-0.005, 0.02), word=(-0.0002, 0.001)
 )
-
-
-PROOF = 3
-"""Rollouts with a new rule, or without a sentence of the start, from which its effect counts as measured."""
-SAID = 0.8
-"""Share of each rule's effect that a sentence which says several rules at once inherits."""
-OWN = 0.7
-"""Deviation of the rest of such a sentence's effect, in those of a single rule."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,19 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from evoprompt.evolve.advise import Advice
+from evoprompt.evolve.factorial.constants import (
+    ALIKE,
+    LONGER,
+    MAX_SHOWN,
+    MAX_TOLD,
+    MAX_WORDS,
+    REMEMBERED,
+    SHARED,
+    STATED,
+)
 from evoprompt.evolve.factorial.effects import Effects
 from evoprompt.evolve.factorial.markdown import is_heading, split
-from evoprompt.evolve.factorial.rules import LONGER, MAX_WORDS, Pool, screen_rule
+from evoprompt.evolve.factorial.rules import Pool, screen_rule
 from evoprompt.evolve.factorial.scaffold import prose
 from evoprompt.evolve.records import Rejected
 from evoprompt.evolve.triage import shared_words
@@ -16,19 +26,6 @@ from evoprompt.tasks import Task
 from signatures import Attempt, FailureGroup
 
 logger = logging.getLogger("evoprompt")
-
-REMEMBERED = 0.6
-"""Deviations by which the effect of a rule that the optimizer forgot must be above 0 for it to stay."""
-STATED = 6
-"""Rules that come in straight from the diagnoses of one batch."""
-ALIKE = 0.5
-"""Share of a rule's words that a new sentence must have to be taken for it, where nobody asked to shorten."""
-SHARED = 0.2
-"""Share of a rule's words that a shorter sentence must have to say it: what no sentence has so much of was left out."""
-MAX_SHOWN = 400
-"""Characters that are kept of a rejected sentence."""
-MAX_TOLD = 12
-"""Rules whose effects the optimizer is told."""
 
 
 class Growth:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import UsageError
+from evoprompt.evolve.factorial.constants import COPIED, DEMO_WORD, EACH, MAX_WORDS, WHOLE
 from evoprompt.evolve.factorial.effects import Effects, Trial
 from evoprompt.evolve.factorial.markdown import around, sections, split
 from evoprompt.evolve.factorial.scaffold import parts
@@ -23,18 +24,6 @@ from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
-MAX_WORDS = 80
-"""A longer sentence is no rule. Many models say in 40 to 70 words what others say in ten; what that costs shows."""
-LONGER = 1.5
-"""Times the longest sentence of the start prompt that a rule may have in words, where that is more."""
-COPIED = 7
-"""So many words in a row that stand in a task's text as well are taken from it."""
-WHOLE = 4
-"""A task's text of at least so many words is taken from it when it stands there as a whole."""
-EACH = 2
-"""Rollouts for each sentence of the start prompt below which its effect can't be told from the others'."""
-DEMO_WORD = 0.25
-"""Words of an instruction that one of a demo counts for: it is read, and asks for nothing."""
 
 _QUOTED = re.compile(
     r"'[^'\n]{4,}'|\"[^\"\n]{4,}\"|\u201c[^\u201d\n]{4,}\u201d|\u00ab[^\u00bb\n]{4,}\u00bb|\u300c[^\u300d\n]{4,}\u300d"

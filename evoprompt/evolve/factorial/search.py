@@ -18,8 +18,23 @@ import numpy as np
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.advise import blamed
 from evoprompt.evolve.events import Working
-from evoprompt.evolve.factorial.allowance import LEARNING, Allowance
+from evoprompt.evolve.factorial.allowance import Allowance
 from evoprompt.evolve.factorial.comparison import Confirming
+from evoprompt.evolve.factorial.constants import (
+    EVERY,
+    FIRST,
+    FOR_OPTIMIZER,
+    HARM,
+    LEARNING,
+    MUTE,
+    REWRITE,
+    ROOM,
+    TYPICAL,
+    UNSOLVED_SHARE,
+    WEED,
+    WEED_LAST,
+    WEED_START,
+)
 from evoprompt.evolve.factorial.demos import Demos
 from evoprompt.evolve.factorial.effects import Effects, Rules, Trial, estimate_effects, proven, reachable
 from evoprompt.evolve.factorial.growth import Growth
@@ -34,27 +49,6 @@ from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
 from signatures import FailureGroup
 
-UNSOLVED_SHARE = 0.6
-"""Share of a batch that goes to tasks which the start prompt did not solve: there rules can help."""
-FIRST = 2.4
-"""Times the batch size that the first batch may be: all it does is to learn where the start prompt fails."""
-EVERY = 3
-"""Every so many batches, tasks come in that were not tried yet."""
-WEED, WEED_LAST, WEED_START = 1.5, 0.5, 1.0
-"""Deviations by which an effect must be below 0 for a rule to be left out: of an added rule while new ones come in,
-when they no longer do, and of a sentence of the start prompt. What is left out early never shows its worth."""
-FOR_OPTIMIZER = 2
-"""Calls of the advisors that a batch leaves to the optimizer, of those that it may make."""
-REWRITE = 4
-"""Every so many batches the optimizer is asked although no failure was explained anew."""
-MUTE = 2
-"""Times that a task is asked for with the start prompt without a measured answer, before it is left alone."""
-HARM = 0.8
-"""Deviations by which the effect of a rule must be below 0 for the sentence that says it among others to be undone."""
-ROOM = 1.25
-"""Words that a prompt may have, as a share of the start's, where that is long."""
-TYPICAL = 60
-"""Words of a start prompt from which one more costs less: a tenth more costs the same, whatever the length."""
 _TRIES = 100
 
 

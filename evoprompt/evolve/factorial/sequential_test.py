@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isclose
 
-ALPHA = 0.05
-LOOKS = 8
-SPENDING = 1.5
+from evoprompt.evolve.factorial.constants import ALPHA, LOOKS, SPENDING
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from evoprompt.evolve.factorial.constants import APART, APART_WORDS, BOLDNESS, FLIP
 from evoprompt.evolve.factorial.effects import Effects
 from evoprompt.evolve.factorial.rules import Pool
-
-BOLDNESS = 0.5
-"""Deviations by which a draw of the effects may differ from their means; 1 is plain Thompson sampling."""
-FLIP = 0.04
-"""Probability that a rule is in or out against the draw, so that no effect is ever beyond doubt."""
-APART = 0.3
-"""Probability that a sentence which says several rules at once is tried as some of these rules instead."""
-APART_WORDS = 1.5
-"""Length of such a prompt, as a share of what a prompt may have."""
 
 
 def draw_rules(
