@@ -36,12 +36,13 @@ def compare(
     """Compare runs, evaluations, models or prompts on the tasks that all of them have."""
     from evoprompt.atomic import write_text
     from evoprompt.errors import UsageError
-    from evoprompt.report.compare import WORSE, compare, read_side, render_comparison
+    from evoprompt.report.compare import WORSE, compare, read_side, render_comparison, shared_tasks
 
     if len(results) < 2:
         raise UsageError("give two results or more: `evoprompt compare FIRST OTHER`")
     rows = compare([read_side(path) for path in results])
     write_text(output, render_comparison(rows))
+    shared = len(shared_tasks([row.side for row in rows]))
     told = []
     for row in rows:
         said = {"name": row.side.name, "score": row.score[0], "interval": row.score[1:]}
@@ -54,7 +55,7 @@ def compare(
         if not as_json:
             line = f"{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {row.side.name}"
             typer.echo(visible(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line))
-    typer.echo(json.dumps(told, indent=1) if as_json else visible(f"page: {output}"))
+    typer.echo(json.dumps(told, indent=1) if as_json else visible(f"tasks: {shared}, which all have\npage: {output}"))
     others = [row.paired.better for row in rows if row.paired is not None]
     if (fail_on == "worse" and min(others) <= WORSE) or (fail_on == "not_better" and min(others) < 1 - WORSE):
         raise typer.Exit(NOT_AS_GOOD)
