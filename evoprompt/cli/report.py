@@ -65,7 +65,7 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the runs below a folder: state, score, cost."""
+    """List the runs below a folder: state, scores on test (or else dev) tasks, cost."""
     from evoprompt.errors import UsageError
 
     if not folder.is_dir():
@@ -75,17 +75,23 @@ def runs(
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             spent = summary.get("spent") or {}
+            dev, test = (
+                (summary.get("start_dev_score"), summary.get("best_dev_score")),
+                summary.get("test_scores") or {},
+            )
+            scores = (test["start"], test.get("evolved", test["start"])) if test else dev
+            priced = any(role["cost"] for role in spent.values())
             found.append(
                 {
                     "run": str(path.parent), "state": summary.get("status") or "under way",
                     "result": (summary.get("decision") or {}).get("word") or "-",
-                    "start": summary.get("start_dev_score"), "best": summary.get("best_dev_score"),
+                    "on": "test" if test else "dev", "start": scores[0], "best": scores[1],
                     "calls": sum(role["calls"] for role in spent.values()),
-                    "dollars": round(sum(role["cost"] for role in spent.values()), 4),
+                    "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced else None,
                 }
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            nothing = {"start": None, "best": None, "calls": 0, "dollars": 0}
+            nothing = {"on": "dev", "start": None, "best": None, "calls": 0, "dollars": None}
             found.append({"run": str(path.parent), "state": "damaged", "result": "-", **nothing})
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -94,5 +100,8 @@ def runs(
         typer.echo(visible(f"no run below {folder}"))
     for one in found:
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
-        cost = f"{one['calls']:>7,} calls  ${one['dollars']:<9}"
-        typer.echo(visible(f"{one['state']:<12} {one['result']:<11} {scores:<17} {cost} {one['run']}"))
+        price = "no price" if one["dollars"] is None else f"${one['dollars']}"
+        told = (
+            f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17} {one['calls']:>7,} calls  {price:<10}"
+        )
+        typer.echo(visible(f"{told} {one['run']}"))
