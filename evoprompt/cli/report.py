@@ -79,13 +79,13 @@ def runs(
                 (summary.get("start_dev_score"), summary.get("best_dev_score")),
                 summary.get("test_scores") or {},
             )
-            scores = (test["start"], test.get("evolved", test["start"])) if test else dev
+            start_best = (test["start"], test.get("evolved", test["start"])) if test else dev
             priced = any(role["cost"] for role in spent.values())
             found.append(
                 {
                     "run": str(path.parent), "state": summary.get("status") or "under way",
                     "result": (summary.get("decision") or {}).get("word") or "-",
-                    "on": "test" if test else "dev", "start": scores[0], "best": scores[1],
+                    "on": "test" if test else "dev", "start": start_best[0], "best": start_best[1],
                     "calls": sum(role["calls"] for role in spent.values()),
                     "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced else None,
                 }
