@@ -195,25 +195,25 @@ def _disturbed(folder: Path, options: Any, fault: Fault | None) -> Found:
     """A run on two nodes with a fault in its middle: results, rows, requests, and the longest time without progress."""
     study = write(folder, (24, 16, 8))
     over, gap = threading.Event(), 0.0
-    with Lab(2, threads=2, namespaces=not options.no_namespaces) as lab:
-        with FaultServer(lambda *_: None, engine=ScriptedEngine(_busy), latency=0.05) as there:
-            cluster = ["--cluster", lab.address] if fault else []
-            victim = Victim(study.words(there.base, *cluster, "--epochs", "2"), study.folder)
-            trouble = threading.Thread(target=fault, args=(lab, over)) if fault else None
-            began = last = time.monotonic()
-            rows = -1
-            while victim._process.is_alive():
-                time.sleep(0.1)
-                now = sum(kept(study.run_dir).values()) if (study.run_dir / "journal.sqlite").exists() else -1
-                if now != rows:
-                    gap, last, rows = max(gap, time.monotonic() - last if rows >= 0 else 0.0), time.monotonic(), now
-                if rows >= 8 and trouble is not None and not trouble.is_alive() and not trouble.ident:
-                    trouble.start()
-            code = victim.end()
-            over.set()
-            if trouble is not None and trouble.ident:
-                trouble.join()
-            repeated = sum(there.asked.values()) - len(there.asked)
+    models = FaultServer(lambda *_: None, engine=ScriptedEngine(_busy), latency=0.05)
+    with Lab(2, threads=2, namespaces=not options.no_namespaces) as lab, models as there:
+        cluster = ["--cluster", lab.address] if fault else []
+        victim = Victim(study.words(there.base, *cluster, "--epochs", "2"), study.folder)
+        trouble = threading.Thread(target=fault, args=(lab, over)) if fault else None
+        began = last = time.monotonic()
+        rows = -1
+        while victim._process.is_alive():
+            time.sleep(0.1)
+            now = sum(kept(study.run_dir).values()) if (study.run_dir / "journal.sqlite").exists() else -1
+            if now != rows:
+                gap, last, rows = max(gap, time.monotonic() - last if rows >= 0 else 0.0), time.monotonic(), now
+            if rows >= 8 and trouble is not None and not trouble.is_alive() and not trouble.ident:
+                trouble.start()
+        code = victim.end()
+        over.set()
+        if trouble is not None and trouble.ident:
+            trouble.join()
+        repeated = sum(there.asked.values()) - len(there.asked)
     if code:
         print(victim.said[-2000:], file=sys.stderr)
     return {

@@ -53,7 +53,12 @@ class Node:
     def start(self) -> None:
         words = [*self._prefix, "sh", "-c", f"while :; do {self._words}; sleep 0.5; done"]
         self._program = subprocess.Popen(
-            words, env=ENVIRONMENT, start_new_session=True, cwd="/tmp", stderr=self.lab.log, stdout=self.lab.log
+            words,
+            env=ENVIRONMENT,
+            start_new_session=True,
+            cwd="/tmp",
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
 
     def signal(self, number: int) -> None:
@@ -108,7 +113,6 @@ class Lab:
     """
 
     def __init__(self, nodes: int, *, workers: int = 1, threads: int = 2, namespaces: bool = True) -> None:
-        self.log = (Path("/tmp") / f"scale-lab-{os.getpid()}.log").open("ab")
         self.namespaces = namespaces and command("ip", "link", "add", BRIDGE, "type", "bridge")
         if self.namespaces:
             command("ip", "link", "set", BRIDGE, "up")
@@ -123,7 +127,7 @@ class Lab:
         words = ["--host", self.host, "--port", str(self.port), "--no-dashboard"]
         self.scheduler = subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_scheduler", *words],
-            env=ENVIRONMENT, cwd="/tmp", stderr=self.log, stdout=self.log,
+            env=ENVIRONMENT, cwd="/tmp", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
     def stop_scheduler(self) -> None:

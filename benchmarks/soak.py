@@ -37,10 +37,10 @@ from evoprompt.harness import Harness, Limits
 from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import compare, oracles
 from evoprompt.harness.judging.expected import Expected
-from evoprompt.harness.judging.suite import Run
-from evoprompt.harness.judging.verdicts import Job
+from evoprompt.harness.judging.solution import Job, SolutionRun
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Reply
+from evoprompt.tasks import Task
 
 WARM_UP = 2_000
 MOST_MB, MOST_MS = 20, 5
@@ -175,7 +175,8 @@ LENGTHS = (0, 1, 2, 7, 8, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
 def fuzz(frames: int, seed: int) -> dict[str, Any]:
     """Judges that many mutated frames."""
     order = random.Random(seed)
-    run = Run(Job("", ""), LIMITS, Sandbox())
+    blank = Task(task_id="", prompt="", entry_point="f", base=())
+    run = SolutionRun(Job(blank, "base", ""), LIMITS, Sandbox())
     seeds = [codec.encode(value) for value in VALUES]
     unclean: Counter[str] = Counter()
     counts: Counter[str] = Counter()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from evoprompt.cli import run as cli
 from evoprompt.simulation.engine import SimulatedEngine
 from tests.models import ScriptedEngine, fields_asked_for
 from tests.openai_server import OpenAIServer, engine_responder
@@ -90,6 +91,14 @@ def test_the_commands_of_the_usage_section_make_every_file_of_the_tree(tmp_path:
         assert (tree / name).is_file(), name
     assert len(list((tree / "training/epochs/epoch_1/batch_1/individual_tasks").iterdir())) == 24
     assert json.loads((tree / "config.json").read_text())["simulated"] is True
+
+
+def test_the_task_of_the_readme_has_tests_of_both_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = _blocks("json")
+    (tmp_path / "tasks.json").write_text(example)
+    assert cli(["datasets", "--check", str(tmp_path / "tasks.json")]) == 0
+    told = capsys.readouterr()
+    assert "2 tests" in told.out and "not read" not in told.out + told.err
 
 
 def test_the_readme_names_no_option_or_command_that_is_not_there() -> None:

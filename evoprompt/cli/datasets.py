@@ -12,6 +12,7 @@ import typer
 from evoprompt.atomic import home
 from evoprompt.cli.shown import visible
 from evoprompt.errors import DataError, UsageError
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     from evoprompt.harness import Harness
@@ -58,7 +59,7 @@ def _write(folder: Path) -> None:
                 for t in data
             ]  # fmt: skip
             write_json(targets[split], rows)
-            typer.echo(f"{targets[split]}  {len(rows)} tasks")
+            typer.echo(f"{targets[split]}  {counted(len(rows), 'task')}")
     except OSError as e:
         raise UsageError(f"can't write to {str(folder)!r}: {e.strerror}") from e
 
@@ -116,7 +117,7 @@ class _Checked(NamedTuple):
         first, last = (line.removeprefix(f"{name}: ") for line in (self.wrong[0], self.wrong[-1]))
         more = f" (and {len(self.wrong) - 1} more: --check {name})" if len(self.wrong) > 1 else ""
         more = f"; {last}" if len(self.wrong) == 2 and "--skip_bad" in last else more
-        held = f"{self.tasks} tasks, not all right: " if self.tasks else ""
+        held = f"{counted(self.tasks, 'task')}, not all right: " if self.tasks else ""
         return f"{name}: {held}{first}{more}"
 
 
@@ -139,7 +140,7 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Checked:
     wrong += [f"{name}: task {task_id!r}: {why}" for task_id, why in broken.items() if task_id not in failed]
     tests = sum(t.count("base") + t.count("plus") for t in data)
     whole = sum(n for _, n in reports)
-    parts = [f"{len(data)} tasks, {tests} tests"]
+    parts = [f"{counted(len(data), 'task')}, {counted(tests, 'test')}"]
     if wrong:
         parts.append("what is wrong stands above")
     elif solved:

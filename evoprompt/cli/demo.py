@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from evoprompt.cli.display import Display, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
 from evoprompt.cli.shown import fitted
 from evoprompt.wording import counted
 
@@ -88,6 +87,8 @@ def _killing(after: int) -> Callable[[Any], None]:
 
 def _run(root: Path, seed: int, num_threads: int, also: Callable[[Any], None] = lambda _: None) -> None:
     """Run the search, or go on with it; then the evaluation on test tasks, and what came of it all."""
+    from evoprompt.cli.display import Display, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
+
     with Display(simulated=True) as display:
         display.begin("starting")  # the imports take a second
         from evoprompt.candidate import Candidate

@@ -240,6 +240,7 @@ def tell_diff(before: str, after: str) -> None:
     for line in prompt_diff(before, after).split("\n"):
         told = broken(line.plain, console.width, "  ") if console.is_terminal else line.plain
         console.print(Text(told, style=line.spans[0].style if line.spans else line.style), soft_wrap=True)
+    console.print()
 
 
 def prompt_diff(before: str, after: str) -> Text:

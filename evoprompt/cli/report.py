@@ -36,12 +36,13 @@ def compare(
     """Compare runs, evaluations, models or prompts on the tasks that all of them have."""
     from evoprompt.atomic import write_text
     from evoprompt.errors import UsageError
-    from evoprompt.report.compare import WORSE, compare, read_side, render_comparison
+    from evoprompt.report.compare import WORSE, compare, read_side, render_comparison, shared_tasks
 
     if len(results) < 2:
         raise UsageError("give two results or more: `evoprompt compare FIRST OTHER`")
     rows = compare([read_side(path) for path in results])
     write_text(output, render_comparison(rows))
+    shared = len(shared_tasks([row.side for row in rows]))
     told = []
     for row in rows:
         said = {"name": row.side.name, "score": row.score[0], "interval": row.score[1:]}
@@ -54,7 +55,7 @@ def compare(
         if not as_json:
             line = f"{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {row.side.name}"
             typer.echo(visible(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line))
-    typer.echo(json.dumps(told, indent=1) if as_json else visible(f"page: {output}"))
+    typer.echo(json.dumps(told, indent=1) if as_json else visible(f"tasks: {shared}, which all have\npage: {output}"))
     others = [row.paired.better for row in rows if row.paired is not None]
     if (fail_on == "worse" and min(others) <= WORSE) or (fail_on == "not_better" and min(others) < 1 - WORSE):
         raise typer.Exit(NOT_AS_GOOD)
@@ -64,7 +65,7 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="Where to look, at any depth.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the runs below a folder: state, score, cost."""
+    """List the runs below a folder: state, scores on test (or else dev) tasks, cost."""
     from evoprompt.errors import UsageError
 
     if not folder.is_dir():
@@ -74,17 +75,23 @@ def runs(
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             spent = summary.get("spent") or {}
+            dev, test = (
+                (summary.get("start_dev_score"), summary.get("best_dev_score")),
+                summary.get("test_scores") or {},
+            )
+            start_best = (test["start"], test.get("evolved", test["start"])) if test else dev
+            priced = any(role["cost"] for role in spent.values())
             found.append(
                 {
                     "run": str(path.parent), "state": summary.get("status") or "under way",
                     "result": (summary.get("decision") or {}).get("word") or "-",
-                    "start": summary.get("start_dev_score"), "best": summary.get("best_dev_score"),
+                    "on": "test" if test else "dev", "start": start_best[0], "best": start_best[1],
                     "calls": sum(role["calls"] for role in spent.values()),
-                    "dollars": round(sum(role["cost"] for role in spent.values()), 4),
+                    "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced else None,
                 }
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            nothing = {"start": None, "best": None, "calls": 0, "dollars": 0}
+            nothing = {"on": "dev", "start": None, "best": None, "calls": 0, "dollars": None}
             found.append({"run": str(path.parent), "state": "damaged", "result": "-", **nothing})
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -93,5 +100,8 @@ def runs(
         typer.echo(visible(f"no run below {folder}"))
     for one in found:
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
-        cost = f"{one['calls']:>7,} calls  ${one['dollars']:<9}"
-        typer.echo(visible(f"{one['state']:<12} {one['result']:<11} {scores:<17} {cost} {one['run']}"))
+        price = "no price" if one["dollars"] is None else f"${one['dollars']}"
+        told = (
+            f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17} {one['calls']:>7,} calls  {price:<10}"
+        )
+        typer.echo(visible(f"{told} {one['run']}"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from evoprompt.atomic import home
+from evoprompt.cli.config import options_of_file
 from evoprompt.errors import ClusterError, DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 from evoprompt.wording import counted
@@ -45,40 +45,6 @@ BEFORE: dict[str, Any] = {
     "accept_when": "confirmed", "max_demos": 0, "prompt": None, "lock": [],
 }  # fmt: skip
 """Options that are left out of a run's identity at these values: its journal may be older than the option."""
-
-
-def _config(context: typer.Context, path: Path | None) -> Path | None:
-    """Let the options of a JSON or TOML file stand in for those not given; a run's own `config.json` will do.
-
-    Raises:
-        UsageError: The file can't be read or holds something else.
-    """
-    import tomllib
-
-    if path is None:
-        return None
-    path = home(path)
-    named = f"--config {str(path)!r}"
-    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):  # a shell's `<(…)` is a pipe as well
-        raise UsageError(f"{named} is a pipe and no file")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError, RecursionError) as e:
-        raise UsageError(f"{named} can't be read: {getattr(e, 'strerror', None) or e}") from e
-    options = content.get("options", content) if isinstance(content, dict) else None
-    if not isinstance(options, dict):
-        raise UsageError(f"{named} must hold an object of options, not {type(content).__name__}")
-    several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
-    for name, value in options.items():
-        if isinstance(value, dict) or (isinstance(value, list) and name not in several):
-            raise UsageError(f"{named}: {name!r} must be one value, not a {type(value).__name__}")
-    values = {k.replace("-", "_"): v for k, v in options.items() if v is not None}
-    unknown = sorted(set(values) - {p.name for p in context.command.params})
-    if unknown:
-        raise UsageError(f"{named} has the unknown option {unknown[0]!r}")
-    context.default_map = {**(context.default_map or {}), **values}
-    return path
 
 
 def train(
@@ -131,7 +97,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=RUN, help="Show warnings and the result alone.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=_config, help="JSON or TOML file of options; the command line wins.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=options_of_file, help="JSON or TOML file of options; the command line wins.")] = None,
 ) -> None:  # fmt: skip
     """Evolve a prompt on your tasks and write every step to ROOT/EXPERIMENT/RUN.
 
@@ -139,10 +105,9 @@ def train(
     """
     given = dict(locals())
     run_dir = _run_dir(root_dir, experiment_name, run_name)
-    new_dir = None if fork is None else _run_dir(root_dir, experiment_name, fork)
     # Before the imports: who comes second is told at once.
     held = Lock(run_dir) if run_dir.exists() and not dry_run else None
-    _train(given, run_dir, held, new_dir)
+    _train(given, run_dir, held)
 
 
 def _require_data(given: dict[str, Any]) -> None:
@@ -173,8 +138,10 @@ class _Ready:
     metric: CodeMetric
 
 
-def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None, new_dir: Path | None) -> None:
+def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None) -> None:
     """Run the command with its options as they were given."""
+    fork = given["fork"]
+    new_dir = None if fork is None else _run_dir(given["root_dir"], given["experiment_name"], fork)
     _require_data(given)
     from evoprompt.cli.display import Display
     from evoprompt.cli.setup import judging

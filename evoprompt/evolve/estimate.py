@@ -40,7 +40,7 @@ SIZES = {
     "debugger": (150, 300),  # tokens of its answer
     "optimizer": (200, 500),  # tokens of its answer
 }
-"""Sizes of requests and answers, likely ones and the largest: guessed, from runs with real models."""
+"""Sizes of requests and answers, likely ones and the largest: guesses. A finished run says what its own were."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from evoprompt.lm.calls import ABOUT_THE_REQUEST
 from evoprompt.lm.words import plain
 from evoprompt.rollout import Job, require_measured
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 from signatures import Attempt
 
 MAX_ATTEMPTS = 6
@@ -45,7 +46,7 @@ class Refine(Search):
             quiet = quiet + 1 if self.history.current.key == before.key else 0
             if self._options.patience is not None and quiet >= self._options.patience:
                 self._evaluate(dev, epoch, batch)
-                return f"{quiet} batches in a row changed nothing"
+                return f"{counted(quiet, 'batch')} in a row changed nothing"
             reached = self.history.results().best_dev_score if self._options.target is not None else None
             if reached is not None and self._options.target is not None and reached >= self._options.target:
                 return f"the dev score of {reached:.1f} % reaches the target"
@@ -207,7 +208,7 @@ def accepts(comparison: Comparison, rule: Accept) -> tuple[bool, str]:
     n, parent, child = comparison.paired_tasks, comparison.parent_score, comparison.child_score
     if parent is None or child is None:
         return False, "not measured"
-    change = f"{parent:.1f} % to {child:.1f} % on {n} tasks"
+    change = f"{parent:.1f} % to {child:.1f} % on {counted(n, 'task')}"
     if rule == "always":
         return True, f"accept=always: {change}"
     return (True, f"solves more: {change}") if child > parent else (False, f"does not solve more: {change}")

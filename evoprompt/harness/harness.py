@@ -17,15 +17,15 @@ from typing import Final, TypeAlias
 from cachetools import LRUCache
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness.judging.confirm import CANONICAL, Confirmation, confirming, guess
+from evoprompt.harness.judging.confirm import CANONICAL, Confirmation, guess
 from evoprompt.harness.judging.driver import disclosing
 from evoprompt.harness.judging.expected import Expected, load_or_run
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
 from evoprompt.harness.judging.plan import Plan, read_suite
 from evoprompt.harness.judging.report import Case, Report, Status, SuiteResult
-from evoprompt.harness.judging.suite import Run, run_suite
+from evoprompt.harness.judging.solution import Job, SolutionRun
+from evoprompt.harness.judging.suite import run_suite
 from evoprompt.harness.judging.telling import sanitised
-from evoprompt.harness.judging.verdicts import Job, Outcome
 from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
 from evoprompt.tasks import SUITES, Suite, Task
@@ -37,6 +37,8 @@ _SCARCE = re.compile(r"can't start new thread|Resource temporarily unavailable|C
 
 
 _Key: TypeAlias = tuple[str, ...]
+_Timed: TypeAlias = tuple[SuiteResult, float]
+"""The result of a suite, and the CPU seconds of the solution's processes."""
 
 
 class Harness:
@@ -71,15 +73,15 @@ class Harness:
         self._processes = processes
         self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
-        self._verdicts: MutableMapping[_Key, Outcome] = LRUCache(_REMEMBERED_CASES, _cases)
+        self._verdicts: MutableMapping[_Key, _Timed] = LRUCache(_REMEMBERED_CASES, _cases)
         self._plans: MutableMapping[_Key, Plan] = LRUCache(_REMEMBERED_TASKS)
         self._told: MutableMapping[_Key, frozenset[int]] = LRUCache(_REMEMBERED_TASKS)
         self._expected: MutableMapping[_Key, tuple[Expected, ...]] = LRUCache(_REMEMBERED_OUTPUT_BYTES, _bytes)
         self._building: MutableMapping[_Key, threading.Lock] = LRUCache(_REMEMBERED_TASKS)
-        self._paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
-        self._confirmation = Confirmation(self.input_limits, self._paths)
+        paths = tuple(p for p in sys.path if Path(p).name in ("site-packages", "dist-packages"))
+        self._confirmation = Confirmation(self.input_limits)
         self._unsafe = unsafe
-        self.sandbox: Final = Sandbox(zygotes=processes, paths=self._paths, unsafe=unsafe)
+        self.sandbox: Final = Sandbox(zygotes=processes, paths=paths, unsafe=unsafe)
 
     @property
     def tier(self) -> str:
@@ -112,24 +114,26 @@ class Harness:
         suites: list[Suite] = ["base"] if base else []
         if plus and (task.count("plus") or task.base_inputs):  # as in EvalPlus, a set without plus inputs is passed
             suites.append("plus")
-        outcomes: dict[Suite, Outcome] = {}
+        results: dict[Suite, SuiteResult] = {}
+        cpu_seconds = 0.0
         for suite in suites:
-            failed = [o.result.status for o in outcomes.values() if o.result.status != "passed"]
+            failed = next((r.status for r in results.values() if r.status != "passed"), None)
             if failed and task.base_inputs and not self.input_limits.every:
-                outcomes[suite] = Outcome(SuiteResult(status=failed[0], passed=0, total=task.count(suite)))
+                results[suite] = SuiteResult(status=failed, passed=0, total=task.count(suite))
             elif not task.count(suite) and task.base_inputs:
-                outcomes[suite] = Outcome(SuiteResult(status=failed[0] if failed else "passed", passed=0, total=0))
+                results[suite] = SuiteResult(status=failed or "passed", passed=0, total=0)
             else:
-                outcomes[suite] = self._outcome(task, solution, suite)
-        results = {suite: outcome.result for suite, outcome in outcomes.items()}
+                results[suite], seconds = self._timed(task, solution, suite)
+                cpu_seconds += seconds
         status: Status = next((r.status for r in results.values() if r.status != "passed"), "passed")
+        cases = (case for result in results.values() for case in result.cases)
         return Report(
             task_id=task.task_id,
             status=status,
             base=results.get("base"),
             plus=results.get("plus"),
-            detail=next((o.detail for o in outcomes.values() if o.detail), ""),
-            cpu_seconds=sum(o.cpu_seconds for o in outcomes.values()),
+            detail=next((case.observed for case in cases if case.status == "invalid"), ""),
+            cpu_seconds=cpu_seconds,
             tier=self.tier,
         )
 
@@ -170,8 +174,8 @@ class Harness:
             SandboxError: Nothing is known, because no process could be started.
             DataError: A test or the setup is broken.
         """
-        plan = read_suite(tests, "the example", entry_point, names=names, setup=setup)
-        return self._run(Job(solution, entry_point, setup, atol, self._paths, plan=plan), "base").result
+        task = Task(task_id="", prompt="", entry_point=entry_point, base=tuple(tests), setup=setup, atol=atol)
+        return self._run(Job(task, "base", solution, read_suite(task, "base", "the example", names)))[0]
 
     def probe(self) -> str | None:
         """Runs a trivial solution; returns None when that works, else the reason why not."""
@@ -206,24 +210,22 @@ class Harness:
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (self.limits, self._processes, self.input_limits, self._unsafe)
 
-    def _outcome(self, task: Task, solution: str, suite: Suite) -> Outcome:
+    def _timed(self, task: Task, solution: str, suite: Suite) -> _Timed:
         digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
         key = (digest, task.key, suite)
         with self._lock:
             known = self._verdicts.get(key)
         if known is not None:
             return known
+        judged = self._run_inputs if task.inputs(suite) else self._run_asserts
         try:
-            if task.inputs(suite):
-                outcome = self._run_inputs(task, solution, suite)
-            else:
-                outcome = self._run_asserts(task, solution, suite)
+            result, seconds = judged(task, solution, suite)
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
-        outcome = replace(outcome, result=sanitised(outcome.result, solution))
+        timed = sanitised(result, solution), seconds
         with self._lock, contextlib.suppress(ValueError):  # larger than the whole cache: not kept
-            self._verdicts[key] = outcome
-        return outcome
+            self._verdicts[key] = timed
+        return timed
 
     def _plan(self, task: Task, suite: Suite) -> Plan:
         """The tests of a suite, and what they need."""
@@ -231,10 +233,7 @@ class Harness:
         with self._lock:
             known = self._plans.get(key)
         if known is None:
-            known = read_suite(
-                task.tests(suite), f"{suite} test", task.entry_point, code=task.code, setup=task.setup,
-                test_setup=task.test_setup,
-            )  # fmt: skip
+            known = read_suite(task, suite, f"{suite} test")
             with self._lock:
                 self._plans[key] = known
         return known
@@ -248,57 +247,54 @@ class Harness:
             with self._lock:
                 known = self._expected.get(key)
             if known is None:
-                known = self._slots.measured(lambda: load_or_run(task, suite, self._paths, self.sandbox))
+                known = self._slots.measured(lambda: load_or_run(task, suite, self.sandbox))
                 with self._lock, contextlib.suppress(ValueError):  # larger than the whole cache: not kept
                     self._expected[key] = known
         return known
 
-    def _run_inputs(self, task: Task, solution: str, suite: Suite) -> Outcome:
-        trial = Trial(suite, task.inputs(suite), self._outputs(task, suite), task.oracle, self.input_limits)
-        job = Job(solution, task.entry_point, task.setup, task.atol, self._paths)
+    def _run_inputs(self, task: Task, solution: str, suite: Suite) -> _Timed:
+        job = Job(task, suite, solution)
+        trial = Trial(task.inputs(suite), self._outputs(task, suite), self.input_limits)
         if not solution.strip():
             return _empty(suite, len(trial.inputs))
-        sandbox = confirming(self.sandbox, self._confirmation.of_inputs(task, trial, self.sandbox))
+        sandbox = self.sandbox.view(confirm=self._confirmation.of_inputs(job, trial, self.sandbox))
         return self._slots.measured(lambda: run_inputs(job, trial, self.limits, sandbox), _doubtful)
 
-    def _run_asserts(self, task: Task, solution: str, suite: Suite) -> Outcome:
-        job = Job(
-            solution, task.entry_point, task.setup, task.atol, self._paths, task.test_setup, self._plan(task, suite),
-            disclosing=lambda: self._disclosing(task, suite, job),
-        )  # fmt: skip
-        return self._run(job, suite, self._confirmation.of_asserts(task, suite, job, self.limits, self.sandbox))
+    def _run_asserts(self, task: Task, solution: str, suite: Suite) -> _Timed:
+        job = Job(task, suite, solution, self._plan(task, suite), lambda: self._disclosing(job))
+        return self._run(job, self._confirmation.of_asserts(job, self.limits, self.sandbox))
 
-    def _disclosing(self, task: Task, suite: Suite, job: Job) -> frozenset[int]:
+    def _disclosing(self, job: Job) -> frozenset[int]:
         """Positions of the tests that hand the canonical solution what may be expected of it."""
-        key = (task.key, suite)
+        key = (job.task.key, job.suite)
         with self._lock:
             known = self._told.get(key)
         if known is None:
             known = frozenset[int]()
-            if task.code.strip():
-                known = disclosing(Run(replace(job, solution=task.code), CANONICAL, self.sandbox))
+            if job.task.code.strip():
+                known = disclosing(SolutionRun(replace(job, solution=job.task.code), CANONICAL, self.sandbox))
             with self._lock:
                 self._told[key] = known
         return known
 
-    def _run(self, job: Job, suite: Suite, confirm: Confirm = guess) -> Outcome:
+    def _run(self, job: Job, confirm: Confirm = guess) -> _Timed:
         if not job.solution.strip():
-            return _empty(suite, len(job.plan.checks))
+            return _empty(job.suite, len(job.plan.checks))
         if not job.plan.checks:
-            return Outcome(SuiteResult(status="passed", passed=0, total=0))
-        sandbox = confirming(self.sandbox, confirm)
-        return self._slots.measured(lambda: run_suite(job, suite, self.limits, sandbox), _doubtful)
+            return SuiteResult(status="passed", passed=0, total=0), 0.0
+        sandbox = self.sandbox.view(confirm=confirm)
+        return self._slots.measured(lambda: run_suite(job, self.limits, sandbox), _doubtful)
 
 
-def _empty(suite: Suite, total: int) -> Outcome:
-    """The outcome of a solution without code."""
+def _empty(suite: Suite, total: int) -> _Timed:
+    """The result of a solution without code."""
     case = Case(suite=suite, index=0, status="invalid", call="", test="", observed="is empty")
-    return Outcome(SuiteResult(status="invalid", passed=0, total=total, cases=(case,)), case.observed)
+    return SuiteResult(status="invalid", passed=0, total=total, cases=(case,)), 0.0
 
 
-def _cases(outcome: Outcome) -> int:
+def _cases(timed: _Timed) -> int:
     """Weight of a verdict in the cache; without its cases it still counts as one."""
-    return 1 + len(outcome.result.cases)
+    return 1 + len(timed[0].cases)
 
 
 def _bytes(outputs: tuple[Expected, ...]) -> int:
@@ -306,9 +302,9 @@ def _bytes(outputs: tuple[Expected, ...]) -> int:
     return sum(len(e.data) + 200 for e in outputs)
 
 
-def _doubtful(outcome: Outcome) -> bool:
+def _doubtful(timed: _Timed) -> bool:
     """True if the solution may have failed because other processes held threads or memory that it needed."""
-    return any(case.status == "error" and _SCARCE.search(case.observed) for case in outcome.result.cases)
+    return any(case.status == "error" and _SCARCE.search(case.observed) for case in timed[0].cases)
 
 
 def _rebuild(limits: Limits, processes: int | None, input_limits: InputLimits, unsafe: bool) -> Harness:

@@ -246,7 +246,7 @@ def test_inputs_are_confirmed_by_the_time_of_now(monkeypatch) -> None:
 def test_a_timing_is_remembered_for_a_while(monkeypatch) -> None:
     now, timed = [0.0], []
     monkeypatch.setattr("evoprompt.harness.judging.confirm.time.monotonic", lambda: now[0])
-    confirmation = Confirmation(InputLimits(), ())
+    confirmation = Confirmation(InputLimits())
     for moment in (1000.0, 1000.0 + RECENT / 2, 1001.0 + RECENT):
         now[0] = moment
         assert confirmation._now(("t",), lambda: timed.append(0) or 2.5) == 2.5

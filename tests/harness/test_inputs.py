@@ -36,7 +36,7 @@ def harness():
 
 
 def outputs(harness, given, suite):
-    return load_or_run(given, suite, (), harness.sandbox)
+    return load_or_run(given, suite, harness.sandbox)
 
 
 def statuses(report):
@@ -321,7 +321,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
 def test_threads_that_ask_at_once_compute_once(harness, monkeypatch):
     ran = []
     run = expected_module._run
-    monkeypatch.setattr(expected_module, "_run", lambda t, s, p, b: ran.append(s) or run(t, s, p, b))
+    monkeypatch.setattr(expected_module, "_run", lambda t, s, b: ran.append(s) or run(t, s, b))
     threads = [threading.Thread(target=harness.prepare, args=(task(),)) for _ in range(4)]
     for thread in threads:
         thread.start()

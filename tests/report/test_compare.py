@@ -87,7 +87,13 @@ def test_runs_are_listed_with_state_and_score(tmp_path: Path, capsys: pytest.Cap
         "best_dev_score": 62.5,
         "spent": {"generator": {"calls": 1200, "cost": 1.25}},
     }
-    for name, text in (("one", json.dumps(summary)), ("two", "{"), ("three", "{}")):
+    tested = {
+        **summary,
+        "test_scores": {"start": 40.0, "evolved": 60.0},
+        "spent": {"generator": {"calls": 1, "cost": 0}},
+    }
+    texts = {"one": json.dumps(summary), "two": "{", "three": "{}", "zero": json.dumps(tested)}
+    for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(text)
     assert cli(["runs", str(tmp_path)]) == 0
@@ -96,4 +102,5 @@ def test_runs_are_listed_with_state_and_score(tmp_path: Path, capsys: pytest.Cap
         "finished" in lines[0] and "50.0 % → 62.5 %" in lines[0] and "1,200 calls" in lines[0] and "$1.25" in lines[0]
     )
     assert "under way" in lines[1] and "damaged" in lines[2]
+    assert "test 40.0 % → 60.0 %" in lines[3] and "no price" in lines[3]
     assert cli(["runs", str(tmp_path / "none")]) == 2

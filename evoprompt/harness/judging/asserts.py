@@ -1,8 +1,8 @@
 """Reads tests: which are a call and a literal to compare with, and which have to run as they are written.
 
-Nothing is executed here. `assert f(2) == 4` becomes the call `f(2)`, which the candidate answers, and the expected
+Nothing is executed here. `assert f(2) == 4` becomes the call `f(2)`, which the solution answers, and the expected
 value 4, which stays in the host. Every other test is a script for the judge's process, where `f` stands for the
-candidate's; literals that its asserts compare with are taken out of it, and stay in the host too.
+solution's; literals that its asserts compare with are taken out of it, and stay in the host too.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Check:
 
     Attributes:
         source: The test as it is shown to people.
-        calls: The calls of the candidate in it, as far as they stand there.
+        calls: The calls of the solution in it, as far as they stand there.
         form: How the answer to the only call is judged: `==`, `!=`, `is`, `is not`, `true` or `false`; else empty.
         expected: Decoded form of the literal for that, else `NOTHING`.
         script: What the judge's process runs.
         literals: What was taken out of the script: the values themselves.
         held: Nothing but literals that were taken out decides.
-        whole: It can't be told apart from the solution: `source` runs beside the candidate.
+        whole: It can't be told apart from the solution: `source` runs beside the solution.
     """
 
     source: str
@@ -60,7 +60,7 @@ def split(source: str, names: Iterable[str], entry_point: str) -> tuple[Check, .
     Args:
         source: One or more asserts, with imports or without, or any other statements. The names of the imports are
             left to the caller to provide where there are asserts only, see `imports_of`.
-        names: What the candidate provides besides the entry point.
+        names: What the solution provides besides the entry point.
         entry_point: Name of the function under test.
 
     Returns:
@@ -186,7 +186,7 @@ def _script(body: list[ast.stmt], source: str, provided: frozenset[str]) -> Chec
 
 
 def _calls(node: ast.AST, provided: frozenset[str]) -> Iterator[ast.Call]:
-    """The outermost calls of what the candidate provides."""
+    """The outermost calls of what the solution provides."""
     inner = node
     while isinstance(inner, ast.Call | ast.Attribute | ast.Subscript):
         inner = inner.func if isinstance(inner, ast.Call) else inner.value

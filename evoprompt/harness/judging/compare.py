@@ -1,7 +1,7 @@
-"""Comparison of what a candidate returned with what was expected: in the host, on decoded data.
+"""Comparison of what a solution returned with what was expected: in the host, on decoded data.
 
 Equality is Python's own `==` for the types that the codec knows, decided without hashing an untrusted object
-and without arithmetic whose cost a candidate could choose. Nothing recurses but what goes into a key. Two
+and without arithmetic whose cost a solution could choose. Nothing recurses but what goes into a key. Two
 deliberate limits: a Decimal with more than 120 decimal places or 450 zeros equals floats and other Decimals only,
 and a key that is nested more than 64 deep equals none.
 """
@@ -45,7 +45,7 @@ def equal(observed: object, expected: object, atol: float = 0.0, *, evalplus: bo
     """True if two decoded values are equal, or close where a tolerance applies.
 
     Args:
-        observed: What the candidate returned.
+        observed: What the solution returned.
         expected: What the test wants.
         atol: Absolute tolerance for numbers; 0 means exact.
         evalplus: Where `atol` is 0, allow 1e-6 if a float or a flat list or tuple of floats is expected.

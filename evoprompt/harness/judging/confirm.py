@@ -1,6 +1,6 @@
 """A time-out is confirmed before it is believed: what does the canonical solution take now, on the machine as it is?
 
-CPU time grows when others share caches and hyperthreads. So when a candidate has used all that it may, the canonical
+CPU time grows when others share caches and hyperthreads. So when a solution has used all that it may, the canonical
 solution is timed next to it, and the limit becomes the multiple of that. It goes on meanwhile and loses nothing.
 """
 
@@ -16,11 +16,10 @@ from cachetools import LRUCache
 
 from evoprompt.errors import DataError
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
+from evoprompt.harness.judging.solution import Job
 from evoprompt.harness.judging.suite import run_suite
-from evoprompt.harness.judging.verdicts import Job
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Confirm, Limits, Process, Stretch
-from evoprompt.tasks import Suite, Task
 
 RECENT: Final = 30.0
 """Seconds for which a timing counts as one of now."""
@@ -39,47 +38,45 @@ class Confirmation:
 
     Args:
         limits: The multiple of a canonical solution's time that a solution may take.
-        paths: Directories at the end of the module search path.
     """
 
-    def __init__(self, limits: InputLimits, paths: tuple[str, ...]) -> None:
-        self._limits, self._paths = limits, paths
+    def __init__(self, limits: InputLimits) -> None:
+        self._limits = limits
         self._lock = threading.Lock()
         self._known: MutableMapping[tuple[str, ...], list[float]] = LRUCache(_REMEMBERED)
 
-    def of_asserts(self, task: Task, suite: Suite, job: Job, limits: Limits, sandbox: Sandbox) -> Confirm:
+    def of_asserts(self, job: Job, limits: Limits, sandbox: Sandbox) -> Confirm:
         """For a suite of asserts: the canonical solution's time for all of it counts as that of each call."""
+        task = job.task
 
         def confirm(process: Process) -> Stretch:
             def timed() -> float:
-                canonical = replace(job, solution=task.code)
-                outcome = run_suite(canonical, suite, CANONICAL, beside(sandbox, process))
-                return outcome.cpu_seconds if outcome.result.status == "passed" else 0.0
+                result, seconds = run_suite(replace(job, solution=task.code), CANONICAL, sandbox.view(beside=process))
+                return seconds if result.status == "passed" else 0.0
 
-            now = self._now((task.key, suite), timed) if task.code.strip() else 0.0
+            now = self._now((task.key, job.suite), timed) if task.code.strip() else 0.0
             needed = self._limits.factor * now
             return Stretch(max(guess(process).call, needed / limits.cpu_seconds), needed / limits.total_cpu_seconds)
 
         return confirm
 
-    def of_inputs(self, task: Task, trial: Trial, sandbox: Sandbox) -> Confirm:
+    def of_inputs(self, job: Job, trial: Trial, sandbox: Sandbox) -> Confirm:
         """For a suite of inputs: the one that takes too long and some more are timed again."""
+        task = job.task
 
         def confirm(process: Process) -> Stretch:
             places = _places(trial, process.place)
             then = sum(trial.expected[i].seconds for i in places)
 
             def timed() -> float:
-                few = replace(
-                    trial,
-                    inputs=tuple(trial.inputs[i] for i in places),
-                    expected=tuple(trial.expected[i] for i in places),
-                    limits=replace(self._limits, min_seconds=CANONICAL.cpu_seconds, every=True),
+                few = Trial(
+                    tuple(trial.inputs[i] for i in places),
+                    tuple(trial.expected[i] for i in places),
+                    replace(self._limits, min_seconds=CANONICAL.cpu_seconds, every=True),
                 )
-                job = Job(task.code, task.entry_point, task.setup, task.atol, self._paths)
-                return run_inputs(job, few, CANONICAL, beside(sandbox, process)).cpu_seconds
+                return run_inputs(replace(job, solution=task.code), few, CANONICAL, sandbox.view(beside=process))[1]
 
-            now = self._now((task.key, trial.suite, str(places[:1])), timed)
+            now = self._now((task.key, job.suite, str(places[:1])), timed)
             grown = now / then if then >= _LEAST_SECONDS else 0.0
             own = self._limits.factor * now / process.limits.cpu_seconds if len(places) == 1 else 0.0
             return Stretch(max(guess(process).call, grown, own), grown)
@@ -106,24 +103,6 @@ def guess(process: Process) -> Stretch:
     used = process.cpu_seconds
     kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
     return Stretch(_SHARED if kept_waiting else 1.0)
-
-
-def beside(sandbox: Sandbox, process: Process) -> Sandbox:
-    """A view of a sandbox: while one of its processes works, the given one goes on and is looked at."""
-
-    def opened(other: Process) -> None:
-        other.beside = process
-
-    return sandbox.view(opened)
-
-
-def confirming(sandbox: Sandbox, confirm: Confirm) -> Sandbox:
-    """A view of a sandbox whose processes ask once, before they are timed out."""
-
-    def opened(process: Process) -> None:
-        process.confirm = confirm
-
-    return sandbox.view(opened)
 
 
 def _places(trial: Trial, first: int) -> list[int]:

@@ -1,8 +1,8 @@
 """Has a test script and a solution talk to each other, each in a process of its own, and says how it went.
 
 The judge's process runs the script and never the solution; whenever the script calls what the solution provides, the
-host passes that on to the candidate's process, and the answer back. What the script compares with literals is decided
-here. Neither process is believed: what the candidate says is an answer, and what the judge says may be the candidate's
+host passes that on to the solution's process, and the answer back. What the script compares with literals is decided
+here. Neither process is believed: what the solution says is an answer, and what the judge says may be the solution's
 words, where a test executes an answer.
 """
 
@@ -11,17 +11,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import compare
-from evoprompt.harness.judging.verdicts import Finding, Unloadable, printable
+from evoprompt.harness.judging.solution import Finding, SolutionRun, Unloadable, printable
 from evoprompt.harness.sandbox.pool import needs_numpy
 from evoprompt.harness.sandbox.process import Reply
-
-if TYPE_CHECKING:
-    from evoprompt.harness.judging.suite import Run
 
 JUDGE_CPU_SECONDS: Final = 60.0
 """CPU time of the judge's processes of a suite."""
@@ -42,17 +39,17 @@ class _Odd(Exception):
 
 
 class Session:
-    """One run of tests, in their order, against a fresh candidate."""
+    """One run of tests, in their order, against a fresh process of the solution."""
 
     def __init__(
-        self, run: Run, order: Sequence[int], *, telling: frozenset[int] | None = None, believed: bool = True
+        self, run: SolutionRun, order: Sequence[int], *, telling: frozenset[int] | None = None, believed: bool = True
     ) -> None:
         """Prepares.
 
         Args:
             run: What is known of solution and tests.
             order: Positions of the tests to run.
-            telling: Those that may hand the candidate what may be expected; None to find out which would.
+            telling: Those that may hand the solution what may be expected; None to find out which would.
             believed: No test of the session executes an answer.
         """
         self.run = run
@@ -68,7 +65,7 @@ class Session:
 
     def findings(self) -> dict[int, Finding]:
         """Position of a test, or of their setup -> how it went, up to the first after which nothing can run."""
-        run = self.run
+        run, task, plan = self.run, self.run.job.task, self.run.job.plan
         limits = replace(
             run.limits,
             cpu_seconds=self.seconds if self.believed else run.limits.cpu_seconds,
@@ -76,10 +73,10 @@ class Session:
             total_cpu_seconds=self.seconds,
             output_mb=max(_JUDGE_OUTPUT_MB, run.limits.output_mb),
         )
-        numpy = needs_numpy(run.job.setup, run.job.test_setup, *run.plan.imports, *(c.script for _, c in run.checks))
-        with run.candidate() as candidate, run.sandbox.open(limits, numpy=numpy) as judge:
-            self.candidate, self.judge = candidate, judge
-            judge.confirm, judge.beside = None, candidate
+        numpy = needs_numpy(task.setup, task.test_setup, *plan.imports, *(c.script for c in plan.checks))
+        with run.process() as solution, run.sandbox.open(limits, numpy=numpy) as judge:
+            self.solution, self.judge = solution, judge
+            judge.confirm, judge.beside = None, solution
             try:
                 self.converse()
             finally:
@@ -88,15 +85,15 @@ class Session:
 
     def converse(self) -> None:
         """Prepares both processes, and runs the tests."""
-        run, plan, candidate, judge = self.run, self.run.plan, self.candidate, self.judge
+        run, plan, judge = self.run, self.run.job.plan, self.judge
         run.prepare(judge)
-        reply = candidate.ask("join", plan.names, (*plan.functions, *plan.classes), plan.console)
+        reply = self.solution.ask("join", plan.names, (*plan.functions, *plan.classes), plan.console)
         if reply.kind != "done":
             raise Unloadable(run.unanswered(reply))
-        if judge.ask("judge", plan.config(run.job.atol)).kind != "done":
+        if judge.ask("judge", plan.config(run.job.task.atol)).kind != "done":
             raise SandboxError(_ODD)
         for index in self.order if self.begin() else ():
-            check = run.checks[index][1]
+            check = run.job.plan.checks[index]
             self.literals = check.literals
             finding = self.unit(check.script, self.tells(index))
             self.found[index] = finding
@@ -109,7 +106,8 @@ class Session:
 
     def begin(self) -> bool:
         """Makes the module of the tests and runs their setup; returns True if the setup passed."""
-        for source in (None, *((self.run.job.test_setup,) if self.run.job.test_setup.strip() else ())):
+        setup = self.run.job.task.test_setup
+        for source in (None, setup) if setup.strip() else (None,):
             self.found[_SETUP] = finding = self.unit(source, self.tells(_SETUP))
             if finding.discloses and self.telling is None:
                 return False
@@ -157,9 +155,9 @@ class Session:
                 reply = self.judge.ask("message", self.decide(kind, body))
 
     def forward(self, message: bytes) -> bytes | Finding:
-        """Passes a message on to the candidate; returns the one that comes back, or what to say of it."""
+        """Passes a message on to the solution; returns the one that comes back, or what to say of it."""
         self.answers += 1
-        reply = self.candidate.ask("message", message)
+        reply = self.solution.ask("message", message)
         if reply.kind != "value":
             return self.run.unanswered(reply)
         kind, body = reply.payload[:1], reply.payload[1:]
@@ -184,14 +182,14 @@ class Session:
             number = int.from_bytes(body[:4], "little")
             if kind == codec.COMPARE:
                 value = codec.decode(body[4:], max_bytes=len(body))
-                held = compare.equal(value, compare.to_host(self.literals[number]), self.run.job.atol)
+                held = compare.equal(value, compare.to_host(self.literals[number]), self.run.job.task.atol)
                 self.equal[number] = held and self.equal.get(number, True)
                 return held
             if kind == codec.CLOSE:
                 value, other = (
                     codec.decode(part, max_bytes=len(body)) for part in (body[4 : 4 + number], body[4 + number :])
                 )
-                return compare.equal(value, other, self.run.job.atol)
+                return compare.equal(value, other, self.run.job.task.atol)
             if kind == codec.LITERAL:
                 return self.literals[number]
         except codec.TooMuch:  # so it is nothing that a test expects
@@ -250,21 +248,21 @@ class Session:
         raise SandboxError(f"the process of the tests {reply.detail}")
 
 
-def drive(run: Run) -> dict[int, Finding]:
-    """Runs all tests that need not run beside the candidate; those that execute an answer apart from the others."""
+def drive(run: SolutionRun) -> dict[int, Finding]:
+    """Runs all tests that need not run beside the solution; those that execute an answer apart from the others."""
     order, clean = _orders(run)
     found = _findings(run, clean, believed=True) if clean else {}
-    tainted = frozenset(order) & run.plan.tainted
+    tainted = frozenset(order) & run.job.plan.tainted
     if tainted and not any(f.final for i, f in found.items() if i < min(tainted)):
         last = _findings(run, order, believed=False)
         for index in tainted & last.keys():
             found[index] = last[index]
-            found[index].whole = found[index].whole or not run.checks[index][1].held
+            found[index].whole = found[index].whole or not run.job.plan.checks[index].held
     return found
 
 
-def _findings(run: Run, order: Sequence[int], *, believed: bool) -> dict[int, Finding]:
-    """Runs tests; once more and with a new candidate where one would tell it what may be expected.
+def _findings(run: SolutionRun, order: Sequence[int], *, believed: bool) -> dict[int, Finding]:
+    """Runs tests; once more and with a new process of the solution where one would tell it what may be expected.
 
     It is told only in tests that tell the canonical solution: in others what it returned is to be plain data too.
     What passes after it was told is marked.
@@ -287,7 +285,7 @@ def _findings(run: Run, order: Sequence[int], *, believed: bool) -> dict[int, Fi
     return found
 
 
-def disclosing(run: Run) -> frozenset[int]:
+def disclosing(run: SolutionRun) -> frozenset[int]:
     """Positions of the tests that hand a solution, the canonical one, what may be expected of it."""
     found: set[int] = set()
     order, clean = _orders(run)
@@ -299,7 +297,7 @@ def disclosing(run: Run) -> frozenset[int]:
     return frozenset(found)
 
 
-def _orders(run: Run) -> tuple[list[int], list[int]]:
+def _orders(run: SolutionRun) -> tuple[list[int], list[int]]:
     """Positions of all tests that run here, and of those that execute no answer."""
-    order = [i for i, check in run.checks if not check.whole]
-    return order, [i for i in order if i not in run.plan.tainted]
+    order = [i for i, check in enumerate(run.job.plan.checks) if not check.whole]
+    return order, [i for i in order if i not in run.job.plan.tainted]

@@ -20,8 +20,7 @@ from evoprompt.atomic import write_bytes
 from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.inside import codec, digest, encoding, kinds, names
 from evoprompt.harness.judging import compare, oracles
-from evoprompt.harness.judging.suite import Run
-from evoprompt.harness.judging.verdicts import Job, Unloadable, printable
+from evoprompt.harness.judging.solution import Job, SolutionRun, Unloadable, printable
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Limits, Reply
 from evoprompt.tasks import Suite, Task
@@ -116,13 +115,12 @@ def shown(reply: Reply) -> str:
     return compare.show(codec.decode(reply.payload))
 
 
-def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> tuple[Expected, ...]:
+def load_or_run(task: Task, suite: Suite, sandbox: Sandbox) -> tuple[Expected, ...]:
     """Expected outputs of every input of a suite, from the cache or from the canonical solution.
 
     Args:
         task: A task with inputs.
         suite: Which of them.
-        paths: Directories at the end of the module search path of the canonical solution.
         sandbox: Runs it.
 
     Raises:
@@ -134,7 +132,7 @@ def load_or_run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandb
     known = _read(path)
     if known is not None and len(known) == len(inputs):
         return known
-    found = tuple(_run(task, suite, paths, sandbox))
+    found = tuple(_run(task, suite, sandbox))
     _write(path, found)
     return found
 
@@ -147,12 +145,11 @@ def cache_folder() -> Path:
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "evoprompt"
 
 
-def _run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> Iterable[Expected]:
+def _run(task: Task, suite: Suite, sandbox: Sandbox) -> Iterable[Expected]:
     """Asks for one output at a time: in between the process stands still, so the CPU time read is that input's."""
-    job = Job(task.code, task.entry_point, task.setup, task.atol, paths)
-    run = Run(job, LIMITS, sandbox)
+    run = SolutionRun(Job(task, suite, task.code), LIMITS, sandbox)
     try:
-        with run.candidate() as process:
+        with run.process() as process:
             form = codec.COMPACT if not task.oracle and not task.atol else Expected("value", b"", 0.0).form(task.oracle)
             for index, arguments in enumerate(task.inputs(suite)):
                 before, packed = process.cpu_seconds, process.packing_seconds
@@ -165,7 +162,7 @@ def _run(task: Task, suite: Suite, paths: tuple[str, ...], sandbox: Sandbox) -> 
         raise DataError(f"the canonical solution can't be loaded: it {e.finding.observed}") from e
 
 
-def _expected(task: Task, reply: Reply, where: str, run: Run) -> tuple[Kind, bytes, int]:
+def _expected(task: Task, reply: Reply, where: str, run: SolutionRun) -> tuple[Kind, bytes, int]:
     """Kind and data of an output, and its size."""
     if task.oracle == oracles.NOT_NONE and reply.kind in ("value", "refused"):
         return "value", codec.encode(reply.payload != codec.encode(None)), 1

@@ -9,12 +9,10 @@ from typing import Final
 from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import compare, oracles
 from evoprompt.harness.judging.expected import Expected, shown, unbounded
-from evoprompt.harness.judging.report import Case, Status, SuiteResult
-from evoprompt.harness.judging.suite import Run
-from evoprompt.harness.judging.verdicts import Finding, Job, Outcome, Unloadable
+from evoprompt.harness.judging.report import Case, SuiteResult
+from evoprompt.harness.judging.solution import Finding, Job, SolutionRun, Unloadable, result_of
 from evoprompt.harness.sandbox.pool import Sandbox
 from evoprompt.harness.sandbox.process import Limits, Process, Reply
-from evoprompt.tasks import Suite
 
 _SHOWN = 1000
 _MOST_LONGER: Final = 24
@@ -43,17 +41,15 @@ class InputLimits:
 
 @dataclass(frozen=True)
 class Trial:
-    """A suite of inputs: encoded arguments, what they should give, and the rule of comparison."""
+    """The inputs that a solution is run on: encoded arguments, what they should give, and the limits."""
 
-    suite: Suite
     inputs: tuple[bytes, ...]
     expected: tuple[Expected, ...]
-    oracle: str
     limits: InputLimits
 
 
-def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outcome:
-    """Runs the inputs up to the first that does not pass, or all.
+def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> tuple[SuiteResult, float]:
+    """Runs the inputs up to the first that does not pass, or all; returns how they went, and the CPU seconds.
 
     Raises:
         SandboxError: A process could not be started.
@@ -73,13 +69,10 @@ def run_inputs(job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> Outc
     except Unloadable as e:
         found = {0: e.finding}
     cases = tuple(_case(job, trial, i, finding) for i, finding in found.items())
-    status: Status = cases[0].status if cases else "passed"
-    detail = cases[0].observed if status == "invalid" else ""
-    result = SuiteResult(status=status, passed=passed, total=len(trial.inputs), cases=cases)
-    return Outcome(result, detail, run.cpu_seconds)
+    return result_of(cases, passed, len(trial.inputs)), run.cpu_seconds
 
 
-class _InputRun(Run):
+class _InputRun(SolutionRun):
     def __init__(self, job: Job, trial: Trial, limits: Limits, sandbox: Sandbox) -> None:
         allowed = trial.limits
         self.trial = trial
@@ -109,9 +102,9 @@ class _InputRun(Run):
 
     def _answers(self, asked: list[int]) -> Iterator[tuple[int, Finding]]:
         trial = self.trial
-        with self.candidate() as process:
-            inputs = tuple(trial.expected[i].form(trial.oracle) + trial.inputs[i] for i in asked)
-            replies = process.stream(len(asked), "apply", self.job.entry_point, inputs)
+        with self.process() as process:
+            inputs = tuple(trial.expected[i].form(self.job.task.oracle) + trial.inputs[i] for i in asked)
+            replies = process.stream(len(asked), "apply", self.job.task.entry_point, inputs)
             for index in asked:
                 reply = self._next(process, replies, self.seconds[index])
                 finding = self._finding(index, reply)
@@ -126,12 +119,12 @@ class _InputRun(Run):
 
     def _finding(self, index: int, reply: Reply) -> Finding:
         trial, expected = self.trial, self.trial.expected[index]
-        if reply.kind == "refused" and trial.oracle == oracles.NOT_NONE:  # an object of any kind is not None
+        if reply.kind == "refused" and self.job.task.oracle == oracles.NOT_NONE:  # an object of any kind is not None
             reply = Reply("value", codec.encode("an object"))
         if reply.kind != ("digest" if expected.kind == "digest" else "value"):
             return self.unanswered(reply)
         try:
-            if expected.matches(reply.payload, trial.inputs[index], trial.oracle, self.job.atol):
+            if expected.matches(reply.payload, trial.inputs[index], self.job.task.oracle, self.job.task.atol):
                 return Finding("passed")
             return Finding("failed", f"returned {shown(reply)}")
         except codec.TooMuch:  # more than anything equal to what is expected could be
@@ -143,17 +136,8 @@ class _InputRun(Run):
 def _case(job: Job, trial: Trial, index: int, finding: Finding) -> Case:
     arguments = unbounded(trial.inputs[index])
     listed = ", ".join(compare.show(a, _SHOWN) for a in arguments) if isinstance(arguments, list | tuple) else ""
-    call = f"{job.entry_point}({listed})"
-    return Case(
-        suite=trial.suite,
-        index=index,
-        status=finding.status,
-        call=call,
-        test=f"{call} -> {_wanted(trial.expected[index], trial.oracle)}",
-        observed=finding.observed,
-        exception=finding.exception,
-        line=finding.line,
-    )
+    call = f"{job.task.entry_point}({listed})"
+    return finding.case(job.suite, index, call, f"{call} -> {_wanted(trial.expected[index], job.task.oracle)}")
 
 
 def _wanted(expected: Expected, oracle: str) -> str:

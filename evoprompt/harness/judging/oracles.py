@@ -41,7 +41,7 @@ def agrees(observed: object, expected: object, arguments: list[object], oracle: 
     """True if an answer is right by EvalPlus' rules.
 
     Args:
-        observed: What the candidate returned, decoded.
+        observed: What the solution returned, decoded.
         expected: What the canonical solution returned; for `not_none`, whether that is not None.
         arguments: The input, decoded.
         oracle: Name of the rule; empty for none.
@@ -65,7 +65,7 @@ def agrees(observed: object, expected: object, arguments: list[object], oracle: 
 
 
 def _real(value: object) -> int | float | Fraction:
-    """The number itself. Of the types that a candidate can send, only these compute at a bounded cost."""
+    """The number itself. Of the types that a solution can send, only these compute at a bounded cost."""
     value = compare.form(value)
     if isinstance(value, int | float | Fraction):
         return value

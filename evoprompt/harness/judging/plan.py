@@ -12,6 +12,7 @@ from typing import Final
 
 from evoprompt.errors import DataError
 from evoprompt.harness.judging.asserts import Check, defined_names, imports_of, parse_or_empty, split
+from evoprompt.tasks import Suite, Task
 
 _CONSOLE: Final = re.compile(r"stdout|stderr|stdin|print|input|capsys")
 _SEED: Final = re.compile(r"\bseed\b")
@@ -92,24 +93,20 @@ class Plan:
         }
 
 
-def read_suite(
-    tests: Sequence[str], what: str, entry_point: str, *, code: str = "", names: Iterable[str] = (), setup: str = "",
-    test_setup: str = "",
-) -> Plan:  # fmt: skip
+def read_suite(task: Task, suite: Suite, what: str, names: Iterable[str] = ()) -> Plan:
     """Reads the canonical solution and the tests of a suite.
 
     Args:
-        tests: Sources of the tests.
+        task: The task; its canonical solution may be empty.
+        suite: The suite of its tests.
         what: Name of such a test in errors.
-        entry_point: Name of the function under test.
-        code: The canonical solution; may be empty.
         names: What the solution provides besides.
-        setup: Source that runs before the solution.
-        test_setup: Source that runs before the tests.
 
     Raises:
         DataError: A test does not parse.
     """
+    code, setup, test_setup, entry_point = task.code, task.setup, task.test_setup, task.entry_point
+    tests = task.tests(suite)
     tree = parse_or_empty(code)
     provided = defined_names(code) | frozenset(names) | {entry_point}
     checks: list[Check] = []

@@ -22,12 +22,12 @@ class Case(BaseModel):
         suite: `base` or `plus`.
         index: Position in the suite, from 0.
         status: What happened; `passed` only when the comparison in the host held.
-        call: Source of the call or calls that the candidate's process evaluated.
+        call: Source of the call or calls that the solution's process evaluated.
         test: Source of the whole test, expected value included. For files and people, never for a model.
-        observed: What the candidate did: `returned 3`, `raised KeyError: 'a' (line 4)`, `used more than 4 s`.
+        observed: What the solution did: `returned 3`, `raised KeyError: 'a' (line 4)`, `used more than 4 s`.
         exception: Name of the exception type if it is built in or stands in the solution, else empty.
         line: Line of the solution where the statement that raised begins, from 1; 0 when unknown.
-        whole: It rests on what the candidate says of its own objects, or ran beside it: a forger could pass it.
+        whole: It rests on what the solution says of its own objects, or ran beside it: a forger could pass it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +71,7 @@ class Report(BaseModel):
         base: The base suite; None when it was not asked for.
         plus: The plus suite; None when it was not asked for or the task has none.
         detail: For `invalid`: what the parser said. Else empty.
-        cpu_seconds: CPU time of the candidate's processes.
+        cpu_seconds: CPU time of the solution's processes.
         tier: Name of the sandbox tier that ran it.
     """
 

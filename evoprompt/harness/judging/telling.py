@@ -1,6 +1,6 @@
 """Removes from a reported exception everything that a solution can choose while it runs.
 
-The process of a candidate says what was raised and where, and a candidate may say anything in its place, also what it
+The process of a solution says what was raised and where, and a solution may say anything in its place, also what it
 has read of a hidden test. So a name is kept only if it is Python's own or stands in the source, and a line only if a
 statement stands there.
 """

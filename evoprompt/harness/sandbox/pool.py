@@ -30,7 +30,7 @@ from typing import Final, TypeVar
 from evoprompt.errors import SandboxError
 from evoprompt.harness.inside import codec
 from evoprompt.harness.sandbox import launch, watch
-from evoprompt.harness.sandbox.process import Interrupted, Limits, Process
+from evoprompt.harness.sandbox.process import Confirm, Interrupted, Limits, Process
 
 TIERS: Final = ("landlock+seccomp+ns", "landlock+seccomp", "bwrap+seccomp", "seccomp")
 MAC_TIERS: Final = ("seatbelt (untested)",)
@@ -84,6 +84,7 @@ class Sandbox:
     All that it started ends when it is closed or collected, or when the host ends in any way.
 
     Attributes:
+        paths: Directories of packages that solutions may import.
         tiers: The tiers to try, best first. Change them before the first use only.
         refused: Better tiers than the one in use, each with the reason against it.
     """
@@ -97,14 +98,15 @@ class Sandbox:
             unsafe: Go on where nothing can lock a solution in.
         """
         self._most: Final = max(1, min(zygotes or os.cpu_count() or 1, os.cpu_count() or 1))
-        self._paths: Final = paths
+        self.paths: Final = paths
         known: dict[str, tuple[str, ...]] = {"linux": TIERS, "darwin": MAC_TIERS}
         self.tiers: tuple[str, ...] = (*known.get(sys.platform, ()), *(["unsafe"] if unsafe else []))
         self._lock = threading.RLock()
         self.refused: list[str] = []
         self._tier = ""
         self._running: dict[bool, list[_Zygote]] = {False: [], True: []}
-        self._on_open: Callable[[Process], None] = lambda process: None
+        self._confirm: Confirm | None = None
+        self._beside: Process | None = None
         self._finalizer = weakref.finalize(self, _stop, self._running)
 
     @property
@@ -142,7 +144,7 @@ class Sandbox:
                 zygote.enter()
             with contextlib.suppress(ConnectionError):
                 process = self._fork(zygote, limits)
-                self._on_open(process)
+                process.confirm, process.beside = self._confirm, self._beside
                 return process
             zygote.leave()
         raise SandboxError("no sandbox process can be started: its zygote dies at once")
@@ -153,11 +155,11 @@ class Sandbox:
         with self._lock:
             return [z.program.pid for zygotes in self._running.values() for z in zygotes if not z.dead()]
 
-    def view(self, opened: Callable[[Process], None]) -> Sandbox:
-        """Returns the same sandbox, which calls `opened` with each process that it opens."""
+    def view(self, *, confirm: Confirm | None = None, beside: Process | None = None) -> Sandbox:
+        """Returns the same sandbox, with what each process that it opens has as `confirm` and `beside`."""
         _ = self.tier
         view = copy.copy(self)
-        view._on_open = opened
+        view._confirm, view._beside = confirm, beside
         return view
 
     def close(self) -> None:
@@ -210,7 +212,7 @@ class Sandbox:
         idle = min(alive, key=lambda z: z.jobs, default=None)
         if idle is not None and (not idle.jobs or len(alive) >= (1 if numpy else self._most)):
             return idle
-        alive.append(_Zygote(self._tier, numpy, self._paths))
+        alive.append(_Zygote(self._tier, numpy, self.paths))
         return alive[-1]
 
     def _fork(self, zygote: _Zygote, limits: Limits) -> Process:
