@@ -8,8 +8,8 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo        the whole loop offline with a SIMULATED model, killed in the middle and resumed, under a minute"
-	@echo "make test        the test suite"
-	@echo "make test-all    the same, the documentation, the notebooks, and reports in a browser"
+	@echo "make test        the tests that take a moment each"
+	@echo "make test-all    all tests: also the long ones, the documentation, the notebooks, and reports in a browser"
 	@echo "make docs        build the documentation into docs/_build/html"
 	@echo "make test-bench  the tests beside EvalPlus (installs it first, about 600 MB)"
 	@echo "make test-local  the tests on the small real model (installs it first)"
@@ -48,8 +48,7 @@ demo: $(VENV)/.run
 	$(BIN)/evoprompt demo
 
 test: $(VENV)/.dev
-	@$(BIN)/python -c 'import distributed' 2> /dev/null || echo "the tests of --cluster are skipped: make test-all installs Dask"
-	$(BIN)/python -m pytest -n 2 -m 'not local and not docs and not notebooks and not browser'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not local and not docs and not notebooks and not browser'
 
 test-all: $(VENV)/.docs
 	$(BIN)/python -m pytest -n 2 -m 'not local'

@@ -33,6 +33,7 @@ def _train(folder: Path, *more: str, model: str = "simulated", run_name: str = "
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_train_over_real_http_with_three_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
         code = run(
@@ -52,6 +53,7 @@ def test_train_over_real_http_with_three_models(folder: Path, capsys: pytest.Cap
     assert "SIMULATED" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes(folder: Path) -> None:
     written = []
     for name in ("a", "b"):
@@ -63,6 +65,7 @@ def test_the_same_seed_writes_the_same_bytes(folder: Path) -> None:
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_skip_evaluations_and_accept_always(folder: Path) -> None:
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
         more = ["--api_base", server.base, "--skip_evaluations", "--strategy", "refine", "--accept", "always"]
@@ -89,6 +92,7 @@ def test_a_run_that_was_begun_before_there_was_a_strategy_goes_on(folder: Path) 
         assert len(server.seen) == asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("helps", [True, False])
 def test_train_tells_what_each_sentence_is_worth_or_why_the_start_stays(
     folder: Path, capsys: pytest.CaptureFixture[str], helps: bool
@@ -107,6 +111,7 @@ def test_train_tells_what_each_sentence_is_worth_or_why_the_start_stays(
     assert (folder / "results/e/r/training/confirmation.json").exists() or not helps
 
 
+@pytest.mark.slow
 def test_a_config_file_and_a_runs_own_config(folder: Path) -> None:
     options = {"experiment_name": "e", "run-name": "one", "root_dir": str(folder / "results"), "batch_size": 2,
                "dataset_path": str(folder), "train_file": "train.json", "model": "openai/x"}  # fmt: skip
@@ -198,6 +203,7 @@ def test_which_suites_count(folder: Path, flags: list[str], score: float) -> Non
     assert record["evaluation"]["score"] == score
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_not_touched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
         assert run(_train(folder, "--api_base", server.base, model="openai/x")) == 0
@@ -216,6 +222,7 @@ def _files(folder: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in (folder / "results").rglob("*") if p.is_file() and p.name != "run.lock"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(folder: Path) -> None:
     hold, seen = threading.Event(), threading.Event()
 
@@ -282,6 +289,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "OPENAI_API_KEY" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_built_wheel_runs_the_demo_elsewhere(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     build = [

@@ -114,6 +114,7 @@ def test_binary_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) -> None:
     stop, forever = threading.Event(), threading.Event()
 

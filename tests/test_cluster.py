@@ -24,7 +24,7 @@ from tests.faults.victim import kept, results
 from tests.world import data, solution, task
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'evoprompt[dask]'")
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 from evoprompt.cluster import Cluster  # noqa: E402
 
@@ -68,6 +68,7 @@ def test_a_solution_reaches_nothing_of_the_connection(harness: Harness, cluster:
     assert there.judge(task(1), f"{task(1).code}\n# the worker is unharmed").passed
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_only_what_it_had_under_way(harness: Harness, cluster: Cluster) -> None:
     metric = CodeMetric(data(4), harness=harness)
     jobs = [(task(number), _busy(number, seed)) for seed in range(6) for number in range(1, 5)]
@@ -117,6 +118,7 @@ def test_a_run_goes_on_elsewhere_and_gives_the_same_files(
     assert found[0] == found[1], "the same files, rows, and requests, none of them twice"
 
 
+@pytest.mark.slow
 def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """With a `sbatch` that starts the job at once, and without the driver's environment where it is told so."""
     sbatch = tmp_path / "bin" / "sbatch"
@@ -167,6 +169,7 @@ def test_a_cluster_that_is_not_there_is_told_before_a_call(
     assert told in line
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_lost_stops_the_run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evoprompt.cluster._CONNECT_SECONDS", 2.0)
     monkeypatch.setattr("evoprompt.cluster._WORKER_SECONDS", 1.0)

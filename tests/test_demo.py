@@ -33,6 +33,7 @@ def test_it_is_killed_and_goes_on_without_repeating_a_call(tmp_path: Path, capfd
     assert "\x1b" not in shown.out + shown.err  # plain lines where there is no terminal
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("part", ["batch 1", "goes on from there"])
 def test_ctrl_c_leaves_no_process_behind(part: str, tmp_path: Path) -> None:

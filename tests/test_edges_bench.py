@@ -15,6 +15,8 @@ from benchmarks.edges_world import SHOWN, CallsMetric, EdgesEngine, student
 from benchmarks.optimizers_numbers import summarize
 from benchmarks.optimizers_units import TRAIN, VAL, Unit
 
+pytestmark = pytest.mark.slow
+
 TASKS = edges.tasks_of("starter")
 NAMES = [task.task_id for task in TASKS]
 

@@ -370,6 +370,7 @@ PYTHON = st.sampled_from(
 LIKELY = st.dictionaries(NAMES, JSON | PYTHON | st.lists(PYTHON, max_size=3), max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(JSON, st.lists(LIKELY, max_size=3), LIKELY.map(lambda change: [MBPP | change, HUMANEVAL | change])))
 def test_no_json_raises_anything_but_a_data_error(content: Any) -> None:
@@ -398,7 +399,7 @@ def test_a_folder_of_mixed_files_is_told_in_a_line_each(tmp_path: Path, capsys: 
     told = capsys.readouterr()
     lines = told.out.replace(f"{tmp_path}/", "").splitlines()
     assert told.err == "" and lines == [
-        "a.jsonl.gz: 1 tasks, 2 tests; every canonical solution passes, and nonsense none",
+        "a.jsonl.gz: 1 task, 2 tests; every canonical solution passes, and nonsense none",
         "apps.json: item 1, task 1, and 2 more rows: a program that reads stdin and writes stdout, with no asserts: "
         "only functions can be tested; give a set such as HumanEval or MBPP",
         "below/mbpp.csv: 2 tasks, 2 tests; every canonical solution passes, and nonsense none",
@@ -407,7 +408,7 @@ def test_a_folder_of_mixed_files_is_told_in_a_line_each(tmp_path: Path, capsys: 
         "`evoprompt evaluate --samples`",
         "weak.json: 2 tasks, not all right: task 8: its tests pass a function that returns nonsense, so they test "
         "nothing; does something call `check`?",
-        "wrong.json: 1 tasks, not all right: task '7': assert sq(2) == 5 returned 4, by its own canonical solution "
+        "wrong.json: 1 task, not all right: task '7': assert sq(2) == 5 returned 4, by its own canonical solution "
         "(and 1 more)",
         "2 of 7 files hold tasks that can be judged",
     ]

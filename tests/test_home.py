@@ -33,6 +33,7 @@ def test_a_run_directory(at_home: Path) -> None:
     assert not Path("~").exists()
 
 
+@pytest.mark.slow
 def test_paths_of_the_command_line_and_of_a_config_file(
     at_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip

@@ -142,6 +142,7 @@ def test_deleted_results_come_back_from_the_journal_byte_for_byte(
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signals) -> None:
     asked, answered = threading.Event(), 0
@@ -166,6 +167,7 @@ def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signa
             assert journal.counts()["answers"] == journal.counts()["rollouts"] == answered == len(server.seen)
 
 
+@pytest.mark.slow
 def test_a_damaged_journal_is_told_and_nothing_is_promised(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:

@@ -11,6 +11,8 @@ from benchmarks import optimizers_report as report
 from benchmarks.optimizers_numbers import area, bootstrap, first_reach, score_at, summarize
 from benchmarks.optimizers_units import ABLATIONS, Unit, run_unit
 
+pytestmark = pytest.mark.slow
+
 CLOCKS = ("seconds", "cpu", "overhead_ms")
 TRACE = [(0, 40.0, 30), (50, 60.0, 40), (120, 50.0, 45), (200, 80.0, 50)]
 

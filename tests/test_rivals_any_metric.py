@@ -21,6 +21,8 @@ from tests.evolve.moods import RULE, Asked, examples, reply
 from tests.evolve.searches import Nested
 from tests.models import fields_asked_for, scripted
 
+pytestmark = pytest.mark.slow
+
 BETTER = f"Tell the mood of the text. {RULE}"
 FILES = ("summary.json", "training/final_prompt.txt", "training/prompt_evolution.json", "program.json",
          "test_evaluation/evolved/test_evaluation.json")  # fmt: skip

@@ -22,6 +22,8 @@ from evoprompt.runs import Journal
 from evoprompt.simulation.engine import SimulatedEngine
 from signatures import GenerateCode
 
+pytestmark = pytest.mark.slow
+
 RIVALS: tuple[Rival, ...] = get_args(Rival)
 TRAIN, VAL = (part for part in load_dataset("starter").split(train=12, dev=12, test=0, seed=1)[:2])
 CALLS = 60
@@ -63,6 +65,7 @@ def run(
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rival", RIVALS)
 def test_a_run(rival: Rival, metric: CodeMetric, capfd: pytest.CaptureFixture[str]) -> None:
     engine = Disturbed()
@@ -153,6 +156,7 @@ def test_one_that_overspends_by_far_is_stopped_with_its_best(
     assert capsys.readouterr().out == "".join(f"{best.calls} calls\n" for best in told), "a listener's prints are lost"
 
 
+@pytest.mark.slow
 def test_samples_of_a_rival_are_samples(metric: CodeMetric) -> None:
     """Several completions of one request, and the same request at another `rollout_id`, are not one answer."""
     seen: list[str] = []

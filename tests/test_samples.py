@@ -314,6 +314,7 @@ def test_the_prelude_runs_before_each_solution(tmp_path: Path, capsys: pytest.Ca
     assert with_prelude(MBPP, HUMANEVAL).hash != MBPP.hash
 
 
+@pytest.mark.slow
 def test_the_time_limit_of_asserts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"task_id": "1", "prompt": "p", "code": WHOLE, "test": ["assert sq(3) == 9"]}]
     slow = "import time\ndef sq(x):\n    while time.process_time() < 0.6: pass\n    return x * x"

@@ -54,6 +54,7 @@ def failing(table_concept: str) -> tuple[str, str]:
 # --- the programmer
 
 
+@pytest.mark.slow
 def test_rules_make_the_tests_pass_and_length_costs(harness: Harness) -> None:
     metric, tasks, program = CodeMetric(TASKS, harness=harness), TASKS[::3], Program(generator_lm=model())
 

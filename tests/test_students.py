@@ -321,6 +321,7 @@ def test_a_predictor_that_is_called_in_a_thread_or_as_a_copy_evolves(way: str) -
     assert evolved.detailed_results.best_dev_score == 100.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Async, lambda: dspy.syncify(Locked()), Gathering])
 def test_async_students_evolve_and_resume(make: Callable[[], dspy.Module], harness: Harness, tmp_path: Path) -> None:
     metric, seen = CodeMetric(DATA, harness=harness), []

@@ -13,6 +13,8 @@ from benchmarks.styles_world import BROKEN, DILUTION, SLIPPED, SOLVED, Laws, sli
 from evoprompt.evolve.factorial.markdown import split
 from evoprompt.evolve.factorial.wrapped import unwrapped
 
+pytestmark = pytest.mark.slow
+
 INTRO = "Use exactly the given name and parameters."
 
 

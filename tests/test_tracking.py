@@ -15,6 +15,7 @@ def test_a_missing_package_is_said_with_the_fix(monkeypatch: pytest.MonkeyPatch)
         MLflowTracker()
 
 
+@pytest.mark.slow
 def test_a_search_is_one_run_with_its_scores_and_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="no mlflow: pip install '.[mlflow]'")
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,7 @@ def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path) -> None:
     assert (tmp_path / "mine/run/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_prompt_of_a_file_is_the_start_word_for_word(tmp_path: Path) -> None:
     (tmp_path / "p.md").write_text(PROMPT)
     data = ["--dataset", "starter", "--split", "8,4"]
@@ -41,6 +42,7 @@ def test_a_prompt_of_a_file_is_the_start_word_for_word(tmp_path: Path) -> None:
     assert train(tmp_path, *data, "--prompt", "Another start.") == 2
 
 
+@pytest.mark.slow
 def test_what_is_locked_is_in_the_result_and_in_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--dataset", "starter", "--split", "6,4,0", "--max_rollouts", "30", "--prompt", "Be FooBot. Use tabs."]
     assert train(tmp_path, *words, "--lock", "FooBot") == 0
@@ -53,6 +55,7 @@ def test_what_is_locked_is_in_the_result_and_in_the_config(tmp_path: Path, capsy
     assert "lock: the start prompt does not hold 'BarBot'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_prompt_for_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "--dataset", "starter", "--model", "simulated", "--output", str(tmp_path / "out.json")]
     assert cli([*words, "--prompt", "Write the function, and return its result."]) == 0
@@ -90,6 +93,7 @@ def test_what_is_incomplete_is_one_line(
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.slow
 def test_quiet_says_the_result_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path, "--dataset", "starter", "--split", "8,4", "--quiet") == 0
     shown = capsys.readouterr()

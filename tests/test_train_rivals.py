@@ -17,6 +17,8 @@ from evoprompt.errors import StorageError
 from evoprompt.runs import Journal, open_finished
 from tests.openai_server import OpenAIServer, error
 
+pytestmark = pytest.mark.slow
+
 RIVALS = ("gepa", "mipro", "simba", "copro")
 FILES = ("training/final_prompt.txt", "training/prompt_evolution.json", "program.json", "summary.json", "config.json",
          "dev_evaluation/epoch_0/batch_0/dev_evaluation.json",

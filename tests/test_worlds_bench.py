@@ -20,6 +20,8 @@ from evoprompt.program import Program
 from evoprompt.simulation.text import read
 from signatures import GenerateCode
 
+pytestmark = pytest.mark.slow
+
 TASKS = list(load_dataset("starter"))
 SEED = GenerateCode.instructions
 ALL = " ".join([SEED, *(concept.rules[0] for name, concept in concepts().items() if name != "logic")])

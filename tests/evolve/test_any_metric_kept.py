@@ -21,6 +21,8 @@ from tests.evolve.moods import RULE, SECRET, exact, examples, reply
 from tests.evolve.searches import Nested, compiled
 from tests.models import Refusing
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_metric_that_fails_stops_the_run(tmp_path: Path) -> None:
     def fails(example: dspy.Example, pred: dspy.Prediction) -> bool:

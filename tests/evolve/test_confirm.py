@@ -70,6 +70,7 @@ def test_so_it_is_wherever_the_ties_are(planned: int, data: st.DataObject) -> No
     assert accepted_by_chance(planned, decided) <= ALPHA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [0.0, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("pairs", acceptance.PAIRS)
 def test_no_ops_are_refused_and_gains_found_as_the_page_says(pairs: int, fixed: float) -> None:
@@ -168,6 +169,7 @@ def test_ties_say_nothing() -> None:
     assert sign_test([1.0], 24) == Decision(None, 1, 0, 1, 24)
 
 
+@pytest.mark.slow
 def test_the_simulation_prints_its_table(tmp_path: Path) -> None:
     script = Path(acceptance.__file__)
     out = tmp_path / "acceptance.json"
@@ -197,6 +199,7 @@ def test_the_documented_table_holds_these_numbers() -> None:
             assert gain or float(ours.split(" ")[0]) <= 100 * ALPHA
 
 
+@pytest.mark.slow
 def test_rollouts_that_chose_the_prompt_are_no_evidence_for_it(tmp_path: Path) -> None:
     script = Path(acceptance.__file__).with_name("acceptance_reuse.py")
     words = [sys.executable, str(script), "--runs", "3"]

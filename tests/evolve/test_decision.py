@@ -130,6 +130,7 @@ def models() -> list[replay.Model]:
     return replay.load()
 
 
+@pytest.mark.slow
 def test_the_rows_that_others_have_measured_come_out_alike(models: list[replay.Model]) -> None:
     drawn = replay.sample(models, 48, 20, seed=1)
     assert len(models) == 18 and sum(len(m.solved) for m in models) == 64 and len(drawn.truth) == 20 * 204

@@ -33,6 +33,8 @@ from tests.evolve.test_factorial import exported, tree, without_bills
 from tests.evolve.two import Two, compiled, reply
 from tests.models import Refusing, asked_for, fenced, scripted
 
+pytestmark = pytest.mark.slow
+
 TWO = Candidate(instructions=(("note", "Note it."), ("judge", "Judge it.")))
 
 

@@ -157,6 +157,7 @@ def test_where_all_is_left_to_chance_nothing_is_sure() -> None:
     assert unsure.deviation[1] > 1.2 * sure.deviation[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_with_a_flat_prior_they_are_those_of_statsmodels(seed: int) -> None:
     from statsmodels.regression.mixed_linear_model import MixedLM

@@ -50,6 +50,7 @@ def _harmful(text: str) -> str:
     return told.replace("gloomy", "odd").replace("bright", "odd") if RULE in text and late else told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("say", [reply, _harmful])
 def test_a_larger_budget_that_changes_nothing_leaves_the_comparison_the_last_word(tmp_path: Path, say: Reply) -> None:
     for rollouts in (90, 100):

@@ -93,6 +93,7 @@ def exported(root: Path) -> dict[str, bytes]:
     return tree(copy)
 
 
+@pytest.mark.slow
 def test_it_finds_the_rule_measures_it_and_confirms_it(harness: Harness, tmp_path: Path) -> None:
     evolved, seen, events = compiled(harness, talks, tmp_path / "run")
     results = evolved.detailed_results
@@ -119,6 +120,7 @@ def test_where_nothing_helps_the_start_prompt_stays(harness: Harness, tmp_path: 
     assert exported(tmp_path / "run") == tree(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_same_at_any_number_of_threads(harness: Harness, tmp_path: Path) -> None:
     for threads in (1, 8):
         compiled(harness, talks, tmp_path / str(threads), num_threads=threads, epochs=2)
@@ -127,6 +129,7 @@ def test_the_same_at_any_number_of_threads(harness: Harness, tmp_path: Path) -> 
     assert exported(tmp_path / "1") == tree(tmp_path / "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [{}, {"rollouts": 60}, {"lm_calls": 70}, {"tokens": 70 * TOKENS}])
 def test_stopped_anywhere_it_goes_on_to_the_same_result(
     harness: Harness, tmp_path: Path, limits: dict[str, int]
@@ -153,6 +156,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(
         assert exported(folder) == tree(folder)
 
 
+@pytest.mark.slow
 def test_stopped_by_the_user_after_every_event(harness: Harness, tmp_path: Path) -> None:
     whole, seen, events = compiled(harness, talks, tmp_path / "whole")
     files = without_bills(tree(tmp_path / "whole"))
@@ -183,6 +187,7 @@ def test_stopped_by_the_user_after_every_event(harness: Harness, tmp_path: Path)
         assert sum(isinstance(r, BatchRecord) for r in restored) == min(number + 1, len(whole.detailed_results.batches))
 
 
+@pytest.mark.slow
 def test_a_finished_run_costs_nothing(harness: Harness, tmp_path: Path) -> None:
     first = compiled(harness, talks, tmp_path)[0].detailed_results
     before = tree(tmp_path)
@@ -190,6 +195,7 @@ def test_a_finished_run_costs_nothing(harness: Harness, tmp_path: Path) -> None:
     assert second.detailed_results == first and not seen and tree(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["rollouts", "lm_calls"])
 @pytest.mark.parametrize("number", [1, 2, 7, 20, 33, 50, 90])
 def test_never_more_than_the_budget(harness: Harness, tmp_path: Path, limit: str, number: int) -> None:
@@ -208,6 +214,7 @@ def test_never_more_than_the_budget(harness: Harness, tmp_path: Path, limit: str
         assert results[0].confirmation.accepted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["rollouts", "lm_calls", "tokens"])
 def test_a_larger_budget_goes_on(harness: Harness, tmp_path: Path, limit: str) -> None:
     total: list[str] = []
@@ -223,6 +230,7 @@ def test_a_larger_budget_goes_on(harness: Harness, tmp_path: Path, limit: str) -
     assert RULE in Candidate.of(evolved).instruction
 
 
+@pytest.mark.slow
 def test_what_ran_last_has_the_last_word(harness: Harness, tmp_path: Path) -> None:
     """Also where it made no step that another budget had not made before."""
     root, first = tmp_path / "run", {}

@@ -48,6 +48,7 @@ def test_every_option_has_a_name_a_type_a_default_and_a_meaning() -> None:
     assert PARAMETERS["batch_size"].default == Options().batch_size
 
 
+@pytest.mark.slow
 def test_an_editor_completes_every_option() -> None:
     """Jedi reads the source alone, as editors do."""
     jedi = pytest.importorskip("jedi")
@@ -259,6 +260,7 @@ def test_a_split_keeps_what_is_enough_and_depends_on_the_seed() -> None:
     assert split(tasks, 1) != split(tasks, 2)
 
 
+@pytest.mark.slow
 def test_without_a_valset_some_training_tasks_are_kept_to_choose_by(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,6 +319,7 @@ def test_a_run_of_an_earlier_factorial_search_is_refused_before_it_is_paid_for(t
         assert not [name for name in run_before.journal.fact("identity") if "revision" in name], "that one is as it was"
 
 
+@pytest.mark.slow
 def test_auto_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "train", "--experiment_name", "e", "--run_name", "r", "--root_dir", str(folder / "results"),

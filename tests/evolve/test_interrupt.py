@@ -193,6 +193,7 @@ def test_a_prompt_whose_gain_is_not_sure_is_not_left_behind(
     assert exported(tmp_path / "run") == tree(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_one_whose_gain_is_sure_is(harness: Harness, tmp_path: Path) -> None:
     whole = compiled(harness, talks, None).detailed_results
     current = whole.seed

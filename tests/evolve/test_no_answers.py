@@ -50,6 +50,7 @@ class Moody(OpenAIServer):
         return found.detailed_results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["factorial", "refine"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_search_without_any_answer_is_paused(fault: Any, strategy: str, tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_a_search_without_any_answer_is_paused(fault: Any, strategy: str, tmp_pa
         assert len(server.seen) > seen and results.best.key != results.seed.key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [no_choices, bad_request])
 def test_a_search_whose_model_breaks_later_is_paused(fault: Any, tmp_path: Path) -> None:
     with Moody(fault, healthy=13) as server:

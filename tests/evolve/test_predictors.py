@@ -35,6 +35,7 @@ from tests.models import Refusing, asked_for, scripted
 STRATEGIES = ["factorial", "refine"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_predictor_that_is_to_blame_changes(strategy: str, tmp_path: Path) -> None:
     evolved, seen = compiled(strategy=strategy, run_dir=tmp_path)
@@ -55,6 +56,7 @@ def test_the_predictor_that_is_to_blame_changes(strategy: str, tmp_path: Path) -
     assert texts(saved) == texts(evolved)
 
 
+@pytest.mark.slow
 def test_each_failure_is_explained_by_its_steps(tmp_path: Path) -> None:
     compiled(run_dir=tmp_path)
     rows = [json.loads(p.read_text()) for p in (tmp_path / "training/epochs").rglob("individual_tasks/*.json")]
@@ -173,6 +175,7 @@ def test_code_by_several_predictors(strategy: Any, harness: Harness) -> None:
     assert texts(evolved)["plan.predict"] == "Plan the code." and world.RULE in texts(evolved)["write.generator"]
 
 
+@pytest.mark.slow
 def test_a_program_with_repairs_evolves_its_debugger_too(harness: Harness) -> None:
     """Its examples fail, and the debugger does not repair them until it is told how."""
     data = [t.model_copy(update={"prompt": f"{t.prompt}\nassert {t.entry_point}([]) == 0"}) for t in world.data(18)]
@@ -202,6 +205,7 @@ def test_a_program_with_repairs_evolves_its_debugger_too(harness: Harness) -> No
     assert told in texts(evolved)["debugger"] and told not in texts(evolved)["generator"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_same_at_any_number_of_threads(strategy: str, tmp_path: Path) -> None:
     for threads in (1, 8):
@@ -211,6 +215,7 @@ def test_the_same_at_any_number_of_threads(strategy: str, tmp_path: Path) -> Non
     assert exported(tmp_path / "1") == tree(tmp_path / "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_stopped_anywhere_it_goes_on_to_the_same_result(strategy: str, tmp_path: Path) -> None:
     says = Refusing(reply)
@@ -228,6 +233,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(strategy: str, tmp_path:
         assert without_bills(tree(folder)) == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_process_that_was_killed(strategy: str, tmp_path: Path) -> None:
     whole, asked = compiled(run_dir=tmp_path / "whole", strategy=strategy)
@@ -247,6 +253,7 @@ def test_a_process_that_was_killed(strategy: str, tmp_path: Path) -> None:
     assert without_bills(tree(tmp_path / "killed")) == without_bills(tree(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_run_of_which_the_first_predictor_evolved_alone_is_refused(tmp_path: Path) -> None:
     compiled(run_dir=tmp_path)
     with Run(tmp_path) as run:

@@ -44,6 +44,7 @@ def words(text: str) -> Counter[str]:
     return Counter(re.findall(r"[^\W\d]+", text))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(TEXT, st.text(max_size=200)))
 def test_no_word_is_lost_and_the_start_stands_as_it_was_written(text: str) -> None:
@@ -92,6 +93,7 @@ def test_where_a_sentence_ends(text: str, parts: list[str]) -> None:
     assert split(text) == parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

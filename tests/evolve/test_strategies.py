@@ -86,6 +86,7 @@ def test_the_documented_search(climbing: Path, tmp_path: Path) -> None:
     assert tree(tmp_path / "run") == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 7, 12, 14, 16])
 def test_a_killed_process_goes_on_to_the_same_result(climbing: Path, tmp_path: Path, at: int) -> None:
     asked: list[str] = []
@@ -270,6 +271,7 @@ def test_a_fault_of_a_users_search_names_it(strategy: Any, said: str) -> None:
         compiled(strategy)
 
 
+@pytest.mark.slow
 def test_a_rival_through_the_same_door(tmp_path: Path) -> None:
     """By name, with a metric that asks a model itself, by the optimizer's model, from a kept run."""
     other, proposer = scripted(say, "scripted/other")
@@ -290,6 +292,7 @@ def test_a_rival_through_the_same_door(tmp_path: Path) -> None:
         compiled("copro", **options | {"budget": Budget(rollouts=90)})
 
 
+@pytest.mark.slow
 def test_ctrl_c_amid_a_rival_gives_its_best_so_far(tmp_path: Path) -> None:
     left = iter(range(16))
 
@@ -316,6 +319,7 @@ def test_an_outage_pauses_a_rival_through_the_same_door(tmp_path: Path, monkeypa
         compiled("gepa", down, budget=Budget(rollouts=60), run_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_on_the_command_line(climbing: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def words(strategy: str, name: str = "r") -> list[str]:
         return [

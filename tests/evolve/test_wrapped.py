@@ -109,6 +109,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(VALUES, st.sampled_from(["{}", "```json\n{}\n```", "{}\nDone.", "Here:\n{}"]))
 def test_any_json_gives_some_text(value: object, around: str) -> None:

@@ -96,6 +96,7 @@ def change(journal: Path, sql: str, *values: Any) -> None:
     db.close()
 
 
+@pytest.mark.slow
 def test_every_kind_of_row(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random_, journal = random.Random(11), copy / "journal.sqlite"
     for table, column, where, text in each_row(journal):
@@ -110,6 +111,7 @@ def test_every_kind_of_row(copy: Path, capsys: pytest.CaptureFixture[str]) -> No
             (copy.parent / "kept").replace(journal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sql", "code"),
     [
@@ -156,6 +158,7 @@ def test_a_journal_of_which_the_end_is_missing(copy: Path, capsys: pytest.Captur
         told(["export", str(copy)], capsys)
 
 
+@pytest.mark.slow
 def test_every_json_file(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random_ = random.Random(5)
     files = sorted(copy.rglob("*.json"), key=lambda p: (len(p.parts), p.name))[:6]

@@ -9,6 +9,8 @@ import pytest
 from tests.faults.conftest import THREADS, Study, server
 from tests.faults.victim import SITES, Blow, kept
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("site", [site for site in SITES if site != "rename"])
 def test_a_full_disk_stops_the_run_and_loses_nothing(study: Study, undisturbed: Any, same: Any, site: str) -> None:

@@ -34,6 +34,7 @@ def only_the_journal(run_dir: Path) -> None:
             path.unlink()
 
 
+@pytest.mark.slow
 def test_all_files_of_a_finished_run_can_be_made_from_its_journal(study: Study, same: Any) -> None:
     with server() as there:
         assert study.train(there.base)[0] == 0
@@ -47,6 +48,7 @@ def test_all_files_of_a_finished_run_can_be_made_from_its_journal(study: Study, 
     same(study)
 
 
+@pytest.mark.slow
 def test_so_can_those_of_a_run_that_was_paused(study: Study) -> None:
     with server(lambda _, __, total: "401" if total >= 16 else None) as there:
         assert study.train(there.base)[0] == 3
@@ -57,6 +59,7 @@ def test_so_can_those_of_a_run_that_was_paused(study: Study) -> None:
     assert files(study.run_dir) == before
 
 
+@pytest.mark.slow
 def test_and_those_of_a_run_that_was_killed_but_for_what_it_had_spent_since(study: Study) -> None:
     with server() as there:
         assert study.train(there.base, blow=Blow("kill", "answers", 20))[0] == -9
@@ -75,6 +78,7 @@ def test_and_those_of_a_run_that_was_killed_but_for_what_it_had_spent_since(stud
     )
 
 
+@pytest.mark.slow
 def test_a_fork_takes_the_answers_along_and_other_options(study: Study, undisturbed: Any) -> None:
     with server() as there:
         assert study.train(there.base)[0] == 0
@@ -108,6 +112,7 @@ def test_a_folder_of_something_else_is_refused(study: Study) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_resume_needs_a_run_and_a_finished_one_costs_nothing(study: Study, undisturbed: Any, same: Any) -> None:
     code, said = run(["resume", "nowhere"], study.folder)
     assert code == 2 and said == "evoprompt: 'nowhere' holds no run: there is no journal.sqlite in it\n"
@@ -120,6 +125,7 @@ def test_resume_needs_a_run_and_a_finished_one_costs_nothing(study: Study, undis
     same(study)
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_a_model_goes_on(study: Study) -> None:
     def words(name: str) -> list[str]:
         return ["evaluate", "--dataset", "train.json", "--model", "openai/x", "--api_base", there.base,
@@ -138,6 +144,7 @@ def test_an_evaluation_of_a_model_goes_on(study: Study) -> None:
     assert _evaluated(study, "killed") == _evaluated(study, "whole")
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_samples_runs_no_finished_one_again(study: Study) -> None:
     rows = [{"task_id": t.task_id, "solution": t.code + f"\n# {n}"} for t in data(6) for n in range(2)]
     (study.folder / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -179,6 +186,7 @@ def _evaluated(study: Study, name: str) -> Any:
     return {task: [row | {"cpu_seconds": 0} for row in rows] for task, rows in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 9, 14])
 def test_compile_goes_on_from_python(tmp_path: Path, harness: Any, at: int) -> None:
     def compiled(folder: Path, last: int | None) -> Any:

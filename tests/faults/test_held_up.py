@@ -21,6 +21,8 @@ from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Process, Stretch
 from evoprompt.tasks import Task
 
+pytestmark = pytest.mark.slow
+
 SLEEPS = "import time\ndef f(x):\n    time.sleep(0.6)\n    return x * x"
 BURNS = (
     "import time\ndef f(x):\n    end = time.process_time() + {}\n"

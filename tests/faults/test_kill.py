@@ -11,6 +11,8 @@ import pytest
 from tests.faults.conftest import THREADS, Study, server, write
 from tests.faults.victim import SITES, Blow, Victim, kept, results
 
+pytestmark = pytest.mark.slow
+
 
 def test_killed_whenever_it_asks(study: Study, undisturbed: Any, same: Any) -> None:
     """Each process is killed when its third request arrives, until one gets to the end."""

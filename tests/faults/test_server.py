@@ -29,6 +29,7 @@ def rollouts(study: Study) -> Iterator[dict[str, Any]]:
             yield row["with_proposal"]
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_in_every_way_changes_nothing(tmp_path: Path) -> None:
     sizes = (12, 6, 6)
     undisturbed = ended(write(tmp_path / "undisturbed", sizes))
@@ -43,6 +44,7 @@ def test_a_server_that_fails_in_every_way_changes_nothing(tmp_path: Path) -> Non
     assert not _secret_anywhere(study, said)
 
 
+@pytest.mark.slow
 def test_a_storm_of_429_fails_no_task(study: Study, same: Any) -> None:
     def plan(_: object, again: int, total: int) -> str | None:
         return "rate_limit" if again < 2 and 5 <= total < 15 else None
@@ -70,6 +72,7 @@ def test_a_key_that_comes_back_in_an_error_is_shown_nowhere(study: Study, fault:
     assert not _secret_anywhere(study, said)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_withdrawn_pauses_the_run(study: Study, undisturbed: Any, same: Any) -> None:
     with server(lambda _, __, total: "401" if total >= 20 else None) as there:
         code, said = study.train(there.base, OPENAI_API_KEY=KEY)
@@ -87,6 +90,7 @@ def test_a_key_that_is_withdrawn_pauses_the_run(study: Study, undisturbed: Any, 
     same(study)
 
 
+@pytest.mark.slow
 def test_too_much_without_an_answer_pauses_the_run(study: Study, same: Any) -> None:
     with server(_silent_about(range(1, 6), RULE, still=True)) as there:
         code, said = study.train(there.base, "--num_retries", "0")
@@ -97,6 +101,7 @@ def test_too_much_without_an_answer_pauses_the_run(study: Study, same: Any) -> N
     same(study)
 
 
+@pytest.mark.slow
 def test_a_little_without_an_answer_is_counted_and_left_out(study: Study) -> None:
     """One task of the batch has no answer for the prompt before: both prompts are compared on the two others."""
     (missing, *_) = first_batch()
@@ -108,7 +113,7 @@ def test_a_little_without_an_answer_is_counted_and_left_out(study: Study) -> Non
     assert (batch["paired_tasks"], batch["parent_score"], batch["child_score"]) == (2, 0.0, 100.0)
     assert (batch["evaluation"]["measured"], batch["evaluation"]["unmeasured"]) == (2, 1)
     log = (study.run_dir / "logs/experiment.log").read_text()
-    assert "epoch 1 batch 1: batch 0.0 %" in log and "1 rollouts not measured" in log
+    assert "epoch 1 batch 1: 0.0 %" in log and "1 rollout not measured" in log
     (row,) = [r for r in rollouts(study) if r["status"] == "lm_error"]
     assert (row["task_id"], row["score"], row["fault"]) == (f"t{missing}", None, "server")
 

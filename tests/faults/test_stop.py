@@ -32,6 +32,7 @@ def seventh(body: dict[str, Any], again: int, total: int) -> str | None:
     return "held" if total >= 6 else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("plan", [seventh, optimizing])
 def test_the_first_signal_waits_for_what_is_under_way(
@@ -53,6 +54,7 @@ def test_the_first_signal_waits_for_what_is_under_way(
     same(study)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_second_signal_waits_for_nothing(study: Study, same: Any, number: int) -> None:
     with server(seventh) as there:
@@ -69,6 +71,7 @@ def test_the_second_signal_waits_for_nothing(study: Study, same: Any, number: in
     same(study)
 
 
+@pytest.mark.slow
 def test_who_comes_second_is_told_who_is_there_before_anything_is_loaded(
     study: Study, undisturbed: Any, same: Any
 ) -> None:
@@ -92,6 +95,7 @@ def test_who_comes_second_is_told_who_is_there_before_anything_is_loaded(
     same(study)
 
 
+@pytest.mark.slow
 def test_two_that_start_at_once_do_no_harm(study: Study, undisturbed: Any, same: Any) -> None:
     with server() as there:
         both = [study.begin(there.base) for _ in range(2)]

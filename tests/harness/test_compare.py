@@ -31,6 +31,7 @@ def test_equality_of_what_is_spelled_differently_is_pythons(a):
     assert same(b, a) == (b == a)
 
 
+@pytest.mark.slow
 @quick
 @given(plain)
 def test_a_value_equals_itself_unless_it_holds_a_nan(value):
@@ -135,6 +136,7 @@ def test_evalplus_allows_floats_a_little_by_itself():
     assert not same([], [0.3], evalplus=True) and same([], [], evalplus=True)
 
 
+@pytest.mark.slow
 def test_hostile_numbers_cost_nothing():
     hostile = [Decimal("1E+999999999999"), Decimal("1E-999999999999"), Decimal("7" * 1_000_000), 10**1_000_000]
     hostile += [math.inf, Decimal("Infinity"), Fraction(1, 3**5000), -(7**300_000)]
@@ -144,6 +146,7 @@ def test_hostile_numbers_cost_nothing():
             same({a: a, 1: [a]}, {b: b, 1: [b]}, 1e-6)
 
 
+@pytest.mark.slow
 @quick
 @given(plain)
 def test_show_is_bounded_and_never_raises(value):

@@ -110,6 +110,7 @@ def test_state_is_kept_and_inputs_may_be_changed(harness):
     assert harness.check(given, "def f(x):\n    return x").base.passed == 1
 
 
+@pytest.mark.slow
 def test_the_time_of_the_canonical_solution_counts():
     burn = "import time\ndef f(x):\n    end = time.process_time() + {}\n    while time.process_time() < end: pass\n"
     with Harness(input_limits=InputLimits(min_seconds=0.05, factor=4.0)) as harness:
@@ -157,6 +158,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_nothing_is_left_out_because_it_is_large(harness, name):
     right, wrong = LARGE[name]
@@ -185,6 +187,7 @@ def test_equal_large_values_of_other_types_are_right(harness):
     assert harness.check(given, other.replace("True, 3", "True, 4")).status == "failed"
 
 
+@pytest.mark.slow
 def test_where_equality_is_no_equivalence_the_value_is_kept(harness):
     code = "from collections import OrderedDict\ndef f(n):\n    return OrderedDict((i, i) for i in range(n))"
     given = task(code, base=((20_000,),), plus=())
@@ -195,6 +198,7 @@ def test_where_equality_is_no_equivalence_the_value_is_kept(harness):
     assert harness.check(given, code[: code.index("return")] + f"return {wrong}").status == "failed"
 
 
+@pytest.mark.slow
 def test_handing_over_takes_no_time_of_the_solution():
     """So many small parts take longer to be encoded than the limit allows for the call."""
     code = "made = [[i, {i: str(i)}] for i in range(40_000)]\ndef f(n):\n    return made if n else 0"

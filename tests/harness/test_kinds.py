@@ -40,18 +40,21 @@ def test_equality_is_pythons(a, b):
     assert same(a, b) == bool(a == b), (a, b)
 
 
+@pytest.mark.slow
 @thorough
 @given(any_few, any_few)
 def test_equality_of_nested_values_is_pythons(a, b):
     assert same(a, b) == bool(a == b), (a, b)
 
 
+@pytest.mark.slow
 @thorough
 @given(st.sampled_from(UNHASHABLE), st.sampled_from(UNHASHABLE), st.sampled_from(UNHASHABLE))
 def test_equality_in_lists_is_pythons(a, b, c):
     assert same([a(), b()], [c(), b()]) == bool([a(), b()] == [c(), b()])
 
 
+@pytest.mark.slow
 @thorough
 @given(any_few)
 def test_what_is_rebuilt_is_equal_and_of_one_type(value):
@@ -67,6 +70,7 @@ def certain(value):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @thorough
 @given(any_few, any_few)
 def test_the_digests_are_equal_where_the_values_are(a, b):
@@ -85,6 +89,7 @@ def _odd_moments(value):
     )
 
 
+@pytest.mark.slow
 @thorough
 @given(few)
 def test_the_digests_of_what_is_spelled_differently(value):
@@ -92,6 +97,7 @@ def test_the_digests_of_what_is_spelled_differently(value):
     assert (digest.digest(value) == digest.digest(other)) == bool(value == other) or not certain(value)
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(st.floats() | st.integers(-3, 3) | st.booleans() | st.text(max_size=2), max_size=40), st.data())
 def test_digests_of_long_sequences_are_those_of_their_elements(items, data):
@@ -259,6 +265,7 @@ FRAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_costs_the_host_a_small_multiple_of_its_bytes(name):
     """A megabyte may take fifty, to decode it twice and compare."""

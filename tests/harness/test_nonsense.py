@@ -119,6 +119,7 @@ def test_what_tests_something_is_remembered(harness: Harness, monkeypatch: pytes
     assert set(asked) == {"y"}
 
 
+@pytest.mark.slow
 def test_no_false_alarm_on_the_starter_set(harness: Harness) -> None:
     assert find_untested(load_dataset("starter"), harness) == ([], {})
 

@@ -55,6 +55,7 @@ def verdict(report: Report) -> dict[str, Any]:
     return report.model_dump(exclude={"cpu_seconds"})
 
 
+@pytest.mark.slow
 def test_a_process_pool_gives_the_same_verdicts() -> None:
     harness = Harness(limits=Limits(cpu_seconds=0.2))
     jobs = [(t, s) for t in data(2) for s in (t.code, WRONG.format(n=t.task_id[1:]), "def", "while True: pass", "")]
@@ -107,7 +108,7 @@ def test_a_broken_pool_stops_the_run_in_one_line(harness: Harness) -> None:
         metric = CodeMetric(data(1), harness=harness).on(pool)
         for process in pool._processes.values():
             process.kill()
-        with pytest.raises(ClusterError, match="the executor takes no more work: BrokenProcessPool"):
+        with pytest.raises(ClusterError, match=r"the executor takes no more work: .*BrokenProcessPool"):
             metric.judge(data(1)[0], data(1)[0].code)
 
 

@@ -27,7 +27,10 @@ LIMITS = Limits(cpu_seconds=1.0, wall_seconds=60.0, memory_mb=256, output_mb=1)
 X86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers and code of x86_64")
 
 
-@pytest.fixture(scope="module", params=[t for t in sandbox_module.TIERS if t != "seccomp"])
+FIRST, *OTHERS = (tier for tier in sandbox_module.TIERS if tier != "seccomp")
+
+
+@pytest.fixture(scope="module", params=[FIRST, *(pytest.param(tier, marks=pytest.mark.slow) for tier in OTHERS)])
 def harness(request):
     with Harness(limits=LIMITS, processes=1) as built:
         built.sandbox.tiers = (request.param,)
@@ -47,6 +50,7 @@ def observe(harness, body, test="assert f(2) == 4"):
     return result.status, "; ".join(case.observed for case in result.cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks(harness, name):
     body, expected = ATTACKS[name]
@@ -217,6 +221,7 @@ def test_ordinary_things_work(name, harness):
 ESCAPES = [p for p in sorted(SHARED.glob("exploits/*.py")) if not p.name.startswith(("33", "35", "37", "39", "41"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ESCAPES, ids=lambda p: p.stem)
 def test_exploits(path, monkeypatch, harness):
     monkeypatch.setenv("ALLOW_KILL_PARENT", "1")
@@ -238,6 +243,7 @@ def test_a_package_that_knows_answers_is_hidden(harness, tmp_path):
         assert process.ask("prepare", "import evoprompt\nevoprompt.answer", (), ()).kind == "error"
 
 
+@pytest.mark.slow
 def test_the_canaries_refuse_a_tier_that_leaks(monkeypatch):
     with contextlib.closing(Sandbox(unsafe=True)) as sandbox:
         sandbox._tier = "unsafe"
@@ -361,6 +367,7 @@ def test_everything_ends_with_a_killed_host():
         os.close(end)
 
 
+@pytest.mark.slow
 def test_soak(harness):
     """2,000 jobs from several threads: nothing stays, nothing grows."""
     source = "def f(x):\n    return x * x\n"

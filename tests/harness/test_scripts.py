@@ -327,6 +327,7 @@ statements = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=120, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(SOLUTIONS), st.lists(statements, min_size=1, max_size=6))
 def test_a_script_means_what_it_means_in_plain_python(harness, code, tests):

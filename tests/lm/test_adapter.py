@@ -258,6 +258,7 @@ def test_adapters_by_name() -> None:
         adapter_by_name("xml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", [CodeAdapter(), PlainAdapter()], ids=lambda a: a.name)
 @pytest.mark.parametrize("junk", ['{"' * 100_000, "```\n" * 100_000, "{" * 300_000, '{"a": [' * 50_000])
 def test_junk_ends_in_fields_or_a_parse_error(adapter: dspy.Adapter, junk: str) -> None:

@@ -215,6 +215,7 @@ def test_a_late_reply_is_repeated_and_kept_all_the_same(monkeypatch: pytest.Monk
         assert len(server.seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_model_that_suddenly_takes_longer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)

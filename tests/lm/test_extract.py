@@ -133,6 +133,7 @@ def test_no_code(reply: str) -> None:
     assert extract_code(reply, "f") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "junk",
     [

@@ -141,6 +141,7 @@ def test_the_same_program_is_the_same(what: str, first: Any, tmp_path: Path) -> 
     assert told(tmp_path, SAME[what]) == first
 
 
+@pytest.mark.slow
 def test_the_same_program_is_the_same_in_another_process(first: Any, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": root}
@@ -327,6 +328,7 @@ def test_what_decides_about_nothing_does_not_count(what: str, kinds: Any, tmp_pa
     assert parts_of(tmp_path, *EQUAL[what]) == kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_each_kind_is_the_same_in_another_process(seed: str, kinds: Any, tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])

@@ -60,6 +60,7 @@ def asked(options: dict[str, Any], journal: Journal | None) -> tuple[list[Any], 
     return found, seen
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_server_sees_what_it_sees_of_bare_dspy(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 
+@pytest.mark.slow
 def test_a_large_run_stays_below_a_megabyte_and_leaves_no_task_out(tmp_path: Path) -> None:
     page = write_report(large_run(tmp_path)).read_text()
     assert len(page.encode()) < 1_000_000
@@ -139,6 +140,7 @@ def test_a_public_set_is_known_by_its_task_ids(tmp_path: Path) -> None:
     assert "No task set is known to be public." in text_of(made(tmp_path / "own"))
 
 
+@pytest.mark.slow
 def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "--dataset",
@@ -232,6 +234,7 @@ def test_near_duplicates_are_found_in_other_words() -> None:
     assert near_duplicates({"x": "Write a function to count the vowels of a word."}, others) == {}
 
 
+@pytest.mark.slow
 def test_formats_of_other_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(write_run(tmp_path / "run", OUTCOMES, tasks=TASKS, rules=RULES, test=["kept", "worse", "lost"]))
 
@@ -252,6 +255,7 @@ def test_formats_of_other_tools(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {c.get("name"): [e.tag for e in c] for c in suite} == {"kept": [], "worse": ["failure"], "lost": ["error"]}
 
 
+@pytest.mark.slow
 def test_results_in_a_notebook_and_the_way_to_the_report(tmp_path: Path) -> None:
     tasks = load_dataset("starter")
     program = Program(instruction="Write the function. Return its result.", generator_lm=resolve_lm("simulated"))
