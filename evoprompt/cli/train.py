@@ -106,8 +106,7 @@ def train(
     given = dict(locals())
     run_dir = _run_dir(root_dir, experiment_name, run_name)
     # Before the imports: who comes second is told at once.
-    held = Lock(run_dir) if run_dir.exists() and not dry_run else None
-    _train(given, run_dir, held)
+    _train(given, run_dir, Lock(run_dir) if run_dir.exists() and not dry_run else None)
 
 
 def _require_data(given: dict[str, Any]) -> None:

@@ -18,19 +18,7 @@ from evoprompt.atomic import storage, write_json
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
-from evoprompt.evolve.events import (
-    BatchDone,
-    CaughtUp,
-    Confirmed,
-    DevDone,
-    Event,
-    Finished,
-    Interrupted,
-    Restored,
-    RolloutDone,
-    Started,
-    restored,
-)  # fmt: skip
+from evoprompt.evolve import events
 from evoprompt.evolve.records import BatchRecord, DevRecord, Results
 from evoprompt.evolve.state import History, diagnoses
 from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
@@ -116,8 +104,8 @@ def export(run: Run) -> None:
                 write.restored(test_file(body["name"]), tested)
                 tests[body["name"]] = tested.evaluation.score
             elif (record := history.step(kind, body)) is not None:
-                write(restored(record, history))
-        write(Finished(history.results()))
+                write(events.restored(record, history))
+        write(events.Finished(history.results()))
     told = {"status": "running"} | run.journal.fact("ending")
     if (reason := run.journal.meta("ended_by")) is not None:
         told["ended_by"] = reason
@@ -204,28 +192,29 @@ class TreeWriter:
             self._tasks = {i: Shown(**fields) for i, fields in journal.fact("tasks").items()}
         self._best: Candidate | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: events.Event) -> None:
         """Write what the event tells."""
         if not self._anew:
             self._note(event)
-        if isinstance(event, Started):
+        if isinstance(event, events.Started):
             sizes = {"train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
             self._tree.summary(status="running", error=None, **sizes)
             if not event.steps:
                 self._write_best(event.seed)
-        elif isinstance(event, BatchDone):
+        elif isinstance(event, events.BatchDone):
             self._batch(event.record)
-        elif isinstance(event, DevDone):
+        elif isinstance(event, events.DevDone):
             self.evaluation(_dev_file(event.record), event.record)
-        elif isinstance(event, Restored):
+        elif isinstance(event, events.Restored):
             record = event.record
             if isinstance(record, BatchRecord):
                 self._restored_batch(record)
             else:
                 self.restored(_dev_file(record), record)
-        if isinstance(event, BatchDone | DevDone | CaughtUp | Confirmed | Finished | Interrupted):
+        decided = events.BatchDone | events.DevDone | events.Confirmed
+        if isinstance(event, decided | events.CaughtUp | events.Finished | events.Interrupted):
             self._state(event.results)
-        if isinstance(event, Finished) and not self._anew:
+        if isinstance(event, events.Finished) and not self._anew:
             self._journal.keep_meta("ended_by", event.spent or "all batches are done")
             self._tree.summary(ended_by=event.spent or "all batches are done")
 
@@ -368,23 +357,23 @@ class TreeWriter:
             **rollout.model_dump(include={"steps"}),
         }
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: events.Event) -> None:
         """One line for programs that watch."""
-        if isinstance(event, Started):
+        if isinstance(event, events.Started):
             self._tree.event("started", tasks=event.train_tasks, dev_tasks=event.dev_tasks, batches=event.batches)
-        elif isinstance(event, RolloutDone):
+        elif isinstance(event, events.RolloutDone):
             told = event.rollout
             facts = _brief(told) | {"candidate": told.candidate, "fault": told.fault, "error": told.error}
             self._tree.event("rollout", **facts)
-        elif isinstance(event, BatchDone):
+        elif isinstance(event, events.BatchDone):
             record = event.record
             facts = record.model_dump(include={"epoch", "batch", "accepted", "reason", "parent_score", "child_score"})
             self._tree.event("batch", **facts, parent=record.parent.key, child=record.child and record.child.key)
-        elif isinstance(event, DevDone):
+        elif isinstance(event, events.DevDone):
             dev, score = event.record, event.record.evaluation.score
             self._tree.event("dev", epoch=dev.epoch, batch=dev.batch, candidate=dev.candidate.key, score=score)
-        elif isinstance(event, Finished | Interrupted):
-            how = "finished" if isinstance(event, Finished) else "interrupted"
+        elif isinstance(event, events.Finished | events.Interrupted):
+            how = "finished" if isinstance(event, events.Finished) else "interrupted"
             self._tree.event(how, best=event.results.best.key, dev_score=event.results.best_dev_score)
 
 
