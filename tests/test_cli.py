@@ -359,6 +359,8 @@ def test_all_missing_options_are_told_at_once(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "c.toml").write_text("model = 'simulated'\nroot_dir = 'r'\ndataset = 'starter'\n")
     assert run(["train", "--config", str(tmp_path / "c.toml")]) == 2
     assert "missing: --experiment_name, --run_name (" in capsys.readouterr().err
+    assert run(["evaluate"]) == 2
+    assert "missing: --dataset, --model NAME (or --samples FILE) (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

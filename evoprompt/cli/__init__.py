@@ -42,6 +42,13 @@ app = typer.Typer(
 )
 
 
+EITHER = {
+    "train": ({"dataset", "dataset_path"}, "--dataset with --split (or --dataset_path with --train_file)"),
+    "evaluate": ({"samples", "model"}, "--model NAME (or --samples FILE)"),
+}
+"""Options of which a command needs one, and how that is said."""
+
+
 class Command(typer.core.TyperCommand):
     """A command that takes `~` in any path, also in one that a shell or a config file left as it is.
 
@@ -56,10 +63,11 @@ class Command(typer.core.TyperCommand):
         except TyperException:
             given |= set(ctx.default_map or {})  # of --config
             missing = [p.opts[0] for p in self.get_params(ctx) if p.required and p.name not in given]
+            names, words = EITHER.get(self.name or "", (given, ""))
+            if missing and not given & names:
+                missing.append(words)
             if len(missing) < 2:
                 raise
-            if self.name == "train" and not given & {"dataset", "dataset_path"}:
-                missing.append("--dataset with --split (or --dataset_path with --train_file)")
             raise UsageError(f"missing: {', '.join(missing)} (`evoprompt {self.name} --help` tells of each)") from None
 
     def invoke(self, ctx: Any) -> Any:

@@ -42,6 +42,7 @@ class Display:
         self._quiet = quiet
         self._board = Board("SIMULATED " if simulated else "")
         self._drawn: Live | None = None
+        self._same = False
         self._rival, self._strategy = "", ""
         self._warnings = _Warnings(self)
 
@@ -108,8 +109,10 @@ class Display:
             self._board.restored(event.record)
         elif isinstance(event, events.BatchDone):
             self._board.batch(event.record)
-            if event.record.accepted or not event.record.tried or self._drawn is None:  # the board tells the rest
+            same = bool(event.record.tried) and not event.record.accepted
+            if not same or (self._drawn is None and not self._same):  # the board tells the rest
                 self.say(self._batch_line(event.record), "green" if event.record.accepted else "")
+            self._same = same
         elif isinstance(event, events.DevDone):
             done = event.record
             later = f"{self._rival}'s result" if self._rival else f"epoch {done.epoch} batch {done.batch}"

@@ -71,7 +71,7 @@ class Refine(Search):
         failed = [r for r in record.rollouts if r.score is not None and r.score < 1]
         if not failed:
             return record.model_copy(update={"reason": "nothing failed, nothing to propose"})
-        self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
+        self._tell(Working(f"{self._where}explaining {counted(len(failed), 'failure')}"))
         diagnosed = self._advice.diagnose(failed, tasks)
         to_blame = blamed(diagnosed)
         groups = tuple(group for found in to_blame.values() for group in found)

@@ -47,6 +47,7 @@ from evoprompt.judges import Rollout
 from evoprompt.rollout import Job
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 from signatures import FailureGroup
 
 _TRIES = 100
@@ -219,7 +220,7 @@ class Factorial(Confirming):
         diagnosed: tuple[Diagnosed, ...] = ()
         learning, known = self._learning(record.batch), len(self._explained)
         if failed and learning:
-            self._tell(Working(f"{self._where}explaining {len(failed)} failures"))
+            self._tell(Working(f"{self._where}explaining {counted(len(failed), 'failure')}"))
             diagnosed = self._explain(failed)
             self._open.update({d.task_id: d for d in diagnosed})
         if learning:
