@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from evoprompt.errors import DamagedError
 
-Model = TypeVar("Model", bound=BaseModel)
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 
 DAMAGED = "malformed|could not decode|no such (?:table|column)|has no column|disk image|corrupt|datatype mismatch"
 """Messages of SQLite about a file that another program wrote to."""
