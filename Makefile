@@ -48,7 +48,7 @@ demo: $(VENV)/.run
 	$(BIN)/evoprompt demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not local and not docs and not notebooks and not browser'
+	$(BIN)/python -m pytest -n 4 -m 'not slow and not local and not docs and not notebooks and not browser'
 
 test-all: $(VENV)/.docs
 	$(BIN)/python -m pytest -n 2 -m 'not local'
