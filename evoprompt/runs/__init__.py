@@ -1,4 +1,4 @@
-"""What a run leaves on disk."""
+"""A run's directory: the journal, the lock, the results tree."""
 
 from evoprompt.runs.journal import Journal
 from evoprompt.runs.run import Run, open_finished
