@@ -24,7 +24,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from evoprompt.errors import ClusterError, UsageError
-from evoprompt.harness.remote import HELLO, Answer, Setup, forget, one_line, serve
+from evoprompt.harness.remote import HELLO, Answer, Setup, described, forget, serve
 
 logger = logging.getLogger("evoprompt")
 
@@ -157,7 +157,7 @@ class Cluster(Executor):
             return Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as e:
             raise ClusterError(
-                f"no scheduler answers at {self._address} within {_CONNECT_SECONDS:.0f} s ({one_line(e)}): "
+                f"no scheduler answers at {self._address} within {_CONNECT_SECONDS:.0f} s ({described(e)}): "
                 "start one there with `dask scheduler`"
             ) from e
 
@@ -169,7 +169,7 @@ class Cluster(Executor):
                     usable = time.monotonic()
             except (Exception, asyncio.CancelledError) as e:
                 self._usable.clear()
-                logger.debug("looking at %s: %s", self._where, one_line(e))
+                logger.debug("looking at %s: %s", self._where, described(e))
             if time.monotonic() - usable > _WORKER_SECONDS:
                 self._lost = f"{self._where} has had no worker for {_WORKER_SECONDS:.0f} s"
                 for job in list(self._jobs):
@@ -207,7 +207,7 @@ class Cluster(Executor):
         """Have new workers test themselves."""
         told = self._client.run(_hello, self._setup, workers=workers, on_error="return") if workers else {}
         for worker, answer in told.items():
-            kind, words = answer if isinstance(answer, tuple) else ("", f"can't run evoprompt: {one_line(answer)}")
+            kind, words = answer if isinstance(answer, tuple) else ("", f"can't run evoprompt: {described(answer)}")
             if kind == "done":
                 self._tiers[worker] = words
             elif kind or isinstance(answer, ImportError | AttributeError):  # others may have just gone
@@ -248,6 +248,6 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
     try:
         cluster = stack.enter_context(SLURMCluster(job_extra_directives=directives))
     except (ValueError, TypeError) as e:
-        raise UsageError(f"{where!r} needs a configuration ({one_line(e)}): see docs/how_to/clusters.md") from e
+        raise UsageError(f"{where!r} needs a configuration ({described(e)}): see docs/how_to/clusters.md") from e
     cluster.scale(jobs=int(rest or 1))
     return str(cluster.scheduler_address)

@@ -75,17 +75,15 @@ def runs(
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             spent = summary.get("spent") or {}
-            dev, test = (
-                (summary.get("start_dev_score"), summary.get("best_dev_score")),
-                summary.get("test_scores") or {},
-            )
-            start_best = (test["start"], test.get("evolved", test["start"])) if test else dev
+            start, best = summary.get("start_dev_score"), summary.get("best_dev_score")
+            if test := summary.get("test_scores"):
+                start, best = test["start"], test.get("evolved", test["start"])
             priced = any(role["cost"] for role in spent.values())
             found.append(
                 {
                     "run": str(path.parent), "state": summary.get("status") or "under way",
                     "result": (summary.get("decision") or {}).get("word") or "-",
-                    "on": "test" if test else "dev", "start": start_best[0], "best": start_best[1],
+                    "on": "test" if test else "dev", "start": start, "best": best,
                     "calls": sum(role["calls"] for role in spent.values()),
                     "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced else None,
                 }
@@ -101,7 +99,5 @@ def runs(
     for one in found:
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
         price = "no price" if one["dollars"] is None else f"${one['dollars']}"
-        told = (
-            f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17} {one['calls']:>7,} calls  {price:<10}"
-        )
-        typer.echo(visible(f"{told} {one['run']}"))
+        outcome = f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17}"
+        typer.echo(visible(f"{outcome} {one['calls']:>7,} calls  {price:<10} {one['run']}"))

@@ -30,7 +30,8 @@ from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
 from evoprompt.tasks import SUITES, Suite, Task
 
-_REMEMBERED_CASES = 100_000
+REMEMBERED_CASES: Final = 100_000
+"""Cases in the verdicts that a harness remembers."""
 _REMEMBERED_TASKS = 1_024
 _REMEMBERED_OUTPUT_BYTES = 64 << 20
 _SCARCE = re.compile(r"can't start new thread|Resource temporarily unavailable|Cannot allocate memory")
@@ -73,7 +74,7 @@ class Harness:
         self._processes = processes
         self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
-        self._verdicts: MutableMapping[_Key, _Timed] = LRUCache(_REMEMBERED_CASES, _cases)
+        self._verdicts: MutableMapping[_Key, _Timed] = LRUCache(REMEMBERED_CASES, _cases)
         self._plans: MutableMapping[_Key, Plan] = LRUCache(_REMEMBERED_TASKS)
         self._told: MutableMapping[_Key, frozenset[int]] = LRUCache(_REMEMBERED_TASKS)
         self._expected: MutableMapping[_Key, tuple[Expected, ...]] = LRUCache(_REMEMBERED_OUTPUT_BYTES, _bytes)

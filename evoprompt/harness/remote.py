@@ -26,7 +26,7 @@ from typing import Any, Final, TypeAlias
 from cachetools import LRUCache
 
 from evoprompt.errors import ClusterError, DataError, SandboxError
-from evoprompt.harness.harness import Harness
+from evoprompt.harness.harness import REMEMBERED_CASES, Harness
 from evoprompt.harness.judging.inputs import InputLimits
 from evoprompt.harness.judging.report import Report
 from evoprompt.harness.sandbox.process import Limits
@@ -48,7 +48,6 @@ _HELLO_SECONDS: Final = 60.0
 """The first worker has so long to start and to test its sandbox."""
 _TASK_BYTES: Final = 256 << 20
 """Size of the tests that a worker keeps."""
-_REMEMBERED_CASES: Final = 100_000
 
 Answer: TypeAlias = tuple[str, str]
 """`done`, JSON; `unknown`: the tests are needed; `later`: not begun; else `refused`, `data` or `sandbox`, with why."""
@@ -197,7 +196,7 @@ class RemoteHarness(Harness):
         self._setup = Setup(self.limits, self.input_limits, self._unsafe, versions())
         self._tasks: dict[str, Task] = {}
         self._seconds: dict[tuple[str, bool, bool], float] = {}
-        self._reports: MutableMapping[tuple[Any, ...], Report] = LRUCache(_REMEMBERED_CASES, _cases)
+        self._reports: MutableMapping[tuple[Any, ...], Report] = LRUCache(REMEMBERED_CASES, _cases)
         self._waiting: deque[_Waiting] = deque()
         self._under_way = 0
         self._sender = ThreadPoolExecutor(1, "evoprompt-sender")
@@ -247,7 +246,7 @@ class RemoteHarness(Harness):
         except TimeoutError:
             raise ClusterError(f"no worker of {name} answers within {_HELLO_SECONDS:.0f} s") from None
         except Exception as e:
-            raise ClusterError(f"{name} can't be sent a judging job: {one_line(e)}") from e
+            raise ClusterError(f"{name} can't be sent a judging job: {described(e)}") from e
         if kind != "done":
             raise ClusterError(words)
         return str(words)
@@ -279,7 +278,7 @@ class RemoteHarness(Harness):
                 future = self._executor.submit(serve, self._setup, [w.request for w in batch])
             except Exception as e:
                 future = Future()
-                future.set_exception(e if isinstance(e, ClusterError) else BrokenExecutor(one_line(e)))
+                future.set_exception(e if isinstance(e, ClusterError) else BrokenExecutor(described(e)))
             future.add_done_callback(lambda done, batch=batch: self._sender.submit(self._settle, batch, done))  # type: ignore[misc]
 
     def _settle(self, batch: list[_Waiting], future: Future[list[Answer]]) -> None:
@@ -289,9 +288,9 @@ class RemoteHarness(Harness):
         except ClusterError as e:
             answers = [("refused for good", str(e))] * len(batch)
         except BrokenExecutor as e:
-            answers = [("refused for good", f"the executor takes no more work: {one_line(e)}")] * len(batch)
+            answers = [("refused for good", f"the executor takes no more work: {described(e)}")] * len(batch)
         except (Exception, CancelledError) as e:
-            answers = [("lost", f"its worker was lost {TRIES} times; the last time: {one_line(e)}")] * len(batch)
+            answers = [("lost", f"its worker was lost {TRIES} times; the last time: {described(e)}")] * len(batch)
         for waiting, (kind, words) in zip(batch, answers, strict=True):
             self._take(waiting, kind, words)
         self._send()
@@ -315,8 +314,8 @@ class RemoteHarness(Harness):
             waiting.future.set_exception(ClusterError(words) if "refused" in kind else SandboxError(words))
 
 
-def one_line(error: BaseException) -> str:
-    """An exception as one line."""
+def described(error: BaseException) -> str:
+    """An exception as one line: its kind, and the first line of its message."""
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
 

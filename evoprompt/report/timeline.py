@@ -49,7 +49,7 @@ class Timeline:
         """What had been spent when a batch ended: calls, tokens, dollars and seconds; empty where that is not known."""
         if not self.calls or batch not in self.ends:
             return {}
-        before = bisect_right([call.end for call in self.calls], self.ends[batch])
+        before = bisect_right(self.calls, self.ends[batch], key=lambda call: call.end)
         return {
             "calls": before,
             "tokens": sum(call.tokens for call in self.calls[:before]),
