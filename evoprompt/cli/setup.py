@@ -114,21 +114,38 @@ def assert_limits(seconds: float | None) -> Limits | None:
 
 @contextlib.contextmanager
 def judging(
-    metric: CodeMetric, cluster: str | None, threads: int, say: Callable[[str], None]
+    metric: CodeMetric, program: Program | None, given: Mapping[str, Any], say: Callable[[str], None]
 ) -> Iterator[CodeMetric]:  # fmt: skip
     """The metric, whose solutions run here, or where `--cluster` says; what it starts is ended.
 
+    Args:
+        metric: The metric.
+        program: Whose models are asked; None where solutions are given.
+        given: The options of the command.
+        say: Is told in a line what is there.
+
     Raises:
-        UsageError: There is no such kind of cluster, or Dask is not installed.
+        UsageError: There is no such kind of cluster, Dask is not installed, or workers can't ask the models.
         ClusterError: The cluster can't be reached, or no worker fits.
     """
+    cluster, threads, on_workers = (
+        given["cluster"],
+        given.get("num_threads") or given["parallel"],
+        given["lm_on_workers"],
+    )
+    if on_workers and (cluster is None or program is None):
+        raise UsageError(f"--lm_on_workers needs {'--cluster' if cluster is None else '--model'}: its workers ask it")
     with contextlib.ExitStack() as stack:
         if cluster is not None:
+            from evoprompt.lm.elsewhere import require_served
+
+            for predictor in program.predictors() if on_workers and program is not None else ():
+                require_served(predictor.lm)
             try:
                 from evoprompt.cluster import Cluster
             except ImportError as e:
                 raise UsageError(f"--cluster needs Dask ({e}): pip install 'evoprompt[dask]'") from e
-            executor = stack.enter_context(Cluster(cluster, say))
+            executor = stack.enter_context(Cluster(cluster, say, lm_on_workers=on_workers))
             metric = metric.on(executor)
             say(str(executor))
             if executor.at_once > threads:

@@ -84,7 +84,8 @@ class EvoPrompt(Teleprompter):
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
         executor: Runs the solutions elsewhere, for a `CodeMetric`: any `concurrent.futures.Executor`, such as
-            `evoprompt.cluster.Cluster("tcp://host:8786")`. Models are asked in this process.
+            `evoprompt.cluster.Cluster("tcp://host:8786")`. Models are asked in this process, unless it says
+            `lm_on_workers=True`.
 
     Raises:
         UsageError: An option is unknown or has a value that can't work.

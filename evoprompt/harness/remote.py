@@ -192,7 +192,7 @@ class RemoteHarness(Harness):
 
     def __init__(self, harness: Harness, executor: Executor) -> None:
         super().__init__(limits=harness.limits, input_limits=harness.input_limits, unsafe=harness._unsafe)
-        self._executor = executor
+        self.executor = executor
         self._setup = Setup(self.limits, self.input_limits, self._unsafe, versions())
         self._tasks: dict[str, Task] = {}
         self._seconds: dict[tuple[str, bool, bool], float] = {}
@@ -240,9 +240,9 @@ class RemoteHarness(Harness):
             self._reports.clear()
 
     def _begin(self, setup: Setup) -> str:
-        name = type(self._executor).__name__
+        name = type(self.executor).__name__
         try:
-            ((kind, words),) = self._executor.submit(serve, setup, [HELLO]).result(_HELLO_SECONDS)
+            ((kind, words),) = self.executor.submit(serve, setup, [HELLO]).result(_HELLO_SECONDS)
         except TimeoutError:
             raise ClusterError(f"no worker of {name} answers within {_HELLO_SECONDS:.0f} s") from None
         except Exception as e:
@@ -267,7 +267,7 @@ class RemoteHarness(Harness):
 
     def _send(self) -> None:
         """Send what waits, as far as more may be under way. Runs in the sender's thread alone, as `_settle` does."""
-        at_once = getattr(self._executor, "at_once", getattr(self._executor, "_max_workers", _AT_ONCE))
+        at_once = getattr(self.executor, "at_once", getattr(self.executor, "_max_workers", _AT_ONCE))
         while self._waiting and (room := _AHEAD * at_once - self._under_way) > 0:
             most = min(_BATCH, math.ceil(len(self._waiting) / room))
             batch = [self._waiting.popleft()]
@@ -275,7 +275,7 @@ class RemoteHarness(Harness):
                 batch.append(self._waiting.popleft())  # what was lost goes alone: it may be why
             self._under_way += 1
             try:
-                future = self._executor.submit(serve, self._setup, [w.request for w in batch])
+                future = self.executor.submit(serve, self._setup, [w.request for w in batch])
             except Exception as e:
                 future = Future()
                 future.set_exception(e if isinstance(e, ClusterError) else BrokenExecutor(described(e)))
