@@ -27,6 +27,7 @@ from distributed import Client, LocalCluster
 from evoprompt.errors import ClusterError, UsageError
 from evoprompt.harness.remote import HELLO, Answer, Setup, described, forget, serve
 from evoprompt.pool import begun
+from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
 
@@ -105,10 +106,20 @@ class Cluster(Executor):
         return sum(told["nthreads"] for told in self._good.values()) or 1
 
     def __str__(self) -> str:
-        """One line for people: nodes, workers, sandboxes, and the dashboard where it is installed."""
-        nodes, tiers = {told["host"] for told in self._good.values()}, sorted({self._tiers[w] for w in self._good})
-        link = f", {self._client.dashboard_link}" if find_spec("bokeh") else ""
-        return f"{self._where}: nodes {len(nodes)}, threads {self.at_once}, sandbox {', '.join(tiers)}{link}"
+        """One line for people: nodes, threads and sandboxes."""
+        return f"{self._where}: {self.size}, sandbox {', '.join(sorted({self._tiers[w] for w in self._good}))}"
+
+    @property
+    def size(self) -> str:
+        """`2 nodes, 8 threads`: those that may judge now."""
+        nodes = {told["host"] for told in self._good.values()}
+        return f"{counted(len(nodes), 'node')}, {counted(self.at_once, 'thread')}"
+
+    @property
+    def link(self) -> str:
+        """Address of Dask's dashboard; empty where there is none."""
+        there = "dashboard" in self._client.scheduler_info(n_workers=0)["services"]
+        return str(self._client.dashboard_link) if there and find_spec("bokeh") else ""
 
     def begin(self, setup: Setup) -> str:
         """Have every worker test itself; return the tiers of those that may judge.
@@ -270,7 +281,7 @@ async def _beside(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 async def _hello(setup: Setup) -> Answer:
     """Test this worker beside its event loop, which has to go on speaking."""
-    return (await asyncio.to_thread(serve, setup, [HELLO]))[0]
+    return (await asyncio.to_thread(serve, setup, [HELLO]))[0][0]
 
 
 def _started(where: str, stack: contextlib.ExitStack) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_verdicts_are_those_of_the_local_pool(harness: Harness, cluster: Cluster
     metric = CodeMetric(data(6), harness=harness)
     there = metric.on(cluster)
     assert _verdicts(there, jobs) == _verdicts(metric, jobs)
-    assert str(cluster).startswith(f"local:2: nodes 1, threads 2, sandbox {harness.tier}")
+    assert str(cluster).startswith(f"local:2: 1 node, 2 threads, sandbox {harness.tier}")
 
 
 def test_a_solution_reaches_nothing_of_the_connection(harness: Harness, cluster: Cluster) -> None:
@@ -124,6 +125,8 @@ def test_a_run_goes_on_elsewhere_and_gives_the_same_files(
             there.plan = lambda *_: None
             assert run([*ours.words(there.base), *then]) == 0
             found.append((results(ours.run_dir), kept(ours.run_dir), there.asked))
+            page = (ours.run_dir / "report.html").read_text()
+            assert ("% of 2 threads busy" in page) == bool(first or then), "what the workers did"
             assert ("no-key-needed" in there.served_to) == (asking in (first, then)), "who asked"
     assert found[0] == found[1] == found[2] == found[3], "the same files, rows, and requests, none of them twice"
 
@@ -180,7 +183,8 @@ def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.Monke
     words = ["evaluate", "--dataset", str(tmp_path / "tasks.json"), "--samples", str(tmp_path / "samples.jsonl")]
     assert run([*words, "--cluster", "slurm:1"]) == 0, (tmp_path / "out").read_text()
     told = capsys.readouterr()
-    assert "passed 3" in told.out and "slurm:1: nodes 1, threads" in told.err
+    assert "passed 3" in told.out and "slurm:1: 1 node, " in told.err
+    assert re.search(r"slurm:1: [3-9] solutions judged by 1 node \(\S+ \d+\), \d+\.\d a second, \d+ % of", told.err)
 
 
 @pytest.mark.parametrize(

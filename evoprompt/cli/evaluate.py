@@ -102,7 +102,7 @@ def _evaluate(given: dict[str, Any]) -> None:
     student = None
     if given["model"] is not None:
         student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt_text(given["prompt"]))
-    with display, judging(metric, student, given, display.say) as metric:
+    with display, judging(metric, student, given, display) as metric:
         display.begin("starting")
         if student is None:
             done = _given(display, data, metric, given, target)

@@ -153,7 +153,7 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None) -> None:
     if given["dry_run"]:
         _tell_estimate(ready)
         return
-    with display, judging(ready.metric, ready.program, given, display.say) as metric:
+    with display, judging(ready.metric, ready.program, given, display) as metric:
         ready = replace(ready, metric=metric)
         display.begin(f"checking the tests of {counted(len(ready.metric.tasks), 'task')}")
         # Neither a broken test nor one that tests nothing, those of the test set included.

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, MutableMapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from evoprompt.harness.judging.suite import run_suite
 from evoprompt.harness.judging.telling import sanitised
 from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
+from evoprompt.harness.usage import Usage
 from evoprompt.tasks import SUITES, Suite, Task
 
 REMEMBERED_CASES: Final = 100_000
@@ -51,7 +53,12 @@ class Harness:
     Attributes:
         limits: What a solution may use.
         sandbox: Where the processes come from.
+        executor: Has the solutions judged elsewhere; None where this process does.
+        usage: What its workers did.
     """
+
+    executor: Executor | None = None
+    usage: Usage | None = None
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ from evoprompt.harness.harness import REMEMBERED_CASES, Harness
 from evoprompt.harness.judging.inputs import InputLimits
 from evoprompt.harness.judging.report import Report
 from evoprompt.harness.sandbox.process import Limits
+from evoprompt.harness.usage import Usage
 from evoprompt.tasks import Task
 
 TRIES: Final = 5
@@ -51,6 +52,8 @@ _TASK_BYTES: Final = 256 << 20
 
 Answer: TypeAlias = tuple[str, str]
 """`done`, JSON; `unknown`: the tests are needed; `later`: not begun; else `refused`, `data` or `sandbox`, with why."""
+Served: TypeAlias = tuple[list[Answer], str, float]
+"""Answers, the node that gave them, and for how many seconds a thread of it was busy with them."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,18 @@ def _harness(setup: Setup) -> Harness:
     return harness
 
 
-def serve(setup: Setup, requests: Sequence[Request]) -> list[Answer]:
+def serve(setup: Setup, requests: Sequence[Request]) -> Served:
     """Answer requests, on a worker."""
+    began = time.monotonic()
     try:
         with _LOCK:
             harness = _harness(setup)
+        until = time.monotonic() + _TOGETHER_SECONDS
+        answers = [_answer(harness, requests[0])]
+        answers += [_answer(harness, r) if time.monotonic() < until else ("later", "") for r in requests[1:]]
     except ClusterError as e:
-        return [("refused", str(e))] * len(requests)
-    until = time.monotonic() + _TOGETHER_SECONDS
-    answers = [_answer(harness, requests[0])]
-    answers += [_answer(harness, r) if time.monotonic() < until else ("later", "") for r in requests[1:]]
-    return answers
+        answers = [("refused", str(e))] * len(requests)
+    return answers, socket.gethostname(), time.monotonic() - began
 
 
 def forget() -> None:
@@ -190,6 +194,9 @@ class RemoteHarness(Harness):
         ClusterError: No worker can be reached, has the same versions and a sandbox, or can be sent a request.
     """
 
+    executor: Executor
+    usage: Usage
+
     def __init__(self, harness: Harness, executor: Executor) -> None:
         super().__init__(limits=harness.limits, input_limits=harness.input_limits, unsafe=harness._unsafe)
         self.executor = executor
@@ -202,17 +209,17 @@ class RemoteHarness(Harness):
         self._sender = ThreadPoolExecutor(1, "evoprompt-sender")
         begin: Callable[[Setup], str] = getattr(executor, "begin", self._begin)
         self._tier = begin(self._setup)
-        self._judged, self._began = 0, time.monotonic()
+        self.usage = Usage(lambda: self._threads)
 
     @property
     def tier(self) -> str:
         """The sandboxes of the workers."""
         return self._tier
 
-    def __str__(self) -> str:
-        """One line for people: how much was judged, and how fast."""
-        rate = self._judged / max(time.monotonic() - self._began, 0.001)
-        return f"{self._judged} solutions judged there, {rate:.1f} a second"
+    @property
+    def _threads(self) -> int:
+        """Calls that the executor runs at once."""
+        return int(getattr(self.executor, "at_once", getattr(self.executor, "_max_workers", _AT_ONCE)))
 
     def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
         """See `Harness.check`."""
@@ -223,7 +230,6 @@ class RemoteHarness(Harness):
             report = Report.model_validate_json(self._ask("check", task, solution=solution, base=base, plus=plus))
             with self._lock:
                 self._reports[key] = report
-                self._judged += 1
         return report
 
     def prepare(self, task: Task, *, base: bool = True, plus: bool = True) -> float:
@@ -242,7 +248,7 @@ class RemoteHarness(Harness):
     def _begin(self, setup: Setup) -> str:
         name = type(self.executor).__name__
         try:
-            ((kind, words),) = self.executor.submit(serve, setup, [HELLO]).result(_HELLO_SECONDS)
+            ((kind, words),), *_ = self.executor.submit(serve, setup, [HELLO]).result(_HELLO_SECONDS)
         except TimeoutError:
             raise ClusterError(f"no worker of {name} answers within {_HELLO_SECONDS:.0f} s") from None
         except Exception as e:
@@ -267,8 +273,8 @@ class RemoteHarness(Harness):
 
     def _send(self) -> None:
         """Send what waits, as far as more may be under way. Runs in the sender's thread alone, as `_settle` does."""
-        at_once = getattr(self.executor, "at_once", getattr(self.executor, "_max_workers", _AT_ONCE))
-        while self._waiting and (room := _AHEAD * at_once - self._under_way) > 0:
+        most_ahead = _AHEAD * self._threads
+        while self._waiting and (room := most_ahead - self._under_way) > 0:
             most = min(_BATCH, math.ceil(len(self._waiting) / room))
             batch = [self._waiting.popleft()]
             while len(batch) < most and not (batch[0].tries or self._waiting[0].tries):
@@ -281,10 +287,14 @@ class RemoteHarness(Harness):
                 future.set_exception(e if isinstance(e, ClusterError) else BrokenExecutor(described(e)))
             future.add_done_callback(lambda done, batch=batch: self._sender.submit(self._settle, batch, done))  # type: ignore[misc]
 
-    def _settle(self, batch: list[_Waiting], future: Future[list[Answer]]) -> None:
+    def _settle(self, batch: list[_Waiting], future: Future[Served]) -> None:
         self._under_way -= 1
         try:
-            answers = future.result()
+            answers, node, seconds = future.result()
+            done = sum(
+                kind == "done" and w.request.method == "check" for w, (kind, _) in zip(batch, answers, strict=True)
+            )
+            self.usage.took(node, done, seconds)
         except ClusterError as e:
             answers = [("refused for good", str(e))] * len(batch)
         except BrokenExecutor as e:

@@ -35,7 +35,7 @@ class CodeJudge:
     @property
     def workers(self) -> Executor | None:
         """The workers that judge, where they ask the models as well."""
-        executor = getattr(self.metric.harness, "executor", None)
+        executor = self.metric.harness.executor
         return executor if getattr(executor, "lm_on_workers", False) else None
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
