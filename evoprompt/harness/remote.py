@@ -26,7 +26,7 @@ from typing import Any, Final, TypeAlias
 from cachetools import LRUCache
 
 from evoprompt.errors import ClusterError, DataError, SandboxError
-from evoprompt.harness.harness import REMEMBERED_CASES, Harness
+from evoprompt.harness.harness import Harness
 from evoprompt.harness.judging.inputs import InputLimits
 from evoprompt.harness.judging.report import Report
 from evoprompt.harness.sandbox.process import Limits
@@ -203,7 +203,6 @@ class RemoteHarness(Harness):
         self._setup = Setup(self.limits, self.input_limits, self._unsafe, versions())
         self._tasks: dict[str, Task] = {}
         self._seconds: dict[tuple[str, bool, bool], float] = {}
-        self._reports: MutableMapping[tuple[Any, ...], Report] = LRUCache(REMEMBERED_CASES, _cases)
         self._waiting: deque[_Waiting] = deque()
         self._under_way = 0
         self._sender = ThreadPoolExecutor(1, "evoprompt-sender")
@@ -221,16 +220,8 @@ class RemoteHarness(Harness):
         """Calls that the executor runs at once."""
         return int(getattr(self.executor, "at_once", getattr(self.executor, "_max_workers", _AT_ONCE)))
 
-    def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
-        """See `Harness.check`."""
-        key = (hashlib.sha256(solution.encode("utf-8", "surrogatepass")).digest(), task.key, base, plus)
-        with self._lock:
-            report = self._reports.get(key)
-        if report is None:
-            report = Report.model_validate_json(self._ask("check", task, solution=solution, base=base, plus=plus))
-            with self._lock:
-                self._reports[key] = report
-        return report
+    def _judged(self, task: Task, solution: str, base: bool, plus: bool) -> Report:
+        return Report.model_validate_json(self._ask("check", task, solution=solution, base=base, plus=plus))
 
     def prepare(self, task: Task, *, base: bool = True, plus: bool = True) -> float:
         """See `Harness.prepare`."""
@@ -238,12 +229,6 @@ class RemoteHarness(Harness):
         if key not in self._seconds and (task.base_inputs or task.plus_inputs):
             self._seconds[key] = float(self._ask("prepare", task, base=base, plus=plus))
         return self._seconds.get(key, 0.0)
-
-    def close(self) -> None:
-        """Forgets every verdict. The executor stays open: it is its owner's."""
-        super().close()
-        with self._lock:
-            self._reports.clear()
 
     def _begin(self, setup: Setup) -> str:
         name = type(self.executor).__name__
@@ -328,7 +313,3 @@ def described(error: BaseException) -> str:
     """An exception as one line: its kind, and the first line of its message."""
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
-
-
-def _cases(report: Report) -> int:
-    return 1 + sum(len(s.cases) for s in (report.base, report.plus) if s is not None)
