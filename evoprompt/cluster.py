@@ -42,7 +42,7 @@ _SILENT_SECONDS: Final = 5.0
 _NAMED: Final = 32
 """Most workers that a job may choose from where some are unfit: their names travel with it."""
 _SHUNNED_SECONDS: Final = 10.0
-"""A node whose model does not answer is asked last for so long: it fails fast, and would draw all calls."""
+"""A node whose model does not answer, or a worker that was lost, is asked last for so long: it would draw all calls."""
 _CONFIG: Final = {
     "distributed.comm.timeouts.tcp": "12s",  # a connection that was cut is noticed; Dask takes no fewer than 11
     "distributed.scheduler.allowed-failures": 0,  # who sent a job sends it again, not a scheduler in this process
@@ -164,9 +164,10 @@ class Cluster(Executor):
 
         def begin(client: Client, good: Mapping[str, Mapping[str, Any]]) -> _Begun:
             now, waiting = time.monotonic(), Counter(job.host for job in list(self._jobs))
+            shunned = {place for place, until in list(self._shunned.items()) if until > now}
             host, worker = min(
                 ((told["host"], worker) for worker, told in good.items()),
-                key=lambda at: (self._shunned.get(at[0], 0.0) > now, waiting[at[0]], random.random()),
+                key=lambda at: (not shunned.isdisjoint(at), waiting[at[0]], random.random()),
             )
             return _asked(client, worker, fn, args), [worker], host
 
@@ -194,8 +195,9 @@ class Cluster(Executor):
 
     def _end(self, job: _Job) -> None:
         self._jobs.discard(job)
-        if job.host and (job.future.cancelled() or job.future.exception() or job.future.result()[0] == "unreached"):
-            self._shunned[job.host] = time.monotonic() + _SHUNNED_SECONDS
+        lost = job.future.cancelled() or job.future.exception() is not None
+        if job.host and (lost or job.future.result()[0] == "unreached"):
+            self._shunned[job.workers[0] if lost else job.host] = time.monotonic() + _SHUNNED_SECONDS
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the harnesses on the workers, and what was started here."""

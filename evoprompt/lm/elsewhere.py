@@ -75,7 +75,10 @@ def ask(executor: Executor, lm: dspy.LM, call: PreparedCall) -> CallResult:
     except BrokenExecutor as e:
         raise ClusterError(f"the executor takes no more work: {one_line(e)}") from e
     except (Exception, CancelledError) as e:
-        logger.warning("model %s: the worker that asked it was lost (%s): it is asked again", lm.model, one_line(e))
+        # Without the address, so that a display shows many of them once.
+        logger.warning(
+            "model %s: the worker that asked it was lost (%s): it is asked again", lm.model, type(e).__name__
+        )
         raise LMTransportError("the worker that asked was lost", model=lm.model) from None
     if kind != "done":
         raise _error(json.loads(text))
