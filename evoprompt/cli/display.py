@@ -6,7 +6,7 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from evoprompt.evolve.factorial.rules import Rule
     from evoprompt.evolve.records import BatchRecord, Confirmation, Results
     from evoprompt.judges import Rollout
+    from evoprompt.metric import CodeMetric
     from evoprompt.runs import Spent
+    from evoprompt.tasks import Task
 
 
 class Display:
@@ -80,6 +82,17 @@ class Display:
         """Show what is under way before there is anything to count."""
         self._board.step(what)
 
+    def vet(self, metric: CodeMetric, tasks: Collection[Task], num_threads: int) -> dict[str, str]:
+        """`CodeMetric.vet` of tasks, with a bar; a log has a line where they are many."""
+        what = f"checking the tests of {counted(len(tasks), 'task')}"
+        self._log(what, len(tasks))
+        self._board.evaluation(what, len(tasks))
+        return metric.vet(tasks, num_threads=num_threads, on_done=self._board.advance)
+
+    def _log(self, what: str, parts: int) -> None:
+        if self._drawn is None and parts >= MANY:
+            self.say(f"{self.mark}{what}")
+
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
         from evoprompt.evolve import events
@@ -132,6 +145,7 @@ class Display:
         self, what: str, total: int, weights: Mapping[str, float] | None = None
     ) -> Callable[[Rollout], None]:  # fmt: skip
         """Begin an evaluation of so many solutions; returns the callback that moves the bar. See `Board.evaluation`."""
+        self._log(f"{what}: {counted(total, 'solution')}", total)
         self._board.evaluation(what, total, weights)
         done = 0
 
@@ -142,6 +156,9 @@ class Display:
 
         return count
 
+
+MANY = 50
+"""So many tasks or solutions take more than a second, so that a log names a step of them as it begins."""
 
 SHOWN_ALIKE = 3
 """So many warnings that differ by their task alone are shown."""

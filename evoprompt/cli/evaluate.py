@@ -178,17 +178,18 @@ def _given(
     samples, skipped = read_samples(path, data, extract=extract)
     setup = {"samples": str(path), "extract": extract, **_identity(data, metric)}
     tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
-    display.begin(f"checking the tests of {counted(len(tasks), 'task')}")
-    lost = metric.vet(tasks.values(), num_threads=threads)
-    weights = {name: OVERHEAD + (0.0 if name in lost else seconds_of(metric, task)) for name, task in tasks.items()}
+    lost = display.vet(metric, tasks.values(), threads)
+    seconds = {name: OVERHEAD + seconds_of(metric, task) for name, task in tasks.items() if name not in lost}
+    whole = [seconds[s.task_id] for s in samples if s.task_id not in lost]
     kept = _journal(target)
     with Journal(kept) as journal:
         journal.begin(_identity(data, metric))
-        _resumed(display, journal, len(samples))
+        _resumed(display, journal, len(whole))
         told = None if extract else chatty(samples, data)
         if told:
             display.say(told, "yellow")
-        count = display.counter(f"judging {path.name}", len(samples), weights)
+        weights = {name: second * len(whole) / sum(whole) for name, second in seconds.items()}
+        count = display.counter(f"judging {path.name}", len(whole), weights)
         rollouts = judge(samples, data, metric, num_threads=threads, journal=journal, on_done=count)
         require_measured(rollouts)
         found = summarize(rollouts)
@@ -217,10 +218,9 @@ def _written(
     kept = _journal(target)
     if target.exists() and not kept.exists():
         raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
-    display.begin(f"checking the tests of {counted(len(data), 'task')}")
-    metric.vet(data, num_threads=threads)
+    lost = display.vet(metric, data, threads)
     setup = _setup(models, student) | _identity(data, metric)
-    total = len(data) * n_samples
+    total = (len(data) - len(lost)) * n_samples
     with Journal(kept) as journal:
         journal.begin(setup)
         display.follow(journal.spent, simulated=models.simulated)

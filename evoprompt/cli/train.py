@@ -154,9 +154,8 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None) -> None:
         return
     with display, judging(ready.metric, given["cluster"], given["num_threads"], display.say) as metric:
         ready = replace(ready, metric=metric)
-        display.begin(f"checking the tests of {counted(len(ready.metric.tasks), 'task')}")
         # Neither a broken test nor one that tests nothing, those of the test set included.
-        broken = ready.metric.vet(ready.metric.tasks.values(), num_threads=given["num_threads"])
+        broken = display.vet(metric, metric.tasks.values(), given["num_threads"])
         if broken:
             raise DataError.of(list(broken.values()))
         with _opened(run_dir, lock, new_dir) as run:

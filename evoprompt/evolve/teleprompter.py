@@ -172,7 +172,9 @@ class EvoPrompt(Teleprompter):
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
             if isinstance(judge, CodeJudge):
-                lost = judge.vet([*train, *dev], num_threads=options.threads)
+                tasks, watched = [*train, *dev], self.listener is None and progress.watched()
+                with progress.checking(len(tasks)) if watched else contextlib.nullcontext() as count:
+                    lost = judge.vet(tasks, num_threads=options.threads, on_done=count)
                 if lost:
                     raise DataError.of(list(lost.values()))
             journal = run.journal if run is not None else Journal()
