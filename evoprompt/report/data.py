@@ -35,7 +35,8 @@ class Solution:
         code: The solution, or the fields of another answer.
         base: Whether the base tests passed; None where they were not run.
         plus: The same of the plus tests.
-        failing: The first test that did not pass: its `suite`, `call`, `observed` and `status`; empty without one.
+        failing: The first test that did not pass: its `suite`, `call`, `observed`, `status` and `stderr`; empty without
+            one.
         said: Feedback of a metric, or what went wrong with the model or the sandbox.
         cpu_seconds: CPU time of the tests.
         tier: Sandbox tier that ran them.
@@ -271,7 +272,7 @@ def _solutions(rows: Rows) -> Iterator[Solution]:
 
 def first_failure(cases: Sequence[Json]) -> Json:
     """The shown fields of the first of these cases; empty without one."""
-    return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status")} if cases else {}
+    return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status", "stderr")} if cases else {}
 
 
 def _spent(rows: Rows) -> dict[str, Json]:

@@ -40,7 +40,7 @@ def render_evaluation(name: str, results: Mapping[str, Any]) -> str:
     tasks.sort(key=lambda t: (t["solution"].score == 1, t["solution"].score is None))
     room = MOST_BYTES
     for one in tasks:  # a page of thousands of tasks shows the code of those that failed
-        room -= 700 + min(CODE, len(one["solution"].code))
+        room -= 700 + min(CODE, len(one["solution"].code)) + len(one["solution"].failing.get("stderr") or "")
         one["code"] = room > 0
     rates = [
         (suite, k, 100 * value, *(100 * end for end in results["intervals"][suite][k]))

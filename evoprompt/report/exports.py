@@ -93,6 +93,8 @@ def _junit(run: RunData) -> str:
         told = _printable(f"{one.failing.get('call') or ''} {one.failing.get('observed') or one.said}".strip())
         if _failed(one):
             ElementTree.SubElement(case, "failure", type=one.status, message=told)
+            if written := one.failing.get("stderr"):
+                ElementTree.SubElement(case, "system-err").text = _printable(written)
         elif _lost(one):
             ElementTree.SubElement(case, "error", type=one.status, message=told)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -210,6 +210,12 @@ SEAMS = {
     "a frame that claims a huge length": "os.write(fd, frame(4, 0xFFFFFFFF))\nwhile True: pass",
     "a frame that never ends": "os.write(fd, frame(4, 900_000))\ntime.sleep(1000)",
     "a frame of unknown kind": "os.write(fd, frame(4, kind=b'?'))\nreturn 4",
+    "two frames of standard error": "os.write(fd, frame(4, kind=b'W') * 2)\nreturn 5",
+    "endless frames of standard error": "while True: os.write(fd, frame(4, kind=b'W'))",
+    "a long frame of standard error": "os.write(fd, frame(4, 1 << 20, kind=b'W'))\nreturn 5",
+    "standard error as an answer": "os.write(fd, frame(4, kind=b'W'))\ntime.sleep(1000)",
+    "an edited standard error": "sys.stderr.buffer.end = frame(4)\nreturn 5",
+    "no standard error": "sys.stderr.buffer.__dict__.clear()\nsys.stderr.close()\nreturn 5",
     "an error that is a huge range": "n = b'i' + bytes(8) + b'I' + (16).to_bytes(4, 'little') + b'\\x7f' * 16\n"
     "os.write(fd, frame(4, 40, kind=b'E')[:9] + b'r' + n + b'i\\1' + bytes(7))\nwhile True: pass",
     "a clock that jumps": "for n in dir(time):\n  if 'time' in n or 'mono' in n: setattr(time, n, lambda *a: -1e9)\n"

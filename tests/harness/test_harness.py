@@ -85,6 +85,46 @@ def test_statuses(small, solution, status, observed):
     assert result.passed == (status == "passed")
 
 
+ERRORS = "import sys\nprint('loading', file=sys.stderr)\n"
+
+
+@pytest.mark.parametrize(
+    ("solution", "test", "stderr"),
+    [
+        (ERRORS + "def f(x): print('x is', x, file=sys.stderr)", "assert f(2) == 4", "x is 2"),
+        (
+            ERRORS + "def f(x): print('x is', x, file=sys.stderr)",
+            "assert all([f(i) for i in (1, 2)])",
+            "x is 1\nx is 2",
+        ),
+        (ERRORS + "def f(x): print('x is', x, file=sys.stderr)", "a = f(1)\nassert a == f.__name__", "x is 1"),
+        (ERRORS + "raise ValueError", "assert f(2) == 4", "loading"),
+        ("import warnings\ndef f(x): warnings.warn('odd')", "assert f(2) == 4", "<solution>:2: UserWarning: odd"),
+        ("import sys\ndef f(x): sys.stderr.write('a\\x1b[31m\\0')", "assert f(2) == 4", r"a\x1b[31m\x00"),
+        ("import sys\ndef f(x): sys.stderr.buffer.write(b'\\xff')", "assert f(2) == 4", "\ufffd"),
+        ("import sys\ndef f(x): sys.stderr.write('a' * 10**6 + 'b')", "assert f(2) == 4", "… " + "a" * 1999 + "b"),
+        (
+            "import sys\ndef f(x): print('no', file=sys.stderr)",
+            "import contextlib, io\nwith contextlib.redirect_stderr(io.StringIO()) as b:\n    f(2)\n"
+            "assert b.getvalue() == 'yes'",
+            "no",
+        ),
+        (ERRORS + SQUARE, "assert f(2) == 5", ""),
+        ("import sys\ndef f(x): print('two'[x - 2], file=sys.stderr)", "assert f(2) is None", ""),
+    ],
+)
+def test_standard_error_of_what_does_not_pass(small, solution, test, stderr):
+    (case,) = run(small, solution, test).cases
+    assert case.stderr == stderr
+    assert ("stderr" in case.model_dump()) == bool(stderr)
+
+
+def test_standard_error_is_that_of_the_test_alone(small):
+    told = "import sys\ndef f(x):\n    print(x, file=sys.stderr)\n    return x"
+    result = run(small, told, "assert f(1) == 1", "assert f(2) == 0", "assert f(3) in (3,)", "assert f(4) in (5,)")
+    assert [case.stderr for case in result.cases] == ["", "2", "", "4"]
+
+
 def test_sleeping_ends_at_the_wall(small):
     harness = Harness(limits=Limits(cpu_seconds=0.5, wall_seconds=0.3))
     result = run(harness, "import time\ndef f(x):\n    time.sleep(1000)")

@@ -103,6 +103,12 @@ def test_every_input(tmp_path):
         assert report.base.passed == 3
 
 
+def test_what_a_solution_writes_to_standard_error_goes_with_the_input_that_does_not_pass():
+    noisy = "import sys\ndef f(x):\n    print('x is', x, file=sys.stderr)\n    return x * x + (x == 2)"
+    with Harness(input_limits=QUICK) as harness:
+        assert [(case.call, case.stderr) for case in harness.check(task(), noisy).failures] == [("f(2)", "x is 2")]
+
+
 def test_state_is_kept_and_inputs_may_be_changed(harness):
     code = "seen = []\ndef f(x):\n    seen.append(x.pop())\n    return list(seen)"
     given = task(code, base=(([1],), ([2],)), plus=(([3],),))

@@ -20,7 +20,14 @@ def candidate(text: str) -> Candidate:
 
 
 def rollout(
-    task: str, prompt: str, passed: bool | None, *, sample: int = 0, code: str = "", observed: str = "returned 3"
+    task: str,
+    prompt: str,
+    passed: bool | None,
+    *,
+    sample: int = 0,
+    code: str = "",
+    observed: str = "returned 3",
+    stderr: str = "",
 ) -> dict[str, Any]:
     """A rollout; one without a verdict where `passed` is None."""
     if passed is None:
@@ -40,6 +47,7 @@ def rollout(
         "call": f"f({task!r})",
         "test": "assert f(1) == 2",
         "observed": observed,
+        **({"stderr": stderr} if stderr else {}),
     }
     status = "passed" if passed else "failed"
     suite = {"status": status, "passed": int(passed), "total": 1, "cases": [] if passed else [case]}

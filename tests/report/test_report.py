@@ -31,7 +31,8 @@ OUTCOMES = [
     rollout("kept", A, True), rollout("kept", B, True),
     rollout("better", A, False, code="def f(x):\n    return 1"),
     rollout("better", B, True, code="def f(x):\n    return 2"),
-    rollout("worse", A, True), rollout("worse", B, False, observed="raised IndexError: list index out of range"),
+    rollout("worse", A, True),
+    rollout("worse", B, False, observed="raised IndexError: list index out of range", stderr="empty list"),
     rollout("shaky", A, True), rollout("shaky", A, False, sample=1), rollout("shaky", B, True),
     rollout("lost", A, None), rollout("lost", B, None),
 ]  # fmt: skip
@@ -81,6 +82,8 @@ def test_a_row_opens_to_problem_failing_case_and_both_solutions(page: str) -> No
     row = page[page.index('data-id="better"') :]
     detail = row[: row.index("</details>")]
     assert "Sum a list." in detail and "First failing plus test" in detail and "f(&#39;better&#39;)" in detail
+    worse = page[page.index('data-id="worse"') :]
+    assert "It wrote to stderr:</p><pre" in worse and ">empty list</pre>" in worse[: worse.index("</details>")]
     assert "<del>-     return 1</del>" in detail and "<ins>+     return 2</ins>" in detail
 
 
@@ -90,7 +93,7 @@ def test_it_needs_nothing_from_elsewhere(page: str) -> None:
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     evil = "</pre><script>alert(1)</script>"
-    rows = [rollout(evil, A, False, code=evil, observed=evil), rollout(evil, B, True, code=f"{evil}2")]
+    rows = [rollout(evil, A, False, code=evil, observed=evil, stderr=evil), rollout(evil, B, True, code=f"{evil}2")]
     rules = [{**RULES[2], "text": evil}]
     page = write_report(
         write_run(tmp_path, rows, tasks={evil: evil}, rules=rules, result=f"{START} {evil}")
@@ -252,7 +255,11 @@ def test_formats_of_other_tools(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert ("lost", "start", "lm_error", "") in {(r["task_id"], r["role"], r["status"], r["score"]) for r in rows}
     suite = ElementTree.fromstring(printed("junit"))
     assert {k: suite.get(k) for k in ("tests", "failures", "errors")} == {"tests": "3", "failures": "1", "errors": "1"}
-    assert {c.get("name"): [e.tag for e in c] for c in suite} == {"kept": [], "worse": ["failure"], "lost": ["error"]}
+    assert {c.get("name"): [e.tag for e in c] for c in suite} == {
+        "kept": [],
+        "worse": ["failure", "system-err"],
+        "lost": ["error"],
+    }
 
 
 @pytest.mark.slow

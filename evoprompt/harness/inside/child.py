@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import io
 import marshal
 import math
 import os
@@ -58,6 +59,8 @@ class Server:
         self.common: dict[str, Any] = {"math": math}
         self.peer: Any = None
         self.results = judge.Results()
+        self.stderr = _Stderr()
+        sys.stderr = io.TextIOWrapper(self.stderr, "utf-8", "backslashreplace", write_through=True)
 
     def serve(self) -> None:
         """Answers until the host hangs up."""
@@ -266,10 +269,33 @@ class Server:
         return bytes(data)
 
     def send(self, kind: bytes, payload: bytes) -> None:
-        """Sends the one frame that answers the current request."""
-        rest = memoryview(codec.FRAME.pack(kind, self.sequence, len(payload)) + payload)
+        """Sends the one frame that answers the current request, or says that it is on its way."""
+        frames = codec.FRAME.pack(kind, self.sequence, len(payload)) + payload
+        if kind != codec.PACKING and self.stderr.end:
+            written, self.stderr.end = self.stderr.end, b""
+            frames = codec.FRAME.pack(codec.STDERR, self.sequence, len(written)) + written + frames
+        rest = memoryview(frames)
         while rest:
             rest = rest[os.write(self.fd, rest) :]
+
+
+class _Stderr(io.RawIOBase):
+    """Standard error of the process. Keeps the end of what was written since the last answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def write(self, data: Any) -> int:
+        with memoryview(data).cast("B") as view:
+            self.end = (self.end + bytes(view[-codec.STDERR_BYTES :]))[-codec.STDERR_BYTES :]
+            return len(view)
 
 
 def _ids(code: CodeType) -> Iterator[int]:

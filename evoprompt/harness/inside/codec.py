@@ -52,6 +52,8 @@ AS_VALUE, AS_LIST, AS_DIGEST, COMPACT = b"v", b"l", b"d", b"c"
 or with the value unless it is large and its digest settles equality."""
 PACKING = b"P"
 """No answer yet: the call is over, and encoding its value takes a while."""
+STDERR, STDERR_BYTES = b"W", 2_000
+"""No answer yet: the end of what was written to standard error since the last answer, and its most bytes."""
 TO_SOLUTION, COMPARE, CLOSE, LITERAL, OVER = b">", b"=", b"~", b"#", b"."
 """First byte of what the side of the tests sends: a message for the solution; a value to compare with a literal; two to
 compare closely; a literal to hand out; the end of a test."""

@@ -177,6 +177,8 @@ class _Captured(io.TextIOBase):
         self.room -= len(text)
         if self.room >= 0:
             self.peer.output += (str(self.number), text)
+        if self.number:
+            self.peer.server.stderr.write(text.encode("utf-8", "backslashreplace"))
         return len(text)
 
     def writable(self) -> bool:

@@ -120,7 +120,7 @@ class Session:
     def unit(self, source: str | None, telling: str) -> Finding:
         """Runs one test."""
         try:
-            return self.conversation(source, telling)
+            return self.run.heard(self.conversation(source, telling), self.solution)
         except _Odd as e:
             if self.believed:
                 raise SandboxError(_ODD) from e

@@ -107,7 +107,7 @@ class _InputRun(SolutionRun):
             replies = process.stream(len(asked), "apply", self.job.task.entry_point, inputs)
             for index in asked:
                 reply = self._next(process, replies, self.seconds[index])
-                finding = self._finding(index, reply)
+                finding = self.heard(self._finding(index, reply), process)
                 yield index, finding
                 if finding.final and reply.ended:
                     return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.tasks import Suite
 
@@ -25,6 +26,7 @@ class Case(BaseModel):
         call: Source of the call or calls that the solution's process evaluated.
         test: Source of the whole test, expected value included. For files and people, never for a model.
         observed: What the solution did: `returned 3`, `raised KeyError: 'a' (line 4)`, `used more than 4 s`.
+        stderr: The end of what it wrote to standard error in this test, if anything. For people, as `test`.
         exception: Name of the exception type if it is built in or stands in the solution, else empty.
         line: Line of the solution where the statement that raised begins, from 1; 0 when unknown.
         whole: It rests on what the solution says of its own objects, or ran beside it: a forger could pass it.
@@ -38,6 +40,7 @@ class Case(BaseModel):
     call: str
     test: str
     observed: str = ""
+    stderr: str = Field(default="", exclude_if=not_)
     exception: str = ""
     line: int = 0
     whole: bool = False

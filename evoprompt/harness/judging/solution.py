@@ -49,6 +49,7 @@ class Finding:
         calls: The calls that were made, where they are not those of the check.
         whole: A forger could pass it.
         discloses: It hands over what may be expected, or did not get that far because it may not.
+        stderr: The end of what it wrote to standard error meanwhile.
     """
 
     status: Status
@@ -58,6 +59,7 @@ class Finding:
     calls: tuple[str, ...] = ()
     whole: bool = False
     discloses: bool = False
+    stderr: str = ""
 
     def case(self, suite: Suite, index: int, call: str, test: str, *, whole: bool = False) -> Case:
         """The same for people and for files."""
@@ -68,6 +70,7 @@ class Finding:
             call="\n".join(self.calls) or call,
             test=test,
             observed=self.observed,
+            stderr=self.stderr,
             exception=self.exception,
             line=self.line,
             whole=self.whole or whole,
@@ -110,7 +113,12 @@ class SolutionRun:
         numpy = needs_numpy(self.job.solution, self.job.task.setup, *self.job.plan.imports)
         with self.sandbox.open(self.limits, numpy=numpy) as process:
             try:
-                self._load(process)
+                try:
+                    self._load(process)
+                except Unloadable as e:
+                    self.heard(e.finding, process)
+                    raise
+                process.stderr = b""
                 yield process
             finally:
                 self.cpu_seconds += process.cpu_seconds
@@ -141,6 +149,14 @@ class SolutionRun:
             raise Unloadable(Finding("error", f"does not define `{self.job.task.entry_point}`", "NameError"))
         if reply.kind != "done":
             raise Unloadable(self.unanswered(reply))
+
+    def heard(self, finding: Finding, process: Process) -> Finding:
+        """The same finding, with what the process wrote to standard error since the one before."""
+        if process.stderr and finding.status != "passed":
+            cut = "… " if len(process.stderr) >= codec.STDERR_BYTES else ""
+            finding.stderr = cut + "\n".join(map(_shown, process.stderr.decode("utf-8", "replace").splitlines()))
+        process.stderr = b""
+        return finding
 
     def _uncompiled(self, reply: Reply) -> Finding:
         finding = self.unanswered(reply)
@@ -182,5 +198,8 @@ def result_of(cases: tuple[Case, ...], passed: int, total: int) -> SuiteResult:
 
 def printable(text: str) -> str:
     """One line that can be stored and shown anywhere, a terminal too: no character that steers one."""
-    line = " ".join(text[:_MAX_TEXT].encode("utf-8", "replace").decode().split())
+    return _shown(" ".join(text[:_MAX_TEXT].encode("utf-8", "replace").decode().split()))
+
+
+def _shown(line: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

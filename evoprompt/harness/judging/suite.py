@@ -67,7 +67,7 @@ class _AssertRun(SolutionRun):
                 finding = self.unanswered(reply) if reply.kind != "value" else self._compared(check, reply.payload)
                 if finding is None or (reply.kind == "refused" and check.form in ("true", "false")):
                     return None
-                found[index] = finding
+                found[index] = self.heard(finding, process)
                 if finding.final:
                     break
         return found
@@ -118,7 +118,7 @@ class _AssertRun(SolutionRun):
         finding = self.unanswered(reply)
         if finding.exception == "AssertionError" and not finding.line:
             finding.status = "failed"
-        return finding
+        return self.heard(finding, process)
 
 
 def _truth(value: object) -> bool | None:

@@ -56,6 +56,7 @@ class Process:
         waited: Wall seconds that its answers took so far, without any in which the host stood still itself.
         place: Position of the awaited reply among those to one request.
         confirm: Called once, when a limit of CPU time is reached; returns by how much to stretch the limits.
+        stderr: The end of what it wrote to standard error: untrusted, and only for people. Clear it as you like.
         beside: A process that goes on while this one works, and is watched meanwhile.
     """
 
@@ -79,6 +80,8 @@ class Process:
         self.beside: Process | None = None
         self._channel, self._guard, self._release = channel, guard, release
         self._sealed = sealed
+        self.stderr = b""
+        self._told = False
         self._end: Reply | None = None
         self._pid = 0
         self._next_look = 0.0
@@ -312,14 +315,20 @@ class Process:
             self._called = self.cpu_seconds
             del self._inbox[: header.size]
             return self._parse()
-        if not known or sequence != self._sequence:
+        written = kind == codec.STDERR and self._up and not self._told and length <= codec.STDERR_BYTES
+        if not (known or written) or sequence != self._sequence:
             raise _Malformed("sent a malformed answer")
         if length > (self.limits.output_mb << 20) + _SLACK:
             raise _Malformed(f"sent more than {self.limits.output_mb} MB")
         if len(self._inbox) < header.size + length:
             return False
-        self._frame = kind, bytes(self._inbox[header.size : header.size + length])
+        content = bytes(self._inbox[header.size : header.size + length])
         del self._inbox[: header.size + length]
+        self._told = written
+        if written:
+            self.stderr = (self.stderr + content)[-codec.STDERR_BYTES :]
+            return self._parse()
+        self._frame = kind, content
         if self._called is not None:
             self._packed, self._called = self.packing_seconds, None
         return True
