@@ -90,7 +90,7 @@ def _check(name: str, *, skip_bad: bool) -> None:
             told = _checked(str(file), harness, skip_bad=skip_bad)
             bad += bool(told.wrong)
             typer.echo(visible(told.line(str(file))))
-    typer.echo(f"{len(files) - bad} of {len(files)} files hold tasks that can be judged")
+    typer.echo(f"{len(files) - bad} of {counted(len(files), 'file')} hold tasks that can be judged")
     if bad:
         raise typer.Exit(DataError.exit_code)
 
@@ -146,9 +146,9 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Checked:
     elif solved:
         parts.append("every canonical solution passes, and nonsense none")
     if len(solved) < len(data):
-        parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
+        parts.append(f"no canonical solution to check for {counted(len(data) - len(solved), 'task')}")
     if whole:
-        parts.append(f"{whole} tests rest on what a solution says of its own objects: a forger could pass them")
+        parts.append(f"what a solution says of its own objects decides {counted(whole, 'test')}: a forger could pass")
     return _Checked(len(data), "; ".join(parts), wrong, data.notices)
 
 

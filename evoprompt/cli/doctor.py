@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError
+from evoprompt.wording import counted
 
 MIN_DISK_MB = 200
 _LAYERS = {
@@ -110,7 +111,7 @@ def _cache() -> Iterator[HealthCheck]:
     folder = cache_folder() / "expected"
     files = list(folder.glob("*.bin")) if folder.is_dir() else []
     size = sum(f.stat().st_size for f in files) / 1e6
-    yield HealthCheck("ok", "cache", f"expected outputs of {len(files)} suites, {size:.1f} MB, in {folder}")
+    yield HealthCheck("ok", "cache", f"expected outputs of {counted(len(files), 'suite')}, {size:.1f} MB, in {folder}")
 
 
 def _disk(root: Path) -> Iterator[HealthCheck]:
