@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoprompt.cli.shown import fitted
+from evoprompt.cli.shown import fitted, tell
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _killing(display: Display, after: int | None) -> Callable[[Any], None]:
 
 def _run(root: Path, seed: int, num_threads: int, killed: int | None = None) -> None:
     """Run the search, or go on with it; then the evaluation on test tasks, and what came of it all."""
-    from evoprompt.cli.display import Display, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
+    from evoprompt.cli.display import Display, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     with Display(simulated=True) as display:
         display.begin("starting")  # the imports take a second

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from evoprompt.cli.board import Board
-from evoprompt.cli.shown import broken, fitted, visible
+from evoprompt.cli.shown import broken, tell, visible
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -182,16 +182,11 @@ class _Warnings(logging.Handler):
             self._display.say("warning: … and more like this (all of them are in the log)", "yellow")
 
 
-def tell(line: str) -> None:
-    """One line of the result on stdout; broken between words on a terminal, never in a file."""
-    typer.echo(fitted(visible(line)))
-
-
 def tell_end(mark: str, *, result: str, cost: str, report: Path | None, then: str) -> None:
     """The last four lines of a run: result, cost, where it is, what next."""
     where = str(report) if report is not None and report.is_file() else "no report was written"
     for name, text in (("result", f"{mark}{result}"), ("cost", f"{mark}{cost}"), ("report", where), ("next", then)):
-        typer.echo(fitted(visible(f"{name + ':':<8}{text}"), indent=" " * 8))
+        tell(f"{name + ':':<8}{text}", " " * 8)
 
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
@@ -200,17 +195,17 @@ def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
 
 
 def spent_line(spent: Mapping[str, Spent]) -> str:
-    """`108 calls (debugger 9, generator 96, optimizer 3), 4 repeated, 52,100 + 9,300 tokens, $0.0134`."""
+    """`108 calls (debugger 9, generator 96, optimizer 3), 4 repeated, 52,100 tokens in and 9,300 out, $0.0134`."""
     roles = ", ".join(f"{role} {s.calls}" for role, s in spent.items())
     calls, retries, unpriced = (sum(getattr(s, n) for s in spent.values()) for n in ("calls", "retries", "unpriced"))
-    tokens = " + ".join(f"{sum(getattr(s, n) for s in spent.values()):,}" for n in ("input_tokens", "output_tokens"))
+    read, written = (sum(getattr(s, n) for s in spent.values()) for n in ("input_tokens", "output_tokens"))
     cost = f", ${sum(s.cost for s in spent.values()):.4f}" if unpriced < calls else ""
     unknown = f" ({counted(unpriced, 'call')} without a known price)" if cost and unpriced else ""
-    return f"{counted(calls, 'call')} ({roles}), {retries:,} repeated, {tokens} tokens{cost}{unknown}"
+    return f"{counted(calls, 'call')} ({roles}), {retries:,} repeated, {read:,} tokens in and {written:,} out{cost}{unknown}"
 
 
 def confirmation_line(confirmation: Confirmation) -> str:
-    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks; better with 99 %, …`."""
+    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks; better with a probability of 99 %, …`."""
     told = {
         "confirmed": "confirmed against the start prompt",
         "probable": "probably better than the start prompt",

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from evoprompt.cli.shown import fitted, tell
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError
 from evoprompt.wording import counted
 
@@ -50,9 +51,10 @@ def doctor(
     for check in checks:
         for found in check():
             colour = {"ok": "green", "note": "yellow", "bad": "red"}[found.state]
-            typer.echo(f"{typer.style(f'{found.state:<5}', fg=colour)}{found.what:<10} {found.text}")
+            told = fitted(f"{found.state:<5}{found.what:<10} {found.text}", indent=" " * 16)
+            typer.echo(typer.style(told[:5], fg=colour) + told[5:])
             if found.fix:
-                typer.echo(f"{'':<16}fix: {found.fix}")
+                tell(f"{'':<16}fix: {found.fix}", " " * 16)
             first = first or found.error
     if first is not None:
         raise typer.Exit(first.exit_code)

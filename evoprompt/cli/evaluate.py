@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from evoprompt.cli.shown import visible
+from evoprompt.cli.shown import note, tell
 from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.wording import counted
 
@@ -157,7 +157,7 @@ def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) 
     """
     broken = list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]
     for line in [*(f"skipped {line}" for line in skipped), *(f"not measured: {line}" for line in broken)]:
-        typer.secho(visible(f"evoprompt: {line}"), fg="yellow", err=True)
+        note(line)
     if fail_under is not None and (found.score is None or found.score < fail_under):
         score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
         raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
@@ -305,8 +305,6 @@ def _resumed(display: Display, journal: Journal, total: int) -> None:
 
 
 def _show(found: Evaluation, title: str, tasks: int, target: Path) -> None:
-    from evoprompt.cli.display import tell
-
     for suite, rates in found.pass_at_k.items():
         label = "base" if suite == "base" else "base + plus"
         for k, rate in rates.items():

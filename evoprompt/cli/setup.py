@@ -10,9 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
 from evoprompt.atomic import home
+from evoprompt.cli.shown import note
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Limits
 from evoprompt.lm import LMSettings, resolve_lm
@@ -161,7 +160,7 @@ def read_data(name: str | Path, *, skip_bad: bool) -> Dataset:
 
     data = read(name, skip_bad=skip_bad)
     for notice in data.notices:
-        typer.secho(f"evoprompt: {notice}", fg="yellow", err=True)
+        note(notice)
     return data
 
 

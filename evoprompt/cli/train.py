@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from evoprompt.cli.config import options_of_file
+from evoprompt.cli.shown import note, tell
 from evoprompt.errors import ClusterError, DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 from evoprompt.wording import counted
@@ -195,12 +196,12 @@ def _tell_estimate(ready: _Ready) -> None:
     from evoprompt.evolve import EvoPrompt
 
     data = {role: list(tasks) for role, tasks in ready.data.items()}
-    typer.echo(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
+    tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
     search = EvoPrompt(ready.metric, options=ready.options)
-    typer.echo(search.estimate(ready.program, data["train"], data.get("dev", [])))
+    tell(str(search.estimate(ready.program, data["train"], data.get("dev", []))))
     if "test" in data:
         calls = f"{counted(len(data['test']), 'call')} for each of up to two prompts"
-        typer.echo(f"The evaluation on test tasks comes on top: {calls}.")
+        tell(f"The evaluation on test tasks comes on top: {calls}.")
 
 
 def _searched(
@@ -232,11 +233,11 @@ def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Callable
     params = {name: given[name] for name in ("model", "debugger_model", "optimizer_model", "temperature")}
     tracker = MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params)
 
-    def tell(event: Any) -> None:
+    def both(event: Any) -> None:
         display(event)
         tracker(event)
 
-    return tell
+    return both
 
 
 WITHOUT_DEV = {
@@ -281,7 +282,7 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
                 and run.journal.meta("seed") is not None
                 and any(run.journal.counts().values())
             ):
-                typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
+                note(f"stopped; `evoprompt resume {run_dir}` goes on")
             raise
 
 
@@ -303,7 +304,7 @@ def _tell(
     ready: _Ready, evolved: Program, tests: dict[str, Evaluation], run: Run, spent: Mapping[str, Spent]
 ) -> None:  # fmt: skip
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
+    from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     results, mark = evolved.detailed_results, ready.models.mark
     before, after = Candidate.of(ready.program).told, Candidate.compiled(evolved)[0].told
@@ -320,10 +321,13 @@ def _tell(
         tell(score_line(f"test, {name} prompt", evaluation, mark))
     scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
     result = "no better prompt was found: the start prompt stays" if before == after else "a new prompt"
+    use = (
+        f"use {run.tree.final_prompt} or {run.tree.program}" if before != after else "what was tried, and why it stays"
+    )
     tell_end(
         mark, result=result + (f", {scores} of the test tasks" if scores else ""), cost=spent_line(spent),
         report=run.root / "report.html",
-        then=f"evoprompt report {run.root} --open; use {run.tree.final_prompt} or {run.tree.program}",
+        then=f"evoprompt report {run.root} --open; {use}",
     )  # fmt: skip
 
 
