@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -15,6 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Suite = Literal["base", "plus"]
 SUITES: tuple[Suite, ...] = ("base", "plus")
+
+
+def content_hash(tasks: Iterable[Task]) -> str:
+    """Content hash of tasks in order: 16 hex digits of SHA-256."""
+    return hashlib.sha256("\n".join(t.key for t in tasks).encode()).hexdigest()[:16]
 
 
 class Task(BaseModel):

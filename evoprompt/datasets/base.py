@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections import Counter
@@ -11,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from evoprompt.errors import DataError, UsageError
-from evoprompt.tasks import Task
+from evoprompt.tasks import Task, content_hash
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Dataset(Sequence[Task]):
     @cached_property
     def hash(self) -> str:
         """Content hash of all tasks in order: 16 hex digits of SHA-256."""
-        return hashlib.sha256("\n".join(t.key for t in self._tasks).encode()).hexdigest()[:16]
+        return content_hash(self._tasks)
 
     def examples(self) -> list[dspy.Example]:
         """Return one `dspy.Example` per task, with inputs `prompt` and `entry_point`.

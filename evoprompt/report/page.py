@@ -16,6 +16,7 @@ from markupsafe import Markup
 from evoprompt.atomic import write_text
 from evoprompt.evaluate.statistics import wilson
 from evoprompt.evolve.factorial.decision import Pairs, gain
+from evoprompt.evolve.options import Options
 from evoprompt.report import charts
 from evoprompt.report.checks import run_checks
 from evoprompt.report.data import Json, RunData, Solution, read_run
@@ -89,7 +90,8 @@ def _view(run: RunData) -> dict[str, Any]:
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
         "status": run.ending.get("status") or "under way",
-        "simulated": bool(run.config.get("simulated")),
+        "simulated": bool(run.config.get("simulated"))
+        or any(m.startswith("simulated/") for spent in run.spent.values() for m in spent["models"]),
         "verdict": _verdict(run),
         "scores": _scores(run),
         "start": start,
@@ -157,15 +159,17 @@ def _scores(run: RunData) -> dict[str, Any]:
         both = sorted(before.keys() & after.keys())
         told = _difference([after[t] - before[t] for t in both]) if run.start != run.result else ""
         rows.append(Score(suite, rate(before.values()), rate(after.values()) if after else None, len(before), told))
-    if len(rows) == 2 and not any(s.plus is not None for s in run.solutions):
-        rows = [Score("score", r.start, r.result, r.tasks, r.difference) for r in rows[1:]]
+    if not any(s.plus is not None for s in run.solutions):
+        rows = [Score("score", r.start, r.result, r.tasks, r.difference) for r in rows[-1:]]
     dots = [
         (row.suite if kind == "start" else "", kind, *value)
         for row in rows
         for kind, value in (("start", row.start), ("result", row.result))
         if value is not None and (kind == "start" or run.start != run.result)
     ]
-    return {"title": title, "rows": rows, "chart": charts.score_dots(dots) if dots else Markup("")}
+    whole = all(score in (0, 1) for score in (s.score for s in run.solutions) if score is not None)
+    unit = "share solved at the first try" if whole else "mean score"
+    return {"title": title, "unit": unit, "rows": rows, "chart": charts.score_dots(dots) if dots else Markup("")}
 
 
 def _passes(
@@ -272,6 +276,8 @@ def _reproduce(run: RunData) -> Json:
         words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if not isinstance(v, bool | dict)]
         words += [f"--{k}" for k, v in options.items() if v is True]
         command = " ".join(["evoprompt train", *words])
+    elif config.get("command") == "compile":
+        command = _call(options)
     elif config.get("command"):
         command = f"evoprompt {config['command']} --seed {options.get('seed')}"
     return {
@@ -279,6 +285,16 @@ def _reproduce(run: RunData) -> Json:
         "versions": (config.get("versions") or {}) | {k: config.get(k, "?") for k in ("python", "platform")},
         "options": json.dumps(options, indent=1, sort_keys=True, default=str),
     }  # fmt: skip
+
+
+def _call(options: Mapping[str, Any]) -> str:
+    """The call of `EvoPrompt`, with what is not as it is by default."""
+    usual = json.loads(json.dumps(Options().as_dict()))
+    given = {k: v for k, v in options.items() if v != usual.get(k)}
+    limits = [f"{k}={v!r}" for k, v in given.pop("budget", {}).items() if v is not None]
+    words = ["metric", *(f"{k}={v!r}" for k, v in given.items())]
+    words += [f"budget=Budget({', '.join(limits)})"] if limits else []
+    return f"EvoPrompt({', '.join(words)})"
 
 
 def _messages(run: RunData, tasks: Sequence[Task]) -> list[Json]:

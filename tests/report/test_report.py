@@ -9,14 +9,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from dspy.utils.exceptions import LMAuthError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program, UsageError, load_dataset, resolve_lm
+from evoprompt import Budget, CodeMetric, EvoPrompt, ModelError, Options, Program, UsageError, load_dataset, resolve_lm
 from evoprompt.cli import run as cli
 from evoprompt.report import charts, write_report
 from evoprompt.report.checks import near_duplicates
 from evoprompt.report.rules import prompt_diff
+from tests.evolve.moods import compiled, reply
 from tests.report.synthetic import RESULT, START, candidate, large_run, rollout, write_run
 
 A, B = candidate(START).key, candidate(RESULT).key
@@ -277,3 +279,27 @@ def test_results_in_a_notebook_and_the_way_to_the_report(tmp_path: Path) -> None
     alone = EvoPrompt(CodeMetric(tasks), options=options).compile(program, trainset=tasks.examples()[:6], valset=[])
     with pytest.raises(UsageError, match=r"give EvoPrompt\(run_dir=\.\.\.\) a directory"):
         alone.detailed_results.report()
+
+
+def test_a_search_begun_in_python_with_any_metric(tmp_path: Path) -> None:
+    compiled(tmp_path / "run", strategy="factorial")
+    page = (tmp_path / "run/report.html").read_text()
+    text = text_of(page)
+    assert ">finished</span>" in page and "score 50.0 → 100.0 %" in text and "base + plus" not in text
+    assert "EvoPrompt(metric, batch_size=3)" in page
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["train"]["tasks"] == 6
+    assert re.search(r"Seed 42\. evoprompt \S+,.*python 3\.", text)
+
+
+def test_a_search_that_was_stopped_says_so(tmp_path: Path) -> None:
+    def gone(text: str) -> str:
+        if "root_cause" in text:
+            raise LMAuthError("no such key")
+        return reply(text)
+
+    with pytest.raises(ModelError):
+        compiled(tmp_path / "run", gone)
+    page = (tmp_path / "run/report.html").read_text()
+    assert ">paused</span>" in page and "no such key" in page
+    compiled(tmp_path / "run")
+    assert ">finished</span>" in (tmp_path / "run/report.html").read_text()
