@@ -119,7 +119,7 @@ def _run(root: Path, seed: int, num_threads: int, killed: int | None = None) -> 
             evolved = search.compile(program, trainset=list(data["train"]), valset=list(data["dev"]))
             scores = tested(run, display, program, evolved, data["test"], metric, num_threads)
             new, spent = run.journal.counts()["answers"] - kept, run.journal.spent()
-    display.console.print("\nThe prompt, before and after:\n", style="bold")
+    tell("")
     tell_diff(Candidate.of(program).told, Candidate.compiled(evolved)[0].told)
     tell_rules(evolved.detailed_results, display.mark)
     tell("\nHeld-out test split, pass@1 with its 95 % interval:")

@@ -252,6 +252,7 @@ def tell_rules(results: Results, mark: str) -> None:
 def tell_diff(before: str, after: str) -> None:
     """Print what changed in an instruction, coloured, each sentence on lines of its own."""
     console = Console(highlight=False)
+    console.print("The prompt, before (-) and after (+):\n", style="bold")
     for line in prompt_diff(before, after).split("\n"):
         told = broken(line.plain, console.width, "  ") if console.is_terminal else line.plain
         console.print(Text(told, style=line.spans[0].style if line.spans else line.style), soft_wrap=True)

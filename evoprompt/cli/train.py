@@ -320,14 +320,12 @@ def _tell(
     for name, evaluation in tests.items():
         tell(score_line(f"test, {name} prompt", evaluation, mark))
     scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
-    result = "no better prompt was found: the start prompt stays" if before == after else "a new prompt"
-    use = (
-        f"use {run.tree.final_prompt} or {run.tree.program}" if before != after else "what was tried, and why it stays"
-    )
+    result, then = "a new prompt", f"; use {run.tree.final_prompt} or {run.tree.program}"
+    if before == after:
+        result, then = "no better prompt was found: the start prompt stays", " shows what was tried"
     tell_end(
         mark, result=result + (f", {scores} of the test tasks" if scores else ""), cost=spent_line(spent),
-        report=run.root / "report.html",
-        then=f"evoprompt report {run.root} --open; {use}",
+        report=run.root / "report.html", then=f"evoprompt report {run.root} --open{then}",
     )  # fmt: skip
 
 
