@@ -217,7 +217,7 @@ def _written(
     n_samples, threads = given["n_samples"], given["parallel"]
     kept = _journal(target)
     if target.exists() and not kept.exists():
-        raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
+        raise UsageError(f"{str(target)!r} exists already; give another --output to run it again")
     lost = display.vet(metric, data, threads)
     setup = _setup(models, student) | _identity(data, metric)
     total = (len(data) - len(lost)) * n_samples
