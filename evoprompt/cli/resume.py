@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from evoprompt.cli.train import LIMITS, train
+from evoprompt.cli.train import train
 from evoprompt.errors import UsageError
 from evoprompt.runs.damage import reading
+from evoprompt.wording import LIMITS
 
 RUN_DIR = typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN.")
 

@@ -15,7 +15,7 @@ from evoprompt.cli.config import options_of_file
 from evoprompt.cli.shown import note, tell
 from evoprompt.errors import ClusterError, DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
-from evoprompt.wording import counted
+from evoprompt.wording import LIMITS, counted
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -31,11 +31,6 @@ Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
-LIMITS = {
-    "max_calls": "lm_calls", "max_total_tokens": "tokens", "max_cost": "usd", "max_seconds": "seconds",
-    "max_rollouts": "rollouts",
-}  # fmt: skip
-"""Options that limit a search, and the fields of `Budget` that they set."""
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "cluster", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,

@@ -27,7 +27,7 @@ from evoprompt.evolve.records import BatchRecord, DevRecord, Results
 from evoprompt.evolve.state import History, diagnoses
 from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
-from evoprompt.lm.budget import APART
+from evoprompt.lm.budget import APART, Budget
 from evoprompt.lm.identity import state_of
 from evoprompt.metric import CodeMetric
 from evoprompt.rollout import Job, Runner
@@ -232,6 +232,7 @@ class TreeWriter:
             self._tree.summary(status="running", error=None, **sizes)
             if not self._anew:
                 self._journal.keep_meta("ending", "{}")  # that of an earlier process
+                self._note_budget(event.options.budget)
             if not event.steps:
                 self._write_best(event.seed)
         elif isinstance(event, events.BatchDone):
@@ -251,6 +252,13 @@ class TreeWriter:
             self._journal.keep_meta("ended_by", event.spent or "all batches are done")
             self._tree.summary(ended_by=event.spent or "all batches are done")
             _end(self._tree, self._journal, status="finished", error=None)
+
+    def _note_budget(self, budget: Budget) -> None:
+        """Keep the budgets that the run was begun with, and went on with."""
+        given = self._journal.fact("budgets").get("given", [])
+        now = {k: v for k, v in asdict(budget).items() if v is not None}
+        if now not in given[-1:]:
+            self._journal.keep_meta("budgets", json.dumps({"given": [*given, now]}))
 
     def _restored_batch(self, record: BatchRecord) -> None:
         """Write a batch of an earlier process, which may have been killed before it did."""

@@ -88,6 +88,7 @@ class Split:
         name: `dev` or `test`.
         prompt: Id of the prompt.
         tasks: Ids of its tasks.
+        batch: After which batch it was evaluated; 0 for the start.
         evaluation: Its summary, as `Evaluation` writes it.
         scores: Score of each measured task.
     """
@@ -95,6 +96,7 @@ class Split:
     name: str
     prompt: str
     tasks: tuple[str, ...]
+    batch: int
     evaluation: Json
     scores: Mapping[str, float]
 
@@ -120,6 +122,7 @@ class RunData:
         spent: By role: calls, retries, tokens, dollars, seconds.
         timeline: What happened when.
         adapter: Name of the DSPy adapter that wrote the messages.
+        budgets: Limits that it was begun with, and went on with: the fields of each `Budget` that were set.
     """
 
     root: Path
@@ -138,6 +141,7 @@ class RunData:
     spent: Mapping[str, Json]
     timeline: Timeline
     adapter: str = ""
+    budgets: Sequence[Json] = ()
 
     @property
     def held_out(self) -> dict[str, Split]:
@@ -215,7 +219,7 @@ def _run(
             scores = body.get("scores") or {r["task_id"]: r["score"] for r in body.get("rollouts", [])}
             splits.append(
                 Split(kind, _prompt(body["candidate"], prompts, body.get("batch", 0)), tuple(body["tasks"]),
-                      body["evaluation"], {t: s for t, s in scores.items() if s is not None})
+                      body.get("batch", 0), body["evaluation"], {t: s for t, s in scores.items() if s is not None})
             )  # fmt: skip
     return RunData(
         root=root, config=json.loads(meta.get("config", "{}")), ending=json.loads(meta.get("ending", "{}")),
@@ -224,6 +228,7 @@ def _run(
         diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
         tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, timeline=timeline,
         adapter=(json.loads(meta.get("identity", "{}")).get("student") or {}).get("adapter", ""),
+        budgets=json.loads(meta.get("budgets", "{}")).get("given", ()),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.rules import prompt_diff, rules_of
 from evoprompt.runs import Journal, journal
 from evoprompt.runs.damage import reading
+from evoprompt.wording import LIMITS
 
 NAME = "report.html"
 MOST_BYTES = 900_000
@@ -234,7 +235,7 @@ def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
     start = next((s for s in run.splits if s.name == "dev" and s.prompt == run.start), None)
     for split in run.splits:
         if split.name == "dev" and start is not None and split.prompt != run.start:
-            place = places.get(run.prompts[split.prompt].batch, last)
+            place = places.get(split.batch, last)
             both = start.scores.keys() & split.scores.keys()
             if both:
                 found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
@@ -251,6 +252,9 @@ def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
 # Cost, checks, how to run it again
 
 
+_UNITS = {"lm_calls": "calls", "tokens": "tokens", "usd": "dollars", "seconds": "seconds", "rollouts": "rollouts"}
+
+
 def _cost(run: RunData) -> Json:
     rows = [
         {"role": role, **body, "average": body["seconds"] / body["calls"] if body["calls"] else 0.0}
@@ -259,10 +263,8 @@ def _cost(run: RunData) -> Json:
     total = {
         k: sum(r[k] for r in rows) for k in ("calls", "retries", "input_tokens", "output_tokens", "cost", "unpriced")
     }
-    options = run.config.get("options") or {}
-    limits = {k: options.get(f"max_{k}") for k in ("cost", "calls", "tokens", "seconds", "rollouts")}
-    limits |= options.get("budget") or {}
-    return {"rows": rows, "total": total, "limits": {k: v for k, v in limits.items() if v is not None}}
+    budgets = [", ".join(f"{v:,} {_UNITS[k]}" for k, v in limits.items()) or "no limit" for limits in run.budgets]
+    return {"rows": rows, "total": total, "budget": ", then ".join(budgets)}
 
 
 def _reproduce(run: RunData) -> Json:
@@ -276,6 +278,9 @@ def _reproduce(run: RunData) -> Json:
         words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if not isinstance(v, bool | dict)]
         words += [f"--{k}" for k, v in options.items() if v is True]
         command = " ".join(["evoprompt train", *words])
+        for limits in run.budgets[1:]:
+            words = [f"--{option} {limits[field]}" for option, field in LIMITS.items() if field in limits]
+            command += " ".join(["\nevoprompt resume", shlex.quote(str(run.root)), *words])
     elif config.get("command") == "compile":
         command = _call(options)
     elif config.get("command"):

@@ -145,6 +145,13 @@ def test_a_public_set_is_known_by_its_task_ids(tmp_path: Path) -> None:
     assert "No task set is known to be public." in text_of(made(tmp_path / "own"))
 
 
+def test_a_run_that_went_on_tells_both_budgets(tmp_path: Path) -> None:
+    budgets = {"given": [{"rollouts": 120}, {"rollouts": 3000, "usd": 2.5}]}
+    page = made(tmp_path, meta={"budgets": budgets})
+    assert "Budget: 120 rollouts, then 3,000 rollouts, 2.5 dollars." in text_of(page)
+    assert f"evoprompt resume {tmp_path / 'run'} --max_cost 2.5 --max_rollouts 3000</pre>" in page
+
+
 @pytest.mark.slow
 def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
