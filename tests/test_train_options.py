@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from evoprompt import Budget, Candidate, Options, Program, load_dataset
 from evoprompt.cli import run as cli
 from evoprompt.cli.board import Board
+from evoprompt.cli.shown import note
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.events import Started
 from evoprompt.evolve.records import BatchRecord
@@ -156,3 +159,10 @@ def test_the_board_promises_no_end_that_it_does_not_know() -> None:
     for done in range(2, 11):
         board.advance(done, wrong.model_copy(update={"task_id": "quick"}))
     assert "10/10" in drawn(board) and "left" not in drawn(board)
+
+
+def test_a_note_stands_above_a_bar() -> None:
+    shown = io.StringIO()
+    with Live("the bar", console=Console(file=shown, force_terminal=True)):
+        note("stopped; `evoprompt resume r` goes on")
+    assert "evoprompt: stopped; `evoprompt resume r` goes on" in shown.getvalue()

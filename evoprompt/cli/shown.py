@@ -25,7 +25,8 @@ def tell(text: str, indent: str = "") -> None:
 
 def note(text: str, colour: str = "yellow") -> None:
     """A line of `evoprompt:` on stderr."""
-    typer.secho(fitted(visible(f"evoprompt: {text}"), sys.stderr), fg=colour, err=True)
+    # By its name: rich puts a stream there that writes above a bar, and typer would write through it.
+    typer.secho(fitted(visible(f"evoprompt: {text}"), sys.stderr), file=sys.stderr, fg=colour, err=True)
 
 
 def fitted(text: str, stream: TextIO | None = None, indent: str = "") -> str:
