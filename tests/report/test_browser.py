@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from evoprompt.cli import run as cli
 from evoprompt.report import write_report
-from tests.report.synthetic import large_run, write_run
+from evoprompt.report.evaluation import render_evaluation
+from tests.report.synthetic import RESULT, START, candidate, large_run, rollout, write_run
 from tests.report.test_report import OUTCOMES, RULES, TASKS
 
 pytestmark = pytest.mark.browser
@@ -38,6 +41,34 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(
         write_run(tmp_path_factory.mktemp("run"), OUTCOMES, tasks=TASKS, rules=RULES, test=["kept", "worse"])
     )
+
+
+@pytest.fixture(scope="module", params=["run", "evaluation", "comparison"])
+def any_page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One page of each kind, with words that are longer than any screen is wide."""
+    folder, long = tmp_path_factory.mktemp(request.param), "HelloWorld" * 60
+    if request.param == "run":
+        a, b = (candidate(text).key for text in (START, f"{RESULT} {long}"))
+        rows = [rollout(long, a, True), rollout(long, b, False, code=f"x = {long}", observed=long, stderr=long)]
+        return write_report(
+            write_run(folder, rows, tasks={long: long}, result=f"{RESULT} {long}", rules=RULES, test=[long])
+        )
+    failing = {"suite": "plus", "call": f"f({long!r})", "observed": long, "status": "failed", "stderr": long}
+    row = {"task_id": long, "solution": f"x = {long}", "base_status": "pass", "plus_status": "fail"}
+    files = [folder / "one.json", folder / "two.json"]
+    for file, status in zip(files, ("failed", "passed"), strict=True):
+        results = {
+            "model": "openai/x", "dataset": long, "date": "today", "statuses": {status: 1}, "unmeasured": 0,
+            "pass_at_k": {"base": {"pass@1": 0.5}}, "intervals": {"base": {"pass@1": [0.2, 0.8]}},
+            "eval": {long: [{**row, "status": status, "first_failure": failing if status == "failed" else None}]},
+        }  # fmt: skip
+        file.write_text(json.dumps(results))
+    page = folder / "page.html"
+    if request.param == "evaluation":
+        page.write_text(render_evaluation(long, json.loads(files[0].read_text())))
+    else:
+        assert cli(["compare", *map(str, files), "--output", str(page)]) == 0
+    return page
 
 
 @pytest.fixture
@@ -91,11 +122,11 @@ def test_the_prompt_is_copied(page: Any, browser: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_accessibility_fault(browser: Any, page_file: Path, scheme: str) -> None:
+def test_no_serious_accessibility_fault(browser: Any, any_page: Path, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
-    page.goto(page_file.as_uri())
+    page.goto(any_page.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     found = axe.Axe().run(page).response["violations"]
     context.close()
@@ -103,10 +134,10 @@ def test_no_serious_accessibility_fault(browser: Any, page_file: Path, scheme: s
 
 
 @pytest.mark.parametrize("width", [360, 768, 1400])
-def test_nothing_sticks_out_at_any_width(browser: Any, page_file: Path, width: int) -> None:
+def test_nothing_sticks_out_at_any_width(browser: Any, any_page: Path, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800})
     page = context.new_page()
-    page.goto(page_file.as_uri())
+    page.goto(any_page.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
