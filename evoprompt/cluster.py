@@ -37,6 +37,8 @@ _WORKER_SECONDS: Final = 60.0
 """So long no worker may be there, at the start and in the middle. The jobs of a queue may take any time to start."""
 _LOOK_SECONDS: Final = 1.0
 """Seconds between two looks at the workers."""
+_SAID_SECONDS: Final = 15.0
+"""So long after the first word about waiting the second is said, then after twice the time, and so on."""
 _SILENT_SECONDS: Final = 5.0
 """A worker that was not heard of for so long gets no work, and what it may have is done elsewhere."""
 _NAMED: Final = 32
@@ -129,13 +131,16 @@ class Cluster(Executor):
         """
         first, self._setup = self._setup is None, setup
         self._tiers, self._unfit = {}, {}
-        until = time.monotonic() + (float("inf") if self._where.startswith("slurm") else _WORKER_SECONDS)
+        begun, told = time.monotonic(), 0.0
+        until = begun + (float("inf") if self._where.startswith("slurm") else _WORKER_SECONDS)
         while not self._look():
             if self._unfit:
                 raise ClusterError(f"no worker of {self._where} can judge: {next(iter(self._unfit.values()))}")
             if time.monotonic() > until:
                 raise ClusterError(f"{self._where} has no worker: start some with `dask worker {self._address}`")
-            self._say(f"waiting for a worker of {self._where}")
+            if (waited := time.monotonic() - begun) >= told:
+                self._say(f"waiting for a worker of {self._where}" + (f", {waited:.0f} s so far" if told else ""))
+                told = max(_SAID_SECONDS, 2 * told)  # a queue may take hours
             time.sleep(_LOOK_SECONDS)
         if first:
             threading.Thread(target=self._watch, name="evoprompt-cluster", daemon=True).start()
