@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import asdict
 from typing import Any
@@ -156,12 +157,15 @@ class CodeMetric:
         """
         return self.harness.prepare(task, base=self.base, plus=self.plus)
 
-    def vet(self, tasks: Iterable[Task], *, num_threads: int = 8) -> dict[str, str]:
+    def vet(
+        self, tasks: Iterable[Task], *, num_threads: int = 8, on_done: Callable[[int], object] | None = None
+    ) -> dict[str, str]:  # fmt: skip
         """Find broken tests before anything is spent on their tasks. A second look at the same tasks is quick.
 
         Args:
             tasks: The tasks.
             num_threads: Tasks under way at once.
+            on_done: Called after each task with the number of tasks that are checked.
 
         Returns:
             The reason for each task with broken tests, by task id.
@@ -170,23 +174,25 @@ class CodeMetric:
             DataError: The tests of some tasks pass a function that returns nonsense.
             SandboxError: No process can be started at all.
         """
-        tasks = list(tasks)
-        untested, broken = find_untested(tasks, self.harness, base=self.base, plus=self.plus, num_threads=num_threads)
-        if untested:
-            raise DataError.of(untested)
 
-        def prepared(task: Task) -> str:
+        def checked(task: Task) -> tuple[list[str], str]:
+            untested, broken = find_untested([task], self.harness, base=self.base, plus=self.plus, num_threads=1)
+            if untested or broken:
+                return untested, broken.get(task.task_id, "")
             try:
                 self.prepare(task)
             except DataError as e:
-                return str(e)
+                return [], str(e)
             except SandboxError:  # nothing is known; whoever runs the task will be told
-                return ""
-            return ""
+                pass
+            return [], ""
 
-        rest = [t for t in tasks if t.task_id not in broken]
-        found = map_concurrently(prepared, rest, num_threads=num_threads)
-        return broken | {t.task_id: told for t, told in zip(rest, found, strict=True) if told}
+        tasks, done = list(tasks), itertools.count(1)
+        tell = None if on_done is None else lambda _: on_done(next(done))
+        found = map_concurrently(checked, tasks, num_threads=num_threads, on_done=tell)
+        if untested := [line for lines, _ in found for line in lines]:
+            raise DataError.of(untested)
+        return {task.task_id: why for task, (_, why) in zip(tasks, found, strict=True) if why}
 
     def score(self, report: Report) -> float:
         """The score of a verdict, in [0, 1]."""

@@ -57,7 +57,7 @@ def map_concurrently(
     items: Sequence[Item],
     *,
     num_threads: int,
-    on_done: Callable[[Result], None] | None = None,
+    on_done: Callable[[Result], object] | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> list[Result]:
     """`function` of every item, concurrently, in the items' order.

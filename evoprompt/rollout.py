@@ -28,6 +28,7 @@ from evoprompt.pool import map_concurrently
 from evoprompt.runs.damage import as_written
 from evoprompt.runs.journal import Journal
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
 
@@ -242,7 +243,7 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
     if not rollouts or len(missing) <= max_unmeasured * len(rollouts):
         return
     last = missing[-1]
-    message = f"{len(missing)} of {len(rollouts)} rollouts could not be measured; the last: {last.error}"
+    message = f"{len(missing)} of {counted(len(rollouts), 'rollout')} could not be measured; the last: {last.error}"
     statuses: list[str] = [r.status for r in missing]
     often = max(("lm_error", "data_error", "sandbox_error"), key=statuses.count)
     raise {"lm_error": ModelError, "data_error": DataError}.get(often, SandboxError)(message)

@@ -16,13 +16,13 @@ FIX = "pip install 'evoprompt[mlflow]'"
 class MLflowTracker:
     """A listener that keeps a search in MLflow: one run, with its steps, prompts and report.
 
-    It uses the run that is active, or begins one of its own and ends it with the search. `mlflow.dspy.autolog()` may
-    be on as well: its traces join the same run.
+    It uses the run that is active, as one of `mlflow.dspy.autolog()`, or begins one of its own and ends it with the
+    search.
 
     Args:
         uri: Where MLflow keeps things, as `sqlite:///mlflow.db`; None for what MLflow is set to.
         experiment: Name of the experiment; None for the one that is set.
-        run_name: Name of the run.
+        run_name: Name of the run; the one that is active is called so as well.
         run_dir: Directory of the search, whose report and program are kept as artifacts.
         params: More parameters, as the model's name.
 
@@ -54,6 +54,8 @@ class MLflowTracker:
             case events.Started():
                 if mlflow.active_run() is None:
                     self._run = mlflow.start_run(run_name=self._name)
+                elif self._name is not None:
+                    mlflow.set_tag("mlflow.runName", self._name)
                 told = {**event.options.as_dict(), "train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
                 mlflow.log_params({k: str(v)[:500] for k, v in (told | self._params).items() if v is not None})
                 mlflow.log_text(_text(event.seed), "prompts/start.txt")

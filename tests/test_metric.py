@@ -121,3 +121,9 @@ def test_code_typed_by_dspy(harness: Harness) -> None:
     metric = CodeMetric(data(1), harness=harness)
     (gold,) = data(1).examples()
     assert metric(gold, dspy.Prediction(code=dspy.Code(code=solution(1, True)))).score == 1.0
+
+
+def test_a_check_of_tests_counts_the_tasks(harness: Harness) -> None:
+    counted: list[int] = []
+    assert CodeMetric(data(3), harness=harness).vet(data(3), on_done=counted.append) == {}
+    assert counted == [1, 2, 3]

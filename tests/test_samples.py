@@ -276,14 +276,14 @@ def test_extract_where_the_fence_holds_the_body_alone(tmp_path: Path) -> None:
 
 def test_text_around_code_is_told_too(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": 2, "solution": f"Here it is:\n\n{WHOLE}\n\nIt squares x."}))
-    assert chatty(read_samples(path, MBPP)[0], MBPP) == "of 1 sample, 1 hold code amid text: give `--extract`"
+    assert chatty(read_samples(path, MBPP)[0], MBPP) == "of 1 sample, 1 held code amid text: give `--extract`"
 
 
 def test_bodies_that_call_themselves_solutions_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", lines({"task_id": 0, "solution": BODY}, {"task_id": 1, "solution": WHOLE}))
     samples = read_samples(path, HUMAN)[0]
     assert samples[0].solution == BODY
-    told = "of 2 samples, 1 hold the body of a function alone: name their field `completion`"
+    told = "of 2 samples, 1 held the body of a function alone: name their field `completion`"
     assert chatty(samples, HUMAN) == told
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,3 +37,37 @@ def test_a_search_is_one_run_with_its_scores_and_prompts(tmp_path: Path, monkeyp
     prompts = {a.path for a in mlflow.MlflowClient().list_artifacts(run.info.run_id, "prompts")}
     assert {"prompts/start.txt", "prompts/result.txt"} <= prompts
     assert mlflow.active_run() is None
+
+
+AUTOLOG_FIRST = """
+import mlflow
+
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+mlflow.dspy.autolog(log_compiles=True)
+
+from evoprompt import Budget, CodeMetric, EvoPrompt, Program, load_dataset, resolve_lm
+from evoprompt.tracking import MLflowTracker
+
+program = Program()
+program.set_lm(resolve_lm("simulated"))
+tasks = load_dataset("starter")
+for tracked in (False, True):
+    tracker = MLflowTracker(experiment="mine", run_name="first") if tracked else None
+    search = EvoPrompt(CodeMetric(tasks), listener=tracker, budget=Budget(rollouts=20))
+    search.compile(program, trainset=tasks.examples()[:8], valset=tasks.examples()[8:12])
+    assert mlflow.active_run() is None
+"""
+
+
+@pytest.mark.slow
+def test_autolog_keeps_a_compilation_though_it_was_called_before_the_import(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="no mlflow: pip install '.[mlflow]'")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}  # it keeps what was set in this process
+    subprocess.run([sys.executable, "-c", AUTOLOG_FIRST], cwd=tmp_path, env=env, check=True, capture_output=True)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = {e.name: client.search_runs([e.experiment_id]) for e in client.search_experiments()}
+    (alone,), (beside,) = runs["Default"], runs["mine"]  # one each, not one within another
+    assert beside.info.run_name == "first" and beside.data.params["train_tasks"] == "8"
+    for run in (alone, beside):
+        assert run.info.status == "FINISHED"
+        assert "best_model.json" in {a.path for a in client.list_artifacts(run.info.run_id)}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.live import Live
 
+from evoprompt import Budget, Candidate, Options, Program, load_dataset
 from evoprompt.cli import run as cli
 from evoprompt.cli.board import Board
+from evoprompt.cli.shown import note
+from evoprompt.evaluate import summarize
+from evoprompt.evolve.events import Started
+from evoprompt.evolve.records import BatchRecord
 from evoprompt.judges import Rollout
 from evoprompt.runs import Spent
 
@@ -21,8 +28,9 @@ def train(root: Path, *words: str, name: str = "run") -> int:
     return cli([*begin, "--max_rollouts", "30", "--num_threads", "2", *words])
 
 
-def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path) -> None:
+def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6") == 0
+    assert "checking" not in capsys.readouterr().err  # so few tasks take no time
     config = json.loads((tmp_path / "mine/run/config.json").read_text())
     assert {role: d["tasks"] for role, d in config["data"].items()} == {"train": 12, "dev": 6, "test": 6}
     summary = json.loads((tmp_path / "mine/run/summary.json").read_text())
@@ -121,3 +129,42 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     assert "1,200 calls, 59,000 tokens, $0.2500, 3 repeated" in text
     assert "trouble" in text and "2 rate_limit" in text
     assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
+
+
+def test_a_log_names_a_step_of_many_parts_as_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples, tasks = tmp_path / "s.jsonl", load_dataset("starter")
+    samples.write_text("".join(json.dumps({"task_id": t.task_id, "solution": "x = 1"}) + "\n" for t in tasks))
+    assert cli(["evaluate", "--dataset", "starter", "--samples", str(samples)]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "checking the tests of 72 tasks",
+        "judging s.jsonl: 72 solutions",
+    ]
+
+
+def test_the_board_promises_no_end_that_it_does_not_know() -> None:
+    now = [0.0]
+    board = Board("", dict, lambda: now[0])
+    board.started(Started(Options(budget=Budget(rollouts=100)), Candidate.of(Program()), 9, 9, batches=1))
+    record = BatchRecord(epoch=1, batch=1, parent=Candidate.of(Program()), evaluation=summarize([]))
+    for _ in range(3):
+        board.restored(record)  # more than were planned: the budget says how far it is
+    board.step("batch 4: solutions", 16)
+    now[0] = 60.0
+    assert "0/16 60 s" in drawn(board).replace("1 min 0 s", "60 s")
+    board.evaluation("judging", 10, {"slow": 5.5, "quick": 0.5})
+    wrong = Rollout(candidate="c", task_id="slow", sample=0, status="failed", score=0.0)
+    board.advance(1, wrong)
+    now[0] = 62.0
+    assert "left" not in drawn(board)  # one that ended at once is no measure
+    now[0] = 64.0
+    assert "1/10 · 0.2/s about 8 s left" in drawn(board)
+    for done in range(2, 11):
+        board.advance(done, wrong.model_copy(update={"task_id": "quick"}))
+    assert "10/10" in drawn(board) and "left" not in drawn(board)
+
+
+def test_a_note_stands_above_a_bar() -> None:
+    shown = io.StringIO()
+    with Live("the bar", console=Console(file=shown, force_terminal=True)):
+        note("stopped; `evoprompt resume r` goes on")
+    assert "evoprompt: stopped; `evoprompt resume r` goes on" in shown.getvalue()

@@ -1,4 +1,4 @@
-"""Draws `demo.svg`: the terminal of a real `evoprompt demo`, just before it is killed and at its end.
+"""Draws `demo.svg`: the terminal at the end of a real `evoprompt demo`.
 
 Usage: `python docs/images/cast.py` in a checkout, where tmux is. It takes about half a minute.
 """

@@ -22,7 +22,7 @@ from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
 from evoprompt.cli.report import compare, report, runs
 from evoprompt.cli.resume import export, resume
-from evoprompt.cli.shown import fitted, visible
+from evoprompt.cli.shown import note
 from evoprompt.cli.train import train
 from evoprompt.errors import EvoPromptError, UsageError
 
@@ -127,16 +127,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="evoprompt", standalone_mode=False)
         if code == INTERRUPTED:  # typer swallows the KeyboardInterrupt
-            _complain("interrupted; what was finished is on disk")
+            note("interrupted; what was finished is on disk", "red")
         return code if isinstance(code, int) else 0
     except TyperException as e:
         message = " ".join(e.format_message().split())
         if message:  # empty when help was shown instead
-            _complain(f"{message} (`evoprompt {''.join(_command(arguments))}--help` lists what there is)")
+            note(f"{message} (`evoprompt {''.join(_command(arguments))}--help` lists what there is)", "red")
         return e.exit_code
     except EvoPromptError as e:
         for line in str(e).splitlines():
-            _complain(line)
+            note(line, "red")
         return e.exit_code
     except BrokenPipeError:
         return 1
@@ -144,14 +144,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("EVOPROMPT_DEBUG"):
             raise
         first = (str(e).splitlines() or [""])[0]
-        _complain(f"unexpected {type(e).__name__}: {first} (EVOPROMPT_DEBUG=1 shows where; please report it)")
+        note(f"unexpected {type(e).__name__}: {first} (EVOPROMPT_DEBUG=1 shows where; please report it)", "red")
         return 1
 
 
 def _command(arguments: Sequence[str] | None) -> list[str]:
     words = [w for w in (sys.argv[1:] if arguments is None else arguments)[:1] if not w.startswith("-")]
     return [f"{w} " for w in words if w in {c.__name__ for c in COMMANDS}]
-
-
-def _complain(line: str) -> None:
-    typer.secho(fitted(visible(f"evoprompt: {line}"), sys.stderr), fg="red", err=True)

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from evoprompt.lm.budget import Budget
     from evoprompt.runs import Spent
 
-BAR, WIDE = 24, 90
-"""Columns of the bar, and of a terminal where it stands beside what is under way."""
+BAR = 40
+"""Columns of the bar."""
+SOON = 3.0
+"""Seconds before nobody can tell how long it will take."""
 
 
 class Board:
@@ -49,7 +51,7 @@ class Board:
         self._begun = self._step_begun = clock()
         self._what, self._total, self._done = "starting", 0, 0
         self._weights: Mapping[str, float] = {}
-        self._weighed, self._whole = 0.0, 0.0
+        self._weighed = 0.0
         self._planned: int | None = None
         self._budget: Budget | None = None
         self._rollouts, self._batches = 0, 0
@@ -67,11 +69,12 @@ class Board:
     def started(self, event: Started) -> None:
         """A search begins, or goes on: one bar for all its steps."""
         self._budget, self._planned, self._begun = event.options.budget, event.batches, self._clock()
+        self._count()
 
     def step(self, what: str, total: int = 0) -> None:
         """A step begins that has so many parts; 0 where that is not known."""
         self._what, self._total, self._done, self._step_begun = what, total, 0, self._clock()
-        self._weights, self._weighed, self._whole = {}, 0.0, float(total)
+        self._weights, self._weighed = {}, 0.0
         self._count()
 
     def evaluation(self, what: str, total: int, weights: Mapping[str, float] | None = None) -> None:
@@ -80,18 +83,16 @@ class Board:
         Args:
             what: What is done.
             total: Solutions.
-            weights: How long a solution of each task is expected to take; every task has the same without it.
+            weights: How long a solution of each task takes if it is right, where the mean of all solutions is 1.
         """
         self._planned, self._budget = None, None  # a test set is no part of the budget
         self.step(what, total)
         self._weights = weights or {}
-        if weights:
-            self._whole = total * sum(weights.values()) / len(weights)
 
     def advance(self, done: int, rollout: Rollout | None = None) -> None:
         """So many parts of the step are done; the last one was this rollout."""
         self._done = done
-        self._weighed = self._weighed + self._weights.get(rollout.task_id, 0.0) if self._weights and rollout else done
+        self._weighed += 1.0 if rollout is None else self._weights.get(rollout.task_id, 1.0)
         if rollout is not None:
             self._rollouts += 1
             self._faults[rollout.fault] += bool(rollout.fault)
@@ -103,6 +104,7 @@ class Board:
         self._batches += 1
         self._rollouts += len(record.tried)
         self._rules = {rule.text for rule in record.rules if rule.kept and not rule.fixed}
+        self._begun, self._first = self._clock(), None  # this process has done nothing yet
 
     def batch(self, record: BatchRecord) -> None:
         """A batch is decided."""
@@ -147,7 +149,8 @@ class Board:
     def _progress(self) -> float | None:
         """Share that is done, of the whole search or of the evaluation under way; None where it is not known."""
         if self._planned is None:
-            return min(1.0, self._weighed / self._whole) if self._whole else None
+            # Half by the time of right solutions: wrong ones end at once.
+            return min(1.0, (self._done + self._weighed) / (2 * self._total)) if self._total else None
         share = self._used
         if share is None and self._planned:  # the comparison with the start is one step more
             part = self._done / self._total if self._total else 0.0
@@ -168,16 +171,13 @@ class Board:
         if self._planned is None and self._done and elapsed:
             count += f" · {self._done / elapsed:.1f}/s"
         left = self._left(share)
-        eta = _time(elapsed) if left is None else f"about {_time(left)} left"
+        eta = _time(elapsed) if left is None else f"about {_time(max(1.0, left))} left"
         bar = ProgressBar(total=1.0, completed=share or 0.0, width=BAR, pulse=share is None)
         what, how_far = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 1))
-        how_far.add_row(bar, Text(count), Text(eta, style="dim"))
-        wide = options.max_width >= WIDE
-        told = Text(visible(f"{self.mark}{self._what}"), no_wrap=True, overflow="ellipsis")
-        what.add_row(self._spinner, told, *([how_far] if wide else []))
+        how_far.add_row(Text(" "), bar, Text(count), Text(eta, style="dim"))
+        what.add_row(self._spinner, Text(visible(f"{self.mark}{self._what}"), no_wrap=True, overflow="ellipsis"))
         yield what
-        if not wide:
-            yield how_far
+        yield how_far
         lines = Table.grid(padding=(0, 2))
         lines.add_column(style="dim", no_wrap=True)
         lines.add_column(overflow="ellipsis", no_wrap=True)
@@ -195,16 +195,16 @@ class Board:
 
     def _left(self, share: float | None) -> float | None:
         """Seconds that are left of the search or the evaluation, as fast as it went in this process."""
-        if share is None or self._rollouts + self._done < 3:
+        if share is None or share == 1.0:
             return None
         first, begun = (0.0, self._step_begun) if self._planned is None else (self._first or 0.0, self._begun)
-        gone = share - first
-        return (self._clock() - begun) * (1 - share) / gone if gone > 0.02 else None
+        gone, took = share - first, self._clock() - begun
+        return took * (1 - share) / gone if gone > 0.02 and took > SOON else None
 
 
 def _time(seconds: float) -> str:
     """`42 s`, `3 min 5 s`, `2 h 10 min`."""
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from evoprompt.atomic import home
-from evoprompt.cli.shown import visible
+from evoprompt.cli.shown import tell
 from evoprompt.errors import DataError, UsageError
 from evoprompt.wording import counted
 
@@ -35,10 +35,9 @@ def datasets(
         _check(check, skip_bad=skip_bad)
     else:
         for name, what in KNOWN.items():
-            typer.echo(f"{name:<15} {what}")
-        typer.echo(
-            f"{'FILE':<15} your own tasks: JSON, JSONL, CSV or Parquet, also .gz; HumanEval's and MBPP's formats too"
-        )
+            tell(f"{name:<15} {what}", " " * 16)
+        own = "your own tasks: JSON, JSONL, CSV or Parquet, also .gz; HumanEval's and MBPP's formats too"
+        tell(f"{'FILE':<15} {own}", " " * 16)
 
 
 def _write(folder: Path) -> None:
@@ -59,7 +58,7 @@ def _write(folder: Path) -> None:
                 for t in data
             ]  # fmt: skip
             write_json(targets[split], rows)
-            typer.echo(f"{targets[split]}  {counted(len(rows), 'task')}")
+            tell(f"{targets[split]}  {counted(len(rows), 'task')}")
     except OSError as e:
         raise UsageError(f"can't write to {str(folder)!r}: {e.strerror}") from e
 
@@ -77,10 +76,10 @@ def _check(name: str, *, skip_bad: bool) -> None:
         if not path.is_dir():
             told = _checked(name, harness, skip_bad=skip_bad)
             for line in told.notices:
-                typer.echo(visible(line))
+                tell(line)
             if told.wrong:
                 raise DataError(*told.wrong, *([f"{name}: {told.summary}"] if told.tasks else []))
-            typer.echo(visible(f"{name}: {told.summary}"))
+            tell(f"{name}: {told.summary}")
             return
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         if not files:
@@ -89,8 +88,8 @@ def _check(name: str, *, skip_bad: bool) -> None:
         for file in files:
             told = _checked(str(file), harness, skip_bad=skip_bad)
             bad += bool(told.wrong)
-            typer.echo(visible(told.line(str(file))))
-    typer.echo(f"{len(files) - bad} of {len(files)} files hold tasks that can be judged")
+            tell(told.line(str(file)), "  ")
+    tell(f"{len(files) - bad} of {counted(len(files), 'file')} hold tasks that can be judged")
     if bad:
         raise typer.Exit(DataError.exit_code)
 
@@ -146,9 +145,9 @@ def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Checked:
     elif solved:
         parts.append("every canonical solution passes, and nonsense none")
     if len(solved) < len(data):
-        parts.append(f"{len(data) - len(solved)} tasks have no canonical solution to check")
+        parts.append(f"no canonical solution to check for {counted(len(data) - len(solved), 'task')}")
     if whole:
-        parts.append(f"{whole} tests rest on what a solution says of its own objects: a forger could pass them")
+        parts.append(f"what a solution says of its own objects decides {counted(whole, 'test')}: a forger could pass")
     return _Checked(len(data), "; ".join(parts), wrong, data.notices)
 
 

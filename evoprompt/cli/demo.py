@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evoprompt.cli.shown import fitted
+from evoprompt.cli.shown import fitted, tell
 from evoprompt.wording import counted
+
+if TYPE_CHECKING:
+    from evoprompt.cli.display import Display
 
 BANNER = """evoprompt demo: a SIMULATED model writes the code, explains failures and rewrites the prompt;
 the code really runs against the starter set's tests. Numbers say nothing about real models.
@@ -40,7 +43,7 @@ def demo(
     """The whole loop on the starter set with a SIMULATED model, killed in the middle and resumed: no key, no network."""
     if until_killed is not None:  # the process of the first part
         try:
-            _run(until_killed, seed, num_threads, _killing(KILLED))
+            _run(until_killed, seed, num_threads, KILLED)
         except KeyboardInterrupt:  # the other process tells
             os._exit(130)
         return
@@ -65,29 +68,28 @@ def _first_part(root: Path, seed: int, num_threads: int) -> None:
         except subprocess.TimeoutExpired:
             part.kill()
         raise
-    finally:
-        if sys.stderr.isatty():  # the killed one had hidden the cursor
-            sys.stderr.write("\n\x1b[?25h")
     if code != -signal.SIGKILL:  # it has told why
         raise typer.Exit(code or 1)
 
 
-def _killing(after: int) -> Callable[[Any], None]:
-    """A listener that ends its own process, as the kernel or a power cut would, after so many solutions."""
+def _killing(display: Display, after: int | None) -> Callable[[Any], None]:
+    """Show a search, and end this process, as the kernel or a power cut would, after so many solutions."""
     done = 0
 
     def listen(event: Any) -> None:
         nonlocal done
+        display(event)
         done += type(event).__name__ == "RolloutDone"
         if done == after:
+            display.__exit__(None, None, None)  # nobody would take its bar off the screen
             os.kill(os.getpid(), signal.SIGKILL)
 
     return listen
 
 
-def _run(root: Path, seed: int, num_threads: int, also: Callable[[Any], None] = lambda _: None) -> None:
+def _run(root: Path, seed: int, num_threads: int, killed: int | None = None) -> None:
     """Run the search, or go on with it; then the evaluation on test tasks, and what came of it all."""
-    from evoprompt.cli.display import Display, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
+    from evoprompt.cli.display import Display, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     with Display(simulated=True) as display:
         display.begin("starting")  # the imports take a second
@@ -106,22 +108,18 @@ def _run(root: Path, seed: int, num_threads: int, also: Callable[[Any], None] = 
         with metric.harness, Run(root) as run:
             kept = run.journal.counts()["answers"]
             display.follow(run.journal.spent, simulated=True)
-            display.begin("checking the tests")
+            display.vet(metric, metric.tasks.values(), num_threads)
             options = Options(batch_size=24, seed=seed, num_threads=num_threads, budget=Budget(rollouts=ROLLOUTS))
             config = {"command": "demo", "simulated": True, "options": options.as_dict(), **describe(data)}
             run.journal.keep_meta("config", json.dumps(config))
             run.tree.json("config.json", config)
             run.tree.summary(simulated=True)
-
-            def listen(event: Any) -> None:
-                display(event)
-                also(event)
-
-            search = EvoPrompt(metric, options=options, run_dir=run, listener=listen, on_interrupt="raise")
+            told = _killing(display, killed)
+            search = EvoPrompt(metric, options=options, run_dir=run, listener=told, on_interrupt="raise")
             evolved = search.compile(program, trainset=list(data["train"]), valset=list(data["dev"]))
             scores = tested(run, display, program, evolved, data["test"], metric, num_threads)
             new, spent = run.journal.counts()["answers"] - kept, run.journal.spent()
-    display.console.print("\nThe prompt, before and after:\n", style="bold")
+    tell("")
     tell_diff(Candidate.of(program).told, Candidate.compiled(evolved)[0].told)
     tell_rules(evolved.detailed_results, display.mark)
     tell("\nHeld-out test split, pass@1 with its 95 % interval:")
@@ -129,9 +127,9 @@ def _run(root: Path, seed: int, num_threads: int, also: Callable[[Any], None] = 
         tell("  " + score_line(f"{name} prompt", evaluation, display.mark))
     asked = program.generator.lm.engine.asked  # of this process
     tell(f"Kill and resume: {counted(kept, 'call')} kept before the kill, {new} after it, repeated: {asked - new}\n")
-    told = " → ".join(f"{evaluation.score or 0:.1f} %" for evaluation in scores.values())
+    gain = " → ".join(f"{evaluation.score or 0:.1f} %" for evaluation in scores.values())
     tell_end(
-        display.mark, result=f"{told} of the held-out tasks, start → evolved prompt",
+        display.mark, result=f"{gain} of the held-out tasks, start → evolved prompt",
         cost=spent_line(spent), report=run.root / "report.html", then=NEXT.format(root=run.root),
     )  # fmt: skip
 

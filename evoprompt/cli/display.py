@@ -6,7 +6,7 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from evoprompt.cli.board import Board
-from evoprompt.cli.shown import broken, fitted, visible
+from evoprompt.cli.shown import broken, tell, visible
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from evoprompt.evolve.factorial.rules import Rule
     from evoprompt.evolve.records import BatchRecord, Confirmation, Results
     from evoprompt.judges import Rollout
+    from evoprompt.metric import CodeMetric
     from evoprompt.runs import Spent
+    from evoprompt.tasks import Task
 
 
 class Display:
@@ -84,6 +86,17 @@ class Display:
         """Show what is under way before there is anything to count."""
         self._board.step(what)
 
+    def vet(self, metric: CodeMetric, tasks: Collection[Task], num_threads: int) -> dict[str, str]:
+        """`CodeMetric.vet` of tasks, with a bar; a log has a line where they are many."""
+        what = f"checking the tests of {counted(len(tasks), 'task')}"
+        self._log(what, len(tasks))
+        self._board.evaluation(what, len(tasks))
+        return metric.vet(tasks, num_threads=num_threads, on_done=self._board.advance)
+
+    def _log(self, what: str, parts: int) -> None:
+        if self._drawn is None and parts >= MANY:
+            self.say(f"{self.mark}{what}")
+
     def __call__(self, event: Event) -> None:
         """Show one event of a search."""
         from evoprompt.evolve import events
@@ -136,6 +149,7 @@ class Display:
         self, what: str, total: int, weights: Mapping[str, float] | None = None
     ) -> Callable[[Rollout], None]:  # fmt: skip
         """Begin an evaluation of so many solutions; returns the callback that moves the bar. See `Board.evaluation`."""
+        self._log(f"{what}: {counted(total, 'solution')}", total)
         self._board.evaluation(what, total, weights)
         done = 0
 
@@ -146,6 +160,9 @@ class Display:
 
         return count
 
+
+MANY = 50
+"""So many tasks or solutions take more than a second, so that a log names a step of them as it begins."""
 
 SHOWN_ALIKE = 3
 """So many warnings that differ by their task alone are shown."""
@@ -169,16 +186,11 @@ class _Warnings(logging.Handler):
             self._display.say("warning: … and more like this (all of them are in the log)", "yellow")
 
 
-def tell(line: str) -> None:
-    """One line of the result on stdout; broken between words on a terminal, never in a file."""
-    typer.echo(fitted(visible(line)))
-
-
 def tell_end(mark: str, *, result: str, cost: str, report: Path | None, then: str) -> None:
     """The last four lines of a run: result, cost, where it is, what next."""
     where = str(report) if report is not None and report.is_file() else "no report was written"
     for name, text in (("result", f"{mark}{result}"), ("cost", f"{mark}{cost}"), ("report", where), ("next", then)):
-        typer.echo(fitted(visible(f"{name + ':':<8}{text}"), indent=" " * 8))
+        tell(f"{name + ':':<8}{text}", " " * 8)
 
 
 def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
@@ -187,17 +199,17 @@ def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
 
 
 def spent_line(spent: Mapping[str, Spent]) -> str:
-    """`108 calls (debugger 9, generator 96, optimizer 3), 4 repeated, 52,100 + 9,300 tokens, $0.0134`."""
+    """`108 calls (debugger 9, generator 96, optimizer 3), 4 repeated, 52,100 tokens in and 9,300 out, $0.0134`."""
     roles = ", ".join(f"{role} {s.calls}" for role, s in spent.items())
     calls, retries, unpriced = (sum(getattr(s, n) for s in spent.values()) for n in ("calls", "retries", "unpriced"))
-    tokens = " + ".join(f"{sum(getattr(s, n) for s in spent.values()):,}" for n in ("input_tokens", "output_tokens"))
+    read, written = (sum(getattr(s, n) for s in spent.values()) for n in ("input_tokens", "output_tokens"))
     cost = f", ${sum(s.cost for s in spent.values()):.4f}" if unpriced < calls else ""
     unknown = f" ({counted(unpriced, 'call')} without a known price)" if cost and unpriced else ""
-    return f"{counted(calls, 'call')} ({roles}), {retries:,} repeated, {tokens} tokens{cost}{unknown}"
+    return f"{counted(calls, 'call')} ({roles}), {retries:,} repeated, {read:,} tokens in and {written:,} out{cost}{unknown}"
 
 
 def confirmation_line(confirmation: Confirmation) -> str:
-    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks; better with 99 %, …`."""
+    """`confirmed against the start prompt: wins 8, loses 0 of 18 paired tasks; better with a probability of 99 %, …`."""
     told = {
         "confirmed": "confirmed against the start prompt",
         "probable": "probably better than the start prompt",
@@ -244,6 +256,7 @@ def tell_rules(results: Results, mark: str) -> None:
 def tell_diff(before: str, after: str) -> None:
     """Print what changed in an instruction, coloured, each sentence on lines of its own."""
     console = Console(highlight=False)
+    console.print("The prompt, before (-) and after (+):\n", style="bold")
     for line in prompt_diff(before, after).split("\n"):
         told = broken(line.plain, console.width, "  ") if console.is_terminal else line.plain
         console.print(Text(told, style=line.spans[0].style if line.spans else line.style), soft_wrap=True)

@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from evoprompt.cli.shown import fitted, tell
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError
+from evoprompt.wording import counted
 
 MIN_DISK_MB = 200
 _LAYERS = {
@@ -49,9 +51,10 @@ def doctor(
     for check in checks:
         for found in check():
             colour = {"ok": "green", "note": "yellow", "bad": "red"}[found.state]
-            typer.echo(f"{typer.style(f'{found.state:<5}', fg=colour)}{found.what:<10} {found.text}")
+            told = fitted(f"{found.state:<5}{found.what:<10} {found.text}", indent=" " * 16)
+            typer.echo(typer.style(told[:5], fg=colour) + told[5:])
             if found.fix:
-                typer.echo(f"{'':<16}fix: {found.fix}")
+                tell(f"{'':<16}fix: {found.fix}", " " * 16)
             first = first or found.error
     if first is not None:
         raise typer.Exit(first.exit_code)
@@ -110,7 +113,7 @@ def _cache() -> Iterator[HealthCheck]:
     folder = cache_folder() / "expected"
     files = list(folder.glob("*.bin")) if folder.is_dir() else []
     size = sum(f.stat().st_size for f in files) / 1e6
-    yield HealthCheck("ok", "cache", f"expected outputs of {len(files)} suites, {size:.1f} MB, in {folder}")
+    yield HealthCheck("ok", "cache", f"expected outputs of {counted(len(files), 'suite')}, {size:.1f} MB, in {folder}")
 
 
 def _disk(root: Path) -> Iterator[HealthCheck]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from evoprompt.cli.shown import visible
+from evoprompt.cli.shown import note, tell
 from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.wording import counted
 
@@ -163,7 +163,7 @@ def _tell_rest(found: Evaluation, skipped: list[str], fail_under: float | None) 
     """
     broken = list(dict.fromkeys(r.error for r in found.rollouts if r.status == "data_error"))[:SHOWN]
     for line in [*(f"skipped {line}" for line in skipped), *(f"not measured: {line}" for line in broken)]:
-        typer.secho(visible(f"evoprompt: {line}"), fg="yellow", err=True)
+        note(line)
     if fail_under is not None and (found.score is None or found.score < fail_under):
         score = "nothing measured" if found.score is None else f"the score {found.score:.1f}"
         raise BelowThreshold(f"{score} is below --fail_under {fail_under:g}")
@@ -184,17 +184,18 @@ def _given(
     samples, skipped = read_samples(path, data, extract=extract)
     setup = {"samples": str(path), "extract": extract, **_identity(data, metric)}
     tasks = {s.task_id: data.by_id(s.task_id) for s in samples}
-    display.begin(f"checking the tests of {counted(len(tasks), 'task')}")
-    lost = metric.vet(tasks.values(), num_threads=threads)
-    weights = {name: OVERHEAD + (0.0 if name in lost else seconds_of(metric, task)) for name, task in tasks.items()}
+    lost = display.vet(metric, tasks.values(), threads)
+    seconds = {name: OVERHEAD + seconds_of(metric, task) for name, task in tasks.items() if name not in lost}
+    whole = [seconds[s.task_id] for s in samples if s.task_id not in lost]
     kept = _journal(target)
     with Journal(kept) as journal:
         journal.begin(_identity(data, metric))
-        _resumed(display, journal, len(samples))
+        _resumed(display, journal, len(whole))
         told = None if extract else chatty(samples, data)
         if told:
             display.say(told, "yellow")
-        count = display.counter(f"judging {path.name}", len(samples), weights)
+        weights = {name: second * len(whole) / sum(whole) for name, second in seconds.items()}
+        count = display.counter(f"judging {path.name}", len(whole), weights)
         rollouts = judge(samples, data, metric, num_threads=threads, journal=journal, on_done=count)
         require_measured(rollouts)
         found = summarize(rollouts)
@@ -219,11 +220,10 @@ def _written(
     n_samples, threads = given["n_samples"], given["parallel"]
     kept = _journal(target)
     if target.exists() and not kept.exists():
-        raise UsageError(f"{str(target)!r} holds an evaluation already; give another --output to run it again")
-    display.begin(f"checking the tests of {counted(len(data), 'task')}")
-    metric.vet(data, num_threads=threads)
+        raise UsageError(f"{str(target)!r} exists already; give another --output to run it again")
+    lost = display.vet(metric, data, threads)
     setup = _setup(models, student) | _identity(data, metric)
-    total = len(data) * n_samples
+    total = (len(data) - len(lost)) * n_samples
     with Journal(kept) as journal:
         journal.begin(setup)
         display.follow(journal.spent, simulated=models.simulated)
@@ -308,8 +308,6 @@ def _resumed(display: Display, journal: Journal, total: int) -> None:
 
 
 def _show(found: Evaluation, title: str, tasks: int, target: Path) -> None:
-    from evoprompt.cli.display import tell
-
     for suite, rates in found.pass_at_k.items():
         label = "base" if suite == "base" else "base + plus"
         for k, rate in rates.items():

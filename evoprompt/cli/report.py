@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from evoprompt.cli.shown import visible
+from evoprompt.cli.shown import tell
 
 NOT_AS_GOOD = 6
 """Exit code of `compare --fail_on`."""
@@ -22,7 +22,7 @@ def report(
     from evoprompt.report import write_report
 
     path = write_report(run_dir)
-    typer.echo(visible(f"report: {path}"))
+    tell(f"report: {path}")
     if open_it:
         typer.launch(path.resolve().as_uri())
 
@@ -54,8 +54,11 @@ def compare(
         told.append(said)
         if not as_json:
             line = f"{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {row.side.name}"
-            typer.echo(visible(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line))
-    typer.echo(json.dumps(told, indent=1) if as_json else visible(f"tasks: {shared}, which all have\npage: {output}"))
+            tell(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line, " " * 22)
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+    else:
+        tell(f"tasks: {shared}, which all have\npage: {output}")
     others = [row.paired.better for row in rows if row.paired is not None]
     if (fail_on == "worse" and min(others) <= WORSE) or (fail_on == "not_better" and min(others) < 1 - WORSE):
         raise typer.Exit(NOT_AS_GOOD)
@@ -95,9 +98,9 @@ def runs(
         typer.echo(json.dumps(found, indent=1))
         return
     if not found:
-        typer.echo(visible(f"no run below {folder}"))
+        tell(f"no run below {folder}")
     for one in found:
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
         price = "no price" if one["dollars"] is None else f"${one['dollars']}"
         outcome = f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17}"
-        typer.echo(visible(f"{outcome} {one['calls']:>7,} calls  {price:<10} {one['run']}"))
+        tell(f"{outcome} {one['calls']:>7,} calls  {price:<10} {one['run']}", "  ")

@@ -41,7 +41,9 @@ def resume(
         raise UsageError(f"{str(run_dir)!r} searches by {options['strategy']!r}: give its `evoprompt train` again")
     if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
         options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
-    options |= {"root_dir": place.parent.parent, "cluster": None, "lm_on_workers": False, **given}
+    root, here = place.parent.parent, Path.cwd()
+    root = root.relative_to(here) if root.is_relative_to(here) else root  # as it was given, most likely
+    options |= {"root_dir": root, "cluster": None, "lm_on_workers": False, **given}
     train(**options)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
 from evoprompt.atomic import home
+from evoprompt.cli.shown import note
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Limits
 from evoprompt.lm import LMSettings, resolve_lm
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -181,7 +181,7 @@ def read_data(name: str | Path, *, skip_bad: bool) -> Dataset:
 
     data = read(name, skip_bad=skip_bad)
     for notice in data.notices:
-        typer.secho(f"evoprompt: {notice}", fg="yellow", err=True)
+        note(notice)
     return data
 
 
@@ -228,7 +228,9 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
     if not 1 <= len(numbers) <= 3 or min(numbers) < 0 or numbers[0] < 1:
         third = max(1, len(data) // 3)
         problem = "--dataset needs --split" if sizes is None else f"--split {sizes!r} is not TRAIN,DEV,TEST"
-        raise UsageError(f"{problem}: as in `--split {third},{third},{third}`; {name!r} has {len(data)} tasks")
+        raise UsageError(
+            f"{problem}: as in `--split {third},{third},{third}`; {name!r} has {counted(len(data), 'task')}"
+        )
     train, dev, test = [*numbers, 0, 0][:3]
     parts = data.split(train=train, dev=dev, test=test, seed=seed)
     return {

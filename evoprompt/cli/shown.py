@@ -8,12 +8,25 @@ import sys
 import textwrap
 from typing import TextIO
 
+import typer
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
     r"""The text with every character that a terminal would obey as it is written in Python: `\x1b`."""
     return _CONTROL.sub(lambda m: ascii(m[0])[1:-1], text)
+
+
+def tell(text: str, indent: str = "") -> None:
+    """Lines on stdout; broken between words on a terminal, never in a file."""
+    typer.echo(fitted(visible(text), indent=indent))
+
+
+def note(text: str, colour: str = "yellow") -> None:
+    """A line of `evoprompt:` on stderr."""
+    # By its name: rich puts a stream there that writes above a bar, and typer would write through it.
+    typer.secho(fitted(visible(f"evoprompt: {text}"), sys.stderr), file=sys.stderr, fg=colour, err=True)
 
 
 def fitted(text: str, stream: TextIO | None = None, indent: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from evoprompt.cli.config import options_of_file
+from evoprompt.cli.shown import note, tell
 from evoprompt.errors import ClusterError, DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
 from evoprompt.runs.lock import Lock
 from evoprompt.wording import LIMITS, counted
@@ -150,9 +151,8 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None) -> None:
         return
     with display, judging(ready.metric, ready.program, given, display) as metric:
         ready = replace(ready, metric=metric)
-        display.begin(f"checking the tests of {counted(len(ready.metric.tasks), 'task')}")
         # Neither a broken test nor one that tests nothing, those of the test set included.
-        broken = ready.metric.vet(ready.metric.tasks.values(), num_threads=given["num_threads"])
+        broken = display.vet(metric, metric.tasks.values(), given["num_threads"])
         if broken:
             raise DataError.of(list(broken.values()))
         with _opened(run_dir, lock, new_dir) as run:
@@ -192,12 +192,12 @@ def _tell_estimate(ready: _Ready) -> None:
     from evoprompt.evolve import EvoPrompt
 
     data = {role: list(tasks) for role, tasks in ready.data.items()}
-    typer.echo(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
+    tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
     search = EvoPrompt(ready.metric, options=ready.options)
-    typer.echo(search.estimate(ready.program, data["train"], data.get("dev", [])))
+    tell(str(search.estimate(ready.program, data["train"], data.get("dev", []))))
     if "test" in data:
         calls = f"{counted(len(data['test']), 'call')} for each of up to two prompts"
-        typer.echo(f"The evaluation on test tasks comes on top: {calls}.")
+        tell(f"The evaluation on test tasks comes on top: {calls}.")
 
 
 def _searched(
@@ -229,11 +229,11 @@ def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Callable
     params = {name: given[name] for name in ("model", "debugger_model", "optimizer_model", "temperature")}
     tracker = MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params)
 
-    def tell(event: Any) -> None:
+    def both(event: Any) -> None:
         display(event)
         tracker(event)
 
-    return tell
+    return both
 
 
 WITHOUT_DEV = {
@@ -278,7 +278,7 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
                 and run.journal.meta("seed") is not None
                 and any(run.journal.counts().values())
             ):
-                typer.secho(f"evoprompt: stopped; `evoprompt resume {run_dir}` goes on", fg="yellow", err=True)
+                note(f"stopped; `evoprompt resume {run_dir}` goes on")
             raise
 
 
@@ -300,7 +300,7 @@ def _tell(
     ready: _Ready, evolved: Program, tests: dict[str, Evaluation], run: Run, spent: Mapping[str, Spent]
 ) -> None:  # fmt: skip
     from evoprompt.candidate import Candidate
-    from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell, tell_diff, tell_end, tell_rules
+    from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     results, mark = evolved.detailed_results, ready.models.mark
     before, after = Candidate.of(ready.program).told, Candidate.compiled(evolved)[0].told
@@ -316,11 +316,12 @@ def _tell(
     for name, evaluation in tests.items():
         tell(score_line(f"test, {name} prompt", evaluation, mark))
     scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
-    result = "no better prompt was found: the start prompt stays" if before == after else "a new prompt"
+    result, then = "a new prompt", f"; use {run.tree.final_prompt} or {run.tree.program}"
+    if before == after:
+        result, then = "no better prompt was found: the start prompt stays", " shows what was tried"
     tell_end(
         mark, result=result + (f", {scores} of the test tasks" if scores else ""), cost=spent_line(spent),
-        report=run.root / "report.html",
-        then=f"evoprompt report {run.root} --open; use {run.tree.final_prompt} or {run.tree.program}",
+        report=run.root / "report.html", then=f"evoprompt report {run.root} --open{then}",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 from evoprompt.errors import DataError, UsageError
 from evoprompt.tasks import Task, content_hash
+from evoprompt.wording import counted
 
 if TYPE_CHECKING:
     import dspy
@@ -51,7 +52,7 @@ class Dataset(Sequence[Task]):
         return self._tasks[index]
 
     def __repr__(self) -> str:
-        return f"<Dataset {self.name!r}: {len(self)} tasks, hash {self.hash}>"
+        return f"<Dataset {self.name!r}: {counted(len(self), 'task')}, hash {self.hash}>"
 
     def by_id(self, task_id: str) -> Task:
         """Return the task with this id.
@@ -96,7 +97,7 @@ class Dataset(Sequence[Task]):
         """
         sizes = (train, dev, test)
         if min(sizes) < 0 or sum(sizes) > len(self):
-            raise UsageError(f"can't split {self.name!r} into {sizes!r}: it has {len(self)} tasks")
+            raise UsageError(f"can't split {self.name!r} into {sizes!r}: it has {counted(len(self), 'task')}")
         shuffled = list(self._tasks)
         random.Random(f"split:{seed}").shuffle(shuffled)
         cuts = [shuffled[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(3)]

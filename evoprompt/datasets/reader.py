@@ -16,6 +16,7 @@ from evoprompt.datasets.files import Row, Unreadable, rows_of
 from evoprompt.datasets.testsource import TestSource, parse
 from evoprompt.errors import DataError
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 FIELDS: Final = ("task_id", "prompt", "code", "test", "plus_test", "entry_point", "setup", "test_setup", "atol")
 MAX_ATOL: Final = 1e9
@@ -87,7 +88,7 @@ def _problem_lines(wrong: dict[str, list[str]], name: str) -> list[str]:
         if len(rows) < ALIKE:
             told += [f"{name}: {row}: {reason}" for row in rows]
         else:
-            told.append(f"{name}: {rows[0]}, and {len(rows) - 1} more rows: {reason}")
+            told.append(f"{name}: {rows[0]}, and {counted(len(rows) - 1, 'more row')}: {reason}")
     more = len(told) - MAX_PROBLEMS
     return [*told[:MAX_PROBLEMS], *([f"{name}: and {more} more"] if more > 0 else [])]
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from evoprompt.datasets.files import read_bytes
 from evoprompt.errors import DataError
+from evoprompt.wording import counted
 
 PROGRAMS: Final = ("solution", "source_codes", "source_code")
 """Fields that hold whole programs."""
@@ -104,8 +105,8 @@ def _rows(content: bytes, path: Path, ids: Sequence[str]) -> Iterator[tuple[str,
         case list() if whole and all(_texts(row) is not None for row in whole):
             if len(whole) != len(ids):
                 raise DataError(
-                    f"{path}: {len(whole)} lists of solutions without a task_id, which go by position, and the data "
-                    f"set has {len(ids)} tasks: give the tasks in the order that they were written for"
+                    f"{path}: {counted(len(whole), 'list')} of solutions without a task_id, which go by position, and "
+                    f"the data set has {counted(len(ids), 'task')}: give these in the order that they were written for"
                 )
             rows = ({"task_id": task, "completion": row} for task, row in zip(ids, whole, strict=True))
             yield from ((f"{path}: item {i}", row) for i, row in enumerate(rows, 1))

@@ -165,8 +165,8 @@ def chatty(samples: Sequence[Sample], data: Dataset) -> str | None:
     bodies = sum(_is_body(text, task) for text, task in other)
     fenced = sum(s.taken for s in samples)
     told = [f"{fenced} held a fenced block: its code was taken, as out of a model's reply"] if fenced else []
-    told += [f"{amid} hold code amid text: give `--extract`"] if amid else []
-    told += [f"{bodies} hold the body of a function alone: name their field `completion`"] if bodies else []
+    told += [f"{amid} held code amid text: give `--extract`"] if amid else []
+    told += [f"{bodies} held the body of a function alone: name their field `completion`"] if bodies else []
     return f"of {counted(len(samples), 'sample')}, {'; '.join(told)}" if told else None
 
 

@@ -21,6 +21,7 @@ from evoprompt.plain import labelled
 from evoprompt.program import Advisor, Program, ask
 from evoprompt.rollout import Runner
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 from signatures import Attempt, Blame, Diagnosis, Failure, FailureGroup
 
 logger = logging.getLogger("evoprompt")
@@ -66,11 +67,12 @@ class Advice:
         found = [known[r.said] for r in rollouts]
         asked = [d for d in answers if not isinstance(d, Diagnosed) or d.by == "debugger"]
         if asked and not any(asked):
-            logger.warning("none of %d failures was explained: the debugger does not keep the form", len(asked))
+            failures = counted(len(asked), "failure")
+            logger.warning("none of %s was explained: the debugger does not keep the form", failures)
         lost = [d for d in found if isinstance(d, LMError)]
         if len(lost) > self._options.max_unmeasured * len(rollouts):
             raise ModelError(
-                f"the debugger could not be asked about {len(lost)} of {len(rollouts)} failures; the last: "
+                f"the debugger could not be asked about {len(lost)} of {counted(len(rollouts), 'failure')}; the last: "
                 f"{one_line(lost[-1])}"
             )
         return tuple(d for d in found if isinstance(d, Diagnosed))

@@ -160,7 +160,7 @@ class Estimate:
         rows: list[tuple[str, ...]] = [("role", "model", "calls", "at most", "tokens", "at most", "US $", "at most")]
         for role, both in [*((r, (c, self.most[r])) for r, c in self.likely.items()), ("all", self.total)]:
             calls, tokens = [f"{c.calls:,.0f}" for c in both], [f"{c.tokens:,.0f}" for c in both]
-            usd = ["not known" if c.usd is None else f"{c.usd:,.4f}" for c in both]
+            usd = ["?" if c.usd is None else f"{c.usd:,.4f}" for c in both]
             rows.append((role, both[0].model, *calls, *tokens, *usd))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         sides = "<<>>>>>>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm.auto import tqdm
@@ -15,6 +15,13 @@ def watched() -> bool:
     """True on a terminal and in a notebook."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return sys.stderr.isatty() or type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def checking(tasks: int) -> Iterator[Callable[[int], object]]:
+    """Yield a callback that counts tasks whose tests are checked, with a bar where that takes more than a second."""
+    with tqdm(desc="checking the tests", total=tasks, unit=" tasks", delay=1, leave=False, dynamic_ncols=True) as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 @contextmanager

@@ -98,7 +98,8 @@ class Refine(Search):
         comparison = compare(record.rollouts, rollouts)
         accepted, reason = accepts(comparison, self._options.accept)
         if comparison.paired_tasks < (1 - self._options.max_unmeasured) * len(tasks):
-            accepted, reason = False, f"only {comparison.paired_tasks} of {len(tasks)} tasks could be compared"
+            accepted, both = False, comparison.paired_tasks
+            reason = f"only {both} of {counted(len(tasks), 'task')} could be compared"
         return record.model_copy(
             update={
                 "child": child, "child_rollouts": rollouts, "accepted": accepted, "reason": reason,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 LEAST = 20
 """Tasks below which there is no split: neither half would tell much."""
@@ -35,11 +36,9 @@ def split(tasks: Sequence[Task], seed: int) -> tuple[list[Task], list[Task]]:
 
 def told(train: Sequence[Task], dev: Sequence[Task], seed: int) -> str:
     """Describe a split in one line."""
-    tasks = len(train) + len(dev)
+    tasks = counted(len(train) + len(dev), "training task")
     if dev:
-        return (
-            f"no valset: {len(dev)} of {tasks} training tasks are kept to choose by (seed {seed}); valset=[] keeps none"
-        )
+        return f"no valset: {len(dev)} of {tasks} are kept to choose by (seed {seed}); valset=[] keeps none"
     problems = len({task.prompt for task in train})
-    several = f"{tasks} training tasks" if problems == tasks else f"{problems} problems in {tasks} training tasks"
+    several = tasks if problems == len(train) else f"{counted(problems, 'problem')} in {tasks}"
     return f"no valset, and fewer than {LEAST} problems ({several}): none is kept to choose by"

@@ -12,6 +12,7 @@ from evoprompt.evaluate import Evaluation
 from evoprompt.evolve.records import BatchRecord, Confirmation, DevRecord, Diagnosed, EvolutionEntry, Results
 from evoprompt.runs import Journal
 from evoprompt.runs.damage import reading
+from evoprompt.wording import counted
 
 BATCH, DEV, DIAGNOSES, RIVAL, CONFIRM = "batch", "dev", "diagnoses", "rival", "confirm"
 """Kinds of a journal's steps."""
@@ -181,12 +182,12 @@ def rival_results(seed: Candidate, found: Mapping[str, Any], dev: Mapping[str, E
         child = seed.changed(dict(best["instructions"]))
         entry = EvolutionEntry.of(
             child, parent=seed.key, generation=1, accepted=False,
-            reason=f"best so far of {rival} after {best['calls']} calls", batch_score=100 * best["score"],
+            reason=f"best so far of {rival} after {counted(best['calls'], 'call')}", batch_score=100 * best["score"],
         )  # fmt: skip
         entries.setdefault(child.key, entry)
     last = EvolutionEntry.of(final, parent=seed.key, generation=1)
     entries[final.key] = entries.get(final.key, last).model_copy(
-        update={"accepted": True, "reason": f"what {rival} returned after {found['calls']} calls"}
+        update={"accepted": True, "reason": f"what {rival} returned after {counted(found['calls'], 'call')}"}
     )
     evolution = tuple(
         e.model_copy(update={"dev_score": dev[k].score if k in dev else None}) for k, e in entries.items()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pkgutil import resolve_name
 from typing import Any
 
@@ -171,7 +173,9 @@ class EvoPrompt(Teleprompter):
         with contextlib.ExitStack() as stack:
             run = self._open(stack)
             if isinstance(judge, CodeJudge):
-                lost = judge.vet([*train, *dev], num_threads=options.threads)
+                tasks, watched = [*train, *dev], self.listener is None and progress.watched()
+                with progress.checking(len(tasks)) if watched else contextlib.nullcontext() as count:
+                    lost = judge.vet(tasks, num_threads=options.threads, on_done=count)
                 if lost:
                     raise DataError.of(list(lost.values()))
             journal = run.journal if run is not None else Journal()
@@ -321,3 +325,15 @@ class EvoPrompt(Teleprompter):
 
 
 EvoPrompt.__doc__ = with_options(EvoPrompt.__doc__)
+
+
+def _join_autolog() -> None:
+    """Repeat a `mlflow.dspy.autolog()` that came before this import: MLflow patches the optimizers that it finds."""
+    on = getattr(sys.modules.get("mlflow.utils.autologging_utils"), "AUTOLOGGING_INTEGRATIONS", {})
+    if settings := on.get("dspy"):
+        autolog = resolve_name("mlflow.dspy:autolog")
+        autolog(**{name: settings[name] for name in signature(autolog).parameters if name in settings})
+        on["dspy"] = settings  # those of `mlflow.autolog()` are marked as such
+
+
+_join_autolog()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -64,9 +64,12 @@ class CodeJudge:
             logger.warning("its tests are broken: %s", rollout.error)
         return rollout
 
-    def vet(self, tasks: Sequence[Task], *, num_threads: int = 8) -> dict[str, str]:
+    def vet(
+        self, tasks: Sequence[Task], *, num_threads: int = 8, on_done: Callable[[int], object] | None = None
+    ) -> dict[str, str]:  # fmt: skip
         """The reason for each task with broken tests, by task id; see `CodeMetric.vet`."""
-        found = self.metric.vet({original(t).key: original(t) for t in tasks}.values(), num_threads=num_threads)
+        originals = {original(t).key: original(t) for t in tasks}.values()
+        found = self.metric.vet(originals, num_threads=num_threads, on_done=on_done)
         return {t.task_id: found[original(t).task_id] for t in tasks if original(t).task_id in found}
 
     def _task(self, number: int, example: Any) -> Task:

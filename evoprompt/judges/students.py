@@ -26,6 +26,7 @@ from evoprompt.judges.steps import NAME, tracing, unread
 from evoprompt.lm.resolve import one_line
 from evoprompt.plain import labelled, plain, text
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 _TELLING = AdapterParseError | LMError | EvoPromptError
 """Errors of a model or of ours that pass through a student."""
@@ -319,8 +320,8 @@ class Called(BaseCallback):
         if self.answers and not self._heard:
             names = ", ".join(map(repr, self._names))
             raise UsageError(
-                f"the instruction of {names} would evolve, and {self.answers} answers came without a call of it: let "
-                "the student call the predictors that it holds, or compile the part that does"
+                f"the instruction of {names} would evolve, and {counted(self.answers, 'answer')} came without a call "
+                "of it: let the student call the predictors that it holds, or compile the part that does"
             )
 
 

@@ -24,6 +24,7 @@ from evoprompt.rollout import Runner
 from evoprompt.runs import Journal
 from evoprompt.runs.damage import reading
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
 
@@ -78,7 +79,7 @@ class RivalSearch(Search):
                     return known
         self._catch_up()
         journal.keep_meta(SIZED_FOR, str(calls))
-        self._tell(Working(f"{self.rival}: up to {calls} calls"))
+        self._tell(Working(f"{self.rival}: up to {counted(calls, 'call')}"))
         trace: list[RivalBest] = []
 
         def step(final: Candidate, calls: int, stopped: str, **more: Any) -> dict[str, Any]:
@@ -89,7 +90,7 @@ class RivalSearch(Search):
             trace.append(best)
             final = self.history.seed.changed(dict(best.instructions))
             journal.keep_step(RIVAL, self.rival, step(final, best.calls, INTERRUPTED))  # the process may be killed now
-            line = f"{self.rival}: {best.calls} calls, its best so far {100 * best.score:.1f} %"
+            line = f"{self.rival}: {counted(best.calls, 'call')}, its best so far {100 * best.score:.1f} %"
             logger.info("%s", line)
             self._tell(Working(line))
 

@@ -20,6 +20,7 @@ from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.interception import attempt, listening, measuring
 from evoprompt.lm.resolve import explain_lm_error, one_line
 from evoprompt.pool import AT_ONCE, HEARD
+from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
 
@@ -68,7 +69,7 @@ class Watch:
             with self._lock:
                 self.asked += 1
             if self.paid >= self._limit:
-                self.stop(BudgetSpent(f"{self.paid} calls are spent, far more than it was given"))
+                self.stop(BudgetSpent(f"{counted(self.paid, 'call')} are spent, far more than it was given"))
         self.check()
         with self._change:
             self._under_way += 1

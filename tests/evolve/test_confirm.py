@@ -281,7 +281,8 @@ def test_people_are_told_the_word_how_sure_it_is_and_the_gain() -> None:
     assert told["start kept"].startswith("the start prompt stays, nothing better was found that is sure enough: wins 1")
     for line in told.values():
         assert re.search(
-            r"better with \d\d? %, [+-]\d+\.\d points expected \(95 % interval [+-]\S+ to [+-]\S+\)$", line
+            r"better with a probability of \d\d? %, [+-]\d+\.\d points expected \(95 % interval [+-]\S+ to [+-]\S+\)$",
+            line,
         )
 
 

@@ -22,6 +22,7 @@ from evoprompt.judges import Rollout
 from evoprompt.lm.checks import ABOUT_THE_PROMPT, ABOUT_THE_REQUEST
 from evoprompt.rollout import Job, require_measured
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
 
@@ -135,7 +136,7 @@ class Confirming(Search):
             pairs = [(Job(seed, t), Job(final, t, int(t.task_id in learnt))) for t in tasks[done:look]]
             try:
                 rollouts += self._roll(
-                    f"both prompts on {look} of {len(tasks)} tasks", [job for pair in pairs for job in pair]
+                    f"both prompts on {look} of {counted(len(tasks), 'task')}", [job for pair in pairs for job in pair]
                 )
             except BudgetSpent as e:
                 logger.info("confirmation: %s", e)

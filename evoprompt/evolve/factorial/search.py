@@ -108,7 +108,7 @@ class Factorial(Confirming):
     def _enough(self, quiet: int) -> str:
         options = self._options
         if options.patience is not None and quiet >= options.patience:
-            return f"{quiet} batches in a row changed nothing"
+            return f"{counted(quiet, 'batch')} in a row changed nothing"
         if options.target is not None and self._trials and not self._unseen():
             level = sum(self._solved) / len(self._solved)
             expected = 100 * min(level + self._gain(), reachable(self._trials, len(self._solved)))

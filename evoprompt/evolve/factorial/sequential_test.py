@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import ceil, isclose
 
 from evoprompt.evolve.factorial.constants import ALPHA, LOOKS, SPENDING
+from evoprompt.wording import counted
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Decision:
 
     def __str__(self) -> str:
         """`wins 9, loses 1 of 24 paired tasks`."""
-        return f"wins {self.wins}, loses {self.losses} of {self.pairs} paired tasks"
+        return f"wins {self.wins}, loses {self.losses} of {counted(self.pairs, 'paired task')}"
 
 
 def looks_at(planned: int, looks: int = LOOKS) -> list[int]:
