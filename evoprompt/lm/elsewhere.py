@@ -90,7 +90,9 @@ def ask(executor: Executor, lm: dspy.LM, call: PreparedCall) -> CallResult:
 def exchange(model: bytes, call: bytes) -> Answer:
     """Ask a model, on a worker."""
     try:
-        result = interception.ask(_lm(model), pickle.loads(call))
+        lm, sent = _lm(model), pickle.loads(call)
+        sent.legacy.update({name: lm.kwargs[name] for name in lm.kwargs.keys() & _STAYS})  # a placeholder, for LiteLLM
+        result = interception.ask(lm, sent)
     except Exception as e:
         if isinstance(e, LMAuthError | LMTransportError):
             e.message = f"on {socket.gethostname()}, with its own keys: {e.message}"

@@ -189,8 +189,6 @@ def _known_provider(head: str) -> bool:
 def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
     import dspy
 
-    # LiteLLM, DSPy's fallback, fetches a price list at import: 10 s without a network.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     # No DSPy cache: its key holds no api_base, so it confuses two servers.
     options: dict[str, Any] = {"num_retries": settings.num_retries, "timeout": settings.timeout, "cache": False}
     if settings.api_base:
@@ -234,6 +232,8 @@ def complete_key(lm: dspy.LM) -> tuple[str, ...]:
 
     A server of one's own gets a placeholder where none does.
     """
+    # LiteLLM, DSPy's fallback, fetches a price list at import: 10 s without a network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     names = _key_names(lm.model, lm)
     if any(os.environ.get(n) for n in names):
         return ()

@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.lm15 import Config, Message, Request
 from dspy.utils.exceptions import (
     ContextWindowExceededError,
     LMAuthError,
@@ -26,7 +27,7 @@ from evoprompt.errors import ClusterError, ModelError, UsageError
 from evoprompt.lm import resolve_lm
 from evoprompt.lm.calls import Calls
 from evoprompt.lm.concurrency import ConcurrencyLimiter
-from evoprompt.lm.interception import attempt
+from evoprompt.lm.interception import attempt, listening
 from evoprompt.lm.resolve import explain_lm_error
 from evoprompt.runs import Journal
 from tests.models import fenced
@@ -58,6 +59,7 @@ class Workers(Executor):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
 @pytest.fixture
@@ -78,10 +80,9 @@ def ask(lm: dspy.LM, journal: Journal, workers: Executor | None, sample: int = 0
         return str(program(prompt="p", entry_point="f").code)
 
 
-def rows(path: Path) -> list[Any]:
+def rows(journal: Journal) -> list[Any]:
     """Answers without their times."""
-    with Journal(path) as journal:
-        return list(journal.rows("SELECT key, role, model, response, input_tokens, output_tokens, cost FROM answers"))
+    return list(journal.rows("SELECT key, role, model, response, input_tokens, output_tokens, cost FROM answers"))
 
 
 def test_an_answer_is_kept_as_if_it_was_asked_for_here_and_known_either_way(
@@ -92,8 +93,31 @@ def test_an_answer_is_kept_as_if_it_was_asked_for_here_and_known_either_way(
         for workers in (first, then):
             with Journal(tmp_path / name) as journal:
                 assert "def f" in ask(model(server), journal, workers)
-        found.append(rows(tmp_path / name))
-    assert found[0] == found[1] and len(server.seen) == 2
+                found.append(rows(journal))
+    assert all(one == found[0] for one in found) and len(server.seen) == 2
+
+
+REQUEST = Request(model="openai/x", messages=(Message.user("hi"),), config=Config(max_tokens=50))
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        ({}, {"prompt": REQUEST}),
+        ({"temperature": 1.0}, {"prompt": "hi", "n": 2}),
+        ({"logprobs": True}, {"prompt": "hi"}),
+        pytest.param({"engine": "litellm"}, {"prompt": "hi"}, marks=pytest.mark.slow),
+    ],
+)
+def test_every_kind_of_call_gives_the_same_answer_and_row(
+    server: OpenAIServer, settings: dict[str, Any], given: dict[str, Any]
+) -> None:
+    found = []
+    for workers in (None, Workers()):
+        with Journal() as journal, listening(Calls(journal, workers=workers)):
+            found.append((repr(model(server, **settings)(**given)), rows(journal)))
+        assert workers is None or not any(KEY.encode() in sent for sent in workers.sent)
+    assert found[0] == found[1]
 
 
 def test_no_key_is_sent_and_a_worker_uses_its_own(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
