@@ -18,6 +18,7 @@ import os
 import pickle
 import random
 import resource
+import signal
 import statistics
 import sys
 import tempfile
@@ -61,6 +62,8 @@ def main() -> int:
     parser.add_argument("--no_namespaces", action="store_true")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    for number in _ENDS:
+        signal.signal(number, _end)
     report: dict[str, Found] = {}
     for name in options.only:
         with tempfile.TemporaryDirectory(prefix=f"scale-{name}-") as folder:
@@ -71,6 +74,16 @@ def main() -> int:
     if options.output:
         options.output.write_text(json.dumps({"cores": os.cpu_count(), **report}, indent=2) + "\n")
     return int(not all(found["ok"] for found in report.values()))
+
+
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end(number: int, _: Any) -> None:
+    """Leave through every `with`, which end what they have started, and let nothing disturb that."""
+    for one in _ENDS:
+        signal.signal(one, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def samples() -> tuple[Dataset, list[tuple[Task, str]]]:
@@ -196,9 +209,11 @@ def _disturbed(folder: Path, options: Any, fault: Fault | None) -> Found:
     study = write(folder, (24, 16, 8))
     over, gap = threading.Event(), 0.0
     models = FaultServer(lambda *_: None, engine=ScriptedEngine(_busy), latency=0.05)
-    with Lab(2, threads=2, namespaces=not options.no_namespaces) as lab, models as there:
+    lab = Lab(2, threads=2, namespaces=not options.no_namespaces)
+    with lab, models as there, contextlib.ExitStack() as stack:
         cluster = ["--cluster", lab.address] if fault else []
         victim = Victim(study.words(there.base, *cluster, "--epochs", "2"), study.folder)
+        stack.callback(victim.kill)
         trouble = threading.Thread(target=fault, args=(lab, over)) if fault else None
         began = last = time.monotonic()
         rows = -1
@@ -209,10 +224,9 @@ def _disturbed(folder: Path, options: Any, fault: Fault | None) -> Found:
                 gap, last, rows = max(gap, time.monotonic() - last if rows >= 0 else 0.0), time.monotonic(), now
             if rows >= 8 and trouble is not None and not trouble.is_alive() and not trouble.ident:
                 trouble.start()
+                stack.callback(trouble.join)  # before the lab ends: it may start something there
+                stack.callback(over.set)
         code = victim.end()
-        over.set()
-        if trouble is not None and trouble.ident:
-            trouble.join()
         repeated = sum(there.asked.values()) - len(there.asked)
     if code:
         print(victim.said[-2000:], file=sys.stderr)
@@ -227,7 +241,7 @@ def _kill_one(lab: Lab, over: threading.Event) -> None:
 
 
 def _cut_one(lab: Lab, over: threading.Event) -> None:
-    lab.nodes[0].cut(20.0)
+    lab.nodes[0].cut(20.0, over)
 
 
 def _slow_one(lab: Lab, over: threading.Event) -> None:
@@ -236,7 +250,7 @@ def _slow_one(lab: Lab, over: threading.Event) -> None:
 
 def _restart_scheduler(lab: Lab, over: threading.Event) -> None:
     lab.stop_scheduler()
-    time.sleep(1.0)
+    over.wait(1.0)
     lab.start_scheduler()
 
 

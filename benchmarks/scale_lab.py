@@ -62,27 +62,27 @@ class Node:
         )
 
     def signal(self, number: int) -> None:
-        """To all processes of the node: a kill is what a power cut looks like to them."""
+        """To all processes of the node."""
         if self._program is not None:
-            with contextlib.suppress(ProcessLookupError):
-                for pid in [self._program.pid, *_below(self._program.pid)]:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, number)
+            _signal([self._program.pid, *_below(self._program.pid)], number)
 
     def kill(self) -> None:
-        self.signal(signal.SIGKILL)
+        """A power cut, as it looks to others."""
         if self._program is not None:
+            while found := _of_session(self._program.pid):  # again: some may have been starting others
+                _signal(found, signal.SIGKILL)
+                time.sleep(0.05)
             self._program.wait()
 
-    def cut(self, seconds: float) -> None:
-        """Nothing reaches it for so long. Where there is no link to take down, its processes stand still."""
+    def cut(self, seconds: float, until: threading.Event) -> None:
+        """Nothing reaches it for so long, or until then. Where there is no link, its processes stand still."""
         if self.lab.namespaces:
             assert command("ip", "link", "set", self.name, "down")
-            time.sleep(seconds)
+            until.wait(seconds)
             assert command("ip", "link", "set", self.name, "up")
         else:
             self.signal(signal.SIGSTOP)
-            time.sleep(seconds)
+            until.wait(seconds)
             self.signal(signal.SIGCONT)
 
     def slow(self, until: threading.Event, share: float = 0.1) -> None:
@@ -98,36 +98,40 @@ class Node:
         folder = Path("/sys/class/net") / self.name / "statistics"
         return sum(int((folder / f"{way}_bytes").read_text()) for way in ("rx", "tx"))
 
-    def close(self) -> None:
-        self.kill()
-        if self.lab.namespaces:
-            command("ip", "link", "del", self.name)  # the namespace goes when its last process has
-            command("ip", "netns", "del", self.name)
-
 
 class Lab:
-    """A scheduler and some nodes; use it in a `with` statement.
+    """A scheduler and some nodes; use it in a `with` statement. Nothing is left of them after it, however it ends.
 
     Attributes:
         namespaces: Whether each node has a network of its own; else it has an address of 127.0.0.0/8.
     """
 
     def __init__(self, nodes: int, *, workers: int = 1, threads: int = 2, namespaces: bool = True) -> None:
-        self.namespaces = namespaces and command("ip", "link", "add", BRIDGE, "type", "bridge")
+        self._sizes, self.namespaces = (nodes, workers, threads), namespaces
+        self.nodes: list[Node] = []
+        self.scheduler: subprocess.Popen[bytes] | None = None
+
+    def _build(self) -> None:
+        nodes, workers, threads = self._sizes
+        _clear()  # what a lab that was killed has left
+        self.namespaces = self.namespaces and command("ip", "link", "add", BRIDGE, "type", "bridge")
         if self.namespaces:
             command("ip", "link", "set", BRIDGE, "up")
             command("ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
         self.host = f"{NETWORK}.1" if self.namespaces else "127.0.0.1"
         self.port = free_port()
         self.address = f"tcp://{self.host}:{self.port}"
-        self.nodes = [Node(self, number + 1, workers, threads) for number in range(nodes)]
-        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.start_scheduler()
+        for number in range(nodes):
+            self.nodes.append(Node(self, number + 1, workers, threads))
+            self.nodes[-1].start()
 
     def start_scheduler(self) -> None:
         words = ["--host", self.host, "--port", str(self.port), "--no-dashboard"]
         self.scheduler = subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_scheduler", *words],
             env=ENVIRONMENT, cwd="/tmp", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which ends it when nobody waits for it
         )  # fmt: skip
 
     def stop_scheduler(self) -> None:
@@ -136,19 +140,48 @@ class Lab:
             self.scheduler.wait()
 
     def __enter__(self) -> Lab:
-        self.start_scheduler()
-        for node in self.nodes:
-            node.start()
+        try:
+            self._build()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for node in self.nodes:
-            node.close()
+            node.kill()
         self.stop_scheduler()
-        if self.namespaces:
-            command("ip", "link", "del", BRIDGE)
+        _clear()
+
+
+def _clear() -> None:
+    """Remove links and namespaces. A namespace goes when its last process has."""
+    named = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.split()
+    for name in (name for name in named if name.startswith(BRIDGE)):
+        for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
+            _signal([int(pid)], signal.SIGKILL)
+        command("ip", "link", "del", name)
+        command("ip", "netns", "del", name)
+    command("ip", "link", "del", BRIDGE)
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _of_session(session: int) -> list[int]:
+    """The processes of a session that live, and those that they have started in others."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found += [int(folder.name), *_below(int(folder.name))]
+    return found
 
 
 def _below(pid: int) -> list[int]:

@@ -1,8 +1,8 @@
 """A Dask cluster as an executor of judging jobs. The only module that imports Dask.
 
 Dask decides who judges what. Beside it stands a watch, once a second: nothing is waited for of a worker that is gone,
-silent or unfit, and a scheduler that was restarted is found again. What is paid for is never a Dask task: calls of
-models stay in this process, with the journal.
+silent or unfit, and a scheduler that was restarted is found again. What is paid for is never a Dask task, which Dask
+may repeat: calls of models are made by this process, or by a worker of its choice, and this process keeps the answer.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import dask
 from distributed import Client, LocalCluster
 
 from evoprompt.errors import ClusterError, UsageError
 from evoprompt.harness.remote import HELLO, Answer, Setup, described, forget, serve
+from evoprompt.pool import begun
+from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
 
@@ -38,6 +41,8 @@ _SILENT_SECONDS: Final = 5.0
 """A worker that was not heard of for so long gets no work, and what it may have is done elsewhere."""
 _NAMED: Final = 32
 """Most workers that a job may choose from where some are unfit: their names travel with it."""
+_SHUNNED_SECONDS: Final = 10.0
+"""A node whose model does not answer, or a worker that was lost, is asked last for so long: it would draw all calls."""
 _CONFIG: Final = {
     "distributed.comm.timeouts.tcp": "12s",  # a connection that was cut is noticed; Dask takes no fewer than 11
     "distributed.scheduler.allowed-failures": 0,  # who sent a job sends it again, not a scheduler in this process
@@ -47,11 +52,16 @@ _CONFIG: Final = {
 
 @dataclass(eq=False)
 class _Job:
-    """A call that is under way. `workers` are those that may take it; none stands for all."""
+    """A call that is under way. `workers` are those that may take it; none stands for all. `host` asks a model."""
 
     future: Future[Any]
     workers: list[str]
     since: float
+    host: str = ""
+
+
+_Begun: TypeAlias = tuple[Coroutine[Any, Any, Any], list[str], str]
+"""A call that is begun when it is awaited, the workers that may take it, and the host whose model it asks."""
 
 
 class Cluster(Executor):
@@ -62,18 +72,23 @@ class Cluster(Executor):
     Args:
         where: Which cluster.
         say: Is told in a line what is waited for.
+        lm_on_workers: The workers ask the models as well: for models that are served on their nodes. The journal,
+            the budget and all keys stay in this process; a worker uses the keys of its own environment.
 
     Raises:
         UsageError: There is no such kind of cluster.
         ClusterError: The scheduler does not answer.
     """
 
-    def __init__(self, where: str, say: Callable[[str], None] = logger.info) -> None:
-        self._where, self._say = where, say
+    def __init__(
+        self, where: str, say: Callable[[str], None] = logger.info, *, lm_on_workers: bool = False
+    ) -> None:  # fmt: skip
+        self._where, self._say, self.lm_on_workers = where, say, lm_on_workers
         self._setup: Setup | None = None
         self._lost = ""
         self._closing, self._usable, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._jobs: set[_Job] = set()
+        self._shunned: dict[str, float] = {}
         self._heard: dict[str, tuple[float, float]] = {}
         self._tiers: dict[str, str] = {}
         self._unfit: dict[str, str] = {}
@@ -91,10 +106,20 @@ class Cluster(Executor):
         return sum(told["nthreads"] for told in self._good.values()) or 1
 
     def __str__(self) -> str:
-        """One line for people: nodes, workers, sandboxes, and the dashboard where it is installed."""
-        nodes, tiers = {told["host"] for told in self._good.values()}, sorted({self._tiers[w] for w in self._good})
-        link = f", {self._client.dashboard_link}" if find_spec("bokeh") else ""
-        return f"{self._where}: nodes {len(nodes)}, threads {self.at_once}, sandbox {', '.join(tiers)}{link}"
+        """One line for people: nodes, threads and sandboxes."""
+        return f"{self._where}: {self.size}, sandbox {', '.join(sorted({self._tiers[w] for w in self._good}))}"
+
+    @property
+    def size(self) -> str:
+        """`2 nodes, 8 threads`: those that may judge now."""
+        nodes = {told["host"] for told in self._good.values()}
+        return f"{counted(len(nodes), 'node')}, {counted(self.at_once, 'thread')}"
+
+    @property
+    def link(self) -> str:
+        """Address of Dask's dashboard; empty where there is none."""
+        there = "dashboard" in self._client.scheduler_info(n_workers=0)["services"]
+        return str(self._client.dashboard_link) if there and find_spec("bokeh") else ""
 
     def begin(self, setup: Setup) -> str:
         """Have every worker test itself; return the tiers of those that may judge.
@@ -122,25 +147,57 @@ class Cluster(Executor):
         Raises:
             ClusterError: None has come back, or the cluster is closed.
         """
+
+        def begin(client: Client, good: Mapping[str, Mapping[str, Any]]) -> _Begun:
+            workers = [] if self._all_good else random.sample(list(good), min(_NAMED, len(good)))
+            future = client.submit(fn, *args, **kwargs, pure=False, workers=workers or None)
+            return client.gather(future, asynchronous=True), workers, ""
+
+        return self._begin(begin)
+
+    def ask(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Call a function that waits for a model, on the node with fewest such calls, beside the threads that judge.
+
+        Raises:
+            ClusterError: See `submit`.
+        """
+
+        def begin(client: Client, good: Mapping[str, Mapping[str, Any]]) -> _Begun:
+            now, waiting = time.monotonic(), Counter(job.host for job in list(self._jobs))
+            shunned = {place for place, until in list(self._shunned.items()) if until > now}
+            host, worker = min(
+                ((told["host"], worker) for worker, told in good.items()),
+                key=lambda at: (not shunned.isdisjoint(at), waiting[at[0]], random.random()),
+            )
+            return _asked(client, worker, fn, args), [worker], host
+
+        return self._begin(begin)
+
+    def _begin(self, begin: Callable[[Client, Mapping[str, Mapping[str, Any]]], _Begun]) -> Future[Any]:
+        """Begin a call as soon as some worker is there."""
         while not self._lost:
             if self._usable.wait(_LOOK_SECONDS):
                 with self._lock:
-                    client, good = self._client, list(self._good)
-                    workers = [] if self._all_good else random.sample(good, min(_NAMED, len(good)))
+                    client, good = self._client, self._good
                 try:
-                    asked = client.gather(
-                        client.submit(fn, *args, **kwargs, pure=False, workers=workers or None), asynchronous=True
-                    )
+                    asked, workers, host = begin(client, good)
                 except Exception:
                     if client.status == "running":
                         raise
                     self._usable.clear()  # until the watch has found the scheduler again
                     continue
-                job = _Job(asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop), workers, time.monotonic())
+                future = asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop)
+                job = _Job(future, workers, time.monotonic(), host)
                 self._jobs.add(job)
-                job.future.add_done_callback(lambda _, job=job: self._jobs.discard(job))  # type: ignore[misc]
-                return job.future
+                future.add_done_callback(lambda _, job=job: self._end(job))  # type: ignore[misc]
+                return future
         raise ClusterError(self._lost)
+
+    def _end(self, job: _Job) -> None:
+        self._jobs.discard(job)
+        lost = job.future.cancelled() or job.future.exception() is not None
+        if job.host and (lost or job.future.result()[0] == "unreached"):
+            self._shunned[job.workers[0] if lost else job.host] = time.monotonic() + _SHUNNED_SECONDS
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the harnesses on the workers, and what was started here."""
@@ -215,9 +272,18 @@ class Cluster(Executor):
                 logger.warning("%s; it gets no work", self._unfit[worker])
 
 
+async def _asked(client: Client, worker: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    return (await client.run(_beside, fn, args, workers=[worker]))[worker]
+
+
+async def _beside(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call a function on this worker, in a thread of its own."""
+    return await asyncio.wrap_future(begun(fn, *args))
+
+
 async def _hello(setup: Setup) -> Answer:
     """Test this worker beside its event loop, which has to go on speaking."""
-    return (await asyncio.to_thread(serve, setup, [HELLO]))[0]
+    return (await asyncio.to_thread(serve, setup, [HELLO]))[0][0]
 
 
 def _started(where: str, stack: contextlib.ExitStack) -> str:

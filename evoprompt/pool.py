@@ -32,6 +32,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def begun(function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    """Call a function in a thread of its own, with a copy of this context. At exit nobody waits for it."""
+    done: Future[Result] = Future()
+
+    def call() -> None:
+        try:
+            done.set_result(function(*arguments))
+        except BaseException as e:
+            done.set_exception(e)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(call,), name="evoprompt-call", daemon=True).start()
+    return done
+
+
 def _serve(waiting: SimpleQueue[Callable[[], None]]) -> None:
     with contextlib.suppress(Empty):
         while True:

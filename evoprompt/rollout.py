@@ -15,7 +15,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from evoprompt.candidate import Candidate
 from evoprompt.errors import BudgetSpent, DataError, EvoPromptError, ModelError, SandboxError, UsageError
-from evoprompt.judges import judge_of
+from evoprompt.judges import CodeJudge, judge_of
 from evoprompt.judges.base import Judge, Rollout
 from evoprompt.judges.steps import collecting, steps_of
 from evoprompt.judges.students import Called
@@ -65,7 +65,8 @@ class Runner:
         budget: Limits of the search that the rollouts belong to; None for no limit.
         label: Put before the roles of its calls in the journal's sums, and kept with its rollouts.
         steps: True to keep the calls of the student's predictors in each rollout.
-        executor: Runs the solutions elsewhere, for a judge of code; models are asked in this process.
+        executor: Runs the solutions elsewhere, for a judge of code; models are asked in this process, unless it is a
+            `Cluster` with `lm_on_workers`.
 
     Attributes:
         student: The program as it was given.
@@ -91,7 +92,8 @@ class Runner:
         self.journal = journal or Journal()
         # The journal finds rollouts by candidate and task, so it must belong to one program and one metric.
         self.journal.begin({"program": describe_bare(program), "metric": judge.describe()}, "rollouts")
-        self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label)
+        workers = judge.workers if isinstance(judge, CodeJudge) else None
+        self.calls = Calls(self.journal, most=num_threads, budget=budget, label=label, workers=workers)
         self.program, self.judge = self.calls.applied(program), judge.through(self.calls)
         self.called = Called(self.program)
         self._steps, self._label, self._lock = steps, label, threading.Lock()

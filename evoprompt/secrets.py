@@ -54,6 +54,11 @@ def note(lm: Any) -> None:
         _SEEN.update(_forms(value, sure))
 
 
+def holds_secret(options: Mapping[str, Any]) -> bool:
+    """Return True if options hold a credential, at any depth or in a URL."""
+    return next(_values(options, False), None) is not None
+
+
 def settings_without_secrets(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options without credentials, at any depth, and URLs without user and query."""
     return {k: _clean(v) for k, v in options.items() if not secret_name(k)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,19 @@ from typing import Any
 
 import pytest
 
-from evoprompt import CodeMetric
+from evoprompt import CodeMetric, Program
 from evoprompt.cli import run
 from evoprompt.errors import ClusterError
-from evoprompt.harness import Harness
+from evoprompt.harness import Harness, InputLimits, Limits
+from evoprompt.harness.remote import Setup, versions
+from evoprompt.lm import LMSettings, resolve_lm
+from evoprompt.lm.calls import Calls
+from evoprompt.pool import begun
+from evoprompt.runs import Journal
 from tests.faults.conftest import Study, server, study, write  # noqa: F401 - a fixture
 from tests.faults.victim import kept, results
+from tests.models import fenced
+from tests.openai_server import OpenAIServer
 from tests.world import data, solution, task
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'evoprompt[dask]'")
@@ -53,7 +61,7 @@ def test_verdicts_are_those_of_the_local_pool(harness: Harness, cluster: Cluster
     metric = CodeMetric(data(6), harness=harness)
     there = metric.on(cluster)
     assert _verdicts(there, jobs) == _verdicts(metric, jobs)
-    assert str(cluster).startswith(f"local:2: nodes 1, threads 2, sandbox {harness.tier}")
+    assert str(cluster).startswith(f"local:2: 1 node, 2 threads, sandbox {harness.tier}")
 
 
 def test_a_solution_reaches_nothing_of_the_connection(harness: Harness, cluster: Cluster) -> None:
@@ -104,18 +112,47 @@ def test_a_worker_without_a_sandbox_gets_no_work_and_is_named(
 def test_a_run_goes_on_elsewhere_and_gives_the_same_files(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a cluster until the key is refused; then here."""
+    """On a cluster until the key is refused; then here. Its workers ask the models, or they do so later, or never."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     found = []
-    for name, where in (("here", []), ("there", ["--cluster", cluster._address])):
-        ours = write(tmp_path / name)
+    judging = ["--cluster", cluster._address]
+    asking = [*judging, "--lm_on_workers"]
+    for number, (first, then) in enumerate((([], []), (judging, []), (asking, []), ([], asking))):
+        ours = write(tmp_path / str(number))
         monkeypatch.chdir(ours.folder)
-        with server(lambda _, __, total: "401" if where and total >= 20 else None) as there:  # noqa: B023
-            assert run([*ours.words(there.base), *where]) == (3 if where else 0)
+        with server(lambda _, __, total: "401" if number and total >= 20 else None) as there:  # noqa: B023
+            assert run([*ours.words(there.base), *first]) == (3 if number else 0)
             there.plan = lambda *_: None
-            assert run(ours.words(there.base)) == 0
+            assert run([*ours.words(there.base), *then]) == 0
             found.append((results(ours.run_dir), kept(ours.run_dir), there.asked))
-    assert found[0] == found[1], "the same files, rows, and requests, none of them twice"
+            page = (ours.run_dir / "report.html").read_text()
+            assert ("% of 2 threads busy" in page) == bool(first or then), "what the workers did"
+            assert ("no-key-needed" in there.served_to) == (asking in (first, then)), "who asked"
+    assert found[0] == found[1] == found[2] == found[3], "the same files, rows, and requests, none of them twice"
+
+
+def test_a_worker_that_is_killed_amid_a_call_is_a_lost_connection(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    pids = cluster._client.run(os.getpid)
+    cluster.begin(Setup(Limits(), InputLimits(), False, versions()))
+    held, go = threading.Event(), threading.Event()
+
+    def answer(body: Any, n: int) -> str:
+        held.set()
+        return fenced("def f(x):\n    return x") if n or not go.wait(20) else ""
+
+    with OpenAIServer(answer) as there, Journal() as journal:
+        lm = resolve_lm("openai/x", LMSettings(api_base=there.base))
+        program = Calls(journal, workers=cluster).applied(Program(generator_lm=lm))
+        asking = begun(lambda: program(prompt="p", entry_point="f"))
+        assert held.wait(10)
+        (job,) = cluster._jobs
+        os.kill(pids[job.workers[0]], signal.SIGKILL)
+        assert "def f" in asking.result(20).code
+        go.set()
+        assert journal.spent()["generator"].retries == len(there.seen) - 1 == 1
+    assert "the worker that asked it was lost" in caplog.text
 
 
 @pytest.mark.slow
@@ -146,7 +183,8 @@ def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.Monke
     words = ["evaluate", "--dataset", str(tmp_path / "tasks.json"), "--samples", str(tmp_path / "samples.jsonl")]
     assert run([*words, "--cluster", "slurm:1"]) == 0, (tmp_path / "out").read_text()
     told = capsys.readouterr()
-    assert "passed 3" in told.out and "slurm:1: nodes 1, threads" in told.err
+    assert "passed 3" in told.out and "slurm:1: 1 node, " in told.err
+    assert re.search(r"slurm:1: [3-9] solutions judged by 1 node \(\S+ \d+\), \d+\.\d a second, \d+ % of", told.err)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +193,8 @@ def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.Monke
         ("tcp://127.0.0.1:1", 4, "no scheduler answers at tcp://127.0.0.1:1 within"),
         ("moon", 2, "the cluster must be local:WORKERS, tcp://HOST:PORT, tls://HOST:PORT or slurm:JOBS, not 'moon'"),
         ("local:0", 2, "not 'local:0'"),
+        ("local:1 --lm_on_workers --model simulated", 2, "model 'simulated/seed-42' answers in this process"),
+        ("", 2, "--lm_on_workers needs --cluster: its workers ask it"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_told_before_a_call(
@@ -163,7 +203,8 @@ def test_a_cluster_that_is_not_there_is_told_before_a_call(
     monkeypatch.setattr("evoprompt.cluster._CONNECT_SECONDS", 0.5)
     monkeypatch.chdir(study.folder)
     with server() as there:
-        assert run([*study.words(there.base), "--cluster", where]) == code
+        words = ["--cluster", *where.split()] if where else ["--lm_on_workers"]
+        assert run([*study.words(there.base), *words]) == code
         assert not there.served
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line

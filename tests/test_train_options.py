@@ -119,6 +119,7 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     spent = {"generator": Spent(1200, 3, 50_000, 9_000, 0.25, 0, 60.0)}
     board = Board("", lambda: spent, lambda: now[0])
     board.step("batch 3: solutions", 24)
+    board.workers = lambda: "2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status"
     now[0] = 30.0
     lost = Rollout(candidate="c", task_id="t", sample=0, status="lm_error", fault="rate_limit", error="slow down")
     for done in range(1, 9):
@@ -127,6 +128,7 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     assert "batch 3: solutions" in text and "8/24" in text and "about 1 min 0 s left" in text
     assert "1,200 calls, 59,000 tokens, $0.2500, 3 repeated" in text
     assert "trouble" in text and "2 rate_limit" in text
+    assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
 
 
 def test_a_log_names_a_step_of_many_parts_as_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

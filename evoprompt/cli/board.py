@@ -36,6 +36,9 @@ class Board:
         mark: Stands before the first line.
         spent: Tells what was paid for so far, by role; None where nobody counts.
         clock: Seconds.
+
+    Attributes:
+        workers: Tells what those of a cluster do.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Board:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.mark, self.spent = mark, spent
+        self.workers: Callable[[], str] = str
         self._clock = clock
         self._begun = self._step_begun = clock()
         self._what, self._total, self._done = "starting", 0, 0
@@ -180,7 +184,8 @@ class Board:
         trouble = ", ".join(f"{n} {kind}" for kind, n in self._faults.most_common(3) if kind)
         used = f" · {100 * self._used:.0f} % of the budget" if self._used is not None else ""
         for name, text in (
-            ("in hand", self._in_hand), ("last", self._last), ("spent", self._bill + used), ("trouble", trouble)
+            ("in hand", self._in_hand), ("last", self._last), ("spent", self._bill + used),
+            ("cluster", self.workers()), ("trouble", trouble),
         ):  # fmt: skip
             if text:
                 lines.add_row(

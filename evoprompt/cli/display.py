@@ -72,6 +72,10 @@ class Display:
         """Show what is spent from now on, and mark everything as SIMULATED where it is."""
         self._board.spent, self._board.mark = spent, "SIMULATED " if simulated else ""
 
+    def watch(self, workers: Callable[[], str]) -> None:
+        """Show what the workers of a cluster do from now on."""
+        self._board.workers = workers
+
     def say(self, text: str, style: str = "") -> None:
         """One line for people; broken between words on a terminal, never in a file."""
         if self._quiet and style != "yellow":

@@ -56,6 +56,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0)] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
+    lm_on_workers: Annotated[bool, typer.Option("--lm_on_workers", rich_help_panel=MODEL, help="The workers of --cluster ask the models: for models that are served on their nodes, as in `--api_base http://localhost:8000/v1`. No key is sent to them.")] = False,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 8,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
@@ -68,7 +69,7 @@ def evaluate(
     prelude: Annotated[str | None, typer.Option("--prelude", rich_help_panel=TESTS, help="Python file that runs before each solution, or `humaneval`: the imports that many tools put there.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
     parallel: Annotated[int, typer.Option("--parallel", "--num_threads", rich_help_panel=TESTS, min=1, help="Calls and tests under way at once.")] = 8,
-    cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here (docs/how_to/clusters.md).")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here but for --lm_on_workers (docs/how_to/clusters.md).")] = None,
     output: Annotated[Path | None, typer.Option("--output", rich_help_panel=OUT, help="Result file. Default: beside the samples, or below `results/evaluations`.")] = None,
     fail_under: Annotated[float | None, typer.Option("--fail_under", rich_help_panel=OUT, min=0, max=100, help="Exit with 1 when the score in percent is below this.")] = None,
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUT, help="Print the summary as JSON.")] = False,
@@ -88,7 +89,7 @@ def _evaluate(given: dict[str, Any]) -> None:
     display = Display()
     with display:
         display.begin("reading the tasks")
-        from evoprompt.cli.setup import Models, judging, made_of, read_data
+        from evoprompt.cli.setup import Models, build_program, judging, made_of, prompt_text, read_data
         from evoprompt.evaluate.prelude import read_prelude, with_prelude
 
         data = read_data(given["dataset"], skip_bad=given["skip_bad"])
@@ -98,12 +99,17 @@ def _evaluate(given: dict[str, Any]) -> None:
     program = given["program"]
     program = program / "program.json" if program is not None and program.is_dir() else program
     target = given["output"] or _default_output(given["dataset"], given["samples"], models, program)
-    with display, judging(metric, given["cluster"], given["parallel"], display.say) as metric:
+    student = None
+    if given["model"] is not None:
+        student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt_text(given["prompt"]))
+    with display, judging(metric, student, given, display) as metric:
         display.begin("starting")
-        if given["samples"] is not None:
+        if student is None:
             done = _given(display, data, metric, given, target)
         else:
-            done = _written(display, data, metric, given, target, models, program)
+            if program is not None:
+                student.load(program)
+            done = _written(display, data, metric, given, target, models, student)
     if given["as_json"]:
         told = {"simulated": models.simulated, "output": str(target), "report": str(done.page)}
         typer.echo(json.dumps({**done.found.summary(), **told}))
@@ -202,18 +208,15 @@ def _given(
 
 def _written(
     display: Display, data: Dataset, metric: CodeMetric, given: dict[str, Any], target: Path,
-    models: Models, program: Path | None,
+    models: Models, student: Program,
 ) -> Done:  # fmt: skip
     """Let a model write solutions, and judge them."""
     from evoprompt.atomic import write_text
     from evoprompt.cli.display import spent_line
-    from evoprompt.cli.setup import build_program, prompt_text, warn_if_unknown
+    from evoprompt.cli.setup import warn_if_unknown
     from evoprompt.evaluate import evaluate
     from evoprompt.runs import Journal
 
-    student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt_text(given["prompt"]))
-    if program is not None:
-        student.load(program)
     n_samples, threads = given["n_samples"], given["parallel"]
     kept = _journal(target)
     if target.exists() and not kept.exists():

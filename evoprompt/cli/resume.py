@@ -23,6 +23,7 @@ def resume(
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", help="Go on where no sandbox works. The run's own answer to that is not taken.")] = False,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Run solutions on a Dask cluster, as in `train`. The run's own is not taken.")] = None,
+    lm_on_workers: Annotated[bool, typer.Option("--lm_on_workers", help="The workers of --cluster ask the models, as in `train`. The run's own answer is not taken.")] = False,
     auto: Annotated[Literal["light", "medium", "heavy"] | None, typer.Option("--auto", help="A new budget by the number of tasks, what was spent before counted.")] = None,
     max_calls: Annotated[int | None, typer.Option("--max_calls", min=1, help="A new budget of answers, those before counted.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", min=1, help="A new budget of solutions, those before counted.")] = None,
@@ -35,14 +36,14 @@ def resume(
     place = run_dir.resolve()
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}
     if api_base is None and options.get("api_base"):
-        _require_known(options, run_dir)
+        _require_known(options, run_dir, ["a key of the workers"] if lm_on_workers else [])
     if ":" in options["strategy"]:  # a file must not say by itself which code is run
         raise UsageError(f"{str(run_dir)!r} searches by {options['strategy']!r}: give its `evoprompt train` again")
     if auto is not None or any(name in given for name in LIMITS):  # of another kind than before, maybe
         options |= {"auto": None} | (dict.fromkeys(LIMITS) if auto else {})
     root, here = place.parent.parent, Path.cwd()
     root = root.relative_to(here) if root.is_relative_to(here) else root  # as it was given, most likely
-    options |= {"root_dir": root, "cluster": None, **given}
+    options |= {"root_dir": root, "cluster": None, "lm_on_workers": False, **given}
     train(**options)
 
 
@@ -112,17 +113,17 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _require_known(options: dict[str, Any], run_dir: Path) -> None:
+def _require_known(options: dict[str, Any], run_dir: Path, keys: list[str]) -> None:
     """A file must not say by itself where a key is sent.
 
     Raises:
-        UsageError: There is a key, and the user never named the server that the run names.
+        UsageError: There is a key, one of `keys` or of the environment, and the user never named the server that the run names.
     """
     from evoprompt.cli.servers import is_known
     from evoprompt.lm.resolve import keys_for
 
     names = [options.get(n) or options["model"] for n in ("model", "debugger_model", "optimizer_model")]
-    keys = sorted({key for name in names for key in keys_for(name) if os.environ.get(key)})
+    keys += sorted({key for name in names for key in keys_for(name) if os.environ.get(key)})
     if keys and not is_known(options["api_base"]):
         raise UsageError(
             f"{str(run_dir)!r} names the server {options['api_base']!r}, which would be sent {keys[0]}: if it is yours, "

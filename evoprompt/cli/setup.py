@@ -16,6 +16,7 @@ from evoprompt.lm import LMSettings, resolve_lm
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
+    from evoprompt.cli.display import Display
     from evoprompt.datasets import Dataset
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
@@ -111,26 +112,49 @@ def assert_limits(seconds: float | None) -> Limits | None:
 
 @contextlib.contextmanager
 def judging(
-    metric: CodeMetric, cluster: str | None, threads: int, say: Callable[[str], None]
+    metric: CodeMetric, program: Program | None, given: Mapping[str, Any], display: Display
 ) -> Iterator[CodeMetric]:  # fmt: skip
     """The metric, whose solutions run here, or where `--cluster` says; what it starts is ended.
 
+    Args:
+        metric: The metric.
+        program: Whose models are asked; None where solutions are given.
+        given: The options of the command.
+        display: Is told in a line what is there, and shows how busy it is.
+
     Raises:
-        UsageError: There is no such kind of cluster, or Dask is not installed.
+        UsageError: There is no such kind of cluster, Dask is not installed, or workers can't ask the models.
         ClusterError: The cluster can't be reached, or no worker fits.
     """
+    cluster, threads, on_workers = (
+        given["cluster"],
+        given.get("num_threads") or given["parallel"],
+        given["lm_on_workers"],
+    )
+    if on_workers and (cluster is None or program is None):
+        raise UsageError(f"--lm_on_workers needs {'--cluster' if cluster is None else '--model'}: its workers ask it")
     with contextlib.ExitStack() as stack:
         if cluster is not None:
+            from evoprompt.harness.usage import told
+            from evoprompt.lm.elsewhere import require_served
+
+            for predictor in program.predictors() if on_workers and program is not None else ():
+                require_served(predictor.lm)
             try:
                 from evoprompt.cluster import Cluster
             except ImportError as e:
                 raise UsageError(f"--cluster needs Dask ({e}): pip install 'evoprompt[dask]'") from e
-            executor = stack.enter_context(Cluster(cluster, say))
+            executor = stack.enter_context(Cluster(cluster, display.say, lm_on_workers=on_workers))
             metric = metric.on(executor)
-            say(str(executor))
+            usage, link = metric.harness.usage, f", {executor.link}" if executor.link else ""
+            assert usage is not None  # it is another's work
+            display.say(f"{executor}{link}")
             if executor.at_once > threads:
-                say(f"with {threads} solutions at once, most of it idles: give --num_threads {4 * executor.at_once}")
-            stack.callback(lambda: say(f"{cluster}: {metric.harness}"))
+                most = 4 * executor.at_once
+                display.say(f"with {threads} solutions at once, most of it idles: give --num_threads {most}")
+            display.watch(lambda: f"{executor.size}, {usage.now()}{link}")
+            stack.callback(lambda: display.say(f"{cluster}: {told([usage.facts()])}"))
+            stack.callback(display.watch, str)
         stack.enter_context(metric.harness)
         yield metric
 

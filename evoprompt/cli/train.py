@@ -33,7 +33,7 @@ RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
 WHEREABOUTS = {
     "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
-    "num_threads", "num_retries", "timeout", "cluster", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
+    "num_threads", "num_retries", "timeout", "cluster", "lm_on_workers", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
 BEFORE: dict[str, Any] = {
@@ -58,6 +58,7 @@ def train(
     debugger_model: Annotated[str | None, typer.Option("--debugger_model", rich_help_panel=MODEL, help="Model that explains failures. Default: --model.")] = None,
     optimizer_model: Annotated[str | None, typer.Option("--optimizer_model", rich_help_panel=MODEL, help="Model that rewrites the prompt. Default: --model.")] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server (vLLM, llama.cpp, …).")] = None,
+    lm_on_workers: Annotated[bool, typer.Option("--lm_on_workers", rich_help_panel=MODEL, help="The workers of --cluster ask the models: for models that are served on their nodes, as in `--api_base http://localhost:8000/v1`. No key is sent to them.")] = False,
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0, help="Sampling temperature of all roles.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
@@ -88,7 +89,7 @@ def train(
     require_both: Annotated[bool, typer.Option("--require_both", rich_help_panel=TESTS, help="With both flags: both must pass. Without it the base tests decide and the plus tests are reported.")] = False,
     time_limit: Annotated[float | None, typer.Option("--time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that one assert may take; not for tasks with inputs.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", rich_help_panel=TESTS, help="Go on where no sandbox works. Only inside a machine that you can throw away.")] = False,
-    cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here (docs/how_to/clusters.md).")] = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here but for --lm_on_workers (docs/how_to/clusters.md).")] = None,
     track: Annotated[Literal["mlflow"] | None, typer.Option("--track", rich_help_panel=RUN, help="Keep parameters, scores, prompts and the report in an experiment tracker as well, where its own settings say (MLFLOW_TRACKING_URI).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=RUN, help="Show warnings and the result alone.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
@@ -148,7 +149,7 @@ def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None) -> None:
     if given["dry_run"]:
         _tell_estimate(ready)
         return
-    with display, judging(ready.metric, given["cluster"], given["num_threads"], display.say) as metric:
+    with display, judging(ready.metric, ready.program, given, display) as metric:
         ready = replace(ready, metric=metric)
         # Neither a broken test nor one that tests nothing, those of the test set included.
         broken = display.vet(metric, metric.tasks.values(), given["num_threads"])

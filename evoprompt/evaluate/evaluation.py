@@ -144,7 +144,8 @@ def evaluate(
         max_unmeasured: Share of rollouts, in [0, 1], that may fail before the evaluation is given up.
         journal: Keeps every answer and rollout; what it knows already is not run again.
         on_done: Called after each rollout.
-        executor: Runs the solutions elsewhere, for a `CodeMetric`; models are asked in this process.
+        executor: Runs the solutions elsewhere, for a `CodeMetric`; models are asked in this process, unless it is a
+            `Cluster` with `lm_on_workers`.
 
     Raises:
         ClusterError: The executor's workers can't be reached, or don't fit.

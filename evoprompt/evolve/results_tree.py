@@ -26,7 +26,7 @@ from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import BatchRecord, DevRecord, Results
 from evoprompt.evolve.state import History, diagnoses
 from evoprompt.evolve.strategies import name_of, strategy_class
-from evoprompt.judges import Judge, Rollout, judge_of, tasks_for
+from evoprompt.judges import CodeJudge, Judge, Rollout, judge_of, tasks_for
 from evoprompt.lm.budget import APART, Budget
 from evoprompt.lm.identity import state_of
 from evoprompt.metric import CodeMetric
@@ -103,6 +103,16 @@ def prepare(
     journal.keep_meta("seed", Candidate.of(student).model_dump_json())  # last: where it is, the rest is
 
 
+def note_workers(tree: ResultsTree, judge: Judge) -> None:
+    """Write into the log of events what the workers of a cluster did so far, where they judge.
+
+    No other file tells of them, so that all others are the same wherever a run is done.
+    """
+    usage = judge.metric.harness.usage if isinstance(judge, CodeJudge) else None
+    if usage is not None:
+        tree.event("workers", **usage.facts())
+
+
 def export(run: Run) -> None:
     """Write the results tree of a run anew.
 
@@ -170,6 +180,7 @@ def evaluate_test(
     run.journal.keep_meta("tasks", json.dumps(shown))
     runner = Runner(program, judge, journal=run.journal, num_threads=num_threads, label=APART)
     evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in tasks], on_done=on_done)
+    note_workers(run.tree, judge)
     ids = tuple(t.task_id for t in tasks)
     record = DevRecord(epoch=0, batch=0, candidate=candidate, tasks=ids, evaluation=evaluation)
     run.journal.keep_step(TEST, name, {"name": name, **record.step()})

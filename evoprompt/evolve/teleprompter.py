@@ -21,11 +21,11 @@ from evoprompt.errors import DataError, EvoPromptError, UsageError, briefly
 from evoprompt.evolve import progress
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import FAILING, Estimate, estimate
-from evoprompt.evolve.events import Event, Listener
+from evoprompt.evolve.events import BatchDone, Event, Finished, Interrupted, Listener
 from evoprompt.evolve.factorial.scaffold import passage
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import Results
-from evoprompt.evolve.results_tree import TreeWriter, ending, prepare
+from evoprompt.evolve.results_tree import TreeWriter, ending, note_workers, prepare
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
@@ -86,7 +86,8 @@ class EvoPrompt(Teleprompter):
             so far, `raise` raises `KeyboardInterrupt`, for scripts that do more after it. The second one raises
             always, at once.
         executor: Runs the solutions elsewhere, for a `CodeMetric`: any `concurrent.futures.Executor`, such as
-            `evoprompt.cluster.Cluster("tcp://host:8786")`. Models are asked in this process.
+            `evoprompt.cluster.Cluster("tcp://host:8786")`. Models are asked in this process, unless it says
+            `lm_on_workers=True`.
 
     Raises:
         UsageError: An option is unknown or has a value that can't work.
@@ -182,7 +183,7 @@ class EvoPrompt(Teleprompter):
             if run is not None and journal.meta("seed") is None:
                 more = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else ()
                 prepare(run, student, options, train, dev, more)
-            tell = self._listeners(run, stack)
+            tell = self._listeners(run, judge, stack)
             if ready.note:
                 logger.warning("%s", ready.note)
             runner = Runner(
@@ -289,7 +290,7 @@ class EvoPrompt(Teleprompter):
             return self.run_dir
         return stack.enter_context(Run(self.run_dir))
 
-    def _listeners(self, run: Run | None, stack: contextlib.ExitStack) -> Listener:
+    def _listeners(self, run: Run | None, judge: Judge, stack: contextlib.ExitStack) -> Listener:
         listeners: list[Listener] = [self.listener] if self.listener else []
         if self.listener is None and progress.watched():
             listeners.append(stack.enter_context(progress.progress_bar()))
@@ -301,6 +302,8 @@ class EvoPrompt(Teleprompter):
             listeners[:0] = TreeWriter(run.tree, run.journal), report
 
         def tell(event: Event) -> None:
+            if run is not None and isinstance(event, BatchDone | Finished | Interrupted):
+                note_workers(run.tree, judge)
             for listener in listeners:
                 listener(event)
 

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, MutableMapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -28,9 +29,10 @@ from evoprompt.harness.judging.suite import run_suite
 from evoprompt.harness.judging.telling import sanitised
 from evoprompt.harness.sandbox.pool import Sandbox, Slots
 from evoprompt.harness.sandbox.process import Confirm, Limits
+from evoprompt.harness.usage import Usage
 from evoprompt.tasks import SUITES, Suite, Task
 
-REMEMBERED_CASES: Final = 100_000
+_REMEMBERED_CASES: Final = 100_000
 """Cases in the verdicts that a harness remembers."""
 _REMEMBERED_TASKS = 1_024
 _REMEMBERED_OUTPUT_BYTES = 64 << 20
@@ -51,7 +53,12 @@ class Harness:
     Attributes:
         limits: What a solution may use.
         sandbox: Where the processes come from.
+        executor: Has the solutions judged elsewhere; None where this process does.
+        usage: What its workers did.
     """
+
+    executor: Executor | None = None
+    usage: Usage | None = None
 
     def __init__(
         self,
@@ -74,7 +81,7 @@ class Harness:
         self._processes = processes
         self._slots = Slots(processes or os.cpu_count() or 1)
         self._lock = threading.Lock()
-        self._verdicts: MutableMapping[_Key, _Timed] = LRUCache(REMEMBERED_CASES, _cases)
+        self._verdicts: MutableMapping[_Key, Report] = LRUCache(_REMEMBERED_CASES, _cases)
         self._plans: MutableMapping[_Key, Plan] = LRUCache(_REMEMBERED_TASKS)
         self._told: MutableMapping[_Key, frozenset[int]] = LRUCache(_REMEMBERED_TASKS)
         self._expected: MutableMapping[_Key, tuple[Expected, ...]] = LRUCache(_REMEMBERED_OUTPUT_BYTES, _bytes)
@@ -112,6 +119,17 @@ class Harness:
             SandboxError: Nothing is known, because no process could be started.
             DataError: The tests or the setup of the task are broken.
         """
+        digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
+        key = (digest, task.key, str(base), str(plus))
+        with self._lock:
+            report = self._verdicts.get(key)
+        if report is None:
+            report = self._judged(task, solution, base, plus)
+            with self._lock, contextlib.suppress(ValueError):  # larger than the whole cache: not kept
+                self._verdicts[key] = report
+        return report
+
+    def _judged(self, task: Task, solution: str, base: bool, plus: bool) -> Report:
         suites: list[Suite] = ["base"] if base else []
         if plus and (task.count("plus") or task.base_inputs):  # as in EvalPlus, a set without plus inputs is passed
             suites.append("plus")
@@ -212,21 +230,12 @@ class Harness:
         return _rebuild, (self.limits, self._processes, self.input_limits, self._unsafe)
 
     def _timed(self, task: Task, solution: str, suite: Suite) -> _Timed:
-        digest = hashlib.sha256(solution.encode("utf-8", "surrogatepass")).hexdigest()
-        key = (digest, task.key, suite)
-        with self._lock:
-            known = self._verdicts.get(key)
-        if known is not None:
-            return known
         judged = self._run_inputs if task.inputs(suite) else self._run_asserts
         try:
             result, seconds = judged(task, solution, suite)
         except DataError as e:
             raise DataError(*(f"task {task.task_id}: {problem}" for problem in e.problems)) from e
-        timed = sanitised(result, solution), seconds
-        with self._lock, contextlib.suppress(ValueError):  # larger than the whole cache: not kept
-            self._verdicts[key] = timed
-        return timed
+        return sanitised(result, solution), seconds
 
     def _plan(self, task: Task, suite: Suite) -> Plan:
         """The tests of a suite, and what they need."""
@@ -293,9 +302,9 @@ def _empty(suite: Suite, total: int) -> _Timed:
     return SuiteResult(status="invalid", passed=0, total=total, cases=(case,)), 0.0
 
 
-def _cases(timed: _Timed) -> int:
+def _cases(report: Report) -> int:
     """Weight of a verdict in the cache; without its cases it still counts as one."""
-    return 1 + len(timed[0].cases)
+    return 1 + sum(len(s.cases) for s in (report.base, report.plus) if s is not None)
 
 
 def _bytes(outputs: tuple[Expected, ...]) -> int:

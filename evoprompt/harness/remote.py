@@ -26,10 +26,11 @@ from typing import Any, Final, TypeAlias
 from cachetools import LRUCache
 
 from evoprompt.errors import ClusterError, DataError, SandboxError
-from evoprompt.harness.harness import REMEMBERED_CASES, Harness
+from evoprompt.harness.harness import Harness
 from evoprompt.harness.judging.inputs import InputLimits
 from evoprompt.harness.judging.report import Report
 from evoprompt.harness.sandbox.process import Limits
+from evoprompt.harness.usage import Usage
 from evoprompt.tasks import Task
 
 TRIES: Final = 5
@@ -51,6 +52,8 @@ _TASK_BYTES: Final = 256 << 20
 
 Answer: TypeAlias = tuple[str, str]
 """`done`, JSON; `unknown`: the tests are needed; `later`: not begun; else `refused`, `data` or `sandbox`, with why."""
+Served: TypeAlias = tuple[list[Answer], str, float]
+"""Answers, the node that gave them, and for how many seconds a thread of it was busy with them."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,18 @@ def _harness(setup: Setup) -> Harness:
     return harness
 
 
-def serve(setup: Setup, requests: Sequence[Request]) -> list[Answer]:
+def serve(setup: Setup, requests: Sequence[Request]) -> Served:
     """Answer requests, on a worker."""
+    began = time.monotonic()
     try:
         with _LOCK:
             harness = _harness(setup)
+        until = time.monotonic() + _TOGETHER_SECONDS
+        answers = [_answer(harness, requests[0])]
+        answers += [_answer(harness, r) if time.monotonic() < until else ("later", "") for r in requests[1:]]
     except ClusterError as e:
-        return [("refused", str(e))] * len(requests)
-    until = time.monotonic() + _TOGETHER_SECONDS
-    answers = [_answer(harness, requests[0])]
-    answers += [_answer(harness, r) if time.monotonic() < until else ("later", "") for r in requests[1:]]
-    return answers
+        answers = [("refused", str(e))] * len(requests)
+    return answers, socket.gethostname(), time.monotonic() - began
 
 
 def forget() -> None:
@@ -190,41 +194,34 @@ class RemoteHarness(Harness):
         ClusterError: No worker can be reached, has the same versions and a sandbox, or can be sent a request.
     """
 
+    executor: Executor
+    usage: Usage
+
     def __init__(self, harness: Harness, executor: Executor) -> None:
         super().__init__(limits=harness.limits, input_limits=harness.input_limits, unsafe=harness._unsafe)
-        self._executor = executor
+        self.executor = executor
         self._setup = Setup(self.limits, self.input_limits, self._unsafe, versions())
         self._tasks: dict[str, Task] = {}
         self._seconds: dict[tuple[str, bool, bool], float] = {}
-        self._reports: MutableMapping[tuple[Any, ...], Report] = LRUCache(REMEMBERED_CASES, _cases)
         self._waiting: deque[_Waiting] = deque()
         self._under_way = 0
         self._sender = ThreadPoolExecutor(1, "evoprompt-sender")
         begin: Callable[[Setup], str] = getattr(executor, "begin", self._begin)
         self._tier = begin(self._setup)
-        self._judged, self._began = 0, time.monotonic()
+        self.usage = Usage(lambda: self._threads)
 
     @property
     def tier(self) -> str:
         """The sandboxes of the workers."""
         return self._tier
 
-    def __str__(self) -> str:
-        """One line for people: how much was judged, and how fast."""
-        rate = self._judged / max(time.monotonic() - self._began, 0.001)
-        return f"{self._judged} solutions judged there, {rate:.1f} a second"
+    @property
+    def _threads(self) -> int:
+        """Calls that the executor runs at once."""
+        return int(getattr(self.executor, "at_once", getattr(self.executor, "_max_workers", _AT_ONCE)))
 
-    def check(self, task: Task, solution: str, *, base: bool = True, plus: bool = True) -> Report:
-        """See `Harness.check`."""
-        key = (hashlib.sha256(solution.encode("utf-8", "surrogatepass")).digest(), task.key, base, plus)
-        with self._lock:
-            report = self._reports.get(key)
-        if report is None:
-            report = Report.model_validate_json(self._ask("check", task, solution=solution, base=base, plus=plus))
-            with self._lock:
-                self._reports[key] = report
-                self._judged += 1
-        return report
+    def _judged(self, task: Task, solution: str, base: bool, plus: bool) -> Report:
+        return Report.model_validate_json(self._ask("check", task, solution=solution, base=base, plus=plus))
 
     def prepare(self, task: Task, *, base: bool = True, plus: bool = True) -> float:
         """See `Harness.prepare`."""
@@ -233,16 +230,10 @@ class RemoteHarness(Harness):
             self._seconds[key] = float(self._ask("prepare", task, base=base, plus=plus))
         return self._seconds.get(key, 0.0)
 
-    def close(self) -> None:
-        """Forgets every verdict. The executor stays open: it is its owner's."""
-        super().close()
-        with self._lock:
-            self._reports.clear()
-
     def _begin(self, setup: Setup) -> str:
-        name = type(self._executor).__name__
+        name = type(self.executor).__name__
         try:
-            ((kind, words),) = self._executor.submit(serve, setup, [HELLO]).result(_HELLO_SECONDS)
+            ((kind, words),), *_ = self.executor.submit(serve, setup, [HELLO]).result(_HELLO_SECONDS)
         except TimeoutError:
             raise ClusterError(f"no worker of {name} answers within {_HELLO_SECONDS:.0f} s") from None
         except Exception as e:
@@ -267,24 +258,28 @@ class RemoteHarness(Harness):
 
     def _send(self) -> None:
         """Send what waits, as far as more may be under way. Runs in the sender's thread alone, as `_settle` does."""
-        at_once = getattr(self._executor, "at_once", getattr(self._executor, "_max_workers", _AT_ONCE))
-        while self._waiting and (room := _AHEAD * at_once - self._under_way) > 0:
+        most_ahead = _AHEAD * self._threads
+        while self._waiting and (room := most_ahead - self._under_way) > 0:
             most = min(_BATCH, math.ceil(len(self._waiting) / room))
             batch = [self._waiting.popleft()]
             while len(batch) < most and not (batch[0].tries or self._waiting[0].tries):
                 batch.append(self._waiting.popleft())  # what was lost goes alone: it may be why
             self._under_way += 1
             try:
-                future = self._executor.submit(serve, self._setup, [w.request for w in batch])
+                future = self.executor.submit(serve, self._setup, [w.request for w in batch])
             except Exception as e:
                 future = Future()
                 future.set_exception(e if isinstance(e, ClusterError) else BrokenExecutor(described(e)))
             future.add_done_callback(lambda done, batch=batch: self._sender.submit(self._settle, batch, done))  # type: ignore[misc]
 
-    def _settle(self, batch: list[_Waiting], future: Future[list[Answer]]) -> None:
+    def _settle(self, batch: list[_Waiting], future: Future[Served]) -> None:
         self._under_way -= 1
         try:
-            answers = future.result()
+            answers, node, seconds = future.result()
+            done = sum(
+                kind == "done" and w.request.method == "check" for w, (kind, _) in zip(batch, answers, strict=True)
+            )
+            self.usage.took(node, done, seconds)
         except ClusterError as e:
             answers = [("refused for good", str(e))] * len(batch)
         except BrokenExecutor as e:
@@ -318,7 +313,3 @@ def described(error: BaseException) -> str:
     """An exception as one line: its kind, and the first line of its message."""
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
-
-
-def _cases(report: Report) -> int:
-    return 1 + sum(len(s.cases) for s in (report.base, report.plus) if s is not None)

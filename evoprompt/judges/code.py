@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import dspy
@@ -30,6 +31,12 @@ class CodeJudge:
     def __init__(self, metric: CodeMetric) -> None:
         self.metric = metric
         self._wordings = Wordings()
+
+    @property
+    def workers(self) -> Executor | None:
+        """The workers that judge, where they ask the models as well."""
+        executor = self.metric.harness.executor
+        return executor if getattr(executor, "lm_on_workers", False) else None
 
     def tasks_of(self, examples: Iterable[Any]) -> list[Task]:
         """Turn examples into tasks. Each wording of a task becomes a task with its own id."""

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import copy
 import logging
 import os
@@ -24,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -43,7 +42,7 @@ from dspy.utils.exceptions import (
 
 from evoprompt.errors import DamagedError, EvoPromptError, ModelError, UsageError
 from evoprompt.lm import dspy_internals as internals
-from evoprompt.lm import interception
+from evoprompt.lm import elsewhere, interception
 from evoprompt.lm.budget import Budget, BudgetTracker
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, reply_of
 from evoprompt.lm.concurrency import ConcurrencyLimiter, InFlight
@@ -51,6 +50,7 @@ from evoprompt.lm.dspy_internals import CallResult, PreparedCall
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.interception import Attempt, current_attempt
 from evoprompt.lm.resolve import TIMEOUT, explain_lm_error, nobody_there, one_line
+from evoprompt.pool import begun
 from evoprompt.runs.journal import Journal
 from evoprompt.secrets import note
 
@@ -82,6 +82,7 @@ class Calls:
         label: Prefix of the roles in the journal's sums.
         around: Entered around each call; gets True if the call's outcome is judged.
         on_answer: Gets the key of each answer that is used.
+        workers: Have the models asked; None for this process.
 
     Attributes:
         budget: The tracker that knows what is left of the budget.
@@ -90,11 +91,11 @@ class Calls:
     def __init__(
         self, journal: Journal, *, most: int = 8, budget: Budget | None = None, label: str = "",
         around: Callable[[bool], AbstractContextManager[None]] | None = None,
-        on_answer: Callable[[str], None] | None = None,
+        on_answer: Callable[[str], None] | None = None, workers: Executor | None = None,
     ) -> None:  # fmt: skip
         self.journal, self._most, self._label = journal, most, label
         self._around = around or (lambda _: contextlib.nullcontext())
-        self._on_answer = on_answer or (lambda _: None)
+        self._on_answer, self._workers = on_answer or (lambda _: None), workers
         self.budget = BudgetTracker(journal, budget)
         self._limiters: dict[tuple[str, str], ConcurrencyLimiter] = {}
         self._in_flight = InFlight()
@@ -103,12 +104,18 @@ class Calls:
         self._process = os.getpid()
 
     def applied(self, program: Module) -> Module:
-        """Return a copy of the program whose calls pass through here, each predictor's in its role."""
+        """Return a copy of the program whose calls pass through here, each predictor's in its role.
+
+        Raises:
+            UsageError: The budget can't count the calls of a model, or workers can't ask it.
+        """
         copied: Module = program.deepcopy()
         interception.mark(copied, self, interception.OTHERS)
         for role, predictor in predictors_of(copied):
             if predictor.lm is not None and not (isinstance(predictor.lm, dspy.LM) and _asks_its_engine(predictor.lm)):
                 self._warn(predictor.lm)
+            if self._workers is not None and (lm := predictor.lm or dspy.settings.lm) is not None:
+                elsewhere.require_served(lm)
             interception.mark(predictor, self, role)
         return copied
 
@@ -158,11 +165,14 @@ class Calls:
 
     def _one(self, lm: dspy.LM, call: PreparedCall, role: str, current: Attempt) -> CallResult:
         note(lm)
+        if self._workers is not None:
+            elsewhere.require_served(lm)
         content = internals.content_of(call)
         key = internals.key_of(content, current.sample, current.again(content))
         if getattr(lm.engine, "takes_seed", False):
             call = internals.with_seed(call, key)
-        one = JournaledCall(lm, call, key, self._label + role, self.journal, self.budget, self._limiter(lm))
+        role = self._label + role
+        one = JournaledCall(lm, call, key, role, self.journal, self.budget, self._limiter(lm), self._workers)
         try:
             with (
                 self._around(current.judged),
@@ -193,6 +203,8 @@ class Calls:
                 f"{what}: its calls can't be counted, and so the budget can't be kept; use Budget(rollouts=…), or "
                 "dspy.LM(engine=…) for a model of your own"
             )
+        if self._workers is not None:
+            raise UsageError(f"{what}: workers can't ask it; leave lm_on_workers out")
         if kind not in self._strange:
             self._strange.add(kind)
             logger.warning("%s: its answers are not kept, and asked for again after a stop", what)
@@ -224,6 +236,7 @@ class JournaledCall:
         journal: Keeps the answer.
         budget: Is told the cost.
         limiter: Of the model's provider.
+        workers: Have the model asked; None for this process.
     """
 
     lm: dspy.LM
@@ -233,6 +246,7 @@ class JournaledCall:
     journal: Journal
     budget: BudgetTracker
     limiter: ConcurrencyLimiter
+    workers: Executor | None = None
 
     @property
     def remote(self) -> bool:
@@ -304,16 +318,7 @@ class JournaledCall:
 
     def _timed(self, tries: int) -> CallResult:
         """Send from a thread: a reply that drips in byte by byte never times out. A late one is journaled too."""
-        done: Future[CallResult] = Future()
-
-        def call() -> None:
-            try:
-                done.set_result(self._send(tries))
-            except BaseException as e:
-                done.set_exception(e)
-
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(call,), name="evoprompt-call", daemon=True).start()
+        done = begun(self._send, tries)
         told = self.call.legacy.get("timeout", self.lm.kwargs.get("timeout"))
         limit = float(told) if isinstance(told, int | float) else TIMEOUT
         if self.limiter.proven:  # what takes that much longer is stuck
@@ -331,7 +336,7 @@ class JournaledCall:
         patient = {"timeout": DEADLINE} if self.remote else {}  # beyond our own limit, so that a late reply is kept
         call = replace(self.call, cache=False, legacy={**self.call.legacy, **patient})
         began = time.monotonic()
-        result = interception.ask(lm, call)
+        result = elsewhere.ask(self.workers, lm, call) if self.workers else interception.ask(lm, call)
         seconds = time.monotonic() - began
         tokens = internals.tokens_of(result)
         self.budget.took(self.role, sum(n or 0 for n in tokens), result.cost)

@@ -116,7 +116,7 @@ def explain_lm_error(exc: BaseException) -> EvoPromptError | None:
     """
     from dspy.utils import exceptions as e
 
-    for cause in _causes(exc):
+    for cause in causes(exc):
         if isinstance(cause, EvoPromptError):
             return cause
         if isinstance(cause, NameError | AttributeError | AssertionError):  # whatever it is, no model said it
@@ -209,10 +209,7 @@ def _remote(model: str, settings: LMSettings, keyless: bool) -> dspy.LM:
     else:
         options |= {"temperature": settings.temperature, "max_tokens": settings.max_tokens or MAX_TOKENS}
     lm = dspy.LM(model, **options)
-    missing = _missing_keys(lm)
-    if missing and _own_server(model, settings):
-        return dspy.LM(model, api_key=NO_KEY, **options)
-    if missing:
+    if missing := complete_key(lm):
         told = f"model {model!r} needs a key: set the environment variable {' or '.join(missing)}"
         if not keyless:
             raise ModelError(told)
@@ -232,15 +229,20 @@ def _reasons(model: str) -> bool:
     return False
 
 
-def _own_server(model: str, settings: LMSettings) -> bool:
-    prefix = model.partition("/")[0].upper()
-    return bool(settings.api_base or os.environ.get(f"{prefix}_API_BASE") or os.environ.get(f"{prefix}_BASE_URL"))
+def complete_key(lm: dspy.LM) -> tuple[str, ...]:
+    """Return the variables of which one should hold the key; empty if one does, or none is needed.
 
-
-def _missing_keys(lm: dspy.LM) -> tuple[str, ...]:
-    """Return the variables of which one should hold the key; empty if one does, or none is needed."""
+    A server of one's own gets a placeholder where none does.
+    """
     names = _key_names(lm.model, lm)
-    return () if any(os.environ.get(n) for n in names) else names
+    if any(os.environ.get(n) for n in names):
+        return ()
+    prefix = lm.model.partition("/")[0].upper()
+    own = lm.kwargs.get("api_base") or lm.kwargs.get("base_url")
+    if names and (own or os.environ.get(f"{prefix}_API_BASE") or os.environ.get(f"{prefix}_BASE_URL")):
+        lm.kwargs["api_key"] = NO_KEY
+        return ()
+    return names
 
 
 def _key_names(model: str, lm: dspy.LM | None = None) -> tuple[str, ...]:
@@ -255,7 +257,8 @@ def _key_names(model: str, lm: dspy.LM | None = None) -> tuple[str, ...]:
     return names if names is not None else ("OPENAI_API_KEY",) if head == "openai" else ()
 
 
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, its cause, and so on."""
     while exc is not None:
         yield exc
         exc = exc.__cause__
@@ -263,7 +266,7 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
 
 def nobody_there(exc: BaseException) -> bool:
     """Return True if no server answers at the address."""
-    text = " ".join(f"{type(c).__name__} {c}" for c in _causes(exc)).lower()
+    text = " ".join(f"{type(c).__name__} {c}" for c in causes(exc)).lower()
     signs = ("refused", "name or service", "name resolution", "getaddrinfo", "nodename", "no address", "no route")
     return any(s in text for s in (*signs, "unreachable", "unsupportedprotocol", "certificate"))
 

@@ -123,7 +123,8 @@ def _tiers(run: RunData) -> Check:
     if not tiers:
         return Check("Sandbox", True, "No code was run: another metric judged the answers.")
     unsafe = any(t.startswith("unsafe") for t in tiers)
-    return Check("Sandbox", not unsafe, f"Solutions ran in: {', '.join(tiers)}.")
+    told = [f"{tier} ({n:,})" if len(tiers) > 1 else tier for tier, n in tiers.most_common()]
+    return Check("Sandbox", not unsafe, f"Solutions ran in: {', '.join(told)}.")
 
 
 def _public(run: RunData) -> Check:

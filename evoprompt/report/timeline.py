@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from evoprompt.harness.usage import told
 from evoprompt.report import charts
 
 BINS = 120
@@ -39,11 +40,13 @@ class Timeline:
         ends: Seconds at which each batch ended, by its number.
         seconds: The whole.
         calls: Answered calls in the order of their ends; none of a run whose journal does not tell when they were.
+        workers: What those of a cluster did, in words; empty where none judged.
     """
 
     ends: dict[int, float]
     seconds: float
     calls: Sequence[Call] = ()
+    workers: str = ""
 
     def spent(self, batch: int) -> dict[str, float]:
         """What had been spent when a batch ended: calls, tokens, dollars and seconds; empty where that is not known."""
@@ -91,6 +94,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     path = root / "logs" / "events.jsonl"
     sessions: list[list[float]] = []
     batches: dict[int, float] = {}
+    workers: dict[float, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             event = json.loads(line)
@@ -102,6 +106,8 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
         sessions[-1][1] = max(at, sessions[-1][1])
         if event.get("event") == "batch":
             batches[int(event["batch"])] = at
+        if event.get("event") == "workers":
+            workers[event["began"]] = event  # the last one of each process holds its sums
 
     try:
         found = list(rows("SELECT role, ended, seconds, input_tokens, output_tokens, cost FROM answers"))
@@ -122,4 +128,5 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
         if ended is not None and sessions and ended >= sessions[0][0]
     ]
     whole = sum(end - begin for begin, end in sessions)
-    return Timeline({n: second(at) for n, at in batches.items()}, whole, sorted(calls, key=lambda call: call.end))
+    ends = {n: second(at) for n, at in batches.items()}
+    return Timeline(ends, whole, sorted(calls, key=lambda call: call.end), told(workers.values()) if workers else "")

@@ -122,6 +122,8 @@ def test_a_server_that_the_environment_names_as_well_is_known(
     begun: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edited(begun, api_base="http://127.0.0.1:9/v1")  # the simulated model has no key
+    assert run(["resume", str(begun), "--lm_on_workers", "--cluster=local:1"]) == UsageError.exit_code
+    assert "would be sent a key of the workers" in capsys.readouterr().err
     assert run(["resume", str(begun)]) == 0
     edited(begun, model="openai/test")
     monkeypatch.setenv("OPENAI_API_BASE", "http://127.0.0.1:9/v1/")

@@ -48,6 +48,19 @@ def test_calls_after_the_last_event_count(tmp_path: Path) -> None:
     assert found.seconds == 25.0 and found.calls == [Call("test generator", 20, 25, 2, 0.0)]
 
 
+def test_what_workers_did_is_summed_over_the_processes_of_a_run(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "events.jsonl"
+    log.parent.mkdir()
+    sums = [(1.0, {"lab1": 5}, 10.0), (1.0, {"lab1": 8, "lab2": 2}, 20.0), (2.0, {"lab2": 10}, 20.0)]
+    facts = [
+        {"began": began, "nodes": nodes, "threads": 4, "seconds": seconds, "busy": seconds, "available": 4 * seconds}
+        for began, nodes, seconds in sums
+    ]
+    log.write_text("\n".join(json.dumps({"time": "2026-01-01T00:00:00", "event": "workers", **f}) for f in facts))
+    told = read_timeline(tmp_path, lambda query: []).workers
+    assert told == "20 solutions judged by 2 nodes (lab2 12, lab1 8), 0.5 a second, 25 % of 4 threads busy"
+
+
 def test_a_journal_that_does_not_tell_has_no_figure(tmp_path: Path) -> None:
     def rows(query: str) -> Any:
         raise sqlite3.OperationalError("no such column: ended")
