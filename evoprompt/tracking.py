@@ -17,7 +17,7 @@ class MLflowTracker:
     """A listener that keeps a search in MLflow: one run, with its steps, prompts and report.
 
     It uses the run that is active, as one of `mlflow.dspy.autolog()`, or begins one of its own and ends it with the
-    search.
+    search. In a `with` block, one whose search fails ends as failed.
 
     Args:
         uri: Where MLflow keeps things, as `sqlite:///mlflow.db`; None for what MLflow is set to.
@@ -46,6 +46,13 @@ class MLflowTracker:
         self._name, self._folder, self._params = run_name, run_dir, dict(params or {})
         self._run: Any = None
         self._calls = 0
+
+    def __enter__(self) -> MLflowTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End a run of our own that is still open: its search failed."""
+        self._end("FAILED")
 
     def __call__(self, event: events.Event) -> None:
         """Tell MLflow of one event."""
@@ -83,8 +90,11 @@ class MLflowTracker:
         for name in ("report.html", "program.json", "summary.json") if self._folder is not None else ():
             if (path := Path(self._folder or "") / name).is_file():
                 self._mlflow.log_artifact(str(path))
+        self._end("FINISHED" if isinstance(event, events.Finished) else "KILLED")
+
+    def _end(self, status: str) -> None:
         if self._run is not None:
-            self._mlflow.end_run("FINISHED" if isinstance(event, events.Finished) else "KILLED")
+            self._mlflow.end_run(status)
             self._run = None
 
     def _metrics(self, step: int | None, **values: float | None) -> None:

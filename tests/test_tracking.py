@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program, UsageError, load_dataset, resolve_lm
+from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, UsageError, load_dataset, resolve_lm
+from evoprompt.evolve.events import Started
 from evoprompt.tracking import MLflowTracker
 
 
@@ -37,6 +38,11 @@ def test_a_search_is_one_run_with_its_scores_and_prompts(tmp_path: Path, monkeyp
     prompts = {a.path for a in mlflow.MlflowClient().list_artifacts(run.info.run_id, "prompts")}
     assert {"prompts/start.txt", "prompts/result.txt"} <= prompts
     assert mlflow.active_run() is None
+    with pytest.raises(ZeroDivisionError), tracker:
+        tracker(Started(options, Candidate.of(program), 12, 8, batches=2))
+        _ = 1 / 0
+    (failed,) = mlflow.MlflowClient().search_runs([run.info.experiment_id], "attributes.status = 'FAILED'")
+    assert failed.info.run_id != run.info.run_id and mlflow.active_run() is None
 
 
 AUTOLOG_FIRST = """

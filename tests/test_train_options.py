@@ -144,7 +144,10 @@ def test_a_log_names_a_step_of_many_parts_as_it_begins(tmp_path: Path, capsys: p
 def test_the_board_promises_no_end_that_it_does_not_know() -> None:
     now = [0.0]
     board = Board("", dict, lambda: now[0])
+    board.evaluation("checking the tests of 9 tasks", 9)
+    board.advance(9)
     board.started(Started(Options(budget=Budget(rollouts=100)), Candidate.of(Program()), 9, 9, batches=1))
+    assert "━" not in drawn(board)  # what was before the search is no part of it
     record = BatchRecord(epoch=1, batch=1, parent=Candidate.of(Program()), evaluation=summarize([]))
     for _ in range(3):
         board.restored(record)  # more than were planned: the budget says how far it is
@@ -168,3 +171,9 @@ def test_a_note_stands_above_a_bar() -> None:
     with Live("the bar", console=Console(file=shown, force_terminal=True)):
         note("stopped; `evoprompt resume r` goes on")
     assert "evoprompt: stopped; `evoprompt resume r` goes on" in shown.getvalue()
+
+
+def test_a_search_of_dspy_is_as_far_as_its_calls() -> None:
+    board = Board("", lambda: {"generator": Spent(60, 0, 1, 1, 0.0, 0, 1.0)}, lambda: 0.0)
+    board.started(Started(Options(budget=Budget(rollouts=100)), Candidate.of(Program()), 9, 9, batches=0))
+    assert "60 % of the budget" in drawn(board)

@@ -69,7 +69,7 @@ class Board:
     def started(self, event: Started) -> None:
         """A search begins, or goes on: one bar for all its steps."""
         self._budget, self._planned, self._begun = event.options.budget, event.batches, self._clock()
-        self._count()
+        self.step("starting")
 
     def step(self, what: str, total: int = 0) -> None:
         """A step begins that has so many parts; 0 where that is not known."""
@@ -141,7 +141,9 @@ class Board:
         """Share of the budget that is spent, by the limit that is nearest; None without one."""
         if self._budget is None:
             return None
-        spent = {"lm_calls": calls, "tokens": tokens, "usd": cost, "rollouts": self._rollouts,
+        # Of a search that tells of no batch, as DSPy's do not, only the calls are known while it goes on.
+        rollouts = self._rollouts if self._planned else max(self._rollouts, calls)
+        spent = {"lm_calls": calls, "tokens": tokens, "usd": cost, "rollouts": rollouts,
                  "seconds": self._clock() - self._begun}  # fmt: skip
         shares = [v / limit for k, v in spent.items() if (limit := getattr(self._budget, k))]
         return min(1.0, max(shares)) if shares else None

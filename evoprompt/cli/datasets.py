@@ -15,6 +15,7 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
+    from evoprompt.cli.display import Display
     from evoprompt.harness import Harness
     from evoprompt.tasks import Task
 
@@ -69,12 +70,13 @@ def _check(name: str, *, skip_bad: bool) -> None:
     Raises:
         DataError: One line for each thing that is wrong.
     """
+    from evoprompt.cli.display import Display
     from evoprompt.harness import Harness
 
-    path = home(name)
+    path, display = home(name), Display()
     with Harness() as harness:
         if not path.is_dir():
-            told = _checked(name, harness, skip_bad=skip_bad)
+            told = _checked(name, harness, display, skip_bad=skip_bad)
             for line in told.notices:
                 tell(line)
             if told.wrong:
@@ -86,7 +88,7 @@ def _check(name: str, *, skip_bad: bool) -> None:
             raise DataError(f"{name!r} is a folder without a file")
         bad = 0
         for file in files:
-            told = _checked(str(file), harness, skip_bad=skip_bad)
+            told = _checked(str(file), harness, display, skip_bad=skip_bad)
             bad += bool(told.wrong)
             tell(told.line(str(file)), "  ")
     tell(f"{len(files) - bad} of {counted(len(files), 'file')} hold tasks that can be judged")
@@ -120,25 +122,29 @@ class _Checked(NamedTuple):
         return f"{name}: {held}{first}{more}"
 
 
-def _checked(name: str, harness: Harness, *, skip_bad: bool) -> _Checked:
+def _checked(name: str, harness: Harness, display: Display, *, skip_bad: bool) -> _Checked:
     from evoprompt.datasets.load import read
     from evoprompt.harness.judging.nonsense import find_untested
     from evoprompt.pool import map_concurrently
 
-    try:
-        data = read(name, skip_bad=skip_bad)
-    except DataError as e:
-        return _Checked(0, "", e.problems)
-    threads = os.cpu_count() or 1
+    def judged(task: Task) -> tuple[str, int, list[str]]:
+        untested, broken = find_untested([task], harness, num_threads=1)
+        why, whole = _canonical(task, harness) if task.code else (broken.get(task.task_id, ""), 0)
+        return why, whole, untested
+
+    with display:
+        display.begin(f"reading {name}")
+        try:
+            data = read(name, skip_bad=skip_bad)
+        except DataError as e:
+            return _Checked(0, "", e.problems)
+        count = display.tasks(f"checking {counted(len(data), 'task')} of {name}", len(data))
+        found = map_concurrently(judged, data, num_threads=os.cpu_count() or 1, on_done=count)
+    wrong = [f"{name}: task {t.task_id!r}: {why}" for t, (why, _, _) in zip(data, found, strict=True) if why]
+    wrong += [f"{name}: {line}" for _, _, untested in found for line in untested]
     solved = [t for t in data if t.code]
-    reports = map_concurrently(lambda t: _canonical(t, harness), solved, num_threads=threads)
-    failed = {t.task_id: why for t, (why, _) in zip(solved, reports, strict=True)}
-    untested, broken = find_untested(data, harness, num_threads=threads)
-    wrong = [f"{name}: task {task_id!r}: {why}" for task_id, why in failed.items() if why]
-    wrong += [f"{name}: {line}" for line in untested]
-    wrong += [f"{name}: task {task_id!r}: {why}" for task_id, why in broken.items() if task_id not in failed]
     tests = sum(t.count("base") + t.count("plus") for t in data)
-    whole = sum(n for _, n in reports)
+    whole = sum(n for _, n, _ in found)
     parts = [f"{counted(len(data), 'task')}, {counted(tests, 'test')}"]
     if wrong:
         parts.append("what is wrong stands above")

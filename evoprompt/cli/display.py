@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import logging
 import re
 from collections import Counter
@@ -88,10 +89,15 @@ class Display:
 
     def vet(self, metric: CodeMetric, tasks: Collection[Task], num_threads: int) -> dict[str, str]:
         """`CodeMetric.vet` of tasks, with a bar; a log has a line where they are many."""
-        what = f"checking the tests of {counted(len(tasks), 'task')}"
-        self._log(what, len(tasks))
-        self._board.evaluation(what, len(tasks))
-        return metric.vet(tasks, num_threads=num_threads, on_done=self._board.advance)
+        checked = self.tasks(f"checking the tests of {counted(len(tasks), 'task')}", len(tasks))
+        return metric.vet(tasks, num_threads=num_threads, on_done=checked)
+
+    def tasks(self, what: str, total: int) -> Callable[[object], None]:
+        """Begin something that is done to so many tasks; returns the callback that moves the bar by one."""
+        self._log(what, total)
+        self._board.evaluation(what, total)
+        done = itertools.count(1)
+        return lambda _: self._board.advance(next(done))
 
     def _log(self, what: str, parts: int) -> None:
         if self._drawn is None and parts >= MANY:
@@ -151,14 +157,8 @@ class Display:
         """Begin an evaluation of so many solutions; returns the callback that moves the bar. See `Board.evaluation`."""
         self._log(f"{what}: {counted(total, 'solution')}", total)
         self._board.evaluation(what, total, weights)
-        done = 0
-
-        def count(rollout: Rollout) -> None:
-            nonlocal done
-            done += 1
-            self._board.advance(done, rollout)
-
-        return count
+        done = itertools.count(1)
+        return lambda rollout: self._board.advance(next(done), rollout)
 
 
 MANY = 50

@@ -210,9 +210,9 @@ def _searched(
     train, dev = list(ready.data["train"]), list(ready.data.get("dev", ()))
     if not dev and ready.options.strategy in WITHOUT_DEV:
         display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(ready.options.strategy)]}")
-    told = _tracked(display, given, run.root)
-    search = EvoPrompt(ready.metric, options=ready.options, run_dir=run, listener=told, on_interrupt="raise")
-    evolved = search.compile(ready.program, trainset=train, valset=dev)
+    with _tracked(display, given, run.root) as told:
+        search = EvoPrompt(ready.metric, options=ready.options, run_dir=run, listener=told, on_interrupt="raise")
+        evolved = search.compile(ready.program, trainset=train, valset=dev)
     tests = {}
     if "test" in ready.data:
         test = ready.data["test"]
@@ -220,20 +220,22 @@ def _searched(
     return evolved, tests
 
 
-def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Callable[[Any], None]:
+@contextlib.contextmanager
+def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Iterator[Callable[[Any], None]]:
     """The display, and with `--track` the tracker beside it."""
     if given["track"] is None:
-        return display
+        yield display
+        return
     from evoprompt.tracking import MLflowTracker
 
     params = {name: given[name] for name in ("model", "debugger_model", "optimizer_model", "temperature")}
-    tracker = MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params)
+    with MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params) as tracker:
 
-    def both(event: Any) -> None:
-        display(event)
-        tracker(event)
+        def both(event: Any) -> None:
+            display(event)
+            tracker(event)
 
-    return both
+        yield both
 
 
 WITHOUT_DEV = {
