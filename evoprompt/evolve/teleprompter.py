@@ -23,9 +23,10 @@ from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.estimate import FAILING, Estimate, estimate
 from evoprompt.evolve.events import BatchDone, Event, Finished, Interrupted, Listener
 from evoprompt.evolve.factorial.scaffold import passage
+from evoprompt.evolve.facts import prepare
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.records import Results
-from evoprompt.evolve.results_tree import TreeWriter, ending, note_workers, prepare
+from evoprompt.evolve.results_tree import TreeWriter, ending, note_workers
 from evoprompt.evolve.search import SearchInterrupted, digest
 from evoprompt.evolve.settings import Settings, taking, with_options
 from evoprompt.evolve.splitting import split, told
