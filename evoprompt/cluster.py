@@ -12,6 +12,7 @@ import contextlib
 import logging
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,8 @@ _LOOK_SECONDS: Final = 1.0
 """Seconds between two looks at the workers."""
 _SAID_SECONDS: Final = 15.0
 """So long after the first word about waiting the second is said, then after twice the time, and so on."""
+_SBATCH_SECONDS: Final = 60.0
+"""Slurm has so long to say whether it takes a job."""
 _SILENT_SECONDS: Final = 5.0
 """A worker that was not heard of for so long gets no work, and what it may have is done elsewhere."""
 _NAMED: Final = 32
@@ -212,7 +215,8 @@ class Cluster(Executor):
             with contextlib.suppress(Exception):
                 self._client.run(forget, workers=list(self._good), on_error="ignore")
             self._client.close(timeout=_LOOK_SECONDS)
-            self._opened.close()
+            with contextlib.suppress(Exception):  # Dask's own troubles at the end change no result
+                self._opened.close()
 
     def _connected(self) -> Any:
         try:
@@ -320,5 +324,18 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
         cluster = stack.enter_context(SLURMCluster(job_extra_directives=directives))
     except (ValueError, TypeError) as e:
         raise UsageError(f"{where!r} needs a configuration ({described(e)}): see docs/how_to/clusters.md") from e
+    try:  # else Dask waits for jobs that there never will be
+        tried = subprocess.run(
+            ["sbatch", "--test-only"],
+            input=cluster.job_script(),
+            text=True,
+            capture_output=True,
+            timeout=_SBATCH_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise ClusterError(f"{where!r} needs Slurm's sbatch ({described(e)}): run it where jobs are submitted") from e
+    if tried.returncode:
+        said = (tried.stderr.strip() or "no reason given").splitlines()[0]
+        raise ClusterError(f"Slurm does not take the jobs of {where!r} ({said}): see ~/.config/dask/jobqueue.yaml")
     cluster.scale(jobs=int(rest or 1))
     return str(cluster.scheduler_address)

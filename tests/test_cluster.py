@@ -161,7 +161,7 @@ def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.Monke
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
     sbatch.write_text(
-        f"#!/bin/sh\nset -e\ngrep -q -e --export=NONE $1\ncp $1 {tmp_path}/job\n"
+        f"#!/bin/sh\nset -e\n[ $1 = --test-only ] && exit 0\ngrep -q -e --export=NONE $1\ncp $1 {tmp_path}/job\n"
         f"env -i PATH=$PATH HOME={tmp_path} PYTHONPATH={Path(__file__).parent.parent} "
         f"sh {tmp_path}/job > {tmp_path}/out 2>&1 &\n"
         "echo 'Submitted batch job 1'\n"
@@ -185,6 +185,27 @@ def test_samples_are_judged_on_a_queue(tmp_path: Path, monkeypatch: pytest.Monke
     told = capsys.readouterr()
     assert "passed 3" in told.out and "slurm:1: 1 node, " in told.err
     assert re.search(r"slurm:1: [3-9] solutions judged by 1 node \(\S+ \d+\), \d+\.\d a second, \d+ % of", told.err)
+
+
+@pytest.mark.parametrize("body", ["echo 'sbatch: error: no such partition' >&2; exit 1", None])
+def test_a_queue_that_takes_no_job_is_told_at_once(
+    body: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    if body is not None:
+        sbatch.write_text(f"#!/bin/sh\n{body}\n")
+        sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name, value in {"CORES": "2", "MEMORY": "1GB", "LOG_DIRECTORY": str(tmp_path)}.items():
+        monkeypatch.setenv(f"DASK_JOBQUEUE__SLURM__{name}", value)
+    import dask
+
+    dask.config.refresh()
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text(json.dumps({"task_id": "add", "solution": "x"}))
+    assert run(["evaluate", "--dataset", "starter", "--samples", str(samples), "--cluster", "slurm:1"]) == 4
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert ("no such partition" if body else "needs Slurm's sbatch (FileNotFoundError") in told
 
 
 @pytest.mark.parametrize(
