@@ -79,10 +79,13 @@ def read_side(path: str | Path) -> Side:
         raise UsageError(f"{str(path)!r} is neither a run directory nor a result file of `evoprompt evaluate`")
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(body, dict) or not isinstance(body.get("eval"), dict):
+            raise ValueError("it has no object 'eval' with the rows of each task")
         found = {task: rows[0] for task, rows in body["eval"].items() if rows}
         solutions = {task: evaluated(task, row) for task, row in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(f"{str(path)!r} is no result file of `evoprompt evaluate`: {type(e).__name__}: {e}") from e
+        why = str(e) if isinstance(e, ValueError) else f"a row of 'eval' is broken ({e!r})"
+        raise DataError(f"{str(path)!r} is no result file of `evoprompt evaluate`: {why}") from e
     about = f"{body.get('model') or 'given samples'} on {body.get('dataset', '?')}"
     return _side(path.stem, about, str(body.get("data_hash", "")), solutions)
 

@@ -25,7 +25,7 @@ from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.rules import prompt_diff, rules_of
 from evoprompt.runs import Journal, journal
 from evoprompt.runs.damage import reading
-from evoprompt.wording import LIMITS
+from evoprompt.wording import LIMITS, counted
 
 NAME = "report.html"
 MOST_BYTES = 900_000
@@ -75,7 +75,7 @@ def environment() -> Environment:
         loader=PackageLoader("evoprompt.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"points": lambda v: f"{v:+.1f}", "count": lambda v: f"{v:,}"}
+    made.filters |= {"points": lambda v: f"{v:+.1f}", "count": lambda v: f"{v:,}", "counted": counted}
     return made
 
 
