@@ -319,6 +319,8 @@ def _tell(
         tell(score_line(f"test, {name} prompt", evaluation, mark))
     scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
     result, then = "a new prompt", f"; use {run.tree.final_prompt} or {run.tree.program}"
+    if not tests and results.confirmation is not None:
+        result += f", {results.confirmation.gain:+.1f} points expected; no test tasks were held out"
     if before == after:
         result, then = "no better prompt was found: the start prompt stays", " shows what was tried"
     tell_end(

@@ -197,9 +197,11 @@ def _difference(differences: Sequence[float]) -> str:
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     low, high = (100 * v for v in found.interval)
     points = 100 * sum(differences) / len(differences)
+    sure = min(max(100 * found.better, 1), 99)
     return (
-        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); 95 % interval "
-        f"{low:+.1f} to {high:+.1f}; better with a probability of {min(max(100 * found.better, 1), 99):.0f} %"
+        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); of new tasks "
+        f"{100 * found.expected:+.1f} expected, 95 % interval {low:+.1f} to {high:+.1f}; better with a probability of "
+        f"{sure:.0f} %"
     )
 
 
