@@ -162,6 +162,34 @@ def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.Cap
         assert f"was measured with the server {first.base}; give another --output" in capsys.readouterr().err
 
 
+def test_each_prompt_and_each_state_of_the_tasks_is_an_evaluation_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ["evaluate", "--dataset", "train.json", "--model", "simulated"]
+    role = "You are the senior Python engineer of {company}. You write code that others read with ease, every day. "
+    (folder / "a.md").write_text(f"{role}Be brief.")
+    for given in ([], ["--prompt", "a.md"], ["--prompt", f"{role}Be careful."]):
+        assert run([*words, *given]) == 0
+    (folder / "a.md").write_text(f"{role}Be kind.")
+    assert run([*words, "--prompt", "a.md"]) == 0
+    rows = json.loads((folder / "train.json").read_text())
+    (folder / "train.json").write_text(json.dumps(rows[:3]))
+    assert run(words) == 0 == run(words)
+    assert "is of other tasks, or of these before they changed" in capsys.readouterr().err
+    names = sorted(p.name for p in (folder / "results/evaluations/train").glob("*_eval_results.json"))
+    assert "simulated_start_temp_0_seed_42_eval_results.json" in names and len(names) == 5
+    assert sum("_prompt_" in name for name in names) == 3 and sum("_seed_42_data_" in name for name in names) == 1
+
+    out = ["--output", "out.json"]
+    assert run([*words, *out, "--prompt", "a.md"]) == 0
+    capsys.readouterr()
+    assert run([*words, *out, "--prompt", f"{role}Be careful."]) == 2
+    told = capsys.readouterr().err
+    assert "every day. Be kind.', is …" in told and "every day. Be careful.'." in told
+    assert "another --output to begin anew" in told and "--fork" not in told and "--run_name" not in told
+
+
 def test_evaluate_needs_one_source_of_solutions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "--dataset", str(folder / "train.json")]) == 2
     assert "give either --samples" in capsys.readouterr().err

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evoprompt.runs import Journal
 
 WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
+ANEW = "or another --output to begin anew"
 SKIPPED = 2
 SHOWN = 20
 OVERHEAD = 0.05
@@ -98,10 +99,11 @@ def _evaluate(given: dict[str, Any]) -> None:
         metric = _metric(data, given)
     program = given["program"]
     program = program / "program.json" if program is not None and program.is_dir() else program
-    target = given["output"] or _default_output(given["dataset"], given["samples"], models, program)
+    prompt = prompt_text(given["prompt"])
+    target = given["output"] or _default_output(given, data, models, program, prompt)
     student = None
     if given["model"] is not None:
-        student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt_text(given["prompt"]))
+        student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt)
     with display, judging(metric, student, given, display) as metric:
         display.begin("starting")
         if student is None:
@@ -189,7 +191,7 @@ def _given(
     whole = [seconds[s.task_id] for s in samples if s.task_id not in lost]
     kept = _journal(target)
     with Journal(kept) as journal:
-        journal.begin(_identity(data, metric))
+        journal.begin(_identity(data, metric), anew=ANEW)
         _resumed(display, journal, len(whole))
         told = None if extract else chatty(samples, data)
         if told:
@@ -225,7 +227,7 @@ def _written(
     setup = _setup(models, student) | _identity(data, metric)
     total = (len(data) - len(lost)) * n_samples
     with Journal(kept) as journal:
-        journal.begin(setup)
+        journal.begin(setup, anew=ANEW)
         display.follow(journal.spent, simulated=models.simulated)
         _same_server(display, journal, models.api_base, total, target)
         warn_if_unknown(display.say, models, [data])
@@ -267,14 +269,32 @@ def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]
     return write_evaluation(target, json.loads(told))
 
 
-def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
+def _default_output(
+    given: dict[str, Any], data: Dataset, models: Models, program: Path | None, prompt: str | None
+) -> Path:  # fmt: skip
+    """The result file that has a name of its own for each prompt, and for tasks that have changed since."""
+    from evoprompt.runs import Journal
+
+    samples: Path | None = given["samples"]
     if samples is not None:
         stem = samples.name if samples.is_dir() else re.sub(r"(\.json)?(\.jsonl)?(\.gz)?$", "", samples.name)
         return samples.parent / f"{stem}_eval_results.json"
-    prompt = hashlib.sha256(program.read_bytes()).hexdigest()[:8] if program and program.is_file() else "start"
-    name = f"{models.model}_{prompt}_temp_{models.temperature:g}_seed_{models.seed}"
-    folder = Path("results") / "evaluations" / re.sub(r"[^A-Za-z0-9._-]+", "--", Path(dataset).stem)
-    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', name)}_eval_results.json"
+    start = "start" if prompt is None else f"prompt_{_digest(prompt.encode())}"
+    start = _digest(program.read_bytes()) if program and program.is_file() else start
+    name = f"{models.model}_{start}_temp_{models.temperature:g}_seed_{models.seed}"
+    folder = Path("results") / "evaluations" / re.sub(r"[^A-Za-z0-9._-]+", "--", Path(given["dataset"]).stem)
+    target = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', name)}_eval_results.json"
+    if _journal(target).exists():
+        with Journal(_journal(target)) as journal:
+            before = journal.fact("identity").get("data_hash", data.hash)
+        if before != data.hash:
+            note(f"{str(target)!r} is of other tasks, or of these before they changed: this evaluation is another one")
+            return target.with_name(target.name.replace("_eval_results", f"_data_{data.hash[:8]}_eval_results"))
+    return target
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _journal(target: Path) -> Path:
