@@ -13,7 +13,7 @@ from evoprompt.cli.shown import note
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Limits
 from evoprompt.lm import LMSettings, resolve_lm
-from evoprompt.wording import counted
+from evoprompt.wording import counted, not_utf8
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -95,6 +95,8 @@ def prompt_text(given: str | None, option: str = "--prompt") -> str | None:
             raise UsageError(f"{option} {given!r} is a directory; give a file, or the text")
         try:
             text = path.read_text(encoding="utf-8") if named or path.is_file() else given
+        except UnicodeDecodeError as e:
+            raise UsageError(f"{option} {given!r} is {not_utf8(e)}") from e
         except (OSError, ValueError) as e:
             raise UsageError(f"{option} {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
     if not text.strip():
@@ -213,7 +215,8 @@ def read_splits(folder: Path, files: dict[str, str | None], *, skip_bad: bool) -
     for role, name in files.items():
         if name is not None:
             if not (folder / name).is_file():
-                raise DataError(f"--{role}_file: {str(folder / name)!r} does not exist")
+                what = "is a directory; give a file" if (folder / name).is_dir() else "does not exist"
+                raise DataError(f"--{role}_file: {str(folder / name)!r} {what}")
             data[role] = read_data(folder / name, skip_bad=skip_bad)
     check_disjoint(**data)
     return data
