@@ -63,6 +63,7 @@ def test_a_report_and_four_lines_at_the_end(folder: Path, capsys: pytest.Capture
         and "def top_1(xs): return 0" in page
         and "http" not in page
     )
+    assert "<small>plus: top_2([]) raised ValueError" in page  # also where a row is not opened
     assert page.index("t1</span>") < page.index("t3</span>")  # what failed stands first
 
 
