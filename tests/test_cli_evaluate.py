@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -142,6 +143,42 @@ def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) ->
     results = json.loads((folder / "out_eval_results.json").read_text())
     assert len(results["eval"]) == 4
     assert len((folder / "out.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_one_that_is_interrupted_says_how_to_go_on(folder: Path) -> None:
+    held, forever = threading.Event(), threading.Event()
+
+    def hangs(body: dict[str, object], n: int) -> str | Reply:
+        if n >= 3:
+            held.set()
+            forever.wait(30)
+        return answer(body, n)
+
+    answer = engine_responder(ScriptedEngine(reply))
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    with OpenAIServer(hangs) as server:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "evoprompt", *words, "--api_base", server.base, "--output", str(folder / "o.json")],
+            stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
+        )  # fmt: skip
+        assert held.wait(60)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=60)[1]
+        forever.set()
+    assert child.returncode == 130 and "stopped; the same command goes on" in said
+
+
+def test_one_that_a_server_ends_says_how_to_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuses(body: dict[str, object], n: int) -> str | Reply:
+        return answer(body, n) if n < 2 else Reply(401, {"error": {"message": "no such key"}})
+
+    answer = engine_responder(ScriptedEngine(reply))
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    with OpenAIServer(refuses) as server:
+        assert run([*words, "--api_base", server.base, "--output", str(folder / "o.json")]) == 3
+    assert "stopped; the same command goes on" in capsys.readouterr().err
 
 
 def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from evoprompt.cli.shown import note, tell
-from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.errors import (
+    ClusterError,
+    DamagedError,
+    EvoPromptError,
+    ModelError,
+    SandboxError,
+    StorageError,
+    UsageError,
+)  # fmt: skip
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -180,7 +190,6 @@ def _given(
     from evoprompt.evaluate import chatty, judge, read_samples, summarize
     from evoprompt.evaluate.samples import seconds_of
     from evoprompt.rollout import require_measured
-    from evoprompt.runs import Journal
 
     path, extract, threads = given["samples"], given["extract"], given["parallel"]
     samples, skipped = read_samples(path, data, extract=extract)
@@ -190,8 +199,7 @@ def _given(
     seconds = {name: OVERHEAD + seconds_of(metric, task) for name, task in tasks.items() if name not in lost}
     whole = [seconds[s.task_id] for s in samples if s.task_id not in lost]
     kept = _journal(target)
-    with Journal(kept) as journal:
-        journal.begin(_identity(data, metric), anew=ANEW)
+    with _kept(target, _identity(data, metric)) as journal:
         _resumed(display, journal, len(whole))
         told = None if extract else chatty(samples, data)
         if told:
@@ -217,7 +225,6 @@ def _written(
     from evoprompt.cli.display import spent_line
     from evoprompt.cli.setup import warn_if_unknown
     from evoprompt.evaluate import evaluate
-    from evoprompt.runs import Journal
 
     n_samples, threads = given["n_samples"], given["parallel"]
     kept = _journal(target)
@@ -226,8 +233,7 @@ def _written(
     lost = display.vet(metric, data, threads)
     setup = _setup(models, student) | _identity(data, metric)
     total = (len(data) - len(lost)) * n_samples
-    with Journal(kept) as journal:
-        journal.begin(setup, anew=ANEW)
+    with _kept(target, setup) as journal:
         display.follow(journal.spent, simulated=models.simulated)
         _same_server(display, journal, models.api_base, total, target)
         warn_if_unknown(display.say, models, [data])
@@ -299,6 +305,21 @@ def _digest(content: bytes) -> str:
 
 def _journal(target: Path) -> Path:
     return target.with_name(f"{target.name}.journal")
+
+
+@contextlib.contextmanager
+def _kept(target: Path, identity: dict[str, Any]) -> Iterator[Journal]:
+    """The journal of an evaluation; where it is left before its end, how to go on is said."""
+    from evoprompt.runs import Journal
+
+    with Journal(_journal(target)) as journal:
+        journal.begin(identity, anew=ANEW)
+        try:
+            yield journal
+        except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
+            if not isinstance(e, DamagedError) and any(journal.counts().values()):
+                note("stopped; the same command goes on")
+            raise
 
 
 def _same_server(display: Display, journal: Journal, api_base: str | None, total: int, target: Path) -> None:
