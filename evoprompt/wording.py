@@ -9,6 +9,12 @@ LIMITS = {
 """Options that limit a search, and the fields of `Budget` that they set."""
 
 
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong with a file that is no UTF-8, and how to mend it."""
+    encoding = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
+    return f"not UTF-8 text (byte {error.start}): save it as UTF-8, as with `iconv -f {encoding} -t UTF-8 OLD > NEW`"
+
+
 def counted(number: int, word: str) -> str:
     """`1 task`, `1,200 tasks`, `2 batches`."""
     return f"{number:,} {word}{'' if number == 1 else 'es' if word.endswith('ch') else 's'}"

@@ -130,6 +130,7 @@ def test_a_config_file_and_a_runs_own_config(folder: Path) -> None:
     [
         (["--dataset_path", "nowhere"], "--dataset_path 'nowhere' is not a folder"),
         (["--train_file", "absent.json"], "absent.json' does not exist"),
+        (["--train_file", "."], "is a directory; give a file"),
         (["--dev_file", "train.json"], "task_id 't1' is in train and in dev"),
         (["--run_name", "../x"], "--run_name must be the name of a folder, not '../x'"),
         (["--accept", "maybe"], "maybe"),

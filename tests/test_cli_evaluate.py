@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +64,7 @@ def test_a_report_and_four_lines_at_the_end(folder: Path, capsys: pytest.Capture
         and "def top_1(xs): return 0" in page
         and "http" not in page
     )
+    assert "<small>plus: top_2([]) raised ValueError" in page  # also where a row is not opened
     assert page.index("t1</span>") < page.index("t3</span>")  # what failed stands first
 
 
@@ -143,6 +145,42 @@ def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) ->
     assert len((folder / "out.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
+def test_one_that_is_interrupted_says_how_to_go_on(folder: Path) -> None:
+    held, forever = threading.Event(), threading.Event()
+
+    def hangs(body: dict[str, object], n: int) -> str | Reply:
+        if n >= 3:
+            held.set()
+            forever.wait(30)
+        return answer(body, n)
+
+    answer = engine_responder(ScriptedEngine(reply))
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    with OpenAIServer(hangs) as server:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "evoprompt", *words, "--api_base", server.base, "--output", str(folder / "o.json")],
+            stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
+        )  # fmt: skip
+        assert held.wait(60)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=60)[1]
+        forever.set()
+    assert child.returncode == 130 and "stopped; the same command goes on" in said
+
+
+def test_one_that_a_server_ends_says_how_to_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuses(body: dict[str, object], n: int) -> str | Reply:
+        return answer(body, n) if n < 2 else Reply(401, {"error": {"message": "no such key"}})
+
+    answer = engine_responder(ScriptedEngine(reply))
+    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    with OpenAIServer(refuses) as server:
+        assert run([*words, "--api_base", server.base, "--output", str(folder / "o.json")]) == 3
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+
+
 def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "evaluate",
@@ -160,6 +198,34 @@ def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.Cap
         assert run([*words, "--api_base", second.base]) == 2
         assert not second.seen
         assert f"was measured with the server {first.base}; give another --output" in capsys.readouterr().err
+
+
+def test_each_prompt_and_each_state_of_the_tasks_is_an_evaluation_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ["evaluate", "--dataset", "train.json", "--model", "simulated"]
+    role = "You are the senior Python engineer of {company}. You write code that others read with ease, every day. "
+    (folder / "a.md").write_text(f"{role}Be brief.")
+    for given in ([], ["--prompt", "a.md"], ["--prompt", f"{role}Be careful."]):
+        assert run([*words, *given]) == 0
+    (folder / "a.md").write_text(f"{role}Be kind.")
+    assert run([*words, "--prompt", "a.md"]) == 0
+    rows = json.loads((folder / "train.json").read_text())
+    (folder / "train.json").write_text(json.dumps(rows[:3]))
+    assert run(words) == 0 == run(words)
+    assert "is of other tasks, or of these before they changed" in capsys.readouterr().err
+    names = sorted(p.name for p in (folder / "results/evaluations/train").glob("*_eval_results.json"))
+    assert "simulated_start_temp_0_seed_42_eval_results.json" in names and len(names) == 5
+    assert sum("_prompt_" in name for name in names) == 3 and sum("_seed_42_data_" in name for name in names) == 1
+
+    out = ["--output", "out.json"]
+    assert run([*words, *out, "--prompt", "a.md"]) == 0
+    capsys.readouterr()
+    assert run([*words, *out, "--prompt", f"{role}Be careful."]) == 2
+    told = capsys.readouterr().err
+    assert "every day. Be kind.', is …" in told and "every day. Be careful.'." in told
+    assert "another --output to begin anew" in told and "--fork" not in told and "--run_name" not in told
 
 
 def test_evaluate_needs_one_source_of_solutions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

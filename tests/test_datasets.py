@@ -97,12 +97,13 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "t: line 1: not JSON"),
+        (b"", "t: the file is empty; give tasks with `task_id`, `prompt` and `test`"),
         (b"[]", "t: holds no task"),
         (b'[{"task_id": 1,]', "t: line 1: not JSON"),
         (b'{"a": 1}', "must be a JSON array of tasks or JSONL, not one dict"),
         (b"3", "not one int"),
-        (b"\xff\xfe", "t: not UTF-8 text (byte 0)"),
+        (b"\xff\xfe", "t: not UTF-8 text (byte 0): save it as UTF-8, as with `iconv -f UTF-16 -t UTF-8"),
+        (b'[{"task_id": "\xe9"}]', "t: not UTF-8 text (byte 14): save it as UTF-8, as with `iconv -f LATIN1"),
         (b'{"task_id": 1}\nnonsense\n', "t: line 2: not JSON"),
         (b"[" * 100_000, "nested too deeply"),
     ],

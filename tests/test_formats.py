@@ -273,9 +273,9 @@ def test_a_file_that_can_not_be_judged_is_refused_in_one_line(name: str) -> None
 ROWS = [MBPP, MBPP | {"task_id": 8}]
 
 
-def _csv(rows: list[dict[str, Any]]) -> bytes:
+def _csv(rows: list[dict[str, Any]], delimiter: str = ",") -> bytes:
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]))
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter)
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue().encode()
@@ -293,6 +293,7 @@ CONTAINERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     "objects by id": lambda rows: json.dumps({str(r["task_id"]): {k: v for k, v in r.items() if k != "task_id"} for r in rows}).encode(),
     "the hub's server": lambda rows: json.dumps({"features": [], "rows": [{"row_idx": i, "row": r} for i, r in enumerate(rows)]}).encode(),
     "CSV": _csv,
+    "CSV with semicolons": lambda rows: _csv(rows, ";"),
     "CSV of asserts": lambda rows: _csv([r | {"test_list": r["test_list"][0]} for r in rows]),
 }  # fmt: skip
 
@@ -334,6 +335,15 @@ def test_other_files_are_told_in_one_line(content: bytes, said: str) -> None:
         read_tasks(content, "f")
     (line,) = error.value.problems
     assert said in line
+
+
+@pytest.mark.parametrize("content", [b"nr,question,answer\n1,Add.,2\n", b"nr;question;answer\n1;Add.;2\n"])
+def test_a_table_that_lacks_columns_is_told_which_and_what_it_has(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path / "t.csv")
+    said = "row 1: field 'task_id' is missing, field 'test' is missing; it has 'nr', 'question', 'answer'"
+    assert said in error.value.problems[0]
 
 
 def test_bad_rows_are_named_and_left_out_only_when_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -407,7 +417,7 @@ def test_a_folder_of_mixed_files_is_told_in_a_line_each(tmp_path: Path, capsys: 
         "s.jsonl: item 1, task 'HumanEval/0': a solution, not a task, as it has no tests: give such a file to "
         "`evoprompt evaluate --samples`",
         "weak.json: 2 tasks, not all right: task 8: its tests pass a function that returns nonsense, so they test "
-        "nothing; does something call `check`?",
+        "nothing; compare what it returns, as in `assert sq(1) == 2`",
         "wrong.json: 1 task, not all right: task '7': assert sq(2) == 5 returned 4, by its own canonical solution "
         "(and 1 more)",
         "2 of 7 files hold tasks that can be judged",

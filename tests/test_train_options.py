@@ -70,6 +70,13 @@ def test_a_prompt_for_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (
         json.loads((tmp_path / "out.json").read_text())["instruction"] == "Write the function, and return its result."
     )
+    (tmp_path / "my prompt.md").write_text("Of a file.")
+    assert cli([*words[:-1], str(tmp_path / "2.json"), "--prompt", str(tmp_path / "my prompt.md")]) == 0
+    assert json.loads((tmp_path / "2.json").read_text())["instruction"] == "Of a file."
+    capsys.readouterr()
+    assert cli([*words, "--prompt", "my_promt"]) == 2 == cli([*words, "--prompt", str(tmp_path)])
+    told = capsys.readouterr().err
+    assert "is no file, and one word is no prompt" in told and "is a directory" in told
     assert cli(["evaluate", "--dataset", "starter", "--samples", "x.jsonl", "--prompt", "Text."]) == 2
     assert "--prompt needs --model" in capsys.readouterr().err
 
@@ -90,11 +97,22 @@ def test_a_prompt_for_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--dataset_path", ".", "--train_file", "x", "--split", "9"], "--split needs --dataset"),
         (["--dataset", "starter", "--split", "9", "--prompt", "no_such.md"], "--prompt 'no_such.md' can't be read"),
         (["--dataset", "starter", "--split", "9", "--prompt", "  "], "--prompt '  ' holds no text"),
+        (["--dataset", "starter", "--split", "9", "--prompt", ""], "--prompt '' holds no text"),
+        (["--dataset", "starter", "--split", "9", "--prompt", "adir"], "--prompt 'adir' is a directory; give a file"),
+        (["--dataset", "starter", "--split", "9", "--prompt", "./adir"], "--prompt './adir' is a directory"),
+        (
+            ["--dataset", "starter", "--split", "9", "--prompt", "my_promt"],
+            "--prompt 'my_promt' is no file, and one word is no prompt",
+        ),
+        (["--dataset", "starter", "--split", "9", "--prompt", "one.md"], "--prompt 'one.md' holds one word, and one"),
     ],
 )
 def test_what_is_incomplete_is_one_line(
-    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adir").mkdir()
+    (tmp_path / "one.md").write_text("Solve:\n")
     assert train(tmp_path, *words) == 2
     err = capsys.readouterr().err
     assert told in err and len(err.strip().splitlines()) == 1

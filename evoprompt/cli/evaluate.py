@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from evoprompt.cli.shown import note, tell
-from evoprompt.errors import EvoPromptError, UsageError
+from evoprompt.errors import (
+    ClusterError,
+    DamagedError,
+    EvoPromptError,
+    ModelError,
+    SandboxError,
+    StorageError,
+    UsageError,
+)  # fmt: skip
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from evoprompt.runs import Journal
 
 WHAT, MODEL, TESTS, OUT = "What", "Model", "Tests", "Output"
+ANEW = "or another --output to begin anew"
 SKIPPED = 2
 SHOWN = 20
 OVERHEAD = 0.05
@@ -98,10 +109,11 @@ def _evaluate(given: dict[str, Any]) -> None:
         metric = _metric(data, given)
     program = given["program"]
     program = program / "program.json" if program is not None and program.is_dir() else program
-    target = given["output"] or _default_output(given["dataset"], given["samples"], models, program)
+    prompt = prompt_text(given["prompt"])
+    target = given["output"] or _default_output(given, data, models, program, prompt)
     student = None
     if given["model"] is not None:
-        student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt_text(given["prompt"]))
+        student = build_program(models, max_repairs=given["max_repairs"], instruction=prompt)
     with display, judging(metric, student, given, display) as metric:
         display.begin("starting")
         if student is None:
@@ -178,7 +190,6 @@ def _given(
     from evoprompt.evaluate import chatty, judge, read_samples, summarize
     from evoprompt.evaluate.samples import seconds_of
     from evoprompt.rollout import require_measured
-    from evoprompt.runs import Journal
 
     path, extract, threads = given["samples"], given["extract"], given["parallel"]
     samples, skipped = read_samples(path, data, extract=extract)
@@ -188,8 +199,7 @@ def _given(
     seconds = {name: OVERHEAD + seconds_of(metric, task) for name, task in tasks.items() if name not in lost}
     whole = [seconds[s.task_id] for s in samples if s.task_id not in lost]
     kept = _journal(target)
-    with Journal(kept) as journal:
-        journal.begin(_identity(data, metric))
+    with _kept(target, _identity(data, metric)) as journal:
         _resumed(display, journal, len(whole))
         told = None if extract else chatty(samples, data)
         if told:
@@ -215,7 +225,6 @@ def _written(
     from evoprompt.cli.display import spent_line
     from evoprompt.cli.setup import warn_if_unknown
     from evoprompt.evaluate import evaluate
-    from evoprompt.runs import Journal
 
     n_samples, threads = given["n_samples"], given["parallel"]
     kept = _journal(target)
@@ -224,8 +233,7 @@ def _written(
     lost = display.vet(metric, data, threads)
     setup = _setup(models, student) | _identity(data, metric)
     total = (len(data) - len(lost)) * n_samples
-    with Journal(kept) as journal:
-        journal.begin(setup)
+    with _kept(target, setup) as journal:
         display.follow(journal.spent, simulated=models.simulated)
         _same_server(display, journal, models.api_base, total, target)
         warn_if_unknown(display.say, models, [data])
@@ -267,18 +275,51 @@ def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]
     return write_evaluation(target, json.loads(told))
 
 
-def _default_output(dataset: str, samples: Path | None, models: Models, program: Path | None) -> Path:
+def _default_output(
+    given: dict[str, Any], data: Dataset, models: Models, program: Path | None, prompt: str | None
+) -> Path:  # fmt: skip
+    """The result file that has a name of its own for each prompt, and for tasks that have changed since."""
+    from evoprompt.runs import Journal
+
+    samples: Path | None = given["samples"]
     if samples is not None:
         stem = samples.name if samples.is_dir() else re.sub(r"(\.json)?(\.jsonl)?(\.gz)?$", "", samples.name)
         return samples.parent / f"{stem}_eval_results.json"
-    prompt = hashlib.sha256(program.read_bytes()).hexdigest()[:8] if program and program.is_file() else "start"
-    name = f"{models.model}_{prompt}_temp_{models.temperature:g}_seed_{models.seed}"
-    folder = Path("results") / "evaluations" / re.sub(r"[^A-Za-z0-9._-]+", "--", Path(dataset).stem)
-    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', name)}_eval_results.json"
+    start = "start" if prompt is None else f"prompt_{_digest(prompt.encode())}"
+    start = _digest(program.read_bytes()) if program and program.is_file() else start
+    name = f"{models.model}_{start}_temp_{models.temperature:g}_seed_{models.seed}"
+    folder = Path("results") / "evaluations" / re.sub(r"[^A-Za-z0-9._-]+", "--", Path(given["dataset"]).stem)
+    target = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '--', name)}_eval_results.json"
+    if _journal(target).exists():
+        with Journal(_journal(target)) as journal:
+            before = journal.fact("identity").get("data_hash", data.hash)
+        if before != data.hash:
+            note(f"{str(target)!r} is of other tasks, or of these before they changed: this evaluation is another one")
+            return target.with_name(target.name.replace("_eval_results", f"_data_{data.hash[:8]}_eval_results"))
+    return target
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _journal(target: Path) -> Path:
     return target.with_name(f"{target.name}.journal")
+
+
+@contextlib.contextmanager
+def _kept(target: Path, identity: dict[str, Any]) -> Iterator[Journal]:
+    """The journal of an evaluation; where it is left before its end, how to go on is said."""
+    from evoprompt.runs import Journal
+
+    with Journal(_journal(target)) as journal:
+        journal.begin(identity, anew=ANEW)
+        try:
+            yield journal
+        except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
+            if not isinstance(e, DamagedError) and any(journal.counts().values()):
+                note("stopped; the same command goes on")
+            raise
 
 
 def _same_server(display: Display, journal: Journal, api_base: str | None, total: int, target: Path) -> None:

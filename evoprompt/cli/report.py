@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,7 +41,10 @@ def compare(
 
     if len(results) < 2:
         raise UsageError("give two results or more: `evoprompt compare FIRST OTHER`")
-    rows = compare([read_side(path) for path in results])
+    sides = [read_side(path) for path in results]
+    if len({side.name for side in sides}) < len(sides):
+        sides = [replace(side, name=str(path)) for side, path in zip(sides, results, strict=True)]
+    rows = compare(sides)
     write_text(output, render_comparison(rows))
     shared = len(shared_tasks([row.side for row in rows]))
     told = []

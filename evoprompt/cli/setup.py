@@ -13,7 +13,7 @@ from evoprompt.cli.shown import note
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Limits
 from evoprompt.lm import LMSettings, resolve_lm
-from evoprompt.wording import counted
+from evoprompt.wording import counted, not_utf8
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -83,20 +83,36 @@ def prompt_text(given: str | None, option: str = "--prompt") -> str | None:
     """Return the text that `--prompt` (or `option`) names: the content of a file, or the text itself.
 
     Raises:
-        UsageError: The file is missing or can't be read, or there is no text.
+        UsageError: The file is missing or can't be read, there is no text, or a prompt is a directory or one word.
     """
     if given is None:
         return None
     text = given
-    one_word = len(given.split()) == 1 and len(given) < MAX_PATH
-    if one_word and (Path(given).is_file() or Path(given).suffix in (".txt", ".md", ".prompt") or "/" in given):
+    named = len(given.split()) == 1 and (Path(given).suffix in (".txt", ".md", ".prompt") or "/" in given)
+    path = home(given) if named else Path(given)
+    if len(given) < MAX_PATH and given.strip() and (named or _exists(path)):
+        if option == "--prompt" and path.is_dir():  # a passage to lock may have the name of a folder
+            raise UsageError(f"{option} {given!r} is a directory; give a file, or the text")
         try:
-            text = home(given).read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8") if named or path.is_file() else given
+        except UnicodeDecodeError as e:
+            raise UsageError(f"{option} {given!r} is {not_utf8(e)}") from e
         except (OSError, ValueError) as e:
             raise UsageError(f"{option} {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
     if not text.strip():
         raise UsageError(f"{option} {given!r} holds no text")
+    if option == "--prompt" and len(text.split()) == 1 and text.isascii():  # many scripts have no spaces
+        raise UsageError(
+            f"{option} {given!r} {'is no file' if text is given else 'holds one word'}, and one word is no prompt"
+        )
     return text.strip()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text that can't be a name
+        return False
 
 
 MAX_PATH = 4096
@@ -199,7 +215,8 @@ def read_splits(folder: Path, files: dict[str, str | None], *, skip_bad: bool) -
     for role, name in files.items():
         if name is not None:
             if not (folder / name).is_file():
-                raise DataError(f"--{role}_file: {str(folder / name)!r} does not exist")
+                what = "is a directory; give a file" if (folder / name).is_dir() else "does not exist"
+                raise DataError(f"--{role}_file: {str(folder / name)!r} {what}")
             data[role] = read_data(folder / name, skip_bad=skip_bad)
     check_disjoint(**data)
     return data

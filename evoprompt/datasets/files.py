@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from evoprompt.errors import DataError
+from evoprompt.wording import not_utf8
 
 ROW_FIELDS: Final = frozenset((
     "task_id", "prompt", "text", "code", "canonical_solution", "test", "test_list", "entry_point", "tests", "name",
 ))  # fmt: skip
 """An object with one of these is a row, or a table of columns."""
 _ARCHIVES: Final = {b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_TABLE: Final = re.compile(r"\.[ct]sv(\.gz)?$", re.IGNORECASE)
+_DELIMITERS: Final = ",;\t"
 _BLANKS: Final = re.compile(r"\s*")
 _MAX_NESTING: Final = 3
 
@@ -65,7 +68,7 @@ def rows_of(content: bytes, name: str) -> list[Row]:
             raise DataError(f"{name}: a binary file, neither JSON nor CSV nor Parquet")
         return _rows(text, name)
     except UnicodeDecodeError as e:
-        raise DataError(f"{name}: not UTF-8 text (byte {e.start})") from e
+        raise DataError(f"{name}: {not_utf8(e)}") from e
     except RecursionError as e:
         raise DataError(f"{name}: nested too deeply to be a list of tasks") from e
 
@@ -89,11 +92,12 @@ def _rows(text: str, name: str) -> list[Row]:
             return [(f"line {n}", _json(line)) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         if first[:1] == "{":
             return _one_after_another(text, name)
-        if first[:1] != "[" and _is_csv_header(first):
+        if first and (_TABLE.search(name) or (first[:1] != "[" and _is_csv_header(first))):
             return _csv(text, name)
-        what = e.msg if first else "the file is empty and holds no task"
-        seen = f" (it begins with {first[:30]!r})" if first and first[0] not in "[{" else ""
-        raise DataError(f"{name}: line {e.lineno}: not JSON: {what}{seen}") from e
+        if not first:
+            raise DataError(f"{name}: the file is empty; give tasks with `task_id`, `prompt` and `test`") from e
+        seen = f" (it begins with {first[:30]!r})" if first[0] not in "[{" else ""
+        raise DataError(f"{name}: line {e.lineno}: not JSON: {e.msg}{seen}") from e
     except ValueError as e:  # an integer of more than 4,300 digits
         raise DataError(f"{name}: {e}") from e
     if isinstance(whole, dict) and any(isinstance(whole.get(k), str | int) for k in ROW_FIELDS):
@@ -178,13 +182,13 @@ def _columns(table: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _is_csv_header(line: str) -> bool:
-    cells = line.replace("\t", ",").split(",")
+    cells = re.split(f"[{_DELIMITERS}]", line)
     return len(cells) > 1 and any(cell.strip().strip('"').lower() in ROW_FIELDS for cell in cells)
 
 
 def _csv(text: str, name: str) -> list[Row]:
     first = next(line for line in text.split("\n") if line.strip())
-    delimiter = "\t" if first.count("\t") > first.count(",") else ","
+    delimiter = max(_DELIMITERS, key=first.count)
     before = csv.field_size_limit(sys.maxsize)
     try:
         reader = csv.DictReader(io.StringIO(text.lstrip("\n"), newline=""), delimiter=delimiter)

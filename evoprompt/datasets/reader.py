@@ -177,7 +177,7 @@ class _Reader:
         missing += ["field 'test' is missing"] if base is None else []
         if missing:
             has = ", ".join(repr(str(k))[:40] for k in list(self.row)[:8])
-            wrong.append(", ".join(missing) + (f"; it has {has}" if len(missing) > 1 else ""))
+            wrong.append(f"{', '.join(missing)}; it has {has}")
         for key in self.fields.unknown:
             close = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.8)
             if close and close[0] not in self.row:

@@ -18,6 +18,8 @@ from evoprompt.report.data import Solution, first_failure, read_run
 from evoprompt.report.page import environment, rate
 from evoprompt.report.rows import code_diff
 
+LABEL = 22
+"""Characters for which the chart has room."""
 WORSE = 0.05
 """Probability of being better than the first below which one counts as worse."""
 
@@ -146,6 +148,23 @@ def shared_tasks(sides: Sequence[Side]) -> list[str]:
     return sorted(common)
 
 
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names for a chart; of long ones the part that tells them apart."""
+    if max(map(len, names)) <= LABEL:
+        return list(names)
+    head = _alike(names)
+    tail = _alike([name[head:][::-1] for name in names])
+    parts = [name[head : len(name) - tail] or name for name in names]
+    return [p if len(p) <= LABEL else f"{p[: LABEL // 2 - 1]}…{p[-LABEL // 2 :]}" for p in parts]
+
+
+def _alike(names: Sequence[str]) -> int:
+    """Length of the whole words that all of these begin with."""
+    columns = list(zip(*names, strict=False))  # as long as the shortest
+    differ = next((i for i, column in enumerate(columns) if len(set(column)) > 1), len(columns))
+    return max(names[0].rfind(mark, 0, differ) for mark in "_-/") + 1
+
+
 def render_comparison(rows: Sequence[Row]) -> str:
     """The page of a comparison as HTML, in one file."""
     sides = [row.side for row in rows]
@@ -158,7 +177,9 @@ def render_comparison(rows: Sequence[Row]) -> str:
             lost = any((s.score or 0.0) < (found[0].score or 0.0) for s in found[1:])
             tasks.append({"id": task, "solutions": [*zip(sides, found, strict=True)], "diff": diff, "lost": lost})
     tasks.sort(key=lambda t: (not t["lost"], t["id"]))
-    dots = [(row.side.name[-22:], "start" if i == 0 else "result", *row.score) for i, row in enumerate(rows)]
+    labels = _labels([side.name for side in sides])
+    kinds = ["start", *["result"] * (len(rows) - 1)]
+    dots = [(label, kind, *row.score) for label, kind, row in zip(labels, kinds, rows, strict=True)]
     return environment().get_template("compare.html.j2").render(
         rows=rows, chart=charts.score_dots(dots, label_width=170), tasks=tasks, common=len(common),
         hashes={row.side.data_hash for row in rows if row.side.data_hash}, cut=lambda text: text[:4_000],

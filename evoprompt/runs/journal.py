@@ -64,8 +64,17 @@ CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT
 """
 _MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,)}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
+ANEW: Final = (
+    "another --run_name (Python: run_dir) to begin anew, or --fork (Python: journal.fork) to begin anew with the "
+    "answers of the old run"
+)
+"""How `train` and Python begin another run than the one that is kept."""
 _TOLD = 8
 """Differences to another run that a message names."""
+_SHOWN = 80
+"""Characters of a value that a message shows."""
+_BEFORE = 20
+"""Characters that it shows before the place where two long values differ."""
 _KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -101,12 +110,13 @@ class Journal:
                 self._db.close()
                 raise
 
-    def begin(self, identity: Mapping[str, Any], name: str = "identity") -> None:
+    def begin(self, identity: Mapping[str, Any], name: str = "identity", anew: str = ANEW) -> None:
         """Begin a run or resume it. A run that never got an answer gives way to another.
 
         Args:
             identity: Plain data that decides whether the rows of an earlier process count.
             name: Name of this identity; a journal has several.
+            anew: What to give to begin another run, for the message.
 
         Raises:
             UsageError: The journal belongs to another run; the message shows the differences.
@@ -125,11 +135,7 @@ class Journal:
             found = difference(self.fact(name), json.loads(given))
             changes = "; ".join(found[:_TOLD] + ([f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []))
             where = repr(str(self.path)) if self.path else "the journal in memory"
-            raise UsageError(
-                f"{where} belongs to another run: {changes}. Give the old values to resume it, "
-                "another --run_name (`evaluate`: --output; Python: run_dir) to begin anew, or --fork (Python: "
-                "journal.fork) to begin anew with the answers of the old run"
-            )
+            raise UsageError(f"{where} belongs to another run: {changes}. Give the old values to resume it, {anew}")
 
     def _got_nowhere(self) -> bool:
         counts = self.counts()
@@ -384,9 +390,9 @@ def difference(old: Any, new: Any, where: str = "") -> list[str]:
         return [d for n in names for d in difference(old.get(n), new.get(n), f"{where}.{n}" if where else n)]
     if old == new:
         return []
-    return [f"{where} was {_short(old)}, is {_short(new)}"]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    both = repr(old), repr(new)
+    alike = next((i for i, (a, b) in enumerate(zip(*both, strict=False)) if a != b), min(map(len, both)))
+    start = max(0, alike - _BEFORE) if max(map(len, both)) > _SHOWN else 0
+    end = start + _SHOWN
+    was, now = (f"{'…' * (start > 0)}{text[start:end]}{'…' * (len(text) > end)}" for text in both)
+    return [f"{where} was {was}, is {now}"]

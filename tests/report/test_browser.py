@@ -15,6 +15,7 @@ from evoprompt.cli import run as cli
 from evoprompt.report import write_report
 from evoprompt.report.evaluation import render_evaluation
 from tests.report.synthetic import RESULT, START, candidate, large_run, rollout, write_run
+from tests.report.test_compare import evaluation
 from tests.report.test_report import OUTCOMES, RULES, TASKS
 
 pytestmark = pytest.mark.browser
@@ -141,6 +142,17 @@ def test_nothing_sticks_out_at_any_width(browser: Any, any_page: Path, width: in
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+def test_scores_are_seen_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    files = [tmp_path / f"openai--company-coder_{name}_temp_0_seed_42_eval_results.json" for name in ("start", "1a2b")]
+    for file in files:
+        evaluation(file, {"a": True})
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    assert cli(["compare", *map(str, files), "--output", str(tmp_path / "page.html")]) == 0
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.scroll'))") == 0
+    page.close()
 
 
 def test_it_is_read_without_scripts(browser: Any, page_file: Path) -> None:

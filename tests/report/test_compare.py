@@ -43,6 +43,20 @@ def test_better_and_worse_on_common_tasks(tmp_path: Path, capsys: pytest.Capture
     assert cli(["compare", str(one), str(one), "--output", str(out), "--fail_on", "not_better"]) == 6
 
 
+def test_the_chart_names_what_tells_the_sides_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"openai--coder_{prompt}_temp_0_seed_42_eval_results" for prompt in ("start", "prompt_1a2b3c4d")]
+    files = [evaluation(tmp_path / f"{name}.json", {"a": True}) for name in names]
+    out = tmp_path / "page.html"
+    assert cli(["compare", *map(str, files), "--output", str(out)]) == 0
+    page = out.read_text()
+    assert ">start</text>" in page and ">prompt_1a2b3c4d</text>" in page
+    assert f"<b>{names[1]}</b> against {names[0]}:" in page
+    (tmp_path / "new").mkdir()
+    files = [evaluation(tmp_path / "out.json", {"a": True}), evaluation(tmp_path / "new/out.json", {"a": True})]
+    assert cli(["compare", *map(str, files), "--output", str(out)]) == 0
+    assert "new/out.json" in capsys.readouterr().out and ">new/out.json</text>" in out.read_text()
+
+
 def test_what_was_not_measured_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = evaluation(tmp_path / "one.json", {"a": True, "b": False})
     two = evaluation(tmp_path / "two.json", {"a": True, "b": None})

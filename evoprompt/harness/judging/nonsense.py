@@ -90,15 +90,17 @@ def find_untested(
             broken.setdefault(task.task_id, str(told))
         elif not told:
             passed.setdefault(task.task_id, []).append(suite)
-    return [_refusal(task_id, suites) for task_id, suites in passed.items()], broken
+    by_id = {task.task_id: task for task, _ in asked}
+    return [_refusal(by_id[task_id], suites) for task_id, suites in passed.items()], broken
 
 
-def _refusal(task_id: str, suites: Sequence[Suite]) -> str:
+def _refusal(task: Task, suites: Sequence[Suite]) -> str:
     tests = "its plus tests" if suites == ["plus"] else "its tests"
-    return (
-        f"task {task_id}: {tests} pass a function that returns nonsense, so they test nothing; "
-        "does something call `check`?"
-    )
+    texts = "\n".join([task.test_setup, *(t for suite in suites for t in task.tests(suite))])
+    mend = f"compare what it returns, as in `assert {task.entry_point}(1) == 2`"
+    if "def check(" in texts:
+        mend = "does something call `check`?"
+    return f"task {task.task_id}: {tests} pass a function that returns nonsense, so they test nothing; {mend}"
 
 
 def _to_try(task: Task, suite: Suite) -> bool:
