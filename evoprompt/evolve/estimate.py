@@ -10,13 +10,15 @@ from typing import Any
 import dspy
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.factorial.allowance import Allowance
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.judges.students import inputs_of
-from evoprompt.lm.dspy_internals import price
+from evoprompt.lm.budget import Budget
+from evoprompt.lm.dspy_internals import never_priced, price
 from evoprompt.lm.words import tokens_of
 from evoprompt.program import Advisor, Program
 from evoprompt.tasks import Task
@@ -218,6 +220,23 @@ def estimate(
         sizes = {name: both[at] for name, both in SIZES.items()}
         found.append(_costs(student, roles, [*train, *dev], case, dict(plan(case)), sizes))
     return Estimate(found[0], found[1], failing, options)
+
+
+def require_prices(budget: Budget, programs: Iterable[dspy.Module]) -> None:
+    """Refuse a limit in dollars that can't be kept, before the first call.
+
+    Raises:
+        UsageError: A model's price is not known.
+    """
+    if budget.usd is None:
+        return
+    models = (p.lm or dspy.settings.lm for program in programs for p in program.predictors())
+    unknown = sorted({lm.model for lm in models if never_priced(lm)})
+    if unknown:
+        raise UsageError(
+            f"a budget in dollars (--max_cost) can't be kept: the price of {', '.join(map(repr, unknown))} is not "
+            "known; use --max_calls or --max_total_tokens, or Budget(lm_calls=…, tokens=…)"
+        )
 
 
 def _costs(
