@@ -15,7 +15,7 @@ from evoprompt.datasets import Dataset
 from evoprompt.errors import DataError, SandboxError, UsageError
 from evoprompt.harness import Harness
 from evoprompt.harness.judging.hints import hints
-from evoprompt.harness.judging.nonsense import find_untested
+from evoprompt.harness.judging.nonsense import canonical_failure, find_untested
 from evoprompt.harness.judging.report import Case, Report, SuiteResult
 from evoprompt.harness.remote import RemoteHarness
 from evoprompt.lm.extract import code_text, extract_code
@@ -179,6 +179,8 @@ class CodeMetric:
             untested, broken = find_untested([task], self.harness, base=self.base, plus=self.plus, num_threads=1)
             if untested or broken:
                 return untested, broken.get(task.task_id, "")
+            if why := canonical_failure(task, self.harness, base=self.base, plus=self.plus):
+                return [], why
             try:
                 self.prepare(task)
             except DataError as e:

@@ -166,6 +166,12 @@ def test_the_board_promises_no_end_that_it_does_not_know() -> None:
     assert "10/10" in drawn(board) and "left" not in drawn(board)
 
 
+def test_a_long_text_leaves_room_for_what_it_is_about() -> None:
+    board = Board("")
+    board._last = "- This is how a good answer looks: ```python def double(values)" * 9
+    assert "  last     - This is how" in drawn(board)
+
+
 def test_a_note_stands_above_a_bar() -> None:
     shown = io.StringIO()
     with Live("the bar", console=Console(file=shown, force_terminal=True)):

@@ -112,8 +112,8 @@ class Board:
         self._done = self._total = 0
         if record.belief is not None:
             mean, deviation = (100 * share for share in record.belief)
-            reach = 1.96 * deviation
-            self._in_hand = f"{mean:+.1f} points expected [{mean - reach:+.1f}, {mean + reach:+.1f}]"
+            low, high = max(mean - 1.96 * deviation, -100.0), min(mean + 1.96 * deviation, 100.0)
+            self._in_hand = f"{mean:+.1f} points expected [{low:+.1f}, {high:+.1f}]"
         elif record.child_score is not None and record.accepted:
             self._in_hand = (
                 f"solved {record.child_score:.0f} % of its batch, the one before {record.parent_score:.0f} %"
@@ -173,7 +173,7 @@ class Board:
         if self._planned is None and self._done and elapsed:
             count += f" · {self._done / elapsed:.1f}/s"
         left = self._left(share)
-        eta = _time(elapsed) if left is None else f"about {_time(max(1.0, left))} left"
+        eta = f"{_time(elapsed)} so far" if left is None else f"about {_time(max(1.0, left))} left"
         bar = ProgressBar(total=1.0, completed=share or 0.0, width=BAR, pulse=share is None)
         what, how_far = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 1))
         how_far.add_row(Text(" "), bar, Text(count), Text(eta, style="dim"))
@@ -181,7 +181,7 @@ class Board:
         yield what
         yield how_far
         lines = Table.grid(padding=(0, 2))
-        lines.add_column(style="dim", no_wrap=True)
+        lines.add_column(style="dim", no_wrap=True, min_width=len("  in hand"))
         lines.add_column(overflow="ellipsis", no_wrap=True)
         trouble = ", ".join(f"{n} {kind}" for kind, n in self._faults.most_common(3) if kind)
         used = f" · {100 * self._used:.0f} % of the budget" if self._used is not None else ""

@@ -159,15 +159,11 @@ def _checked(name: str, harness: Harness, display: Display, *, skip_bad: bool) -
 
 def _canonical(task: Task, harness: Harness) -> tuple[str, int]:
     """Return the failure of a canonical solution on its own tests, if any, and the number of tests that run whole."""
+    from evoprompt.harness.judging.nonsense import failure_of
+
     try:
         report = harness.check(task, task.code)
     except DataError as e:
         return str(e).removeprefix(f"task {task.task_id}: "), 0
     whole = sum(c.whole for s in (report.base, report.plus) if s for c in s.cases)
-    if report.passed:
-        return "", whole
-    failures = report.failures
-    if not failures:
-        return f"{report.status} {report.detail}".strip(), whole
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return f"{failures[0].test} {failures[0].observed}, by its own canonical solution{more}", whole
+    return "" if report.passed else failure_of(report), whole

@@ -37,6 +37,9 @@ from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
 
+HOPELESS = 20
+"""Solutions of which none has scored before a warning says so."""
+
 
 class SearchInterrupted(KeyboardInterrupt):
     """The first Ctrl-C amid a search, when what was under way then is in the journal.
@@ -74,6 +77,7 @@ class Search:
         self._where = ""
         self._behind = False
         self._walked: list[tuple[str, str]] = []
+        self._hopeless: int | None = 0
 
     def run(self, train: Sequence[Task], dev: Sequence[Task]) -> Results:
         """Search until the epochs are over, the budget, or there is nothing left to find.
@@ -198,7 +202,19 @@ class Search:
 
         rollouts = tuple(self._runner.run(jobs, count))
         self._runner.called.require()
+        self._warn_if_hopeless(rollouts)
         return rollouts
+
+    def _warn_if_hopeless(self, rollouts: Sequence[Rollout]) -> None:
+        """Say once that nothing has scored so far."""
+        if self._hopeless is None or any(r.score for r in rollouts):
+            self._hopeless = None
+            return
+        self._hopeless += sum(r.measured for r in rollouts)
+        if self._hopeless >= HOPELESS:
+            why = f"none of the {self._hopeless} solutions so far has passed: look at some before you pay for more"
+            logger.warning("%s; model, prompt or tests may not fit", why)
+            self._hopeless = None
 
 
 def digest(tasks: Sequence[Task]) -> str:

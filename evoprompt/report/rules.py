@@ -82,14 +82,20 @@ def shown_effect(effect: float | None, low: float | None, high: float | None, re
     return charts.interval_bar(effect, low, high, reach), f"{effect + 0.0:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
+LEFT_OUT = "left out when the prompt was rewritten"
+
+
 def _why_dropped(rule: Json, by: Json | None) -> str:
     if by is not None:
         return f"said shorter, with others: “{by['text'][:80]}{'…' * (len(by['text']) > 80)}”"
+    if rule.get("start"):
+        known = "no gain was measured" if rule.get("trials") else "its effect was not measured"
+        return f"left out: {known}" if (rule.get("effect") or 0.0) <= 0 else LEFT_OUT
     if not rule.get("trials"):
         return "another wording was tried in its place"
     if rule.get("effect") is not None and rule["effect"] <= 0:
         return "no gain for its words"
-    return "left out when the prompt was rewritten"
+    return LEFT_OUT
 
 
 def _causes(run: RunData) -> list[tuple[str, str]]:

@@ -173,6 +173,15 @@ def test_a_task_with_broken_tests_is_not_measured(harness: Harness) -> None:
     assert len(engine.seen) == 2
 
 
+def test_a_task_that_its_own_solution_fails_is_not_measured(harness: Harness) -> None:
+    data = Dataset([task(1), task(2, plus=("assert top_2([]) == 7",)), task(3, code="")], "mixed")
+    why = CodeMetric(data, harness=harness).vet(data)
+    assert why == {
+        "t2": "task t2: assert top_2([]) == 7 returned 0, by its own canonical solution: mend the test or the solution"
+    }
+    assert CodeMetric(data, harness=harness, plus=False).vet(data) == {}
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "samples"])
 def test_the_commands_refuse_it(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads((folder / "test.json").read_text())

@@ -18,7 +18,7 @@ from evoprompt.errors import DataError, SandboxError
 from evoprompt.harness.harness import Harness
 from evoprompt.harness.judging.asserts import defined_names, imports_of
 from evoprompt.harness.judging.expected import cache_folder
-from evoprompt.harness.judging.report import Case, SuiteResult
+from evoprompt.harness.judging.report import Case, Report, SuiteResult
 from evoprompt.pool import map_concurrently
 from evoprompt.tasks import SUITES, Suite, Task
 
@@ -118,6 +118,42 @@ def _try(task: Task, suite: Suite, harness: Harness) -> bool | DataError:
     return tested
 
 
+def canonical_failure(task: Task, harness: Harness, *, base: bool = True, plus: bool = True) -> str:
+    """How the canonical solution fails the asserts of its task; empty where it does not, or nothing is known.
+
+    That it passes is remembered in the cache folder.
+
+    Args:
+        task: The task; inputs are not looked at, for what they should give is what the canonical solution gives.
+        harness: Runs it.
+        base: Whether the base tests count.
+        plus: Whether the plus tests count.
+    """
+    for suite in SUITES:
+        asked = (base if suite == "base" else plus) and task.code and _to_try(task, suite)
+        if not asked or (mark := _mark(task, suite, "canonical")).exists():
+            continue
+        try:
+            report = harness.check(task, task.code, base=suite == "base", plus=suite == "plus")
+        except DataError as e:
+            return str(e)
+        except SandboxError:  # nothing is known; whoever runs the task will be told
+            continue
+        if report.passed:
+            _remember(mark)
+        elif report.status in ("failed", "error", "invalid"):  # anything else may be due to the machine
+            return f"task {task.task_id}: {failure_of(report)}: mend the test or the solution"
+    return ""
+
+
+def failure_of(report: Report) -> str:
+    """How a canonical solution that did not pass fails its own tests."""
+    if not report.failures:
+        return f"{report.status} {report.detail}".strip()
+    first, more = report.failures[0], len(report.failures) - 1
+    return f"{first.test} {first.observed}, by its own canonical solution{f' (and {more} more)' if more else ''}"
+
+
 def _is_broken(task: Task, suite: Suite, harness: Harness) -> bool:
     """True if the tests themselves are broken, and not only their setup without a real solution."""
     if not task.code:
@@ -162,8 +198,8 @@ def _is_unfit(case: Case) -> bool:
     return case.status in ("error", "failed") and raised in _UNFIT
 
 
-def _mark(task: Task, suite: Suite) -> Path:
-    parts = (FORMAT, _TEXT, _NONE, *_ANYTHING, _CLASS, sys.version, task.key, suite)
+def _mark(task: Task, suite: Suite, *more: str) -> Path:
+    parts = (FORMAT, *more, _TEXT, _NONE, *_ANYTHING, _CLASS, sys.version, task.key, suite)
     return cache_folder() / "tested" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
