@@ -28,7 +28,7 @@ from distributed import Client, LocalCluster
 from evoprompt.errors import ClusterError, UsageError
 from evoprompt.harness.remote import HELLO, Answer, Setup, described, forget, serve
 from evoprompt.pool import begun
-from evoprompt.wording import counted
+from evoprompt.wording import counted, pip_install
 
 logger = logging.getLogger("evoprompt")
 
@@ -311,7 +311,7 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
         )
         return str(stack.enter_context(cluster).scheduler_address)
     if find_spec("dask_jobqueue") is None:
-        raise UsageError("the cluster 'slurm' needs dask-jobqueue: pip install 'evoprompt[dask]'")
+        raise UsageError(f"the cluster 'slurm' needs dask-jobqueue: {pip_install('dask')}")
     ctrl_c = signal.getsignal(signal.SIGINT)
     from dask_jobqueue.slurm import SLURMCluster
 

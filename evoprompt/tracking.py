@@ -9,8 +9,7 @@ from typing import Any
 from evoprompt.errors import UsageError
 from evoprompt.evolve import events
 from evoprompt.evolve.records import BatchRecord
-
-FIX = "pip install 'evoprompt[mlflow]'"
+from evoprompt.wording import pip_install
 
 
 class MLflowTracker:
@@ -37,7 +36,7 @@ class MLflowTracker:
         try:
             import mlflow
         except ImportError as e:
-            raise UsageError(f"tracking with MLflow needs the package 'mlflow': {FIX}") from e
+            raise UsageError(f"tracking with MLflow needs the package 'mlflow': {pip_install('mlflow')}") from e
         self._mlflow = mlflow
         if uri is not None:
             mlflow.set_tracking_uri(uri)

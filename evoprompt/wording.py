@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
 LIMITS = {
     "max_calls": "lm_calls", "max_total_tokens": "tokens", "max_cost": "usd", "max_seconds": "seconds",
     "max_rollouts": "rollouts",
@@ -18,3 +23,18 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 def counted(number: int, word: str) -> str:
     """`1 task`, `1,200 tasks`, `2 batches`."""
     return f"{number:,} {word}{'' if number == 1 else 'es' if word.endswith('ch') else 's'}"
+
+
+def pip_install(extra: str) -> str:
+    """Return the command that installs the packages of an extra, from where evoprompt itself was installed."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        origin = json.loads(distribution("evoprompt").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        origin = {}
+    url = urlsplit(origin.get("url", ""))
+    if url.scheme == "file" and Path(place := unquote(url.path)).exists():
+        editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+        return f"pip install {editable}{shlex.quote(f'{place}[{extra}]')}"
+    return f"pip install 'evoprompt[{extra}]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -13,8 +14,9 @@ import dspy
 import pytest
 from dspy.lm15 import Message, Request, Response, Usage
 
-from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program
+from evoprompt import Budget, CodeMetric, EvoPrompt, Options, Program, resolve_lm
 from evoprompt.candidate import Candidate
+from evoprompt.cli import run
 from evoprompt.errors import BudgetSpent, UsageError
 from evoprompt.harness import Harness
 from evoprompt.judges import judge_of
@@ -90,9 +92,41 @@ def test_a_larger_budget_goes_on_to_the_same_result(harness: Harness, tmp_path: 
 
 def test_a_budget_of_money_needs_prices(harness: Harness) -> None:
     lm, engine = scripted(reply)
-    with pytest.raises(UsageError, match="use --max_calls"):
-        _compile(harness, lm, usd=1.0, options={"num_threads": 1})
-    assert len(engine.seen) == 1
+    with pytest.raises(UsageError, match="the price of 'scripted/model' is not known; use --max_calls"):
+        _compile(harness, lm, usd=1.0)
+    assert not engine.seen, "nothing is paid for a budget that can't be kept"
+
+
+def test_a_price_that_only_an_answer_could_tell_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "k")
+    train = data(6)
+    for model, refused in (
+        ("openai/gpt-4o-mini", False), ("openai/company-coder", True), ("azure/our-deployment", False),
+        ("mistral/of-ours", False), ("ollama_chat/llama3.2", True),
+    ):  # fmt: skip
+        lm = resolve_lm(model, keyless=True)
+        search = EvoPrompt(CodeMetric(train), strategy="refine", budget=Budget(usd=1.0))
+        with pytest.raises(UsageError, match=model) if refused else contextlib.nullcontext():
+            assert search.estimate(Program(generator_lm=lm, debugger_lm=lm, optimizer_lm=lm), train).likely
+    tracker = BudgetTracker(Journal(), Budget(usd=1.0))
+    with tracker.open("generator", lambda: 0):
+        tracker.took("generator", 10, None)
+    with pytest.raises(UsageError, match="use --max_calls"), tracker.open("generator", lambda: 0):
+        raise AssertionError("the price has turned out to be unknown")
+
+
+@pytest.mark.parametrize("model", [["simulated"], ["openai/of-ours", "--api_base", "http://127.0.0.1:9/v1"]])
+def test_a_command_with_dollars_and_no_price_is_refused_before_anything(
+    model: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--experiment_name", "e", "--run_name", "r", "--root_dir", str(tmp_path), "--dataset", "starter",
+             "--split", "6,4,4", "--max_cost", "1", "--model", *model]  # fmt: skip
+    for more in ([], ["--dry_run"]):
+        assert run([*words, *more]) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith("evoprompt: a budget in dollars (--max_cost) can't be kept: the price of ")
+        assert "use --max_calls or --max_total_tokens" in told
+    assert not (tmp_path / "e").exists()
 
 
 def test_a_budget_of_tokens(harness: Harness) -> None:

@@ -31,7 +31,7 @@ from tests.models import fenced
 from tests.openai_server import OpenAIServer
 from tests.world import data, solution, task
 
-pytest.importorskip("distributed", reason="needs Dask: pip install 'evoprompt[dask]'")
+pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 from evoprompt.cluster import Cluster  # noqa: E402

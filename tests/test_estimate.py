@@ -84,6 +84,28 @@ def test_the_plan_of_the_factorial_strategy(harness: Harness) -> None:
         assert [c.calls for c in search.estimate(Program(), train, dev).most.values()] == most
 
 
+@pytest.mark.parametrize("strategy", ["factorial", "refine"])
+@pytest.mark.parametrize("limit", [{}, {"lm_calls": 9}, {"lm_calls": 30}, {"lm_calls": 150}, {"rollouts": 20}])
+def test_likely_is_within_at_most_and_both_within_the_budget(
+    harness: Harness, strategy: str, limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    lm = resolve_lm("openai/gpt-4o-mini", keyless=True)
+    train, dev = data(12), data(4, first=21)
+    student = Program(generator_lm=lm, debugger_lm=lm, optimizer_lm=lm, max_repairs=1)
+    more: dict[str, Any] = OPTIONS | {"strategy": strategy, "budget": Budget(**limit)}
+    for failing in (0.1, 0.4, 1.0):
+        told = EvoPrompt(CodeMetric([*train, *dev], harness=harness), **more).estimate(
+            student, train, dev, failing=failing
+        )
+        for likely, most in (told.total, *((told.likely[role], told.most[role]) for role in told.most)):
+            assert likely.calls <= most.calls <= limit.get("lm_calls", most.calls)
+            assert likely.tokens <= most.tokens and (likely.usd or 0) <= (most.usd or 0)
+        assert told.most["generator"].calls <= limit.get("rollouts", 1000)
+        assert sum(cost.calls for cost in told.likely.values()) == told.total[0].calls
+        assert told.total[1].calls <= sum(cost.calls for cost in told.most.values())
+
+
 def test_dollars_where_the_price_is_known(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     lm = resolve_lm("openai/gpt-4o-mini", keyless=True)

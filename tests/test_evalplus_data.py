@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,7 @@ from evoprompt import DataError, load_dataset
 from evoprompt.datasets import evalplus
 from evoprompt.harness import Harness
 from evoprompt.harness.inside.codec import decode, encode
+from evoprompt.wording import pip_install
 
 MBPP = {
     "task_id": "Mbpp/116", "prompt": '"""\nTuple to int.\n"""\n', "entry_point": "to_int", "atol": 0,
@@ -127,7 +129,7 @@ def test_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     with pytest.raises(DataError) as error:
         load_dataset("mbppplus")
     assert str(error.value) == (
-        "MBPP+ v0.2.0 is not on this machine: install `evoprompt[bench]`, which downloads it, "
+        f"MBPP+ v0.2.0 is not on this machine: run `{pip_install('bench')}`, which downloads it, "
         f"or download {url} and set MBPP_OVERRIDE_PATH to its path"
     )
 
@@ -182,7 +184,7 @@ def test_mbpp_from_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     parquet.write_table(pyarrow.Table.from_pylist([ROW | SANITIZED, ROW]), path)
     assert [t.task_id for t in load_dataset(path)] == ["3", "602"]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"install `evoprompt\[bench\]`"):
+    with pytest.raises(DataError, match=re.escape(pip_install("bench"))):
         load_dataset(path)
 
 
@@ -208,7 +210,7 @@ def test_mbpp_from_hugging_face(monkeypatch: pytest.MonkeyPatch) -> None:
         "'mbpp-sanitized' can't be downloaded (ConnectionError: couldn't reach the hub): download"
     ) and "\n" not in str(error.value)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"needs the package `datasets`: install `evoprompt\[bench\]`"):
+    with pytest.raises(DataError, match=re.escape(f"needs the package `datasets`: run `{pip_install('bench')}`")):
         load_dataset("mbpp")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,37 @@ import pytest
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, UsageError, load_dataset, resolve_lm
 from evoprompt.evolve.events import Started
 from evoprompt.tracking import MLflowTracker
+from evoprompt.wording import pip_install
 
 
 def test_a_missing_package_is_said_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(UsageError, match=r"pip install 'evoprompt\[mlflow\]'"):
+    with pytest.raises(UsageError, match=re.escape(pip_install("mlflow"))):
+        MLflowTracker()
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        ({"dir_info": {}}, "pip install '{place}[mlflow]'"),
+        ({"dir_info": {"editable": True}}, "pip install -e '{place}[mlflow]'"),
+        ({"url": "file:///no/such/place"}, "pip install 'evoprompt[mlflow]'"),
+        ({"url": "https://files.example.org/evoprompt.whl"}, "pip install 'evoprompt[mlflow]'"),
+        (None, "pip install 'evoprompt[mlflow]'"),
+    ],
+)
+def test_the_fix_installs_from_where_evoprompt_came_from(
+    origin: dict[str, object] | None, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "our checkout"
+    info = place / "evoprompt-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evoprompt\nVersion: 0.1.0\n")
+    if origin is not None:
+        (info / "direct_url.json").write_text(json.dumps({"url": place.as_uri()} | origin))
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UsageError, match="needs the package 'mlflow': " + re.escape(command.format(place=place))):
         MLflowTracker()
 
 

@@ -130,7 +130,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             note("interrupted; what was finished is on disk", "red")
         return code if isinstance(code, int) else 0
     except TyperException as e:
-        message = " ".join(e.format_message().split())
+        message = " ".join((_bad_value(e) or e.format_message()).split())
         if message:  # empty when help was shown instead
             note(f"{message} (`evoprompt {''.join(_command(arguments))}--help` lists what there is)", "red")
         return e.exit_code
@@ -146,6 +146,25 @@ def run(arguments: Sequence[str] | None = None) -> int:
         first = (str(e).splitlines() or [""])[0]
         note(f"unexpected {type(e).__name__}: {first} (EVOPROMPT_DEBUG=1 shows where; please report it)", "red")
         return 1
+
+
+def _bad_value(e: TyperException) -> str | None:
+    """Return the option, what it wants and what was given, where a value does not fit. Pydantic tells programmers."""
+    from pydantic import ValidationError
+
+    param: Any = getattr(e, "param", None)
+    if param is None or not isinstance(e.__cause__, ValidationError):
+        return None
+    fault = e.__cause__.errors()[0]
+    limits, choices = fault.get("ctx", {}), fault["msg"].rstrip(".").partition(" is not one of ")[2]
+    wanted = {
+        "int": "a whole number", "float": "a number", "bool": "true or false", "path": "a path", "string": "a text",
+        "value": f"one of {choices}",
+        "greater": f"{limits.get('ge', 0):g} or more", "less": f"{limits.get('le', 0):g} or less",
+    }.get(fault["type"].partition("_")[0])  # fmt: skip
+    if wanted is None or (fault["type"] == "value_error" and not choices):
+        return None
+    return f"{param.opts[0]} must be {wanted}, not {fault['input']!r}"
 
 
 def _command(arguments: Sequence[str] | None) -> list[str]:

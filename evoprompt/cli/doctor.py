@@ -15,7 +15,7 @@ import typer
 
 from evoprompt.cli.shown import fitted, tell
 from evoprompt.errors import EvoPromptError, ModelError, SandboxError
-from evoprompt.wording import counted
+from evoprompt.wording import counted, pip_install
 
 MIN_DISK_MB = 200
 _LAYERS = {
@@ -78,7 +78,7 @@ def _packages() -> Iterator[HealthCheck]:
             if extra is None:
                 yield HealthCheck("bad", "package", f"{name} is missing", f"pip install {name}", EvoPromptError(name))
             else:
-                yield HealthCheck("note", "package", f"{name} is absent{more}", f"pip install 'evoprompt[{extra}]'")
+                yield HealthCheck("note", "package", f"{name} is absent{more}", pip_install(extra))
 
 
 def _sandbox() -> Iterator[HealthCheck]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from evoprompt.cli.shown import tell
+from evoprompt.cli.shown import note, tell
 
+OPENING = 3.0
+"""Seconds in which an opener tells that it found no browser."""
 NOT_AS_GOOD = 6
 """Exit code of `compare --fail_on`."""
 
@@ -25,7 +30,21 @@ def report(
     path = write_report(run_dir)
     tell(f"report: {path}")
     if open_it:
-        typer.launch(path.resolve().as_uri())
+        _open(path.resolve())
+
+
+def _open(page: Path) -> None:
+    """Show a page in the browser, or say that none opens. Whatever the opener says itself is for nobody."""
+    opener, quiet = "open" if sys.platform == "darwin" else "xdg-open", subprocess.DEVNULL
+    failed = 1
+    with contextlib.suppress(OSError):  # there is no such command
+        shown = subprocess.Popen([opener, str(page)], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+        try:
+            failed = shown.wait(OPENING)
+        except subprocess.TimeoutExpired:
+            failed = 0  # one that stays is the browser itself
+    if failed:
+        note(f"no browser opens here: open {page} in yours")
 
 
 def compare(

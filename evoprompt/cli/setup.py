@@ -13,7 +13,7 @@ from evoprompt.cli.shown import note
 from evoprompt.errors import DataError, UsageError
 from evoprompt.harness import Limits
 from evoprompt.lm import LMSettings, resolve_lm
-from evoprompt.wording import counted, not_utf8
+from evoprompt.wording import counted, not_utf8, pip_install
 
 if TYPE_CHECKING:
     from evoprompt.cli.display import Display
@@ -159,7 +159,7 @@ def judging(
             try:
                 from evoprompt.cluster import Cluster
             except ImportError as e:
-                raise UsageError(f"--cluster needs Dask ({e}): pip install 'evoprompt[dask]'") from e
+                raise UsageError(f"--cluster needs Dask ({e}): {pip_install('dask')}") from e
             executor = stack.enter_context(Cluster(cluster, display.say, lm_on_workers=on_workers))
             metric = metric.on(executor)
             usage, link = metric.harness.usage, f", {executor.link}" if executor.link else ""

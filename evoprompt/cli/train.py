@@ -79,7 +79,7 @@ def train(
     max_calls: Annotated[int | None, typer.Option("--max_calls", rich_help_panel=BUDGET, min=1, help="Answers of all models.")] = None,
     max_rollouts: Annotated[int | None, typer.Option("--max_rollouts", rich_help_panel=BUDGET, min=1, help="Solutions that are generated and measured, on training and dev tasks.")] = None,
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", rich_help_panel=BUDGET, min=1, help="Tokens of all requests and answers.")] = None,
-    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=BUDGET, min=0.0001, help="US dollars, for models with a known price.")] = None,
+    max_cost: Annotated[float | None, typer.Option("--max_cost", rich_help_panel=BUDGET, min=0.0001, help="US dollars; every model must have a known price.")] = None,
     max_seconds: Annotated[float | None, typer.Option("--max_seconds", rich_help_panel=BUDGET, min=0.1, help="Time that the search takes, over all its processes.")] = None,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=SEARCH, help="Seed of the batches, and of models that take one.")] = 42,
     num_threads: Annotated[int, typer.Option("--num_threads", rich_help_panel=SEARCH, min=1, help="Calls and tests under way at once.")] = 8,
@@ -166,6 +166,7 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     from evoprompt.cli.servers import remember
     from evoprompt.cli.setup import Models, build_program, made_of, prompt_text, read_splits, split_data
     from evoprompt.evolve import Options
+    from evoprompt.evolve.estimate import require_prices
     from evoprompt.lm.budget import Budget
 
     if given["strategy"] in get_args(Optimizer) and given["optimizer"] == "evoprompt":
@@ -183,6 +184,7 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     models = made_of(Models, given, keyless=given["dry_run"])
     given["prompt"] = prompt_text(given["prompt"])
     program = build_program(models, instruction=given["prompt"])
+    require_prices(budget, [program])
     if given["api_base"] and not given["dry_run"]:
         remember(given["api_base"])
     return _Ready(options, data, models, program, _metric(given, data))

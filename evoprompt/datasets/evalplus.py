@@ -18,6 +18,7 @@ from evoprompt.errors import DataError
 from evoprompt.harness.inside import codec
 from evoprompt.harness.judging import oracles
 from evoprompt.tasks import Task
+from evoprompt.wording import pip_install
 
 _TEXTS = ("task_id", "prompt", "entry_point", "canonical_solution")
 _INPUTS = ("base_input", "plus_input")
@@ -188,7 +189,7 @@ def _download(name: str, source: Source, path: Path) -> None:
             fetch()
     except ImportError as e:
         raise DataError(
-            f"{source.title} is not on this machine: install `evoprompt[bench]`, which downloads it, or {by_hand}"
+            f"{source.title} is not on this machine: run `{pip_install('bench')}`, which downloads it, or {by_hand}"
         ) from e
     except Exception as e:  # whatever urllib, wget, gzip and the disk raise
         raise DataError(f"{source.title} can't be downloaded ({type(e).__name__}: {e!s:.120}): {by_hand}") from e

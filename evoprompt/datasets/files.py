@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from evoprompt.errors import DataError
-from evoprompt.wording import not_utf8
+from evoprompt.wording import not_utf8, pip_install
 
 ROW_FIELDS: Final = frozenset((
     "task_id", "prompt", "text", "code", "canonical_solution", "test", "test_list", "entry_point", "tests", "name",
@@ -208,7 +208,7 @@ def _parquet(content: bytes, name: str) -> list[Row]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as e:
-        raise DataError(f"{name}: Parquet needs the package `pyarrow`: install `evoprompt[bench]`") from e
+        raise DataError(f"{name}: Parquet needs the package `pyarrow`: run `{pip_install('bench')}`") from e
     try:
         rows = parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
     except (OSError, ValueError) as e:  # pyarrow's own errors derive from these

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from evoprompt.datasets.files import Row
 from evoprompt.errors import DataError
+from evoprompt.wording import pip_install
 
 REPOSITORY: Final = "google-research-datasets/mbpp"
 CONFIGURATIONS: Final = {"mbpp": "full", "mbpp-sanitized": "sanitized"}
@@ -29,7 +30,7 @@ def rows(name: str) -> list[Row]:
     try:
         import datasets
     except ImportError as e:
-        raise DataError(f"{name!r} needs the package `datasets`: install `evoprompt[bench]`, or {by_hand}") from e
+        raise DataError(f"{name!r} needs the package `datasets`: run `{pip_install('bench')}`, or {by_hand}") from e
     try:
         with _cached_only() if _unreachable() else contextlib.nullcontext():
             splits = datasets.load_dataset(REPOSITORY, configuration)

@@ -10,13 +10,15 @@ from typing import Any
 import dspy
 
 from evoprompt.candidate import Candidate
+from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.factorial.allowance import Allowance
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
 from evoprompt.judges.students import inputs_of
-from evoprompt.lm.dspy_internals import price
+from evoprompt.lm.budget import Budget
+from evoprompt.lm.dspy_internals import never_priced, price
 from evoprompt.lm.words import tokens_of
 from evoprompt.program import Advisor, Program
 from evoprompt.tasks import Task
@@ -128,6 +130,11 @@ class Cost:
     tokens: float
     usd: float | None
 
+    def of(self, calls: float) -> Cost:
+        """Return the cost of so many of these calls."""
+        share = calls / self.calls if self.calls else 0.0
+        return Cost(self.model, calls, self.tokens * share, None if self.usd is None else self.usd * share)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -148,9 +155,12 @@ class Estimate:
 
     @property
     def total(self) -> tuple[Cost, Cost]:
-        """The likely cost of all roles, and the most that they can take; infinite where the strategy does not tell."""
-        likely, most = (_total(list(costs.values())) for costs in (self.likely, self.most))
-        return likely, most
+        """The likely cost of all roles, and the most that they can take; infinite where the strategy does not tell.
+
+        A budget of calls counts: the most is then less than the sum of the roles.
+        """
+        limit = self.options.budget.lm_calls or math.inf
+        return _total(list(self.likely.values()), limit), _total(list(self.most.values()), limit)
 
     def __str__(self) -> str:
         """A table, and what it assumes."""
@@ -212,12 +222,41 @@ def estimate(
     plan = PLANS.get(name_of(options.strategy)) or getattr(strategy_class(options.strategy), "plan", None)
     if plan is None:
         return Estimate({}, {}, failing, options)
+    cases = [Case(len(train), len(dev), options, *shares) for shares in ((failing, 0.75, 0.5), (1.0, 1.0, 1.0))]
+    plans = [dict(plan(case)) for case in cases]
+    rollouts = min(options.budget.rollouts or math.inf, options.budget.lm_calls or math.inf)
+    ended = min(1.0, rollouts / max(1.0, plans[0]["generator"]))  # the other roles end with the rollouts
+    plans[0] = {role: calls * ended for role, calls in plans[0].items()}
+    # Where one advisor is asked less, another may be asked more.
+    plans[1] = {role: max(calls, plans[0].get(role, 0.0)) for role, calls in plans[1].items()}
     found = []
-    for at, (share, asked, accepted) in enumerate(((failing, 0.75, 0.5), (1.0, 1.0, 1.0))):
-        case = Case(len(train), len(dev), options, share, asked, accepted)
+    for at, (case, calls) in enumerate(zip(cases, plans, strict=True)):
+        calls["generator"] = min(calls["generator"], rollouts)
         sizes = {name: both[at] for name, both in SIZES.items()}
-        found.append(_costs(student, roles, [*train, *dev], case, dict(plan(case)), sizes))
-    return Estimate(found[0], found[1], failing, options)
+        found.append(_costs(student, roles, [*train, *dev], case, calls, sizes))
+    likely, most = found
+    if (limit := options.budget.lm_calls) is not None:
+        asked = max(1.0, sum(cost.calls for cost in likely.values()))
+        likely = {role: cost.of(math.floor(cost.calls * min(1.0, limit / asked))) for role, cost in likely.items()}
+        most = {role: cost.of(min(cost.calls, limit)) for role, cost in most.items()}
+    return Estimate(likely, most, failing, options)
+
+
+def require_prices(budget: Budget, programs: Iterable[dspy.Module]) -> None:
+    """Refuse a limit in dollars that can't be kept, before the first call.
+
+    Raises:
+        UsageError: A model's price is not known.
+    """
+    if budget.usd is None:
+        return
+    models = (p.lm or dspy.settings.lm for program in programs for p in program.predictors())
+    unknown = sorted({lm.model for lm in models if never_priced(lm)})
+    if unknown:
+        raise UsageError(
+            f"a budget in dollars (--max_cost) can't be kept: the price of {', '.join(map(repr, unknown))} is not "
+            "known; use --max_calls or --max_total_tokens, or Budget(lm_calls=…, tokens=…)"
+        )
 
 
 def _costs(
@@ -253,12 +292,20 @@ def _cost(predictor: Any, calls: float, reads: float, writes: float) -> Cost:
     return Cost(getattr(lm, "model", "none"), calls, calls * (reads + writes), None if bill is None else calls * bill)
 
 
-def _total(costs: Sequence[Cost]) -> Cost:
+def _total(costs: Sequence[Cost], limit: float) -> Cost:
+    """Cost of all these calls; where only so many may be made, of the dearest ones."""
     if not costs:
         return Cost("", math.inf, math.inf, None)
-    known = [c.usd for c in costs if c.usd is not None]
-    usd = sum(known) if len(known) == len(costs) else None
-    return Cost("", sum(c.calls for c in costs), sum(c.tokens for c in costs), usd)
+
+    def dearest(value: Callable[[Cost], float]) -> float:
+        left, found = limit, 0.0
+        for cost in sorted(costs, key=lambda c: value(c) / max(1.0, c.calls), reverse=True):
+            some = cost.of(min(cost.calls, left))
+            left, found = left - some.calls, found + value(some)
+        return found
+
+    usd = None if any(c.usd is None for c in costs) else dearest(lambda c: c.usd or 0.0)
+    return Cost("", dearest(lambda c: c.calls), dearest(lambda c: c.tokens), usd)
 
 
 def _debugged(roles: Roles, task: Task, failures: int) -> float:

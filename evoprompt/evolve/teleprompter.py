@@ -20,7 +20,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError, briefly
 from evoprompt.evolve import progress
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.estimate import FAILING, Estimate, estimate
+from evoprompt.evolve.estimate import FAILING, Estimate, estimate, require_prices
 from evoprompt.evolve.events import BatchDone, Event, Finished, Interrupted, Listener
 from evoprompt.evolve.factorial.scaffold import passage
 from evoprompt.evolve.facts import prepare
@@ -260,8 +260,9 @@ class EvoPrompt(Teleprompter):
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:
             logger.warning("%d of %d dev tasks are training tasks as well: they judge too kindly", len(both), len(dev))
         self._require_locked(student)
-        options = self.options.settled(len(train) + len(dev))
-        return _Ready(judge, train, dev, self._roles(student, judge), options, note)
+        options, roles = self.options.settled(len(train) + len(dev)), self._roles(student, judge)
+        require_prices(options.budget, [student, roles])
+        return _Ready(judge, train, dev, roles, options, note)
 
     def _require_locked(self, student: dspy.Module) -> None:
         texts = [predictor.signature.instructions for _, predictor in predictors_of(student)]

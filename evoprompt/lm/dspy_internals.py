@@ -32,7 +32,8 @@ from evoprompt.lm.identity import plainly, settings_of
 
 __all__ = [
     "CallResult", "LM15Error", "PreparedCall", "answer_from_json", "answer_to_json", "combine", "content_of",
-    "error_boundary", "execution", "key_of", "max_tokens_of", "price", "tokens_of", "value", "with_seed", "wrap_error",
+    "error_boundary", "execution", "key_of", "max_tokens_of", "never_priced", "price", "tokens_of", "value",
+    "with_seed", "wrap_error",
 ]  # fmt: skip
 
 logger = logging.getLogger("evoprompt")
@@ -117,6 +118,25 @@ def price(lm: dspy.LM | None, input_tokens: int, output_tokens: int) -> float | 
         logger.debug("no price for %s: %s", lm.model, e)
         return None
     return cost
+
+
+def never_priced(lm: dspy.LM | None) -> bool:
+    """Return True if it is certain before the first call that no call of the model has a known price.
+
+    Not certain: what LiteLLM reaches, and a deployment on Azure, whose answers name the model behind it.
+    """
+    if not isinstance(lm, dspy.LM) or price(lm, 1, 1) is not None:
+        return False
+    if not isinstance(lm.engine, str):
+        return True  # DSPy has no prices for an engine of one's own
+    try:
+        from dspy.clients.backend_selection import select_backend
+
+        chosen = select_backend(lm)
+    except Exception as e:  # the call itself will tell
+        logger.debug("no route for %s: %s", lm.model, e)
+        return False
+    return chosen.native and not chosen.resolution.provider.startswith("azure")
 
 
 def key_variables(model: str, lm: dspy.LM | None = None) -> tuple[str, ...] | None:

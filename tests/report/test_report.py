@@ -186,6 +186,26 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("opener", [None, "echo noise; echo more >&2; exit 3", 'echo "$1" > opened'])
+def test_a_report_is_opened_quietly_or_its_path_is_told(
+    opener: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "run", OUTCOMES, tasks=TASKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("xdg-open", "open") if opener else ():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{opener}\n")
+        (tmp_path / name).chmod(0o755)
+    assert cli(["report", "run", "--open"]) == 0
+    out, err = capfd.readouterr()
+    page = tmp_path / "run/report.html"
+    assert out == "report: run/report.html\n"
+    if opener is None or "noise" in opener:
+        assert err == f"evoprompt: no browser opens here: open {page} in yours\n"
+    else:
+        assert not err and (tmp_path / "opened").read_text() == f"{page}\n"
+
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=30)
 NUMBERS = st.floats(-1e4, 1e4)
 
