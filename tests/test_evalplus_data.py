@@ -102,7 +102,7 @@ def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for content, said in (
         (whole[:-20], "cut short or damaged"),
         (whole[:30] + b"\0\0\0" + whole[33:], "cut short or damaged"),
-        (gzip.compress(b""), "the file is empty"),
+        (gzip.compress(b""), "the file is empty; give tasks"),
         (gzip.compress(b"\xff"), "not UTF-8"),
     ):
         path.write_bytes(content)
