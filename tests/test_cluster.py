@@ -109,6 +109,7 @@ def test_a_worker_without_a_sandbox_gets_no_work_and_is_named(
     assert line.endswith("can't run solutions: no sandbox works here; it gets no work")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_elsewhere_and_gives_the_same_files(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -277,6 +277,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(tmp_path: Path) -> None:
         assert without_bills(tree(folder)) == files
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed(tmp_path: Path) -> None:
     whole, asked = compiled(run_dir=tmp_path / "whole", **OPTIONS)
     command = [sys.executable, "-m", "tests.evolve.two", str(tmp_path / "killed"), "90", json.dumps(OPTIONS)]
