@@ -134,14 +134,14 @@ class Cluster(Executor):
         """
         first, self._setup = self._setup is None, setup
         self._tiers, self._unfit = {}, {}
-        begun, told = time.monotonic(), 0.0
-        until = begun + (float("inf") if self._where.startswith("slurm") else _WORKER_SECONDS)
+        began, told = time.monotonic(), 0.0
+        until = began + (float("inf") if self._where.startswith("slurm") else _WORKER_SECONDS)
         while not self._look():
             if self._unfit:
                 raise ClusterError(f"no worker of {self._where} can judge: {next(iter(self._unfit.values()))}")
             if time.monotonic() > until:
                 raise ClusterError(f"{self._where} has no worker: start some with `dask worker {self._address}`")
-            if (waited := time.monotonic() - begun) >= told:
+            if (waited := time.monotonic() - began) >= told:
                 self._say(f"waiting for a worker of {self._where}" + (f", {waited:.0f} s so far" if told else ""))
                 told = max(_SAID_SECONDS, 2 * told)  # a queue may take hours
             time.sleep(_LOOK_SECONDS)
@@ -326,12 +326,9 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
         raise UsageError(f"{where!r} needs a configuration ({described(e)}): see docs/how_to/clusters.md") from e
     try:  # else Dask waits for jobs that there never will be
         tried = subprocess.run(
-            ["sbatch", "--test-only"],
-            input=cluster.job_script(),
-            text=True,
-            capture_output=True,
+            ["sbatch", "--test-only"], input=cluster.job_script(), text=True, capture_output=True,
             timeout=_SBATCH_SECONDS,
-        )
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as e:
         raise ClusterError(f"{where!r} needs Slurm's sbatch ({described(e)}): run it where jobs are submitted") from e
     if tried.returncode:

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from evoprompt.cli.shown import note, tell
-from evoprompt.errors import (
-    ClusterError,
-    DamagedError,
-    EvoPromptError,
-    ModelError,
-    SandboxError,
-    StorageError,
-    UsageError,
-)  # fmt: skip
+from evoprompt.cli.shown import note, resumable, tell
+from evoprompt.errors import EvoPromptError, UsageError
 from evoprompt.wording import counted
 
 if TYPE_CHECKING:
@@ -314,12 +306,8 @@ def _kept(target: Path, identity: dict[str, Any]) -> Iterator[Journal]:
 
     with Journal(_journal(target)) as journal:
         journal.begin(identity, anew=ANEW)
-        try:
+        with resumable("the same command", lambda: any(journal.counts().values())):
             yield journal
-        except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
-            if not isinstance(e, DamagedError) and any(journal.counts().values()):
-                note("stopped; the same command goes on")
-            raise
 
 
 def _same_server(display: Display, journal: Journal, api_base: str | None, total: int, target: Path) -> None:

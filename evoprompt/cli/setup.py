@@ -142,11 +142,8 @@ def judging(
         UsageError: There is no such kind of cluster, Dask is not installed, or workers can't ask the models.
         ClusterError: The cluster can't be reached, or no worker fits.
     """
-    cluster, threads, on_workers = (
-        given["cluster"],
-        given.get("num_threads") or given["parallel"],
-        given["lm_on_workers"],
-    )
+    cluster, on_workers = given["cluster"], given["lm_on_workers"]
+    threads = given.get("num_threads") or given["parallel"]
     if on_workers and (cluster is None or program is None):
         raise UsageError(f"--lm_on_workers needs {'--cluster' if cluster is None else '--model'}: its workers ask it")
     with contextlib.ExitStack() as stack:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import typer
+
+from evoprompt.errors import ClusterError, DamagedError, ModelError, SandboxError, StorageError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -27,6 +31,17 @@ def note(text: str, colour: str = "yellow") -> None:
     """A line of `evoprompt:` on stderr."""
     # By its name: rich puts a stream there that writes above a bar, and typer would write through it.
     typer.secho(fitted(visible(f"evoprompt: {text}"), sys.stderr), file=sys.stderr, fg=colour, err=True)
+
+
+@contextlib.contextmanager
+def resumable(how: str, kept: Callable[[], bool]) -> Iterator[None]:
+    """Say how to go on where a command is left before its end and has `kept` something."""
+    try:
+        yield
+    except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
+        if not isinstance(e, DamagedError) and kept():
+            note(f"stopped; {how} goes on")
+        raise
 
 
 def fitted(text: str, stream: TextIO | None = None, indent: str = "") -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from evoprompt.cli.config import options_of_file
-from evoprompt.cli.shown import note, tell
-from evoprompt.errors import ClusterError, DamagedError, DataError, ModelError, SandboxError, StorageError, UsageError
+from evoprompt.cli.shown import resumable, tell
+from evoprompt.errors import DataError, UsageError
 from evoprompt.runs.lock import Lock
 from evoprompt.wording import LIMITS, counted
 
@@ -100,10 +100,7 @@ def train(
 
     The same command again goes on with a run that was stopped: nothing is paid for twice.
     """
-    given = dict(locals())
-    run_dir = _run_dir(root_dir, experiment_name, run_name)
-    # Before the imports: who comes second is told at once.
-    _train(given, run_dir, Lock(run_dir) if run_dir.exists() and not dry_run else None)
+    _train(dict(locals()))
 
 
 def _require_data(given: dict[str, Any]) -> None:
@@ -134,9 +131,11 @@ class _Ready:
     metric: CodeMetric
 
 
-def _train(given: dict[str, Any], run_dir: Path, lock: Lock | None) -> None:
+def _train(given: dict[str, Any]) -> None:
     """Run the command with its options as they were given."""
-    fork = given["fork"]
+    run_dir, fork = _run_dir(given["root_dir"], given["experiment_name"], given["run_name"]), given["fork"]
+    # Before the imports: who comes second is told at once.
+    lock = Lock(run_dir) if run_dir.exists() and not given["dry_run"] else None
     new_dir = None if fork is None else _run_dir(given["root_dir"], given["experiment_name"], fork)
     _require_data(given)
     from evoprompt.cli.display import Display
@@ -274,16 +273,12 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
     if new_dir is not None:
         run_dir, lock = _forked(run_dir, lock, new_dir)
     with Run(run_dir, held=lock) as run:
-        try:
+
+        def kept() -> bool:
+            return run.journal.meta("seed") is not None and any(run.journal.counts().values())
+
+        with resumable(f"`evoprompt resume {run_dir}`", kept):
             yield run
-        except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
-            if (
-                not isinstance(e, DamagedError)
-                and run.journal.meta("seed") is not None
-                and any(run.journal.counts().values())
-            ):
-                note(f"stopped; `evoprompt resume {run_dir}` goes on")
-            raise
 
 
 def _forked(old_dir: Path, lock: Lock | None, new_dir: Path) -> tuple[Path, None]:

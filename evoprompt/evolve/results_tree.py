@@ -203,11 +203,10 @@ class TreeWriter:
     def _note_budget(self, budget: Budget) -> None:
         """Keep the budgets that the run was begun with, and went on with."""
         with reading("the fact 'budgets'", self._journal.path):
-            given = [asdict(Budget(**limits)) for limits in self._journal.fact("budgets").get("given", [])]
-        given = [{k: v for k, v in limits.items() if v is not None} for limits in given]
-        now = {k: v for k, v in asdict(budget).items() if v is not None}
-        if now not in given[-1:]:
-            self._journal.keep_meta("budgets", json.dumps({"given": [*given, now]}))
+            given = [Budget(**limits) for limits in self._journal.fact("budgets").get("given", [])]
+        if budget not in given[-1:]:
+            plain = [{k: v for k, v in asdict(one).items() if v is not None} for one in (*given, budget)]
+            self._journal.keep_meta("budgets", json.dumps({"given": plain}))
 
     def _restored_batch(self, record: BatchRecord) -> None:
         """Write a batch of an earlier process, which may have been killed before it did."""

@@ -88,7 +88,7 @@ def ask(executor: Executor, lm: dspy.LM, call: PreparedCall) -> CallResult:
 
 
 def exchange(model: bytes, call: bytes) -> Answer:
-    """Ask a model, on a worker."""
+    """Ask a model, on a worker. The driver is to be believed: it has its code run there anyway."""
     try:
         lm, sent = _lm(model), pickle.loads(call)
         sent.legacy.update({name: lm.kwargs[name] for name in lm.kwargs.keys() & _STAYS})  # a placeholder, for LiteLLM
