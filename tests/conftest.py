@@ -40,10 +40,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def harness() -> Iterator[object]:
-    """One harness for the session: its verdicts are memoised."""
-    from evoprompt.harness import Harness
+    """One harness for the session: its verdicts are memoised. A loop that never ends is given up soon."""
+    from evoprompt.harness import Harness, Limits
 
-    with Harness() as built:
+    with Harness(limits=Limits(cpu_seconds=1.0)) as built:
         yield built
 
 

@@ -17,6 +17,7 @@ from evoprompt.cli import run
 LINES = ("result:", "cost:", "report:", "next:")
 
 
+@pytest.mark.slow
 def test_it_is_killed_and_goes_on_without_repeating_a_call(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["demo", "--root_dir", str(tmp_path)]) == 0
     shown = capfd.readouterr()

@@ -6,6 +6,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 
+import pytest
+
 from evoprompt.datasets import load_dataset, starter_splits
 from evoprompt.harness import Harness
 from evoprompt.tasks import slug
@@ -34,6 +36,7 @@ def test_every_reference_passes_and_no_assert_runs_beside_the_candidate(harness:
     assert [c.test for c in cases if c.whole] == []
 
 
+@pytest.mark.slow
 def test_plus_catches_every_wrong_solution_and_base_misses_some(harness: Harness) -> None:
     data = load_dataset("starter")
     assert set(WRONG) == {t.task_id for t in data}

@@ -28,6 +28,7 @@ def train(root: Path, *words: str, name: str = "run") -> int:
     return cli([*begin, "--max_rollouts", "30", "--num_threads", "2", *words])
 
 
+@pytest.mark.slow
 def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6") == 0
     assert "checking" not in capsys.readouterr().err  # so few tasks take no time
@@ -149,6 +150,7 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
 
 
+@pytest.mark.slow
 def test_a_log_names_a_step_of_many_parts_as_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples, tasks = tmp_path / "s.jsonl", load_dataset("starter")
     samples.write_text("".join(json.dumps({"task_id": t.task_id, "solution": "x = 1"}) + "\n" for t in tasks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import logging
 from importlib import resources
@@ -13,6 +14,7 @@ from evoprompt.datasets import evalplus, mbpp, reader
 from evoprompt.datasets.base import Dataset
 from evoprompt.datasets.files import read_bytes
 from evoprompt.errors import DataError
+from evoprompt.tasks import Task
 
 KNOWN: dict[str, str] = {
     "starter": "72 small tasks written for evoprompt: 24 train, 24 dev, 24 test; shipped, works offline",
@@ -51,8 +53,7 @@ def load_dataset(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset
 def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
     """Load a data set as `load_dataset` does, without a log."""
     if name_or_path == "starter":
-        path = resources.files("evoprompt.datasets") / "starter.json"
-        return Dataset(reader.read_tasks(path.read_bytes(), "starter", source="evoprompt starter"), "starter")
+        return Dataset(_starter(), "starter")
     name = str(name_or_path)
     if name in mbpp.CONFIGURATIONS:
         return reader.from_rows(mbpp.rows(name), name, source=f"{mbpp.REPOSITORY} {name}", skip_bad=skip_bad)
@@ -65,6 +66,12 @@ def read(name_or_path: str | Path, *, skip_bad: bool = False) -> Dataset:
     hint = f"did you mean {close[0]!r}?" if close else f"known names: {', '.join(KNOWN)}"
     what = "is a directory, not a file" if path.is_dir() else "is neither a file nor a known data set"
     raise DataError(f"{name!r} {what}; {hint}")
+
+
+@functools.cache
+def _starter() -> tuple[Task, ...]:
+    path = resources.files("evoprompt.datasets") / "starter.json"
+    return tuple(reader.read_tasks(path.read_bytes(), "starter", source="evoprompt starter"))
 
 
 def _file(path: Path, name: str, *, skip_bad: bool) -> Dataset:

@@ -45,9 +45,10 @@ def collect(body: Iterable[ast.stmt], reached: set[str]) -> list[RunnerTest]:
 
 def is_main_call(statement: ast.stmt) -> bool:
     """True if a statement starts a runner: `unittest.main()`, `sys.exit(pytest.main([…]))`."""
+    if not isinstance(statement, ast.Expr):
+        return False
     calls = [ast.unparse(n.func) for n in ast.walk(statement) if isinstance(n, ast.Call)]
-    mains = ("unittest.main", "pytest.main", "main", "doctest.testmod")
-    return isinstance(statement, ast.Expr) and any(c in mains for c in calls)
+    return any(c in ("unittest.main", "pytest.main", "main", "doctest.testmod") for c in calls)
 
 
 def _needs(name: str, what: str) -> ValueError:

@@ -98,12 +98,10 @@ class TestSource:
     @property
     def waits(self) -> str:
         """Name of a function such as `check(candidate)` that nothing here calls; empty if there is none."""
-        reached = self._reached()
-        for name, function in self.functions.items():
-            parameters = _parameters(function)
-            if name not in reached and len(parameters) == 1 and (name == "check" or parameters[0] == "candidate"):
-                return name
-        return ""
+        takes = {name: _parameters(f) for name, f in self.functions.items()}
+        checks = [n for n, of in takes.items() if len(of) == 1 and (n == "check" or of[0] == "candidate")]
+        reached = self._reached() if checks else set()
+        return next((n for n in checks if n not in reached), "")
 
     @property
     def uses_candidate(self) -> bool:

@@ -91,10 +91,8 @@ def test_a_model_does_not_talk_to_the_terminal() -> None:
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A simulated run whose journal says that it asks a server, without a sandbox."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-the-key-of-the-user")
-    assert run(["datasets", "--write", str(tmp_path / "tasks")]) == 0
-    words = ["--train_file=small_train.json", f"--dataset_path={tmp_path / 'tasks'}", "--model=simulated"]
-    names = ["--experiment_name=e", "--run_name=r", f"--root_dir={tmp_path}"]
-    assert run(["train", *names, *words, "--max_rollouts=2", "--batch_size=2"]) == 0
+    words = ["--dataset=starter", "--split=2,2,0", "--model=simulated", "--max_rollouts=2", "--batch_size=2"]
+    assert run(["train", "--experiment_name=e", "--run_name=r", f"--root_dir={tmp_path}", *words]) == 0
     return tmp_path / "e" / "r"
 
 

@@ -18,7 +18,7 @@ from tests.harness.scripts import FORMS, SETUP_FORMS
 
 @pytest.fixture(scope="module")
 def harness():
-    with Harness(limits=Limits(cpu_seconds=2.0), processes=1) as built:
+    with Harness(limits=Limits(cpu_seconds=1.0), processes=1) as built:
         yield built
 
 

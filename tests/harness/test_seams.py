@@ -13,7 +13,7 @@ from evoprompt.harness.inside.codec import encode
 from evoprompt.tasks import Task
 from tests.harness.attacks import CHANNEL, CHANNEL_HEAD, HIJACK, PAYLOADS, seams
 
-LIMITS = Limits(cpu_seconds=0.5, wall_seconds=2.0, memory_mb=256, output_mb=1)
+LIMITS = Limits(cpu_seconds=0.5, wall_seconds=1.0, memory_mb=256, output_mb=1)
 ENDED = 10.0
 """Seconds in which every attack has ended, on a machine that is busy with other things too."""
 ASSERTS = ["assert f(2) == 4", "assert f(3) == 9", "assert abs(f(-1) - 1) < 1e-6"]
