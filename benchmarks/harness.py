@@ -98,6 +98,7 @@ Verdicts = dict[str, list[tuple[bool, bool]]]
 def _ours(samples: Path, workers: int, environment: dict[str, str], target: Path) -> tuple[Measured, Verdicts]:
     output = target.with_name(f"{target.name}.ours.json")
     words = [sys.executable, "-m", "evoprompt", "evaluate", "--dataset", "mbppplus", "--samples", str(samples)]
+    words += ["--min_time_limit", "1"]  # EvalPlus' own
     measured = _run([*words, "--parallel", str(workers), "--output", str(output)], environment)
     return measured, _read(output)
 

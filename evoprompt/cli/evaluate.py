@@ -66,7 +66,7 @@ def evaluate(
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
     base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
     test_details: Annotated[bool, typer.Option("--test_details", rich_help_panel=TESTS, help="Run every input, also after one that fails or ends its process.")] = False,
-    min_time_limit: Annotated[float, typer.Option("--min_time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that any input may take.")] = 1.0,
+    min_time_limit: Annotated[float, typer.Option("--min_time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that any input may take.")] = 2.0,
     gt_time_limit_factor: Annotated[float, typer.Option("--gt_time_limit_factor", rich_help_panel=TESTS, min=1.0, help="CPU time of an input, as a multiple of the canonical solution's.")] = 4.0,
     time_limit: Annotated[float | None, typer.Option("--time_limit", rich_help_panel=TESTS, min=0.01, help="CPU seconds that one assert may take; not for tasks with inputs.")] = None,
     prelude: Annotated[str | None, typer.Option("--prelude", rich_help_panel=TESTS, help="Python file that runs before each solution, or `humaneval`: the imports that many tools put there.")] = None,

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from cachetools import LRUCache
 
 from evoprompt.errors import DataError, SandboxError
-from evoprompt.harness.judging.confirm import CANONICAL, Confirmation, guess
+from evoprompt.harness.judging.confirm import CANONICAL, Confirmation
 from evoprompt.harness.judging.driver import disclosing
 from evoprompt.harness.judging.expected import Expected, load_or_run
 from evoprompt.harness.judging.inputs import InputLimits, Trial, run_inputs
@@ -287,7 +287,7 @@ class Harness:
                 self._told[key] = known
         return known
 
-    def _run(self, job: Job, confirm: Confirm = guess) -> _Timed:
+    def _run(self, job: Job, confirm: Confirm | None = None) -> _Timed:
         if not job.solution.strip():
             return _empty(job.suite, len(job.plan.checks))
         if not job.plan.checks:

@@ -1,7 +1,8 @@
 """A time-out is confirmed before it is believed: what does the canonical solution take now, on the machine as it is?
 
 CPU time grows when others share caches and hyperthreads. So when a solution has used all that it may, the canonical
-solution is timed next to it, and the limit becomes the multiple of that. It goes on meanwhile and loses nothing.
+solution is timed next to it, and the limit becomes the multiple of that. It goes on meanwhile and loses nothing. Where
+the canonical solution is too quick to tell, the limit stays: it leaves a right solution many times what that needs.
 """
 
 from __future__ import annotations
@@ -23,10 +24,6 @@ from evoprompt.harness.sandbox.process import Confirm, Limits, Process, Stretch
 
 RECENT: Final = 30.0
 """Seconds for which a timing counts as one of now."""
-_STARVED: Final = 0.25
-"""A process that waited so long for a processor, as a share of what it ran, ran beside others (or its own threads)."""
-_SHARED: Final = 2.0
-"""By so much CPU time may grow there, where the canonical solution is too quick to tell."""
 _ENOUGH_SECONDS, _LEAST_SECONDS, _MOST_INPUTS = 0.1, 0.02, 50
 """Of a canonical solution's recorded time: what is timed again, and what is too short to be compared."""
 CANONICAL: Final = Limits(cpu_seconds=60.0, total_cpu_seconds=120.0, memory_mb=4096)
@@ -56,7 +53,7 @@ class Confirmation:
 
             now = self._now((task.key, job.suite), timed) if task.code.strip() else 0.0
             needed = self._limits.factor * now
-            return Stretch(max(guess(process).call, needed / limits.cpu_seconds), needed / limits.total_cpu_seconds)
+            return Stretch(needed / limits.cpu_seconds, needed / limits.total_cpu_seconds)
 
         return confirm
 
@@ -79,7 +76,7 @@ class Confirmation:
             now = self._now((task.key, job.suite, str(places[:1])), timed)
             grown = now / then if then >= _LEAST_SECONDS else 0.0
             own = self._limits.factor * now / process.limits.cpu_seconds if len(places) == 1 else 0.0
-            return Stretch(max(guess(process).call, grown, own), grown)
+            return Stretch(max(grown, own), grown)
 
         return confirm
 
@@ -96,13 +93,6 @@ class Confirmation:
                 seconds = 0.0
             known[:] = time.monotonic(), seconds
         return known[1]
-
-
-def guess(process: Process) -> Stretch:
-    """Estimates the growth of CPU time where nothing can be timed, from the time spent waiting for a processor."""
-    used = process.cpu_seconds
-    kept_waiting = process.run_delay > _STARVED * used and process.waited > (1 + _STARVED) * used
-    return Stretch(_SHARED if kept_waiting else 1.0)
 
 
 def _places(trial: Trial, first: int) -> list[int]:

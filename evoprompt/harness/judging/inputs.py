@@ -24,7 +24,7 @@ class InputLimits:
     """Limits of a solution on inputs, relative to the canonical solution. `Limits` has the rest.
 
     Attributes:
-        min_seconds: CPU time that any input may take.
+        min_seconds: CPU time that any input may take. EvalPlus 0.3.1 allows 1 s of wall time, its newest code 4 s.
         factor: CPU time that an input may take, as a multiple of what the canonical solution took.
         total_seconds: CPU time of a suite, where the limits of its inputs add up to more and the canonical
             solution took less than half of it.
@@ -32,7 +32,7 @@ class InputLimits:
         every: Run every input, also after one that did not pass, as long as `total_seconds` last.
     """
 
-    min_seconds: float = 1.0
+    min_seconds: float = 2.0
     factor: float = 4.0
     total_seconds: float = 60.0
     memory_mb: int = 4096

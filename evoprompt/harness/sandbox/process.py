@@ -74,7 +74,7 @@ class Process:
         `release` takes the channel back; a `sealed` process can't send SIGKILL to itself.
         """
         self.limits = limits
-        self.peak_mb = self.waited = 0.0
+        self.peak_mb = 0.0
         self.place = self._sequence = 0
         self.confirm: Confirm | None = None
         self.beside: Process | None = None
@@ -115,11 +115,6 @@ class Process:
     def packing_seconds(self) -> float:
         """CPU time used so far for encoding large answers."""
         return self._packed + (0.0 if self._called is None else self.cpu_seconds - self._called)
-
-    @property
-    def run_delay(self) -> float:
-        """Seconds that it could have run so far and was not let."""
-        return watch.delayed(self._pid) if self._pid else 0.0
 
     def ask(self, *request: Any) -> Reply:
         """Sends one request and returns its reply, or how the process ended instead of answering.
@@ -222,7 +217,6 @@ class Process:
                     self._inbox += part
                     continue  # what has been said is heard before a limit is looked at
                 waited += spent
-                self.waited += spent
                 self._unseen += spent
                 self.look()
                 if self._end is None and left <= 0 and self._up:
