@@ -266,7 +266,7 @@ def tell_diff(before: str, after: str) -> None:
 
 
 def prompt_diff(before: str, after: str) -> Text:
-    """A coloured line diff of two instructions."""
+    """A coloured diff of two instructions, by sentence and list item."""
     if before == after:
         return Text("(the prompt did not change)", style="dim")
     text = Text()
@@ -278,5 +278,6 @@ def prompt_diff(before: str, after: str) -> Text:
 
 
 def _sentences(text: str) -> list[str]:
-    paragraphs = (" ".join(p.split()) for p in text.split("\n\n"))
-    return [s for p in paragraphs for s in re.split(r"(?<=[.!?]) |(?<=[\u3002\uff01\uff1f])", p) if s]
+    from evoprompt.evolve.factorial.markdown import split
+
+    return [line for s in split(text) for line in (s.split("\n") if "```" in s else [" ".join(s.split())])]

@@ -93,6 +93,7 @@ def runs(
 ) -> None:
     """List the runs below a folder: state, scores on test (or else dev) tasks, cost."""
     from evoprompt.errors import UsageError
+    from evoprompt.runs.lock import is_held
 
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is no folder: name the one that --root_dir named")
@@ -105,13 +106,15 @@ def runs(
             if test := summary.get("test_scores"):
                 start, best = test["start"], test.get("evolved", test["start"])
             priced = any(role["cost"] for role in spent.values())
+            state = summary.get("status") or "under way"
+            killed = state == "running" and not is_held(path.parent)
             found.append(
                 {
-                    "run": str(path.parent), "state": summary.get("status") or "under way",
+                    "run": str(path.parent), "state": "killed" if killed else state,
                     "result": (summary.get("decision") or {}).get("word") or "-",
                     "on": "test" if test else "dev", "start": start, "best": best,
-                    "calls": sum(role["calls"] for role in spent.values()),
-                    "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced else None,
+                    "calls": None if killed else sum(role["calls"] for role in spent.values()),
+                    "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced and not killed else None,
                 }
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -126,4 +129,5 @@ def runs(
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
         price = "no price" if one["dollars"] is None else f"${one['dollars']}"
         outcome = f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17}"
-        tell(f"{outcome} {one['calls']:>7,} calls  {price:<10} {one['run']}", "  ")
+        calls = "-" if one["calls"] is None else f"{one['calls']:,}"
+        tell(f"{outcome} {calls:>7} calls  {price:<10} {one['run']}", "  ")

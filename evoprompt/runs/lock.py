@@ -67,6 +67,20 @@ class Lock:
         self.release()
 
 
+def is_held(root: Path) -> bool:
+    """True if a process holds the lock of a run directory, or that can't be found out."""
+    import fcntl
+
+    try:
+        with os.fdopen(os.open(root / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _holder(file: TextIO) -> str:
     try:
         file.seek(0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evoprompt.cli import run as cli
+from evoprompt.runs.lock import Lock
 from tests.report.synthetic import RESULT, START, candidate, rollout, write_run
 
 A, B = candidate(START).key, candidate(RESULT).key
@@ -106,15 +107,20 @@ def test_runs_are_listed_with_state_and_score(tmp_path: Path, capsys: pytest.Cap
         "test_scores": {"start": 40.0, "evolved": 60.0},
         "spent": {"generator": {"calls": 1, "cost": 0}},
     }
+    running = json.dumps(summary | {"status": "running", "decision": None})
     texts = {"one": json.dumps(summary), "two": "{", "three": "{}", "zero": json.dumps(tested)}
+    texts |= {"zz_killed": running, "zz_runs": running}
     for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(text)
-    assert cli(["runs", str(tmp_path)]) == 0
+    with Lock(tmp_path / "zz_runs"):
+        assert cli(["runs", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
         "finished" in lines[0] and "50.0 % → 62.5 %" in lines[0] and "1,200 calls" in lines[0] and "$1.25" in lines[0]
     )
     assert "under way" in lines[1] and "damaged" in lines[2]
     assert "test 40.0 % → 60.0 %" in lines[3] and "no price" in lines[3]
+    assert lines[4].startswith("killed ") and " - calls" in lines[4], "how many it made is in its journal"
+    assert lines[5].startswith("running ") and "1,200 calls" in lines[5]
     assert cli(["runs", str(tmp_path / "none")]) == 2
