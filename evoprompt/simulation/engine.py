@@ -257,10 +257,8 @@ def _current(reading: Reading) -> str:
 def _shortened(text: str, limit: str) -> str:
     """As many sentences as fit into so many words or characters; rules go first."""
     number = re.search(r"\d+", limit)
-    most, parts = (
-        int(number.group()) if number else 1000,
-        re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)\s+", text.strip()),
-    )
+    most = int(number.group()) if number else 1000
+    parts = re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)\s+", text.strip())
     chosen: list[int] = []
     for index in sorted(range(len(parts)), key=lambda i: (not _stated(parts[i]), i)):
         joined = " ".join(parts[i] for i in sorted([*chosen, index]))
