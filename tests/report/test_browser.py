@@ -117,9 +117,27 @@ def test_every_link_leads_to_a_section(page: Any) -> None:
         assert page.query_selector(link.get_attribute("href")) is not None
 
 
-def test_the_prompt_is_copied(page: Any, browser: Any) -> None:
+def test_the_prompt_is_copied(page: Any) -> None:
+    button = page.locator("button.copy")
+    button.click()
+    page.get_by_role("button", name="Copied").wait_for()
+    page.context.grant_permissions(["clipboard-read"])
+    shown = page.locator(f"#{button.get_attribute('data-copy')}").text_content()
+    assert page.evaluate("navigator.clipboard.readText()") == shown and RESULT in shown
+
+
+@pytest.mark.parametrize(("allowed", "said"), [(True, "Copied"), (False, "Selected")])
+def test_where_the_clipboard_is_refused_the_prompt_is_selected(page: Any, allowed: bool, said: str) -> None:
+    page.evaluate(
+        """allowed => {
+          navigator.clipboard.writeText = () => Promise.reject(new Error("refused"));
+          document.execCommand = () => allowed;
+        }""",
+        allowed,
+    )
     page.locator("button.copy").click()
-    assert page.locator("button.copy").inner_text() == "Copied"
+    page.get_by_role("button", name=said).wait_for()
+    assert RESULT in page.evaluate("String(getSelection())")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

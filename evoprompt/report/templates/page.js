@@ -19,13 +19,13 @@
   for (const button of document.querySelectorAll(".copy")) {
     button.hidden = false;
     button.addEventListener("click", async () => {
-      const text = document.getElementById(button.dataset.copy).textContent;
-      try { await navigator.clipboard.writeText(text); } catch {
-        const range = document.createRange();
-        range.selectNodeContents(document.getElementById(button.dataset.copy));
-        getSelection().removeAllRanges(); getSelection().addRange(range); document.execCommand("copy");
+      const source = document.getElementById(button.dataset.copy);
+      let copied = true;
+      try { await navigator.clipboard.writeText(source.textContent); } catch {
+        getSelection().selectAllChildren(source);
+        copied = document.execCommand("copy");
       }
-      button.textContent = "Copied";
+      button.textContent = copied ? "Copied" : "Selected";
     });
   }
 }
