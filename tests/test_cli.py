@@ -290,6 +290,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sandbox" in out and "a solution ran and was judged" in out and "no provider key is set" in out
     with OpenAIServer(lambda *_: "ok") as server:
         assert run(["doctor", "--model", "openai/x", "--api_base", server.base]) == 0
+    with OpenAIServer(lambda *_: error(500, "the engine has no memory left")) as server:
+        assert run(["doctor", "--model", "openai/x", "--api_base", server.base]) == 3
+    assert "does not answer: HTTP 500: the engine has no memory left" in capsys.readouterr().out
     assert run(["doctor", "--model", "gpt-4o-mini"]) == 3
     assert "OPENAI_API_KEY" in capsys.readouterr().out
 

@@ -146,6 +146,7 @@ def _model(name: str | None, api_base: str | None) -> Iterator[HealthCheck]:
         yield HealthCheck("note", "model", "not tried", "evoprompt doctor --model openai/gpt-4o-mini")
         return
     from evoprompt.lm import LMSettings, explain_lm_error, resolve_lm
+    from evoprompt.lm.resolve import one_line
 
     try:
         lm = resolve_lm(name, LMSettings(api_base=api_base, num_retries=0, max_tokens=64))
@@ -153,7 +154,7 @@ def _model(name: str | None, api_base: str | None) -> Iterator[HealthCheck]:
     except EvoPromptError as e:
         yield HealthCheck("bad", "model", str(e), error=e)
     except Exception as e:  # whatever a provider's client raises is the finding
-        error = explain_lm_error(e) or ModelError(f"{name}: {type(e).__name__}")
+        error = explain_lm_error(e) or ModelError(f"model {name!r} does not answer: {one_line(e)}")
         yield HealthCheck("bad", "model", str(error), "check the name, the key and the network", error)
     else:
         yield HealthCheck("ok", "model", f"{name} answers")
