@@ -105,11 +105,11 @@ def test_rows_are_filtered_found_and_sorted(page: Any) -> None:
 def test_a_row_opens_by_mouse_and_by_keyboard(page: Any) -> None:
     worse = page.locator(".task[data-id=worse]")
     worse.locator("summary").click()
-    assert worse.get_by_text("First failing plus test").is_visible()
+    worse.get_by_text("First failing plus test").wait_for()
     better = page.locator(".task[data-id=better]")
     better.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert better.locator("ins").first.is_visible()
+    better.locator("ins").first.wait_for()
 
 
 def test_every_link_leads_to_a_section(page: Any) -> None:
@@ -180,7 +180,7 @@ def test_it_is_read_without_scripts(browser: Any, page_file: Path) -> None:
     assert page.get_by_text("Mind empty input.").first.is_visible()
     assert not page.locator(".filters").is_visible() and not page.locator("button.copy").is_visible()
     page.locator(".task[data-id=worse] summary").click()
-    assert page.get_by_text("First failing plus test").first.is_visible()
+    page.get_by_text("First failing plus test").first.wait_for()
     context.close()
 
 
