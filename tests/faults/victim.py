@@ -50,7 +50,7 @@ class Blow:
         what: `kill`; `full`: from now on no file can be written; `fill`: the file system of its folder is filled up;
             `count`: nothing, but each such write puts a byte into the file `counted` there.
         site: The kind of write.
-        number: From 1.
+        number: From 1. Several threads may write: with `after`, so many writes have ended, else so many have begun.
         after: Just after it, not just before.
     """
 
@@ -68,15 +68,13 @@ class Blow:
             @functools.wraps(write)
             def writing(*arguments: Any, **named: Any) -> Any:
                 nonlocal count
+                result = write(*arguments, **named) if self.after else None
                 with lock:
                     count += counts(*arguments)
                     now = counts(*arguments) and (count == self.number or self.what == "count")
-                if now and not self.after:
+                if now:
                     self._fall()
-                result = write(*arguments, **named)
-                if now and self.after:
-                    self._fall()
-                return result
+                return result if self.after else write(*arguments, **named)
 
             return writing
 
