@@ -39,7 +39,7 @@ def interval_bar(value: float, low: float, high: float, reach: float, unit: str 
         f'<rect class="fill" x="{left}" y="5" width="{max(right - left, 1):.1f}" height="8" rx="2"/>',
         f'<path class="whisker" d="M{x(low)} 9H{x(high)}M{x(low)} 6v6M{x(high)} 6v6"/>',
     ]
-    return _figure(f"bar {kind}", width, 18, f"{value:+.1f} {unit}, interval {low:+.1f} to {high:+.1f}", parts)
+    return _figure(f"bar {kind}", width, 18, f"{value:+z.1f} {unit}, interval {low:+z.1f} to {high:+z.1f}", parts)
 
 
 def score_dots(rows: Sequence[tuple[str, str, float, float, float]], label_width: int = 92) -> Markup:

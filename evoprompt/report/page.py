@@ -75,7 +75,7 @@ def environment() -> Environment:
         loader=PackageLoader("evoprompt.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"points": lambda v: f"{v:+.1f}", "count": lambda v: f"{v:,}", "counted": counted}
+    made.filters |= {"points": lambda v: f"{v:+z.1f}", "count": lambda v: f"{v:,}", "counted": counted}
     return made
 
 
@@ -199,9 +199,9 @@ def _difference(differences: Sequence[float]) -> str:
     points = 100 * sum(differences) / len(differences)
     sure = min(max(100 * found.better, 1), 99)
     return (
-        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); of new tasks "
-        f"{100 * found.expected:+.1f} expected, 95 % interval {low:+.1f} to {high:+.1f}; better with a probability of "
-        f"{sure:.0f} %"
+        f"{points:+z.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); of new tasks "
+        f"{100 * found.expected:+z.1f} expected, 95 % interval {low:+z.1f} to {high:+z.1f}; better with a probability "
+        f"of {sure:.0f} %"
     )
 
 
@@ -243,10 +243,10 @@ def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
                 found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
                 low, high = (100 * v for v in found.interval)
                 value = 100 * sum(split.scores[t] - start.scores[t] for t in both) / len(both)
-                marks.append((float(place), value, low, high, f"{value:+.1f} points on {len(both)} dev tasks"))
+                marks.append((float(place), value, low, high, f"{value:+z.1f} points on {len(both)} dev tasks"))
     if run.decision:
         low, high = run.decision["interval"]
-        told = f"decision: {run.decision['gain']:+.1f} points expected"
+        told = f"decision: {run.decision['gain']:+z.1f} points expected"
         marks.append((last * 1.03, run.decision["gain"], low, high, told))
     return charts.curve(points, marks, label, "gain over the start prompt, in points")
 

@@ -79,7 +79,7 @@ def shown_effect(effect: float | None, low: float | None, high: float | None, re
     """An effect as a figure and in words; both empty where it was not measured."""
     if effect is None or low is None or high is None:
         return Markup(""), ""
-    return charts.interval_bar(effect, low, high, reach), f"{effect + 0.0:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return charts.interval_bar(effect, low, high, reach), f"{effect:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
 
 
 LEFT_OUT = "left out when the prompt was rewritten"

@@ -124,3 +124,12 @@ def test_runs_are_listed_with_state_and_score(tmp_path: Path, capsys: pytest.Cap
     assert lines[4].startswith("killed ") and " - calls" in lines[4], "how many it made is in its journal"
     assert lines[5].startswith("running ") and "1,200 calls" in lines[5]
     assert cli(["runs", str(tmp_path / "none")]) == 2
+
+
+def test_a_gain_of_nothing_has_no_minus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = evaluation(tmp_path / "one.json", {f"t{n}": n < 5 for n in range(10)})
+    two = evaluation(tmp_path / "two.json", {f"t{n}": n >= 5 for n in range(10)})
+    assert cli(["compare", str(one), str(two), "--output", str(tmp_path / "p.html")]) == 0
+    told, page = capsys.readouterr().out, (tmp_path / "p.html").read_text()
+    assert "+0.0 points expected" in told and "+0.0 points expected" in page
+    assert "-0.0" not in told and "-0.0" not in page
