@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evoprompt.candidate import Candidate
+from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import DataError, UsageError
 from evoprompt.report.timeline import Timeline, read_timeline
 from evoprompt.runs import journal
@@ -63,13 +63,13 @@ class Prompt:
     Attributes:
         id: Content hash, 12 hex digits.
         texts: Instruction of each predictor.
-        demos: How many few-shot demos it shows.
+        demos: The few-shot demos that it shows.
         batch: Batch that made it; 0 for the start.
     """
 
     id: str
     texts: Mapping[str, str]
-    demos: int = 0
+    demos: Sequence[Demo] = ()
     batch: int = 0
 
     @property
@@ -122,6 +122,7 @@ class RunData:
         spent: By role: calls, retries, tokens, dollars, seconds.
         timeline: What happened when.
         adapter: Name of the DSPy adapter that wrote the messages.
+        demos: Those that the student's generator showed before the search, as DSPy has them.
         budgets: Limits that it was begun with, and went on with: the fields of each `Budget` that were set.
     """
 
@@ -141,6 +142,7 @@ class RunData:
     spent: Mapping[str, Json]
     timeline: Timeline
     adapter: str = ""
+    demos: Sequence[Json] = ()
     budgets: Sequence[Json] = ()
 
     @property
@@ -213,6 +215,7 @@ def _run(
         if batch.get("child"):
             _prompt(batch["child"], prompts, batch["batch"])
     decision = next((body for kind, body in reversed(steps) if kind == "confirm"), {})
+    student = json.loads(meta.get("identity", "{}")).get("student") or {}
     splits = []
     for kind, body in steps:
         if kind in ("dev", "test"):
@@ -227,7 +230,7 @@ def _run(
         result=_result(start, decision, batches, splits, prompts), decision=decision, batches=batches,
         diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
         tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, timeline=timeline,
-        adapter=(json.loads(meta.get("identity", "{}")).get("student") or {}).get("adapter", ""),
+        adapter=student.get("adapter", ""), demos=(student.get("generator") or {}).get("demos", ()),
         budgets=json.loads(meta.get("budgets", "{}")).get("given", ()),
     )  # fmt: skip
 
@@ -253,7 +256,7 @@ def _result(
 def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
     read = Candidate.model_validate(candidate)
     texts = dict(read.instructions)
-    prompts.setdefault(read.key, Prompt(read.key, texts, sum(len(d) for _, d in read.demos), batch))
+    prompts.setdefault(read.key, Prompt(read.key, texts, [demo for _, shown in read.demos for demo in shown], batch))
     return read.key
 
 

@@ -306,5 +306,6 @@ def _call(options: Mapping[str, Any]) -> str:
 
 def _messages(run: RunData, tasks: Sequence[Task]) -> list[Json]:
     """The messages that the result sends to the model for one task, where the student is our own program."""
-    task = next((t.id for t in tasks if t.id in run.tasks), None)
+    demos = {demo.task_id for demo in run.prompts[run.result].demos}  # nobody is asked for what a demo shows
+    task = next((t.id for t in tasks if t.id in run.tasks and t.id not in demos), None)
     return messages_of(run, run.tasks[task]) if task else []
