@@ -68,7 +68,12 @@ def compare(
     shared = len(shared_tasks([row.side for row in rows]))
     told = []
     for row in rows:
-        said = {"name": row.side.name, "score": row.score[0], "interval": row.score[1:]}
+        side, spent = row.side, row.side.spent
+        base = None if row.base is None else {"score": row.base[0], "interval": row.base[1:]}
+        said = {
+            "name": side.name, "simulated": side.simulated, "score": row.score[0], "interval": row.score[1:],
+            "tests": side.tests, "base": base, "spent": dict(spent) if spent else None,
+        }  # fmt: skip
         if row.paired is not None:
             said |= {
                 "gain": 100 * row.paired.expected, "gain_interval": [100 * v for v in row.paired.interval],
@@ -76,7 +81,8 @@ def compare(
             }  # fmt: skip
         told.append(said)
         if not as_json:
-            line = f"{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {row.side.name}"
+            mark = "SIMULATED " if side.simulated else ""
+            line = f"{mark}{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {side.name}"
             tell(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line, " " * 22)
     if as_json:
         typer.echo(json.dumps(told, indent=1))

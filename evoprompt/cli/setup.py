@@ -41,9 +41,9 @@ class Models(LMSettings):
     @property
     def simulated(self) -> bool:
         """True if the simulation plays any role."""
-        return any(
-            n and n.split("/")[0] == "simulated" for n in (self.model, self.debugger_model, self.optimizer_model)
-        )
+        from evoprompt.simulation import is_simulated
+
+        return is_simulated((self.model, self.debugger_model, self.optimizer_model))
 
     @property
     def mark(self) -> str:

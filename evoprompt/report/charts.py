@@ -42,13 +42,13 @@ def interval_bar(value: float, low: float, high: float, reach: float, unit: str 
     return _figure(f"bar {kind}", width, 18, f"{value:+z.1f} {unit}, interval {low:+z.1f} to {high:+z.1f}", parts)
 
 
-def score_dots(rows: Sequence[tuple[str, str, float, float, float]], label_width: int = 92) -> Markup:
+def score_dots(rows: Sequence[tuple[str, str, float, float, float]]) -> Markup:
     """Scores in percent on one axis from 0 to 100, each with its interval.
 
     Args:
         rows: Label, class (`start` or `result`), value, lower and upper end.
-        label_width: Room for the labels.
     """
+    label_width = 20 + 9 * max([0, *(len(label) for label, *_ in rows)])  # 9: a letter on a phone
     height = 22 * len(rows) + 24
 
     def x(percent: float) -> float:

@@ -18,6 +18,7 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.report.timeline import Timeline, read_timeline
 from evoprompt.runs import journal
 from evoprompt.runs.damage import reading
+from evoprompt.simulation import is_simulated
 
 Json = dict[str, Any]
 
@@ -144,6 +145,12 @@ class RunData:
     adapter: str = ""
     demos: Sequence[Json] = ()
     budgets: Sequence[Json] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """True if the model `simulated` took part."""
+        models = (model for spent in self.spent.values() for model in spent["models"])
+        return bool(self.config.get("simulated")) or is_simulated(models)
 
     @property
     def held_out(self) -> dict[str, Split]:

@@ -91,8 +91,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
         "status": run.ending.get("status") or "under way",
-        "simulated": bool(run.config.get("simulated"))
-        or any(m.startswith("simulated/") for spent in run.spent.values() for m in spent["models"]),
+        "simulated": run.simulated,
         "verdict": _verdict(run),
         "scores": _scores(run),
         "start": start,
@@ -109,7 +108,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "spans": run.timeline.spans(),
         "under_way": run.timeline.under_way(),
         "checks": run_checks(run),
-        "reproduce": _reproduce(run),
+        "reproduce": reproduced(run),
         "messages": _messages(run, tasks),
     }
 
@@ -269,7 +268,8 @@ def _cost(run: RunData) -> Json:
     return {"rows": rows, "total": total, "budget": ", then ".join(budgets)}
 
 
-def _reproduce(run: RunData) -> Json:
+def reproduced(run: RunData) -> Json:
+    """How to begin the run again: its command, seed, data, versions and options."""
     config = run.config
     options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
     command = ""

@@ -41,12 +41,14 @@ class Timeline:
         seconds: The whole.
         calls: Answered calls in the order of their ends; none of a run whose journal does not tell when they were.
         workers: What those of a cluster did, in words; empty where none judged.
+        begun: When its first process began, in seconds since 1970; 0 where no log tells.
     """
 
     ends: dict[int, float]
     seconds: float
     calls: Sequence[Call] = ()
     workers: str = ""
+    begun: float = 0.0
 
     def spent(self, batch: int) -> dict[str, float]:
         """What had been spent when a batch ended: calls, tokens, dollars and seconds; empty where that is not known."""
@@ -129,4 +131,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     ]
     whole = sum(end - begin for begin, end in sessions)
     ends = {n: second(at) for n, at in batches.items()}
-    return Timeline(ends, whole, sorted(calls, key=lambda call: call.end), told(workers.values()) if workers else "")
+    return Timeline(
+        ends, whole, sorted(calls, key=lambda call: call.end), told(workers.values()) if workers else "",
+        begun=sessions[0][0] if sessions else 0.0,
+    )  # fmt: skip

@@ -302,6 +302,8 @@ def test_results_in_a_notebook_and_the_way_to_the_report(tmp_path: Path) -> None
     results = search.compile(program, trainset=tasks.examples()[:12], valset=tasks.examples()[12:18]).detailed_results
     assert results.report() == tmp_path / "run" / "report.html" and results.report().is_file()
     shown = results._repr_html_()
+    assert results.simulated and "SIMULATED model" in shown
+    assert json.loads((tmp_path / "run/summary.json").read_text())["simulated"] is True
     assert "Write the function." in shown and str(tmp_path / "run") in shown and "<script" not in shown
     alone = EvoPrompt(CodeMetric(tasks), options=options).compile(program, trainset=tasks.examples()[:6], valset=[])
     with pytest.raises(UsageError, match=r"give EvoPrompt\(run_dir=\.\.\.\) a directory"):
