@@ -70,6 +70,9 @@ class Display:
 
     def follow(self, spent: Callable[[], Mapping[str, Spent]], *, simulated: bool) -> None:
         """Show what is spent from now on, and mark everything as SIMULATED where it is."""
+        from evoprompt.lm.concurrency import TRAFFIC
+
+        self._board.traffic = TRAFFIC
         self._board.spent, self._board.mark = spent, "SIMULATED " if simulated else ""
 
     def watch(self, workers: Callable[[], str]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -119,7 +120,7 @@ def _evaluate(given: dict[str, Any]) -> None:
         typer.echo(json.dumps({**done.found.summary(), **told}))
     else:
         _show(done.found, f"{models.mark}{given['dataset']}", len(data), target)
-        then = f"evoprompt compare {target} OTHER_eval_results.json; a better prompt: evoprompt train --help"
+        then = f"evoprompt compare {shlex.quote(str(target))} OTHER_eval_results.json; a better prompt: evoprompt train --help"
         tell_end(models.mark, result=str(done.found), cost=done.cost, report=done.page, then=then)
     _tell_rest(done.found, done.skipped, given["fail_under"])
 

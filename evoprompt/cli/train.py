@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import Options
+    from evoprompt.evolve.estimate import Estimate
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run, Spent
@@ -145,8 +147,9 @@ def _train(given: dict[str, Any]) -> None:
     with display:
         display.begin("reading the tasks")
         ready = _made_ready(given)
+        estimate = _estimate(ready)  # refuses what a search would, before anything is written
     if given["dry_run"]:
-        _tell_estimate(ready)
+        _tell_estimate(ready, estimate)
         return
     with display, judging(ready.metric, ready.program, given, display) as metric:
         ready = replace(ready, metric=metric)
@@ -189,15 +192,17 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     return _Ready(options, data, models, program, _metric(given, data))
 
 
-def _tell_estimate(ready: _Ready) -> None:
+def _estimate(ready: _Ready) -> Estimate:
     from evoprompt.evolve import EvoPrompt
 
-    data = {role: list(tasks) for role, tasks in ready.data.items()}
-    tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
     search = EvoPrompt(ready.metric, options=ready.options)
-    tell(str(search.estimate(ready.program, data["train"], data.get("dev", []))))
-    if "test" in data:
-        calls = f"{counted(len(data['test']), 'call')} for each of up to two prompts"
+    return search.estimate(ready.program, list(ready.data["train"]), list(ready.data.get("dev", ())))
+
+
+def _tell_estimate(ready: _Ready, estimate: Estimate) -> None:
+    tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n\n{estimate}")
+    if "test" in ready.data:
+        calls = f"{counted(len(ready.data['test']), 'call')} for each of up to two prompts"
         tell(f"The evaluation on test tasks comes on top: {calls}.")
 
 
@@ -277,7 +282,7 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
         def kept() -> bool:
             return run.journal.meta("seed") is not None and any(run.journal.counts().values())
 
-        with resumable(f"`evoprompt resume {run_dir}`", kept):
+        with resumable(f"`evoprompt resume {shlex.quote(str(run_dir))}`", kept):
             yield run
 
 
@@ -302,7 +307,8 @@ def _tell(
     from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     results, mark = evolved.detailed_results, ready.models.mark
-    before, after = Candidate.of(ready.program).told, Candidate.compiled(evolved)[0].told
+    start, best = Candidate.of(ready.program), Candidate.compiled(evolved)[0]
+    before, after = start.told, best.told
     if before != after:
         tell_diff(before, after)
         tell_rules(results, mark)
@@ -315,14 +321,15 @@ def _tell(
     for name, evaluation in tests.items():
         tell(score_line(f"test, {name} prompt", evaluation, mark))
     scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
-    result, then = "a new prompt", f"; use {run.tree.final_prompt} or {run.tree.program}"
+    text = "" if best.demos else f"{run.tree.final_prompt} or "  # which has no demos
+    result, then = "a new prompt", f"; use {text}{run.tree.program}"
     if not tests and results.confirmation is not None:
         result += f", {results.confirmation.gain:+.1f} points expected; no test tasks were held out"
     if before == after:
         result, then = "no better prompt was found: the start prompt stays", " shows what was tried"
     tell_end(
         mark, result=result + (f", {scores} of the test tasks" if scores else ""), cost=spent_line(spent),
-        report=run.root / "report.html", then=f"evoprompt report {run.root} --open{then}",
+        report=run.root / "report.html", then=f"evoprompt report {shlex.quote(str(run.root))} --open{then}",
     )  # fmt: skip
 
 
@@ -344,7 +351,7 @@ def _metric(given: dict[str, Any], data: dict[str, Dataset]) -> CodeMetric:
 
 def _run_dir(root: Path, experiment: str, run: str) -> Path:
     for option, value in (("experiment_name", experiment), ("run_name", run)):
-        if value in ("", ".", "..") or "/" in value or "\0" in value:
+        if value in ("", ".", "..") or "/" in value or "\0" in value or not value.isprintable():
             raise UsageError(f"--{option} must be the name of a folder, not {value!r}")
     return root / experiment / run
 

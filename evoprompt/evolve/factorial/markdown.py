@@ -26,6 +26,7 @@ _ITEM = re.compile(rf"[ \t]*{_MARK}")
 _BULLET = re.compile(rf"^\s*(?:{_MARK}\s*)+(?:\[[ xX]\]\s+)?")
 _HEAD = re.compile(r"#{1,6}[ \t]")
 _ROW = re.compile(r"[ \t]*\|(.*)\|[ \t]*")
+_TAG = re.compile(r"</?[A-Za-z][\w:.-]*(?:[ \t][^<>]*)?>")
 
 
 @dataclass
@@ -69,7 +70,7 @@ def split(instruction: str) -> list[str]:
 
 
 def _pieces(lines: list[str]) -> list[_Piece]:
-    """The paragraphs, list items, headings and rows of tables; every line with a full stop ends one."""
+    """The paragraphs, list items, headings, tags and rows of tables; every line with a full stop ends one."""
     found: list[_Piece] = []
     goes_on = False
     for line in lines:
@@ -83,7 +84,7 @@ def _pieces(lines: list[str]) -> list[_Piece]:
         elif row := _ROW.fullmatch(line):
             found.append(_Piece([": ".join(cell.strip() for cell in row[1].split("|"))]))
             goes_on = False
-        elif _HEAD.match(plain):
+        elif _HEAD.match(plain) or _TAG.fullmatch(plain):
             found.append(_Piece([plain]))
             goes_on = False
         elif goes_on and (not found[-1].lines[-1].rstrip().endswith(STOPS) or 0 <= found[-1].indent < moved):
@@ -173,5 +174,7 @@ def around(text: str) -> tuple[str, str, str]:
 
 
 def is_heading(line: str) -> bool:
-    """True if a line only announces the ones after it, so that it says nothing on its own."""
+    """True if a line only announces the ones after it, or is a tag, so that it says nothing on its own."""
+    if _TAG.fullmatch(line):
+        return True
     return count_words(line) <= HEADING_WORDS and "```" not in line and _HEADING.fullmatch(line) is not None
