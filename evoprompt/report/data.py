@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.candidate import Candidate, Demo
-from evoprompt.errors import DataError, UsageError
+from evoprompt.errors import UsageError
 from evoprompt.report.timeline import Timeline, read_timeline
 from evoprompt.runs import journal
-from evoprompt.runs.damage import reading
+from evoprompt.runs.damage import damaged, reading
 from evoprompt.simulation import is_simulated
 
 Json = dict[str, Any]
@@ -183,7 +183,7 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
 
     Raises:
         UsageError: There is no run, or it has not begun.
-        DataError: Its journal is damaged.
+        DamagedError: Its journal is damaged.
     """
     path = Path(root) / journal.NAME
     if held is not None:
@@ -200,7 +200,7 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
             with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as db:
                 return _read(Path(root), lambda query: db.execute(query))
     except sqlite3.Error as e:
-        raise DataError(f"{str(path)!r} is damaged ({e}): restore it from a copy") from e
+        raise damaged(path, str(e)) from e
 
 
 def _read(root: Path, rows: Rows) -> RunData:

@@ -44,7 +44,7 @@ def write_report(root: str | Path, held: Journal | None = None) -> Path:
 
     Raises:
         UsageError: There is no run.
-        DataError: Its journal is damaged.
+        DamagedError: Its journal is damaged.
         StorageError: The page can't be written.
     """
     path, run = Path(root) / NAME, read_run(root, held)

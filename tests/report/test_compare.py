@@ -9,6 +9,7 @@ import pytest
 from evoprompt.cli import run as cli
 from evoprompt.report.evaluation import render_evaluation
 from evoprompt.runs.lock import Lock
+from tests.evolve.moods import compiled
 from tests.report.synthetic import RESULT, START, candidate, rollout, write_run
 
 A, B = candidate(START).key, candidate(RESULT).key
@@ -127,6 +128,37 @@ def test_runs_are_listed_with_state_and_score(tmp_path: Path, capsys: pytest.Cap
     assert lines[4].startswith("killed ") and " - calls" in lines[4], "how many it made is in its journal"
     assert lines[5].startswith("running ") and "1,200 calls" in lines[5]
     assert cli(["runs", str(tmp_path / "none")]) == 2
+
+
+def test_runs_lists_what_is_damaged_with_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cut", "gone", "journal"):
+        compiled(tmp_path / name)
+    (tmp_path / "cut" / "summary.json").write_text("{")
+    (tmp_path / "gone" / "summary.json").unlink()
+    (tmp_path / "journal" / "summary.json").unlink()
+    (tmp_path / "journal" / "journal.sqlite").write_bytes(b"no database" * 99)
+    assert cli(["runs", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["damaged"] * 3 and "0 calls" not in out
+    for name in ("cut", "gone"):
+        assert f"`evoprompt export {tmp_path / name}` writes it anew" in err
+        assert cli(["export", str(tmp_path / name)]) == 0
+    assert f"the journal '{tmp_path}/journal/journal.sqlite' is damaged" in err
+    capsys.readouterr()
+    assert cli(["runs", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["state"] for one in found] == ["finished", "finished", "damaged"]
+    assert [bool(one["problem"]) for one in found] == [False, False, True]
+
+
+def test_a_simulated_run_is_listed_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("real", "simulated"):
+        (tmp_path / name).mkdir()
+        told = {"status": "finished", "simulated": name == "simulated", "start_dev_score": 40.0, "best_dev_score": 50.0}
+        (tmp_path / name / "summary.json").write_text(json.dumps(told))
+    assert cli(["runs", str(tmp_path)]) == 0
+    real, simulated = capsys.readouterr().out.splitlines()
+    assert "dev  40.0 % → 50.0 %" in real and "dev  SIMULATED 40.0 % → 50.0 %" in simulated
 
 
 def test_a_gain_of_nothing_has_no_minus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
