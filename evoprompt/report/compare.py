@@ -15,10 +15,12 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
 from evoprompt.harness.judging.report import Unmeasured
 from evoprompt.report import charts
-from evoprompt.report.data import Solution, first_failure, read_run
+from evoprompt.report.data import RunData, Solution, first_failure, read_run
 from evoprompt.report.page import environment, rate, reproduced
 from evoprompt.report.rows import code_diff
 from evoprompt.report.rules import prompt_diff
+from evoprompt.runs import journal
+from evoprompt.runs.damage import reading
 from evoprompt.simulation import is_simulated
 
 SUITES = ("base", "plus")
@@ -137,6 +139,11 @@ def _prompt(text: str, demos: Iterable[Mapping[str, Any]]) -> str:
 
 def _of_run(path: Path) -> Side:
     run = read_run(path)
+    with reading("the run", path / journal.NAME):
+        return _side_of(run, path)
+
+
+def _side_of(run: RunData, path: Path) -> Side:
     mine = [s for s in run.solutions if s.prompt == run.result]
     tested = {t for s in run.splits if s.name == "test" for t in s.tasks}
     solutions = {s.task_id: s for s in reversed(mine) if not tested or s.task_id in tested}

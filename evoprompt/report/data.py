@@ -13,11 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import UsageError
+from evoprompt.evolve.records import BatchRecord, Confirmation, DevRecord
+from evoprompt.judges import Rollout
 from evoprompt.report.timeline import Timeline, read_timeline
 from evoprompt.runs import journal
-from evoprompt.runs.damage import damaged, reading
+from evoprompt.runs.damage import reading, refused
 from evoprompt.simulation import is_simulated
 
 Json = dict[str, Any]
@@ -172,6 +176,9 @@ class RunData:
 
 
 Rows = Callable[[str], Iterable[tuple[Any, ...]]]
+_RECORDS: dict[str, type[BaseModel]] = {
+    "batch": BatchRecord, "dev": DevRecord, "test": DevRecord, "confirm": Confirmation,
+}  # fmt: skip
 
 
 def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
@@ -183,7 +190,8 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
 
     Raises:
         UsageError: There is no run, or it has not begun.
-        DamagedError: Its journal is damaged.
+        DataError: Its journal is none.
+        DamagedError: It is damaged.
     """
     path = Path(root) / journal.NAME
     if held is not None:
@@ -200,15 +208,30 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
             with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as db:
                 return _read(Path(root), lambda query: db.execute(query))
     except sqlite3.Error as e:
-        raise damaged(path, str(e)) from e
+        raise refused(path, e) from e
 
 
 def _read(root: Path, rows: Rows) -> RunData:
     meta: dict[str, str] = dict(rows("SELECT name, value FROM meta"))
     if "seed" not in meta:
         raise UsageError(f"{str(root)!r} was stopped before it began: there is nothing to report yet")
-    steps = [(kind, json.loads(body)) for kind, body in rows("SELECT kind, body FROM steps ORDER BY number")]
+    steps = [(kind, _step(kind, body)) for kind, body in rows("SELECT kind, body FROM steps ORDER BY number")]
     return _run(root, meta, steps, list(_solutions(rows)), _spent(rows), read_timeline(root, rows))
+
+
+def _step(kind: str, text: str) -> Json:
+    """The body of a step, which `resume` would take."""
+    body: Json = json.loads(text)
+    if kind not in _RECORDS:
+        return body
+    return _RECORDS[kind].model_validate(body).model_dump(mode="json") | body  # with fields that are newer than the run
+
+
+def _fact(meta: Mapping[str, str], name: str) -> Json:
+    found = json.loads(meta.get(name, "{}"))
+    if not isinstance(found, dict):
+        raise TypeError(f"{name!r} is a {type(found).__name__} and no object")
+    return found
 
 
 def _run(
@@ -222,7 +245,7 @@ def _run(
         if batch.get("child"):
             _prompt(batch["child"], prompts, batch["batch"])
     decision = next((body for kind, body in reversed(steps) if kind == "confirm"), {})
-    student = json.loads(meta.get("identity", "{}")).get("student") or {}
+    student = _fact(meta, "identity").get("student") or {}
     splits = []
     for kind, body in steps:
         if kind in ("dev", "test"):
@@ -232,13 +255,13 @@ def _run(
                       body.get("batch", 0), body["evaluation"], {t: s for t, s in scores.items() if s is not None})
             )  # fmt: skip
     return RunData(
-        root=root, config=json.loads(meta.get("config", "{}")), ending=json.loads(meta.get("ending", "{}")),
+        root=root, config=_fact(meta, "config"), ending=_fact(meta, "ending"),
         ended_by=meta.get("ended_by", ""), prompts=prompts, start=start,
         result=_result(start, decision, batches, splits, prompts), decision=decision, batches=batches,
         diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
-        tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, timeline=timeline,
+        tasks=_fact(meta, "tasks"), solutions=solutions, spent=spent, timeline=timeline,
         adapter=student.get("adapter", ""), demos=(student.get("generator") or {}).get("demos", ()),
-        budgets=json.loads(meta.get("budgets", "{}")).get("given", ()),
+        budgets=_fact(meta, "budgets").get("given", ()),
     )  # fmt: skip
 
 
@@ -269,6 +292,7 @@ def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
 
 def _solutions(rows: Rows) -> Iterator[Solution]:
     for (body,) in rows("SELECT body FROM rollouts ORDER BY candidate, task, sample"):
+        Rollout.model_validate_json(body)
         found = json.loads(body)
         report = found.get("report") or {}
         suites = {name: report.get(name) for name in ("base", "plus")}

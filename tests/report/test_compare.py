@@ -143,7 +143,7 @@ def test_runs_lists_what_is_damaged_with_what_helps(tmp_path: Path, capsys: pyte
     for name in ("cut", "gone"):
         assert f"`evoprompt export {tmp_path / name}` writes it anew" in err
         assert cli(["export", str(tmp_path / name)]) == 0
-    assert f"the journal '{tmp_path}/journal/journal.sqlite' is damaged" in err
+    assert f"'{tmp_path}/journal/journal.sqlite' is no journal of evoprompt" in err
     capsys.readouterr()
     assert cli(["runs", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
