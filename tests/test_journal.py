@@ -156,17 +156,9 @@ def test_a_stop_waits_for_the_calls_under_way(folder: Path, sent: signal.Signals
         return "def f(): pass"
 
     with OpenAIServer(answer) as server:
-        call = [
-            sys.executable,
-            "-m",
-            "evoprompt",
-            "evaluate",
-            "--dataset",
-            str(folder / "train.json"),
-            "--model",
-            "openai/x",
-        ]
-        call += ["--api_base", server.base, "--output", str(folder / "out.json"), "--num_threads", "3"]
+        call = [sys.executable, "-m", "evoprompt", "evaluate", "--model", "openai/x", "--num_threads", "3"]
+        call += ["--dataset", str(folder / "train.json"), "--api_base", server.base]
+        call += ["--output", str(folder / "out.json")]
         with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
             assert asked.wait(60)
             process.send_signal(sent)
