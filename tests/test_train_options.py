@@ -33,12 +33,13 @@ def train(root: Path, *words: str, name: str = "run") -> int:
 
 @pytest.mark.slow
 def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6") == 0
-    assert "checking" not in capsys.readouterr().err  # so few tasks take no time
+    assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6", "--json") == 0
+    told = capsys.readouterr()
+    assert "checking" not in told.err  # so few tasks take no time
     config = json.loads((tmp_path / "mine/run/config.json").read_text())
     assert {role: d["tasks"] for role, d in config["data"].items()} == {"train": 12, "dev": 6, "test": 6}
     summary = json.loads((tmp_path / "mine/run/summary.json").read_text())
-    assert set(summary["test_scores"]) >= {"start"}
+    assert set(summary["test_scores"]) >= {"start"} and json.loads(told.out) == summary
     assert (tmp_path / "mine/run/report.html").is_file()
 
 

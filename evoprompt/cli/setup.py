@@ -247,7 +247,11 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
         numbers = []
     if not 1 <= len(numbers) <= 3 or min(numbers) < 0 or numbers[0] < 1:
         third = max(1, len(data) // 3)
-        problem = "--dataset needs --split" if sizes is None else f"--split {sizes!r} is not TRAIN,DEV,TEST"
+        problem = (
+            "--dataset needs --split"
+            if sizes is None
+            else f"--split {sizes!r} is not TRAIN,DEV,TEST, with 1 or more for TRAIN"
+        )
         raise UsageError(
             f"{problem}: as in `--split {third},{third},{third}`; {name!r} has {counted(len(data), 'task')}"
         )

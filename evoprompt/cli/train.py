@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run, Spent
+    from evoprompt.tracking import MLflowTracker
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
 WHEREABOUTS = {
-    "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
+    "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "as_json", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "cluster", "lm_on_workers", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
@@ -94,6 +95,7 @@ def train(
     cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here but for --lm_on_workers (docs/how_to/clusters.md).")] = None,
     track: Annotated[Literal["mlflow"] | None, typer.Option("--track", rich_help_panel=RUN, help="Keep parameters, scores, prompts and the report in an experiment tracker as well, where its own settings say (MLFLOW_TRACKING_URI).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=RUN, help="Show warnings and the result alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", rich_help_panel=RUN, help="Print summary.json in place of the result for people.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=options_of_file, help="JSON or TOML file of options; the command line wins.")] = None,
@@ -161,6 +163,9 @@ def _train(given: dict[str, Any]) -> None:
             display.follow(run.journal.spent, simulated=ready.models.simulated)
             evolved, tests = _searched(run, display, given, ready)
             spent = run.journal.spent()
+    if given["as_json"]:
+        typer.echo((run.root / "summary.json").read_text(encoding="utf-8"), nl=False)
+        return
     _tell(ready, evolved, tests, run, spent)
 
 
@@ -216,32 +221,37 @@ def _searched(
     train, dev = list(ready.data["train"]), list(ready.data.get("dev", ()))
     if not dev and ready.options.strategy in WITHOUT_DEV:
         display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(ready.options.strategy)]}")
-    with _tracked(display, given, run.root) as told:
+    tests = {}
+    with _tracked(display, given, run.root) as (told, tracker):
         search = EvoPrompt(ready.metric, options=ready.options, run_dir=run, listener=told, on_interrupt="raise")
         evolved = search.compile(ready.program, trainset=train, valset=dev)
-    tests = {}
-    if "test" in ready.data:
-        test = ready.data["test"]
-        tests = tested(run, display, ready.program, evolved, test, ready.metric, given["num_threads"])
+        if "test" in ready.data:
+            test = ready.data["test"]
+            tests = tested(run, display, ready.program, evolved, test, ready.metric, given["num_threads"])
+        if tracker is not None:
+            tracker.tested({name: evaluation.score for name, evaluation in tests.items()})
     return evolved, tests
 
 
 @contextlib.contextmanager
-def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Iterator[Callable[[Any], None]]:
+def _tracked(
+    display: Display, given: dict[str, Any], run_dir: Path
+) -> Iterator[tuple[Callable[[Any], None], MLflowTracker | None]]:
     """The display, and with `--track` the tracker beside it."""
     if given["track"] is None:
-        yield display
+        yield display, None
         return
     from evoprompt.tracking import MLflowTracker
 
-    params = {name: given[name] for name in ("model", "debugger_model", "optimizer_model", "temperature")}
+    names = ("model", "debugger_model", "optimizer_model", "temperature", "dataset", "split")
+    params = {name: given[name] for name in (*names, "dataset_path", "train_file", "dev_file", "test_file")}
     with MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params) as tracker:
 
         def both(event: Any) -> None:
             display(event)
             tracker(event)
 
-        yield both
+        yield both, tracker
 
 
 WITHOUT_DEV = {
@@ -363,7 +373,9 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
     from evoprompt.secrets import settings_without_secrets
 
-    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k != "dry_run"}
+    options = {
+        k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k not in ("dry_run", "as_json")
+    }
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
         del about["accept_when"]

@@ -84,7 +84,7 @@ def _pieces(lines: list[str]) -> list[_Piece]:
         elif row := _ROW.fullmatch(line):
             found.append(_Piece([": ".join(cell.strip() for cell in row[1].split("|"))]))
             goes_on = False
-        elif _HEAD.match(plain) or _TAG.fullmatch(plain):
+        elif _alone(plain):
             found.append(_Piece([plain]))
             goes_on = False
         elif goes_on and (not found[-1].lines[-1].rstrip().endswith(STOPS) or 0 <= found[-1].indent < moved):
@@ -93,6 +93,11 @@ def _pieces(lines: list[str]) -> list[_Piece]:
             found.append(_Piece([line]))
             goes_on = True
     return found
+
+
+def _alone(line: str) -> bool:
+    """True for a heading and for a tag."""
+    return _HEAD.match(line) is not None or _TAG.fullmatch(line) is not None
 
 
 def _sentences(pieces: list[_Piece]) -> Iterator[str]:
@@ -112,6 +117,23 @@ def _sentences(pieces: list[_Piece]) -> Iterator[str]:
         else:
             for text in (first, *below):
                 yield from (_BULLET.sub("", part) for part in sentences(text))
+
+
+def lines_of(instruction: str) -> list[str]:
+    """The text for a comparison by line: each sentence of prose is a line, all else stands as it was written."""
+    found: list[str] = []
+    prose: list[str] = []
+    fenced = False
+    for line in [*instruction.split("\n"), ""]:
+        plain, fence = line.strip(), line.lstrip().startswith("```")
+        if plain and not (fenced or fence) and not any(f.match(line) for f in (_ITEM, _ROW)) and not _alone(plain):
+            prose.append(plain)
+            continue
+        found += sentences(" ".join(prose))
+        prose.clear()
+        found += [line.rstrip()] * bool(plain)
+        fenced ^= fence
+    return found
 
 
 _TOPIC = re.compile(r"^#{1,6}[ \t]+\S.*$", re.MULTILINE)
