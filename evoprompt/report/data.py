@@ -127,8 +127,8 @@ class RunData:
         spent: By role: calls, retries, tokens, dollars, seconds.
         timeline: What happened when.
         adapter: Name of the DSPy adapter that wrote the messages.
-        demos: Those that the student's generator showed before the search, as DSPy has them.
         budgets: Limits that it was begun with, and went on with: the fields of each `Budget` that were set.
+        demos: Those that the student's generator showed before the search, as DSPy has them.
     """
 
     root: Path
@@ -147,8 +147,8 @@ class RunData:
     spent: Mapping[str, Json]
     timeline: Timeline
     adapter: str = ""
-    demos: Sequence[Json] = ()
     budgets: Sequence[Json] = ()
+    demos: Sequence[Json] = ()
 
     @property
     def simulated(self) -> bool:

@@ -242,7 +242,7 @@ def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
                 found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
                 low, high = (100 * v for v in found.interval)
                 value = 100 * sum(split.scores[t] - start.scores[t] for t in both) / len(both)
-                marks.append((float(place), value, low, high, f"{value:+z.1f} points on {len(both)} dev tasks"))
+                marks.append((float(place), value, low, high, f"{value:+.1f} points on {len(both)} dev tasks"))
     if run.decision:
         low, high = run.decision["interval"]
         told = f"decision: {run.decision['gain']:+z.1f} points expected"
