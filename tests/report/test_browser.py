@@ -65,9 +65,11 @@ def page_of(kind: str, folder: Path, task: str, long: str) -> Path:
     failing = {"suite": "plus", "call": f"f({long!r})", "observed": long, "status": "failed", "stderr": long}
     row = {"task_id": task, "solution": f"x = {long}", "base_status": "pass", "plus_status": "fail"}
     files = [folder / "one.json", folder / "two.json"]
+    spent = {"calls": 10**6, "input_tokens": 10**9, "output_tokens": 10**9, "cost": 10**4, "unpriced": 1}
     for file, status in zip(files, ("failed", "passed"), strict=True):
         results = {
-            "model": "openai/x", "dataset": long, "date": "today", "statuses": {status: 1}, "unmeasured": 0,
+            "model": "simulated", "instruction": f"{status} {long}", "spent": {"generator": spent},
+            "dataset": long, "date": "today", "statuses": {status: 1}, "unmeasured": 0,
             "pass_at_k": {"base": {"pass@1": 0.5}}, "intervals": {"base": {"pass@1": [0.2, 0.8]}},
             "eval": {task: [{**row, "status": status, "first_failure": failing if status == "failed" else None}]},
         }  # fmt: skip
