@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from evoprompt.atomic import home
 from evoprompt.cli.config import options_of_file
 from evoprompt.cli.shown import resumable, tell
 from evoprompt.errors import DataError, UsageError
@@ -354,9 +355,12 @@ def _begin(
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
     from evoprompt.cli.setup import describe, warn_if_unknown
+    from evoprompt.datasets.load import KNOWN
     from evoprompt.secrets import settings_without_secrets
 
     options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k != "dry_run"}
+    if options["dataset"] is not None and options["dataset"] not in KNOWN:  # a file, for it was read
+        options["dataset"] = str(home(options["dataset"]).resolve())
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
         del about["accept_when"]

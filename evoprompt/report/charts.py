@@ -146,23 +146,23 @@ def layers(rows: Mapping[str, Sequence[float]], most: float, marks: Sequence[flo
 
 
 def strip(cells: Sequence[str]) -> Markup:
-    """A row of the heat map: one cell a prompt, `p` passed, `f` failed, `u` not measured, blank never tried."""
+    """A row of the heat map: one cell a prompt, `p` passed, `f` failed, `y` both, `u` not measured, blank not tried."""
     size = 9
+    drawn = ["f" if cell == "y" else cell for cell in cells]
     paths = []
     for kind in "pfu":
         runs, at = [], 0
-        while at < len(cells):
+        while at < len(drawn):
             end = at
-            while end < len(cells) and cells[end] == kind:
+            while end < len(drawn) and drawn[end] == kind:
                 end += 1
             if end > at:
                 runs.append(f"M{at * size} 0h{(end - at) * size - 1}v8H{at * size}z")
             at = max(end, at + 1)
         if runs:
             paths.append(f'<path class="{kind}" d="{"".join(runs)}"/>')
-    head = (
-        f'<svg class="strip" viewBox="0 0 {max(1, len(cells)) * size} 8" preserveAspectRatio="none" aria-hidden="true">'
-    )
+    head = f'<svg class="strip" data-cells="{"".join(cells)}" viewBox="0 0 {max(1, len(cells)) * size} 8" '
+    head += 'preserveAspectRatio="none" aria-hidden="true">'
     return Markup(f"{head}{''.join(paths)}</svg>")
 
 

@@ -38,11 +38,12 @@ OUTCOMES = [
     rollout("shaky", A, True), rollout("shaky", A, False, sample=1), rollout("shaky", B, True),
     rollout("lost", A, None), rollout("lost", B, None),
 ]  # fmt: skip
+START_RULE, NEW_RULE = {"start": True, "born": 0, "kept": True}, {"start": False, "born": 1, "kept": True}
 RULES = [
-    {"text": "Write a function.", "start": True, "born": 0, "effect": 0.4, "low": -3.0, "high": 4.0, "trials": 9},
-    {"text": "It returns its result.", "start": True, "born": 0, "effect": -0.0, "low": -4.0, "high": 4.0, "trials": 9},
-    {"text": "Mind empty input.", "start": False, "born": 1, "effect": 12.5, "low": 4.0, "high": 21.0, "trials": 8},
-    {"text": "Use recursion.", "start": False, "born": 1, "effect": -6.0, "low": -12.0, "high": -0.5, "trials": 7},
+    {**START_RULE, "text": "Write a function.", "effect": 0.4, "low": -3.0, "high": 4.0, "trials": 9},
+    {**START_RULE, "text": "It returns its result.", "effect": -0.0, "low": -4.0, "high": 4.0, "trials": 9},
+    {**NEW_RULE, "text": "Mind empty input.", "effect": 12.5, "low": 4.0, "high": 21.0, "trials": 8},
+    {**NEW_RULE, "text": "Use recursion.", "effect": -6.0, "low": -12.0, "high": -0.5, "trials": 7, "kept": False},
 ]
 
 
