@@ -237,7 +237,7 @@ def _curves(run: RunData) -> list[tuple[str, Markup]]:
 def _no_curve(run: RunData) -> str:
     """Why there is no figure, and what is known of the course instead."""
     if run.rival:
-        best = [f"{100 * one['score']:.1f} % after {counted(one['calls'], 'call')}" for one in run.rival["trace"]]
+        best = [f"{100 * one['score']:.1f} % after {counted(one['calls'], 'solution')}" for one in run.rival["trace"]]
         known = f"Its best prompt so far, by its own count: {', '.join(best)}." if best else ""
         asked = f"{run.rival['rival']} asked for {counted(run.rival['calls'], 'solution')} and tells of no batches"
         return f"{asked}: there is no curve. {known}"

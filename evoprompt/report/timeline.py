@@ -69,7 +69,7 @@ class Timeline:
             found.append({"name": name, "seconds": end - last})
             last = end
         if (after := self.seconds - last) > 0.05:
-            found.append({"name": rest, "seconds": after})
+            found.append({"name": rest if found else "in all", "seconds": after})
         total = sum(s["seconds"] for s in found) or 1.0
         return [s | {"share": 100 * s["seconds"] / total} for s in found]
 

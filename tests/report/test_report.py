@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+from importlib import resources
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -154,10 +155,14 @@ def test_a_run_that_went_on_tells_both_budgets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_of_the_page_leads_to_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks.json").write_bytes((resources.files("evoprompt.datasets") / "starter.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
     words = [
         "--dataset",
-        "starter",
+        "tasks.json",
         "--split",
         "6,4,4",
         "--model",
@@ -169,6 +174,7 @@ def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: p
     assert cli(["train", *words, "--batch_size", "6", "--max_rollouts", "24", "--lock", "Write it."]) == 0
     page = (tmp_path / "e" / "r" / "report.html").read_text()
     found = re.search(r"<pre[^>]*>evoprompt (train .*?)</pre>", page, re.DOTALL)
+    monkeypatch.chdir("/")
     assert found and cli(shlex.split(html.unescape(found[1]))) == 0
     assert "Write it." in (tmp_path / "e" / "r" / "training" / "final_prompt.txt").read_text()
     summary = json.loads((tmp_path / "e" / "r" / "summary.json").read_text())
