@@ -68,7 +68,7 @@ def score_dots(rows: Sequence[tuple[str, str, float, float, float]], label_width
 
 def curve(
     points: Sequence[tuple[float, float, float, float]], marks: Sequence[tuple[float, float, float, float, str]],
-    x_label: str, y_label: str,
+    x_label: str, y_label: str, most: float = 0.0,
 ) -> Markup:  # fmt: skip
     """A line with its band, and marks with their intervals.
 
@@ -77,12 +77,13 @@ def curve(
         marks: The same, and a label, of single measurements.
         x_label: Of the horizontal axis.
         y_label: Of the vertical axis.
+        most: Place that the horizontal axis reaches at least.
     """
     everything = [*((x, y, lo, hi) for x, y, lo, hi in points), *((x, y, lo, hi) for x, y, lo, hi, _ in marks)]
     if not everything:
         return Markup("")
     width, height, left, bottom = 720, 260, 44, 34
-    most = max(p[0] for p in everything) or 1.0
+    most = max(most, *(p[0] for p in everything)) or 1.0
     low, high = min(0.0, *(p[2] for p in everything)), max(1.0, *(p[3] for p in everything))
 
     def at(x: float, y: float) -> str:

@@ -103,6 +103,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "dropped": dropped,
         "diff": prompt_diff(start.text, result.text),
         "curves": (curves := _curves(run)),
+        "believed": any(batch.get("belief") for batch in run.batches),
         "no_curve": "" if curves else _no_curve(run),
         "epochs": len({batch["batch"] for batch in run.batches}) < len(run.batches),
         "columns": columns,
@@ -122,11 +123,13 @@ def _verdict(run: RunData) -> dict[str, str]:
     """The result in words, and why."""
     decision = run.decision
     if not decision:
-        ended = run.ending.get("status") == "finished"
-        if ended and run.result != run.start:
-            return {"word": "changed, not compared", "kind": "open", "why": run.ended_by}
-        why = run.ended_by or run.ending.get("error") or ("nothing better was found" if ended else "the search goes on")
-        return {"word": "the start was kept" if ended else "under way", "kind": "open", "why": why}
+        status = run.ending.get("status") or "under way"
+        word, why = status, run.ending.get("error") or "the search goes on"
+        if status == "finished":
+            changed = run.result != run.start
+            word = "changed, not compared" if changed else "the start was kept"
+            why = run.ended_by or "nothing better was found"
+        return {"word": word, "kind": "open", "why": why}
     words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
     word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
     return {"word": word, "kind": kind, "why": f"Decided on train and dev tasks: {decision['reason']}"}
@@ -272,7 +275,7 @@ def _curve(run: RunData, places: Mapping[tuple[int, int], float], label: str) ->
         low, high = run.decision["interval"]
         told = f"decision: {run.decision['gain']:+.1f} points expected"
         marks.append((last * 1.03, run.decision["gain"], low, high, told))
-    return charts.curve(points, marks, label, "gain over the start prompt, in points")
+    return charts.curve(points, marks, label, "gain over the start prompt, in points", last)
 
 
 # Cost, checks, how to run it again

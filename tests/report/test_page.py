@@ -173,7 +173,7 @@ def test_a_task_that_only_one_of_the_two_was_measured_on_is_not_measured(tmp_pat
     page = render_report(run_of(tmp_path, rows))
     assert "not measured failed → -" in row_of(page, "kept") and "not measured - → passed" in row_of(page, "better")
     assert "passed passed → passed" in row_of(page, "worse")
-    assert "Failed with prompt 1." in text_of(page) and "Passed with prompt 1-2." in text_of(page)
+    assert "By number of the prompt: failed 1." in text_of(page) and "prompt: passed 1-2." in text_of(page)
 
 
 def test_an_id_that_turns_the_text_around_turns_itself_alone(tmp_path: Path) -> None:
