@@ -271,7 +271,7 @@ def _curve(run: RunData, places: Mapping[tuple[int, int], float], label: str) ->
                 value = 100 * sum(split.scores[t] - start.scores[t] for t in both) / len(both)
                 told = f"{value:+.1f} points on {len(both)} dev tasks"
                 marks.append((places.get(split.after, last), value, low, high, told))
-    if run.decision:
+    if run.decision.get("interval"):  # records from before there was one have none
         low, high = run.decision["interval"]
         told = f"decision: {run.decision['gain']:+.1f} points expected"
         marks.append((last * 1.03, run.decision["gain"], low, high, told))

@@ -134,6 +134,12 @@ def test_batches_of_every_epoch_have_a_place_of_their_own(tmp_path: Path) -> Non
     assert ">2.3<" in page
 
 
+def test_a_decision_from_before_there_were_intervals_is_shown(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    old = {k: v for k, v in run.decision.items() if k not in ("interval", "gain", "p_better")}
+    assert "wins 3, loses 1 of 9 paired tasks" in shown(replace(run, decision=old))
+
+
 def test_a_larger_budget_replaces_the_batches_that_a_smaller_one_had_cut(tmp_path: Path) -> None:
     root = write_run(tmp_path / "run", OUTCOMES, tasks=TASKS, extra=["One.", "Two."])
     from evoprompt.runs import Journal
