@@ -264,6 +264,15 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
     }
 
 
+def from_anywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with whole paths, so that they mean the same in another folder; `--dataset` was read."""
+    from evoprompt.datasets.load import KNOWN
+
+    named = given["dataset"] is None or given["dataset"] in KNOWN
+    paths = given if named else {**given, "dataset": home(given["dataset"])}
+    return {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in paths.items()}
+
+
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:
     """Return versions, platform and data hashes: what it takes to reproduce a run."""
     from evoprompt.evolve.facts import made_with

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,18 @@ class Solution:
     cpu_seconds: float
     tier: str
 
+    @property
+    def both(self) -> bool | None:
+        """Whether base and plus tests passed, as EvalPlus counts it; None where no base tests were run."""
+        return None if self.base is None else self.base and self.plus is not False
+
+    @property
+    def told(self) -> str:
+        """Its status, of each suite where one passed alone."""
+        if None in (self.base, self.plus) or self.base == self.plus:
+            return self.status
+        return ", ".join(f"{name} {'passed' if getattr(self, name) else self.status}" for name in ("base", "plus"))
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -93,7 +105,7 @@ class Split:
         name: `dev` or `test`.
         prompt: Id of the prompt.
         tasks: Ids of its tasks.
-        batch: After which batch it was evaluated; 0 for the start.
+        after: Epoch and number of the batch after which it was evaluated; zeros for the start.
         evaluation: Its summary, as `Evaluation` writes it.
         scores: Score of each measured task.
     """
@@ -101,7 +113,7 @@ class Split:
     name: str
     prompt: str
     tasks: tuple[str, ...]
-    batch: int
+    after: tuple[int, int]
     evaluation: Json
     scores: Mapping[str, float]
 
@@ -127,6 +139,7 @@ class RunData:
         spent: By role: calls, retries, tokens, dollars, seconds.
         timeline: What happened when.
         adapter: Name of the DSPy adapter that wrote the messages.
+        rival: What one of DSPy's own optimizers came to; empty without one.
         budgets: Limits that it was begun with, and went on with: the fields of each `Budget` that were set.
         demos: Those that the student's generator showed before the search, as DSPy has them.
     """
@@ -147,6 +160,7 @@ class RunData:
     spent: Mapping[str, Json]
     timeline: Timeline
     adapter: str = ""
+    rival: Json = field(default_factory=dict)
     budgets: Sequence[Json] = ()
     demos: Sequence[Json] = ()
 
@@ -171,8 +185,14 @@ class RunData:
 
     @cached_property
     def split_of(self) -> dict[str, str]:
-        """`dev` or `test` for each task of such a split; all others are training tasks."""
-        return {task: split.name for split in self.splits for task in split.tasks}
+        """`dev` or `test` for each task that is known to be of such a split; all others are training tasks."""
+        found = {task: split.name for split in self.splits for task in split.tasks}
+        sizes = {name: split["tasks"] for name, split in (self.config.get("data") or {}).items()}
+        if self.config.get("command") in ("train", "demo") and sum(sizes.values()) == len(self.tasks):
+            # These commands keep the tasks of their splits in order.
+            planned = zip(self.tasks, [name for name, size in sizes.items() for _ in range(size)], strict=True)
+            found = {task: name for task, name in planned if name != "train"} | found
+        return found
 
 
 Rows = Callable[[str], Iterable[tuple[Any, ...]]]
@@ -240,25 +260,30 @@ def _run(
 ) -> RunData:  # fmt: skip
     prompts: dict[str, Prompt] = {}
     start = _prompt(json.loads(meta["seed"]), prompts, 0)
-    batches = [body for kind, body in steps if kind == "batch"]
-    for batch in batches:
-        if batch.get("child"):
-            _prompt(batch["child"], prompts, batch["batch"])
+    batches: list[Json] = []
+    for kind, body in steps:
+        if kind == "batch":
+            if body.get("tried"):  # a larger budget went on from here: a smaller one had cut the batch short
+                batches = [batch for batch in batches if batch["batch"] < body["batch"]]
+            batches.append(body)
+            if body.get("child"):
+                _prompt(body["child"], prompts, body["batch"])
     decision = next((body for kind, body in reversed(steps) if kind == "confirm"), {})
     student = _fact(meta, "identity").get("student") or {}
     splits = []
     for kind, body in steps:
         if kind in ("dev", "test"):
             scores = body.get("scores") or {r["task_id"]: r["score"] for r in body.get("rollouts", [])}
-            splits.append(
-                Split(kind, _prompt(body["candidate"], prompts, body.get("batch", 0)), tuple(body["tasks"]),
-                      body.get("batch", 0), body["evaluation"], {t: s for t, s in scores.items() if s is not None})
-            )  # fmt: skip
+            known = {t: s for t, s in scores.items() if s is not None}
+            after = body.get("epoch", 0), body.get("batch", 0)
+            prompt = _prompt(body["candidate"], prompts, after[1])
+            splits.append(Split(kind, prompt, tuple(body["tasks"]), after, body["evaluation"], known))
     return RunData(
         root=root, config=_fact(meta, "config"), ending=_fact(meta, "ending"),
         ended_by=meta.get("ended_by", ""), prompts=prompts, start=start,
         result=_result(start, decision, batches, splits, prompts), decision=decision, batches=batches,
         diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
+        rival=next((body for kind, body in reversed(steps) if kind == "rival"), {}),
         tasks=_fact(meta, "tasks"), solutions=solutions, spent=spent, timeline=timeline,
         adapter=student.get("adapter", ""), demos=(student.get("generator") or {}).get("demos", ()),
         budgets=_fact(meta, "budgets").get("given", ()),
@@ -312,6 +337,11 @@ def _solutions(rows: Rows) -> Iterator[Solution]:
 def first_failure(cases: Sequence[Json]) -> Json:
     """The shown fields of the first of these cases; empty without one."""
     return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status", "stderr")} if cases else {}
+
+
+def isolated(text: str) -> str:
+    """A text of others inside a sentence of ours: it can't turn the direction of what follows it."""
+    return text if text.isascii() else f"\u2068{text}\u2069"
 
 
 def _spent(rows: Rows) -> dict[str, Json]:

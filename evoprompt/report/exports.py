@@ -48,7 +48,7 @@ def _messages(run: RunData) -> str:
 
 
 def _rows(run: RunData) -> list[dict[str, Any]]:
-    roles = {run.start: "start", run.result: "result"}
+    roles = {run.result: "result", run.start: "start"}  # where it was kept, it is both
     return [
         {
             "task_id": s.task_id, "split": run.split_of.get(s.task_id, "train"), "prompt": s.prompt,

@@ -122,6 +122,15 @@ def test_a_row_opens_by_mouse_and_by_keyboard(page: Any) -> None:
     better.locator("ins").first.wait_for()
 
 
+def test_a_cell_of_a_strip_tells_its_prompt_and_outcome(page: Any) -> None:
+    strip = page.locator(".task[data-id=worse] .strip")
+    box = strip.bounding_box()
+    for share, told in ((0.25, f"1. {candidate(START).key} start:"), (0.75, f"2. {candidate(RESULT).key} result")):
+        strip.hover(position={"x": share * box["width"], "y": box["height"] / 2})
+        title = strip.locator("title").text_content()
+        assert title.startswith(told) and title.endswith(f"here: {'passed' if share < 0.5 else 'failed'}")
+
+
 def test_every_link_leads_to_a_section(page: Any) -> None:
     for link in page.query_selector_all("nav a"):
         assert page.query_selector(link.get_attribute("href")) is not None
