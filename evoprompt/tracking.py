@@ -16,7 +16,7 @@ class MLflowTracker:
     """A listener that keeps a search in MLflow: one run, with its steps, prompts and report.
 
     It uses the run that is active, as one of `mlflow.dspy.autolog()`, or begins one of its own and ends it with the
-    search. In a `with` block, one whose search fails ends as failed.
+    search. In a `with` block it ends with that: a search that fails ends as failed, and `tested` comes after it.
 
     Args:
         uri: Where MLflow keeps things, as `sqlite:///mlflow.db`; None for what MLflow is set to.
@@ -44,14 +44,24 @@ class MLflowTracker:
             mlflow.set_experiment(experiment)
         self._name, self._folder, self._params = run_name, run_dir, dict(params or {})
         self._run: Any = None
+        self._id: str | None = None
         self._calls = 0
+        self._held = False
 
     def __enter__(self) -> MLflowTracker:
+        self._held = True
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End a run of our own that is still open: its search failed."""
-        self._end("FAILED")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep the files of the search, and end a run of our own."""
+        self._held = False
+        self._files()
+        failed = "KILLED" if kind is KeyboardInterrupt else "FAILED"
+        self._end("FINISHED" if kind is None else failed)
+
+    def tested(self, scores: Mapping[str, float | None]) -> None:
+        """Tell MLflow of the scores on held-out tasks, in percent, by prompt: `start`, `evolved`."""
+        self._metrics(None, **{f"test_score_{name}": score for name, score in scores.items()})
 
     def __call__(self, event: events.Event) -> None:
         """Tell MLflow of one event."""
@@ -62,6 +72,7 @@ class MLflowTracker:
                     self._run = mlflow.start_run(run_name=self._name)
                 elif self._name is not None:
                     mlflow.set_tag("mlflow.runName", self._name)
+                self._id = mlflow.active_run().info.run_id
                 told = {**event.options.as_dict(), "train_tasks": event.train_tasks, "dev_tasks": event.dev_tasks}
                 mlflow.log_params({k: str(v)[:500] for k, v in (told | self._params).items() if v is not None})
                 mlflow.log_text(_text(event.seed), "prompts/start.txt")
@@ -86,18 +97,25 @@ class MLflowTracker:
 
     def _ended(self, event: events.Finished | events.Interrupted) -> None:
         self._mlflow.log_text(_text(event.results.best), "prompts/result.txt")
-        for name in ("report.html", "program.json", "summary.json") if self._folder is not None else ():
-            if (path := Path(self._folder or "") / name).is_file():
-                self._mlflow.log_artifact(str(path))
-        self._end("FINISHED" if isinstance(event, events.Finished) else "KILLED")
+        if not self._held:
+            self._files()
+            self._end("FINISHED" if isinstance(event, events.Finished) else "KILLED")
+
+    def _files(self) -> None:
+        if self._folder is None or self._id is None:
+            return
+        for path in (Path(self._folder) / name for name in ("report.html", "program.json", "summary.json")):
+            if path.is_file():
+                self._mlflow.log_artifact(str(path), run_id=self._id)
 
     def _end(self, status: str) -> None:
         if self._run is not None:
             self._mlflow.end_run(status)
-            self._run = None
+        self._run = self._id = None
 
     def _metrics(self, step: int | None, **values: float | None) -> None:
-        self._mlflow.log_metrics({k: float(v) for k, v in values.items() if v is not None}, step=step)
+        found = {k: float(v) for k, v in values.items() if v is not None}
+        self._mlflow.log_metrics(found, step=step, run_id=self._id)
 
 
 def _text(candidate: Any) -> str:

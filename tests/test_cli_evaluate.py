@@ -52,11 +52,12 @@ def test_evaluate_several_samples_a_task_and_a_threshold(folder: Path, capsys: p
 
 def test_a_report_and_four_lines_at_the_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fenced = {"task_id": "t1", "solution": f"Here it is:\n```python\n{data(1)[0].code}\n```\nIt works."}
-    assert run(_samples(folder, fenced)) == 0
+    assert run([*_samples(folder, fenced), "--output", str(folder / "my results.json")]) == 0
     told = capsys.readouterr()
     assert "of 5 samples, 1 held a fenced block: its code was taken, as out of a model's reply" in told.err
     assert [line.split()[0] for line in told.out.splitlines()[-4:]] == ["result:", "cost:", "report:", "next:"]
-    page = (folder / "samples_eval_results.html").read_text()
+    assert f"next:   evoprompt compare '{folder}/my results.json' OTHER" in told.out  # fit for a shell
+    page = (folder / "my results.html").read_text()
     assert (
         "87.5 %" in page
         and "62.5 %" in page

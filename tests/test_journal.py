@@ -144,7 +144,7 @@ def test_deleted_results_come_back_from_the_journal_byte_for_byte(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signals) -> None:
+def test_a_stop_waits_for_the_calls_under_way(folder: Path, sent: signal.Signals) -> None:
     asked, answered = threading.Event(), 0
 
     def answer(body: dict[str, Any], n: int) -> str:
@@ -156,14 +156,15 @@ def test_a_stop_waits_for_the_calls_under_way(tmp_path: Path, sent: signal.Signa
         return "def f(): pass"
 
     with OpenAIServer(answer) as server:
-        call = [sys.executable, "-m", "evoprompt", "evaluate", "--dataset", "starter", "--model", "openai/x"]
-        call += ["--api_base", server.base, "--output", str(tmp_path / "out.json"), "--num_threads", "3"]
+        call = [sys.executable, "-m", "evoprompt", "evaluate", "--model", "openai/x", "--num_threads", "3"]
+        call += ["--dataset", str(folder / "train.json"), "--api_base", server.base]
+        call += ["--output", str(folder / "out.json")]
         with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
             assert asked.wait(60)
             process.send_signal(sent)
             _, told = process.communicate(timeout=60)
         assert (process.returncode, "interrupted" in told) == (130, True)
-        with Journal(tmp_path / "out.json.journal") as journal:
+        with Journal(folder / "out.json.journal") as journal:
             assert journal.counts()["answers"] == journal.counts()["rollouts"] == answered == len(server.seen)
 
 

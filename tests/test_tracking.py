@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evoprompt import Budget, Candidate, CodeMetric, EvoPrompt, Options, Program, UsageError, load_dataset, resolve_lm
+from evoprompt.cli import run as cli
 from evoprompt.evolve.events import Started
 from evoprompt.tracking import MLflowTracker
 from evoprompt.wording import pip_install
@@ -71,6 +72,22 @@ def test_a_search_is_one_run_with_its_scores_and_prompts(tmp_path: Path, monkeyp
         _ = 1 / 0
     (failed,) = mlflow.MlflowClient().search_runs([run.info.experiment_id], "attributes.status = 'FAILED'")
     assert failed.info.run_id != run.info.run_id and mlflow.active_run() is None
+
+
+@pytest.mark.slow
+def test_train_keeps_the_data_and_the_held_out_scores_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="no mlflow: pip install '.[mlflow]'")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    words = ["--experiment_name", "mine", "--run_name", "first", "--root_dir", "results", "--model", "simulated"]
+    words += ["--dataset", "starter", "--split", "8,4,4", "--max_rollouts", "24", "--track", "mlflow", "--quiet"]
+    assert cli(["train", *words]) == 0
+    (run,) = mlflow.MlflowClient().search_runs([mlflow.get_experiment_by_name("mine").experiment_id])
+    kept = json.loads((tmp_path / "results/mine/first/summary.json").read_text())["test_scores"]
+    assert {f"test_score_{name}": score for name, score in kept.items()}.items() <= run.data.metrics.items()
+    assert (run.data.params["dataset"], run.data.params["split"]) == ("starter", "8,4,4")
+    page = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="report.html"))
+    assert run.info.status == "FINISHED" and "held-out" in page.read_text()
 
 
 AUTOLOG_FIRST = """

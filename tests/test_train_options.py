@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
 
 import pytest
+from dspy.utils.exceptions import LMError, LMRateLimitError, LMTimeoutError
 from rich.console import Console
 from rich.live import Live
 
 from evoprompt import Budget, Candidate, Options, Program, load_dataset
 from evoprompt.cli import run as cli
-from evoprompt.cli.board import Board
+from evoprompt.cli.board import BAR, Board
 from evoprompt.cli.shown import note
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.events import Started
 from evoprompt.evolve.records import BatchRecord
 from evoprompt.judges import Rollout
+from evoprompt.lm.concurrency import Traffic
 from evoprompt.runs import Spent
 
 PROMPT = "# Role\nDu schreibst {Python} in `code`.\n\n# Rules\n- Return values, never print.\n"
@@ -30,12 +33,13 @@ def train(root: Path, *words: str, name: str = "run") -> int:
 
 @pytest.mark.slow
 def test_a_data_set_by_name_is_cut_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6") == 0
-    assert "checking" not in capsys.readouterr().err  # so few tasks take no time
+    assert train(tmp_path, "--dataset", "starter", "--split", "12,6,6", "--json") == 0
+    told = capsys.readouterr()
+    assert "checking" not in told.err  # so few tasks take no time
     config = json.loads((tmp_path / "mine/run/config.json").read_text())
     assert {role: d["tasks"] for role, d in config["data"].items()} == {"train": 12, "dev": 6, "test": 6}
     summary = json.loads((tmp_path / "mine/run/summary.json").read_text())
-    assert set(summary["test_scores"]) >= {"start"}
+    assert set(summary["test_scores"]) >= {"start"} and json.loads(told.out) == summary
     assert (tmp_path / "mine/run/report.html").is_file()
 
 
@@ -146,8 +150,33 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     text = drawn(board)
     assert "batch 3: solutions" in text and "8/24" in text and "about 1 min 0 s left" in text
     assert "1,200 calls, 59,000 tokens, $0.2500, 3 repeated" in text
-    assert "trouble" in text and "2 rate_limit" in text
+    assert "trouble  2 not measured: rate_limit" in text
     assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
+
+
+def test_the_board_tells_of_calls_under_way_and_of_those_that_are_repeated() -> None:
+    board, traffic = Board("", dict), Traffic()
+    board.traffic = traffic
+    for error in (LMRateLimitError("slow down"), LMRateLimitError("slow down"), LMTimeoutError("no answer")):
+        with contextlib.suppress(LMError), traffic.one():
+            raise error
+    with traffic.one(), traffic.one():
+        board.advance(8)
+        assert "2 calls under way" in drawn(board)
+    text = drawn(board)
+    assert "trouble  2 failed calls: rate_limit, 1 failed call: timeout" in text and "under way" not in text
+
+
+def test_the_bar_of_a_run_never_begins_anew() -> None:
+    board = Board("", lambda: {"generator": Spent(80, 0, 1, 1, 0.0, 0, 1.0)}, lambda: 0.0)
+    board.started(Started(Options(budget=Budget(lm_calls=100)), Candidate.of(Program()), 9, 9, batches=4))
+    bars = [drawn(board).count("━")]
+    for name in ("start", "evolved"):
+        board.evaluation(f"test set, {name} prompt", 4)
+        for done in range(1, 5):
+            board.advance(done)
+            bars.append(drawn(board).count("━"))
+    assert bars == sorted(bars) and 0.8 * BAR == bars[0] < bars[4] < bars[-1] < BAR, bars
 
 
 @pytest.mark.slow

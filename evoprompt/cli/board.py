@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from evoprompt.evolve.records import BatchRecord
     from evoprompt.judges import Rollout
     from evoprompt.lm.budget import Budget
+    from evoprompt.lm.concurrency import Traffic
     from evoprompt.runs import Spent
 
 BAR = 40
@@ -39,6 +40,7 @@ class Board:
 
     Attributes:
         workers: Tells what those of a cluster do.
+        traffic: The calls to models.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Board:
     ) -> None:  # fmt: skip
         self.mark, self.spent = mark, spent
         self.workers: Callable[[], str] = str
+        self.traffic: Traffic | None = None
         self._clock = clock
         self._begun = self._step_begun = clock()
         self._what, self._total, self._done = "starting", 0, 0
@@ -61,7 +64,7 @@ class Board:
         self._bill = ""
         self._used: float | None = None
         self._first: float | None = None
-        self._share = 0.0
+        self._share = self._before = 0.0
         self._spinner = Spinner("dots")
 
     # What happens
@@ -86,6 +89,7 @@ class Board:
             weights: How long a solution of each task takes if it is right, where the mean of all solutions is 1.
         """
         self._planned, self._budget = None, None  # a test set is no part of the budget
+        self._before = self._share
         self.step(what, total)
         self._weights = weights or {}
 
@@ -151,8 +155,10 @@ class Board:
     def _progress(self) -> float | None:
         """Share that is done, of the whole search or of the evaluation under way; None where it is not known."""
         if self._planned is None:
-            # Half by the time of right solutions: wrong ones end at once.
-            return min(1.0, (self._done + self._weighed) / (2 * self._total)) if self._total else None
+            if (part := self._part()) is None or not self._before:
+                return part
+            self._share = self._before + part * (1 - self._before) / 2  # another evaluation may follow
+            return self._share
         share = self._used
         if share is None and self._planned:  # the comparison with the start is one step more
             part = self._done / self._total if self._total else 0.0
@@ -162,6 +168,10 @@ class Board:
         self._share = max(self._share, share)
         self._first = self._share if self._first is None else self._first
         return self._share
+
+    def _part(self) -> float | None:
+        """Share of an evaluation that is done, half by the time of right solutions: wrong ones end at once."""
+        return min(1.0, (self._done + self._weighed) / (2 * self._total)) if self._total else None
 
     # What is drawn
 
@@ -183,11 +193,15 @@ class Board:
         lines = Table.grid(padding=(0, 2))
         lines.add_column(style="dim", no_wrap=True, min_width=len("  in hand"))
         lines.add_column(overflow="ellipsis", no_wrap=True)
-        trouble = ", ".join(f"{n} {kind}" for kind, n in self._faults.most_common(3) if kind)
+        trouble = [f"{n} not measured: {kind}" for kind, n in self._faults.most_common(3) if kind]
+        calls = self.traffic.under_way if self.traffic else 0
+        failed = self.traffic.failed.most_common(3) if self.traffic else []
+        trouble += [f"{counted(n, 'failed call')}: {kind}" for kind, n in failed]
         used = f" · {100 * self._used:.0f} % of the budget" if self._used is not None else ""
+        used += f" · {counted(calls, 'call')} under way" if calls else ""
         for name, text in (
             ("in hand", self._in_hand), ("last", self._last), ("spent", self._bill + used),
-            ("cluster", self.workers()), ("trouble", trouble),
+            ("cluster", self.workers()), ("trouble", ", ".join(trouble)),
         ):  # fmt: skip
             if text:
                 lines.add_row(
@@ -197,9 +211,11 @@ class Board:
 
     def _left(self, share: float | None) -> float | None:
         """Seconds that are left of the search or the evaluation, as fast as it went in this process."""
+        first, begun = self._first or 0.0, self._begun
+        if self._planned is None:
+            share, first, begun = self._part(), 0.0, self._step_begun
         if share is None or share == 1.0:
             return None
-        first, begun = (0.0, self._step_begun) if self._planned is None else (self._first or 0.0, self._begun)
         gone, took = share - first, self._clock() - begun
         return took * (1 - share) / gone if gone > 0.02 and took > SOON else None
 

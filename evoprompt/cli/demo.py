@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def _run(root: Path, seed: int, num_threads: int, killed: int | None = None) -> 
     gain = " → ".join(f"{evaluation.score or 0:.1f} %" for evaluation in scores.values())
     tell_end(
         display.mark, result=f"{gain} of the held-out tasks, start → evolved prompt",
-        cost=spent_line(spent), report=run.root / "report.html", then=NEXT.format(root=run.root),
+        cost=spent_line(spent), report=run.root / "report.html", then=NEXT.format(root=shlex.quote(str(run.root))),
     )  # fmt: skip
 
 

@@ -70,6 +70,9 @@ class Display:
 
     def follow(self, spent: Callable[[], Mapping[str, Spent]], *, simulated: bool) -> None:
         """Show what is spent from now on, and mark everything as SIMULATED where it is."""
+        from evoprompt.lm.concurrency import TRAFFIC
+
+        self._board.traffic = TRAFFIC
         self._board.spent, self._board.mark = spent, "SIMULATED " if simulated else ""
 
     def watch(self, workers: Callable[[], str]) -> None:
@@ -266,18 +269,14 @@ def tell_diff(before: str, after: str) -> None:
 
 
 def prompt_diff(before: str, after: str) -> Text:
-    """A coloured diff of two instructions, by sentence and list item."""
+    """A coloured diff of two instructions, by sentence; list items, headings, tables, tags and code line by line."""
     if before == after:
         return Text("(the prompt did not change)", style="dim")
+    from evoprompt.evolve.factorial.markdown import lines_of
+
     text = Text()
-    for line in difflib.ndiff(_sentences(visible(before)), _sentences(visible(after))):
+    for line in difflib.ndiff(lines_of(visible(before)), lines_of(visible(after))):
         if line[:2] != "? ":
             style = {"+": "green", "-": "red"}.get(line[0], "dim")
             text.append(line.rstrip("\n") + "\n", style=style)
     return text
-
-
-def _sentences(text: str) -> list[str]:
-    from evoprompt.evolve.factorial.markdown import split
-
-    return [line for s in split(text) for line in (s.split("\n") if "```" in s else [" ".join(s.split())])]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -76,6 +77,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", rich_help_panel=OUT, help="Result file. Default: beside the samples, or below `results/evaluations`.")] = None,
     fail_under: Annotated[float | None, typer.Option("--fail_under", rich_help_panel=OUT, min=0, max=100, help="Exit with 1 when the score in percent is below this.")] = None,
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel=OUT, help="Print the summary as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=OUT, help="Show warnings and the result alone.")] = False,
 ) -> None:  # fmt: skip
     """Score a model, an evolved program, or solutions that you have: pass@k on base and plus tests.
 
@@ -89,7 +91,7 @@ def _evaluate(given: dict[str, Any]) -> None:
     _check(given)
     from evoprompt.cli.display import Display, tell_end
 
-    display = Display()
+    display = Display(quiet=given["quiet"])
     with display:
         display.begin("reading the tasks")
         from evoprompt.cli.setup import Models, build_program, judging, made_of, prompt_text, read_data
@@ -119,7 +121,7 @@ def _evaluate(given: dict[str, Any]) -> None:
         typer.echo(json.dumps({**done.found.summary(), **told}))
     else:
         _show(done.found, f"{models.mark}{given['dataset']}", len(data), target)
-        then = f"evoprompt compare {target} OTHER_eval_results.json; a better prompt: evoprompt train --help"
+        then = f"evoprompt compare {shlex.quote(str(target))} OTHER_eval_results.json; a better prompt: evoprompt train --help"
         tell_end(models.mark, result=str(done.found), cost=done.cost, report=done.page, then=then)
     _tell_rest(done.found, done.skipped, given["fail_under"])
 

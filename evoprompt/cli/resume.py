@@ -30,6 +30,7 @@ def resume(
     max_total_tokens: Annotated[int | None, typer.Option("--max_total_tokens", min=1, help="A new budget of tokens.")] = None,
     max_cost: Annotated[float | None, typer.Option("--max_cost", min=0.0001, help="A new budget in US dollars.")] = None,
     max_seconds: Annotated[float | None, typer.Option("--max_seconds", min=0.1, help="A new budget of time, that before counted.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json in place of the result for people.")] = False,
 ) -> None:  # fmt: skip
     """Go on with a run that was stopped, killed or paused. Nothing that it got from a model is asked for again."""
     given = {k: v for k, v in locals().items() if k != "run_dir" and v is not None}

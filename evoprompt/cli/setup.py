@@ -101,6 +101,12 @@ def prompt_text(given: str | None, option: str = "--prompt") -> str | None:
             raise UsageError(f"{option} {given!r} can't be read: {getattr(e, 'strerror', None) or e}") from e
     if not text.strip():
         raise UsageError(f"{option} {given!r} holds no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:  # bytes of the command line that are no UTF-8
+        raise UsageError(
+            f"{option} {given!r} is no UTF-8 text: {text[e.start]!r} stands at character {e.start + 1}"
+        ) from e
     if option == "--prompt" and len(text.split()) == 1 and text.isascii():  # many scripts have no spaces
         raise UsageError(
             f"{option} {given!r} {'is no file' if text is given else 'holds one word'}, and one word is no prompt"
@@ -241,7 +247,11 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
         numbers = []
     if not 1 <= len(numbers) <= 3 or min(numbers) < 0 or numbers[0] < 1:
         third = max(1, len(data) // 3)
-        problem = "--dataset needs --split" if sizes is None else f"--split {sizes!r} is not TRAIN,DEV,TEST"
+        problem = (
+            "--dataset needs --split"
+            if sizes is None
+            else f"--split {sizes!r} is not TRAIN,DEV,TEST, with 1 or more for TRAIN"
+        )
         raise UsageError(
             f"{problem}: as in `--split {third},{third},{third}`; {name!r} has {counted(len(data), 'task')}"
         )

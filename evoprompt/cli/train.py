@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import Options
+    from evoprompt.evolve.estimate import Estimate
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run, Spent
+    from evoprompt.tracking import MLflowTracker
 
 Optimizer = Literal["evoprompt", "gepa", "mipro", "simba", "copro"]
 
 RUN, DATA, MODEL, SEARCH, TESTS = "Run", "Data", "Models", "Search", "Tests"
 BUDGET = "Budget (the search ends with the best prompt so far; the evaluation on test tasks comes on top)"
 WHEREABOUTS = {
-    "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
+    "experiment_name", "run_name", "root_dir", "dataset", "split", "track", "quiet", "as_json", "dataset_path", "train_file", "dev_file", "test_file", "api_base",
     "num_threads", "num_retries", "timeout", "cluster", "lm_on_workers", "auto", "allow_unsafe_exec", "fork", "config", "skip_bad", *LIMITS,
 }  # fmt: skip
 """Options that change where things are and how fast they go, not what comes out."""
@@ -92,6 +95,7 @@ def train(
     cluster: Annotated[str | None, typer.Option("--cluster", rich_help_panel=TESTS, metavar="CLUSTER", help="Run solutions on a Dask cluster: `local:8` (processes here), `tcp://host:8786`, or `slurm:20` (jobs); models are asked from here but for --lm_on_workers (docs/how_to/clusters.md).")] = None,
     track: Annotated[Literal["mlflow"] | None, typer.Option("--track", rich_help_panel=RUN, help="Keep parameters, scores, prompts and the report in an experiment tracker as well, where its own settings say (MLFLOW_TRACKING_URI).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=RUN, help="Show warnings and the result alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", rich_help_panel=RUN, help="Print summary.json in place of the result for people.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry_run", rich_help_panel=RUN, help="Say what it would cost, by role, and do nothing.")] = False,
     fork: Annotated[str | None, typer.Option("--fork", rich_help_panel=RUN, help="Begin the run of this name with other options, and with the answers that --run_name paid for.")] = None,
     config: Annotated[Path | None, typer.Option("--config", rich_help_panel=RUN, is_eager=True, callback=options_of_file, help="JSON or TOML file of options; the command line wins.")] = None,
@@ -145,8 +149,9 @@ def _train(given: dict[str, Any]) -> None:
     with display:
         display.begin("reading the tasks")
         ready = _made_ready(given)
+        estimate = _estimate(ready)  # refuses what a search would, before anything is written
     if given["dry_run"]:
-        _tell_estimate(ready)
+        _tell_estimate(ready, estimate)
         return
     with display, judging(ready.metric, ready.program, given, display) as metric:
         ready = replace(ready, metric=metric)
@@ -158,6 +163,9 @@ def _train(given: dict[str, Any]) -> None:
             display.follow(run.journal.spent, simulated=ready.models.simulated)
             evolved, tests = _searched(run, display, given, ready)
             spent = run.journal.spent()
+    if given["as_json"]:
+        typer.echo((run.root / "summary.json").read_text(encoding="utf-8"), nl=False)
+        return
     _tell(ready, evolved, tests, run, spent)
 
 
@@ -189,15 +197,17 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     return _Ready(options, data, models, program, _metric(given, data))
 
 
-def _tell_estimate(ready: _Ready) -> None:
+def _estimate(ready: _Ready) -> Estimate:
     from evoprompt.evolve import EvoPrompt
 
-    data = {role: list(tasks) for role, tasks in ready.data.items()}
-    tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n")
     search = EvoPrompt(ready.metric, options=ready.options)
-    tell(str(search.estimate(ready.program, data["train"], data.get("dev", []))))
-    if "test" in data:
-        calls = f"{counted(len(data['test']), 'call')} for each of up to two prompts"
+    return search.estimate(ready.program, list(ready.data["train"]), list(ready.data.get("dev", ())))
+
+
+def _tell_estimate(ready: _Ready, estimate: Estimate) -> None:
+    tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n\n{estimate}")
+    if "test" in ready.data:
+        calls = f"{counted(len(ready.data['test']), 'call')} for each of up to two prompts"
         tell(f"The evaluation on test tasks comes on top: {calls}.")
 
 
@@ -211,32 +221,37 @@ def _searched(
     train, dev = list(ready.data["train"]), list(ready.data.get("dev", ()))
     if not dev and ready.options.strategy in WITHOUT_DEV:
         display.say(f"no evaluation on dev tasks: {WITHOUT_DEV[str(ready.options.strategy)]}")
-    with _tracked(display, given, run.root) as told:
+    tests = {}
+    with _tracked(display, given, run.root) as (told, tracker):
         search = EvoPrompt(ready.metric, options=ready.options, run_dir=run, listener=told, on_interrupt="raise")
         evolved = search.compile(ready.program, trainset=train, valset=dev)
-    tests = {}
-    if "test" in ready.data:
-        test = ready.data["test"]
-        tests = tested(run, display, ready.program, evolved, test, ready.metric, given["num_threads"])
+        if "test" in ready.data:
+            test = ready.data["test"]
+            tests = tested(run, display, ready.program, evolved, test, ready.metric, given["num_threads"])
+        if tracker is not None:
+            tracker.tested({name: evaluation.score for name, evaluation in tests.items()})
     return evolved, tests
 
 
 @contextlib.contextmanager
-def _tracked(display: Display, given: dict[str, Any], run_dir: Path) -> Iterator[Callable[[Any], None]]:
+def _tracked(
+    display: Display, given: dict[str, Any], run_dir: Path
+) -> Iterator[tuple[Callable[[Any], None], MLflowTracker | None]]:
     """The display, and with `--track` the tracker beside it."""
     if given["track"] is None:
-        yield display
+        yield display, None
         return
     from evoprompt.tracking import MLflowTracker
 
-    params = {name: given[name] for name in ("model", "debugger_model", "optimizer_model", "temperature")}
+    names = ("model", "debugger_model", "optimizer_model", "temperature", "dataset", "split")
+    params = {name: given[name] for name in (*names, "dataset_path", "train_file", "dev_file", "test_file")}
     with MLflowTracker(None, given["experiment_name"], given["run_name"], run_dir, params) as tracker:
 
         def both(event: Any) -> None:
             display(event)
             tracker(event)
 
-        yield both
+        yield both, tracker
 
 
 WITHOUT_DEV = {
@@ -277,7 +292,7 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
         def kept() -> bool:
             return run.journal.meta("seed") is not None and any(run.journal.counts().values())
 
-        with resumable(f"`evoprompt resume {run_dir}`", kept):
+        with resumable(f"`evoprompt resume {shlex.quote(str(run_dir))}`", kept):
             yield run
 
 
@@ -302,7 +317,8 @@ def _tell(
     from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     results, mark = evolved.detailed_results, ready.models.mark
-    before, after = Candidate.of(ready.program).told, Candidate.compiled(evolved)[0].told
+    start, best = Candidate.of(ready.program), Candidate.compiled(evolved)[0]
+    before, after = start.told, best.told
     if before != after:
         tell_diff(before, after)
         tell_rules(results, mark)
@@ -315,14 +331,15 @@ def _tell(
     for name, evaluation in tests.items():
         tell(score_line(f"test, {name} prompt", evaluation, mark))
     scores = " → ".join("-" if one.score is None else f"{one.score:.1f} %" for one in tests.values())
-    result, then = "a new prompt", f"; use {run.tree.final_prompt} or {run.tree.program}"
+    text = "" if best.demos else f"{run.tree.final_prompt} or "  # which has no demos
+    result, then = "a new prompt", f"; use {text}{run.tree.program}"
     if not tests and results.confirmation is not None:
         result += f", {results.confirmation.gain:+.1f} points expected; no test tasks were held out"
     if before == after:
         result, then = "no better prompt was found: the start prompt stays", " shows what was tried"
     tell_end(
         mark, result=result + (f", {scores} of the test tasks" if scores else ""), cost=spent_line(spent),
-        report=run.root / "report.html", then=f"evoprompt report {run.root} --open{then}",
+        report=run.root / "report.html", then=f"evoprompt report {shlex.quote(str(run.root))} --open{then}",
     )  # fmt: skip
 
 
@@ -344,7 +361,7 @@ def _metric(given: dict[str, Any], data: dict[str, Dataset]) -> CodeMetric:
 
 def _run_dir(root: Path, experiment: str, run: str) -> Path:
     for option, value in (("experiment_name", experiment), ("run_name", run)):
-        if value in ("", ".", "..") or "/" in value or "\0" in value:
+        if value in ("", ".", "..") or "/" in value or "\0" in value or not value.isprintable():
             raise UsageError(f"--{option} must be the name of a folder, not {value!r}")
     return root / experiment / run
 
@@ -356,7 +373,9 @@ def _begin(
     from evoprompt.cli.setup import describe, warn_if_unknown
     from evoprompt.secrets import settings_without_secrets
 
-    options = {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k != "dry_run"}
+    options = {
+        k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k not in ("dry_run", "as_json")
+    }
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
         del about["accept_when"]

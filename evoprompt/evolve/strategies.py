@@ -38,7 +38,7 @@ _PLACES: dict[str, str] = {
     "simba": "evoprompt.rivals.strategy:Simba",
     "copro": "evoprompt.rivals.strategy:Copro",
 }
-REVISIONS = {"factorial": 2}
+REVISIONS = {"factorial": 3}
 """Of a search that decides otherwise than it once did: what was begun with an earlier one can't go on with it."""
 _PARAMETERS = ("seed", "roles", "runner", "options", "listener")
 

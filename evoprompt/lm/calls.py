@@ -45,7 +45,7 @@ from evoprompt.lm import dspy_internals as internals
 from evoprompt.lm import elsewhere, interception
 from evoprompt.lm.budget import Budget, BudgetTracker
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, reply_of
-from evoprompt.lm.concurrency import ConcurrencyLimiter, InFlight
+from evoprompt.lm.concurrency import TRAFFIC, ConcurrencyLimiter, InFlight
 from evoprompt.lm.dspy_internals import CallResult, PreparedCall
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.interception import Attempt, current_attempt
@@ -297,7 +297,8 @@ class JournaledCall:
         began = self.limiter.enter()
         answered, overloaded, retry_after = False, False, 0.0
         try:
-            result = self._timed(tries) if self.remote else self._send(tries)
+            with TRAFFIC.one():
+                result = self._timed(tries) if self.remote else self._send(tries)
             answered = True
             return result
         except LMError as e:

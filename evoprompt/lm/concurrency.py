@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from evoprompt.errors import ModelError
@@ -15,6 +16,38 @@ FULL_AFTER = 4
 With 16 rounds, single failures kept the limit down: at one overload in 16 calls a maximum of 8 averaged 5 calls; with 4
 rounds it averages 6.5.
 """
+
+
+class Traffic:
+    """The calls of this process. Thread-safe.
+
+    Attributes:
+        under_way: Calls that were sent and not answered yet.
+        failed: Calls that got no answer, most of which are repeated, by the code of the error: `rate_limit`, …
+    """
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.failed: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Surround a call."""
+        with self._lock:
+            self.under_way += 1
+        try:
+            yield
+        except Exception as e:
+            with self._lock:
+                self.failed[str(getattr(e, "code", "") or type(e).__name__)] += 1
+            raise
+        finally:
+            with self._lock:
+                self.under_way -= 1
+
+
+TRAFFIC = Traffic()
 
 
 class ConcurrencyLimiter:

@@ -258,13 +258,14 @@ def _shortened(text: str, limit: str) -> str:
     """As many sentences as fit into so many words or characters; rules go first."""
     number = re.search(r"\d+", limit)
     most = int(number.group()) if number else 1000
-    parts = re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)\s+", text.strip())
+    found = re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!\n\d\.)(\s+)", text.strip())
+    parts = [part + ("\n" if "\n" in gap else " ") for part, gap in zip(found[::2], [*found[1::2], ""], strict=True)]
     chosen: list[int] = []
     for index in sorted(range(len(parts)), key=lambda i: (not _stated(parts[i]), i)):
-        joined = " ".join(parts[i] for i in sorted([*chosen, index]))
+        joined = "".join(parts[i] for i in sorted([*chosen, index])).strip()
         if len(joined.split() if "word" in limit else joined) <= most:
             chosen.append(index)
-    return " ".join(parts[i] for i in sorted(chosen)) or text
+    return "".join(parts[i] for i in sorted(chosen)).strip() or text
 
 
 def _stub(reading: Reading) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from evoprompt.evolve.factorial.constants import MAX_WORDS
 from evoprompt.evolve.factorial.effects import Effects, Rules, Trial, estimate_effects
 from evoprompt.evolve.factorial.growth import Growth
@@ -99,6 +101,42 @@ def test_headings_are_no_rules_but_in_the_start_prompt() -> None:
     advice: Any = SimpleNamespace(propose=lambda *_: f"## Task\n{START}\n{EMPTY}")
     current = Growth(pool, advice, [], 4_000, 8).grow({0, 1}, unknown(pool), [], 1, [])
     assert [pool.rules[r].text for r in sorted(current)] == ["## Task", START, EMPTY]
+
+
+SECTIONS = """\
+# Role
+You write Python. Nothing else!
+
+<rules>
+- Use {braces} in text.
+1. First think.
+</rules>
+
+| input | output |
+|---|---|
+| 1 | 2 |
+"""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{SECTIONS}\n{EMPTY}",
+        f"You write Python.\nNothing else!\nUse {{braces}} in text.\nFirst think.\n\ninput: output\n\n1: 2\n\n{EMPTY}",
+        f"<rules>\nFirst think.\n{EMPTY}\n</rules>\n# Role\nNothing else!\n| input | output |\n| 1 | 2 |",
+    ],
+)
+def test_a_sentence_of_a_section_is_that_section(said: str) -> None:
+    pool = pool_of(SECTIONS)
+    advice: Any = SimpleNamespace(propose=lambda *_: said)
+    current = Growth(pool, advice, [], 4_000, 8).grow(set(pool.start), unknown(pool), [], 1, [])
+    assert [rule.text for rule in pool.rules if not rule.start] == [EMPTY]
+    assert current == {*pool.start, len(pool.rules) - 1}
+
+
+def test_tags_of_a_proposal_are_no_rules() -> None:
+    pool, current = grown(f"<task>\n{START}\n</task>\n<edge_cases kind='all'>\n{EMPTY}\n{CASE}\n</edge_cases>")
+    assert [pool.rules[r].text for r in sorted(current)] == [START, EMPTY, CASE]
 
 
 def test_a_merged_sentence_is_never_beside_its_own_parts() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evoprompt.evolve.factorial.markdown import ITEM_WORDS, is_heading, split
+from evoprompt.evolve.factorial.markdown import ITEM_WORDS, is_heading, lines_of, split
 from evoprompt.evolve.factorial.wrapped import unwrapped
 from tests.evolve.searches import pool_of
 
@@ -110,3 +110,13 @@ def test_no_headings(line: str) -> None:
 @pytest.mark.parametrize("piece", ["a", "\n", " ", "```\n", "---\n", "#", "\n#  ", '"', "here is ", "<output>"])
 def test_a_long_reply_is_read_once(piece: str) -> None:
     assert isinstance(unwrapped(piece * (300_000 // len(piece))), str)  # what is quadratic would not end
+
+
+def test_a_comparison_by_line_shows_the_text_as_it_was_written() -> None:
+    text = (
+        "# Role\nYou write code, e.g. Python. It\nruns.\n\n1. First think.\n| a | b |\n```\nx = 1. Y\n```\n<end>\nBye."
+    )
+    assert lines_of(text) == [
+        "# Role", "You write code, e.g. Python.", "It runs.", "1. First think.", "| a | b |", "```", "x = 1. Y", "```",
+        "<end>", "Bye.",
+    ]  # fmt: skip

@@ -220,7 +220,13 @@ def test_no_predictor_goes_without_an_instruction() -> None:
     pool = Pool(TWO)
     assert pool.whole({0, 3}) and not pool.whole({0, 1})
     with pytest.raises(UsageError, match=r"of the predictor 'write' '' has no words to begin with; write one"):
-        Pool(Candidate(instructions=(("plan", "Think."), ("write", "")))).require_words()
+        Pool(Candidate(instructions=(("plan", "Think."), ("write", "")))).require_measurable()
+
+
+def test_a_start_prompt_of_endless_sentences_is_for_refine() -> None:
+    pool = pool_of(" ".join(f"Mind case {n}." for n in range(1001)))
+    with pytest.raises(UsageError, match=r"has 1,001 sentences, .* more than 1,000: take strategy='refine'"):
+        pool.require_measurable()
 
 
 def test_what_is_written_of_a_rule_names_its_predictor_where_there_are_several() -> None:

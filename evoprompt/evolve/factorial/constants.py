@@ -54,6 +54,8 @@ MAX_WORDS = 80
 """A longer sentence is no rule. Many models say in 40 to 70 words what others say in ten; what that costs shows."""
 LONGER = 1.5
 """Times the longest sentence of the start prompt that a rule may have in words, where that is more."""
+MOST_RULES = 1000
+"""Rules that a start prompt may have: an estimate of 1,000 effects takes a second, and one of 2,000 eight."""
 COPIED = 7
 """So many words in a row that stand in a task's text as well are taken from it."""
 WHOLE = 4

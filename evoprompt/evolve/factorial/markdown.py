@@ -26,6 +26,7 @@ _ITEM = re.compile(rf"[ \t]*{_MARK}")
 _BULLET = re.compile(rf"^\s*(?:{_MARK}\s*)+(?:\[[ xX]\]\s+)?")
 _HEAD = re.compile(r"#{1,6}[ \t]")
 _ROW = re.compile(r"[ \t]*\|(.*)\|[ \t]*")
+_TAG = re.compile(r"</?[A-Za-z][\w:.-]*(?:[ \t][^<>]*)?>")
 
 
 @dataclass
@@ -69,7 +70,7 @@ def split(instruction: str) -> list[str]:
 
 
 def _pieces(lines: list[str]) -> list[_Piece]:
-    """The paragraphs, list items, headings and rows of tables; every line with a full stop ends one."""
+    """The paragraphs, list items, headings, tags and rows of tables; every line with a full stop ends one."""
     found: list[_Piece] = []
     goes_on = False
     for line in lines:
@@ -83,7 +84,7 @@ def _pieces(lines: list[str]) -> list[_Piece]:
         elif row := _ROW.fullmatch(line):
             found.append(_Piece([": ".join(cell.strip() for cell in row[1].split("|"))]))
             goes_on = False
-        elif _HEAD.match(plain):
+        elif _alone(plain):
             found.append(_Piece([plain]))
             goes_on = False
         elif goes_on and (not found[-1].lines[-1].rstrip().endswith(STOPS) or 0 <= found[-1].indent < moved):
@@ -92,6 +93,11 @@ def _pieces(lines: list[str]) -> list[_Piece]:
             found.append(_Piece([line]))
             goes_on = True
     return found
+
+
+def _alone(line: str) -> bool:
+    """True for a heading and for a tag."""
+    return _HEAD.match(line) is not None or _TAG.fullmatch(line) is not None
 
 
 def _sentences(pieces: list[_Piece]) -> Iterator[str]:
@@ -111,6 +117,23 @@ def _sentences(pieces: list[_Piece]) -> Iterator[str]:
         else:
             for text in (first, *below):
                 yield from (_BULLET.sub("", part) for part in sentences(text))
+
+
+def lines_of(instruction: str) -> list[str]:
+    """The text for a comparison by line: each sentence of prose is a line, all else stands as it was written."""
+    found: list[str] = []
+    prose: list[str] = []
+    fenced = False
+    for line in [*instruction.split("\n"), ""]:
+        plain, fence = line.strip(), line.lstrip().startswith("```")
+        if plain and not (fenced or fence) and not any(f.match(line) for f in (_ITEM, _ROW)) and not _alone(plain):
+            prose.append(plain)
+            continue
+        found += sentences(" ".join(prose))
+        prose.clear()
+        found += [line.rstrip()] * bool(plain)
+        fenced ^= fence
+    return found
 
 
 _TOPIC = re.compile(r"^#{1,6}[ \t]+\S.*$", re.MULTILINE)
@@ -173,5 +196,7 @@ def around(text: str) -> tuple[str, str, str]:
 
 
 def is_heading(line: str) -> bool:
-    """True if a line only announces the ones after it, so that it says nothing on its own."""
+    """True if a line only announces the ones after it, or is a tag, so that it says nothing on its own."""
+    if _TAG.fullmatch(line):
+        return True
     return count_words(line) <= HEADING_WORDS and "```" not in line and _HEADING.fullmatch(line) is not None

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evoprompt.candidate import Candidate, Demo
 from evoprompt.errors import UsageError
-from evoprompt.evolve.factorial.constants import COPIED, DEMO_WORD, EACH, MAX_WORDS, WHOLE
+from evoprompt.evolve.factorial.constants import COPIED, DEMO_WORD, EACH, MAX_WORDS, MOST_RULES, WHOLE
 from evoprompt.evolve.factorial.effects import Effects, Trial
 from evoprompt.evolve.factorial.markdown import around, sections, split
 from evoprompt.evolve.factorial.scaffold import parts
@@ -199,12 +199,17 @@ class Pool:
         """True if every predictor has at least one sentence."""
         return {self.rules[r].predictor for r in rules if self.rules[r].demo is None} >= set(self.predictors)
 
-    def require_words(self) -> None:
-        """Refuse a start prompt that has nothing to begin with.
+    def require_measurable(self) -> None:
+        """Refuse a start prompt that has nothing to begin with, or far too much to measure it piece by piece.
 
         Raises:
-            UsageError: A predictor has no instruction.
+            UsageError: A predictor has no instruction, or there are more than `MOST_RULES` rules.
         """
+        if len(self.start) > MOST_RULES:
+            raise UsageError(
+                f"the start prompt has {len(self.start):,} sentences, list items and sections, more than "
+                f"{MOST_RULES:,}: take strategy='refine' (--strategy refine), which rewrites a prompt as a whole"
+            )
         if self.whole(self.start):
             return
         have = {self.rules[r].predictor for r in self.start}
@@ -227,12 +232,18 @@ class Pool:
         return frozenset(found)
 
     def find(self, text: str, predictor: str = "") -> int | None:
-        """The rule of a predictor with this text, or one that says the same in nearly the same words."""
+        """The rule of a predictor with this text, or one that says the same in nearly the same words.
+
+        A sentence of a section is that section, which stays or goes as a whole.
+        """
         alike, mine = plain(text), sorted(self.of(predictor, range(len(self.rules))))
         exact = next((r for r in mine if plain(self.rules[r].text) == alike), None)
         if exact is not None:
             return exact
-        return next((r for r in mine if same_rule(self.rules[r].text, text, 0.8)), None)
+        same = next((r for r in mine if same_rule(self.rules[r].text, text, 0.8)), None)
+        if same is not None:
+            return same
+        return next((r for r in mine if bare(text) in map(bare, split(self.rules[r].text))), None)
 
     def add(self, text: str, born: int, predictor: str = "") -> int:
         """A new rule for a predictor, or the one that is there already."""

@@ -81,7 +81,7 @@ class Factorial(Confirming):
     def _begin(self, train: Sequence[Task], dev: Sequence[Task]) -> None:
         self._train, self._dev = list(train), list(dev)
         self._pool = Pool(self.history.seed, self._options.lock)
-        self._pool.require_words()
+        self._pool.require_measurable()
         self._current = set(self._pool.start)
         self._place: dict[str, int] = {}
         self._solved: list[bool] = []
