@@ -9,9 +9,12 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from evoprompt.errors import StorageError, UsageError
+
+_UNFINISHED: Final = ".tmp"
+"""Names of files that are being written end so."""
 
 
 def home(path: str | Path) -> Path:
@@ -43,7 +46,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         OSError: It can't be written; an older file at `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -54,6 +57,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what a process that was killed began to write below `root`. Only who alone writes there may call it."""
+    for path in root.rglob(f".*.????????{_UNFINISHED}"):
+        with contextlib.suppress(OSError):  # a file too many harms nothing
+            path.unlink()
 
 
 def require_ours(path: Path, below: Path | None = None) -> None:

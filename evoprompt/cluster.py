@@ -11,22 +11,23 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import signal
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security, rpc
 
 from evoprompt.errors import ClusterError, UsageError
-from evoprompt.harness.remote import HELLO, Answer, Setup, described, forget, serve
+from evoprompt.harness.remote import HELLO, Served, Setup, described, forget, serve
 from evoprompt.pool import begun
 from evoprompt.wording import counted, pip_install
 
@@ -97,6 +98,7 @@ class Cluster(Executor):
         self._heard: dict[str, tuple[float, float]] = {}
         self._tiers: dict[str, str] = {}
         self._unfit: dict[str, str] = {}
+        self._greeted: dict[str, Future[Served]] = {}
         self._good: dict[str, dict[str, Any]] = {}
         self._all_good = True
         with contextlib.ExitStack() as stack:
@@ -133,11 +135,11 @@ class Cluster(Executor):
             ClusterError: None may, or none is there.
         """
         first, self._setup = self._setup is None, setup
-        self._tiers, self._unfit = {}, {}
+        self._tiers, self._unfit, self._greeted = {}, {}, {}
         began, told = time.monotonic(), 0.0
         until = began + (float("inf") if self._where.startswith("slurm") else _WORKER_SECONDS)
         while not self._look():
-            if self._unfit:
+            if self._unfit and not self._greeted:
                 raise ClusterError(f"no worker of {self._where} can judge: {next(iter(self._unfit.values()))}")
             if time.monotonic() > until:
                 raise ClusterError(f"{self._where} has no worker: start some with `dask worker {self._address}`")
@@ -220,11 +222,18 @@ class Cluster(Executor):
 
     def _connected(self) -> Any:
         try:
+            begun(asyncio.run, _reached(self._address)).result()
             return Client(self._address, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as e:
+        except ClusterError:
+            raise
+        except Exception as e:
+            first: BaseException = e
+            while first.__cause__ is not None:  # Dask's own words stand around the system's
+                first = first.__cause__
+            why = described(first) if isinstance(e, OSError | ValueError) else "what answers there is none"
             raise ClusterError(
-                f"no scheduler answers at {self._address} within {_CONNECT_SECONDS:.0f} s ({described(e)}): "
-                "start one there with `dask scheduler`"
+                f"no scheduler answers at {self._address} within {_CONNECT_SECONDS:.0f} s"
+                f"{'' if isinstance(e, TimeoutError) else f' ({why})'}: start one there with `dask scheduler`"
             ) from e
 
     def _watch(self) -> None:
@@ -253,32 +262,61 @@ class Cluster(Executor):
                 self._heard[worker] = told["last_seen"], now
         longest = max(_SILENT_SECONDS, len(workers) / 50)  # in large clusters Dask has them speak more rarely
         silent = {w for w in workers if now - self._heard[w][1] > longest}
-        new = [w for w in workers if w not in self._tiers and w not in self._unfit and w not in silent]
-        greeting = threading.Thread(target=self._greet, args=[new], daemon=True)
-        greeting.start()
-        greeting.join(_SILENT_SECONDS)  # who takes longer is greeted again: others are waited for meanwhile
+        known = self._tiers.keys() | self._unfit.keys() | self._greeted.keys() | silent
+        new = [w for w in workers if w not in known]
+        loop = self._client.loop.asyncio_loop
+        for worker in new:
+            asked = _asked(self._client, worker, serve, (self._setup, [HELLO]))
+            self._greeted[worker] = asyncio.run_coroutine_threadsafe(asked, loop)
+        wait([self._greeted[w] for w in new], _SILENT_SECONDS)  # who takes longer may judge later
+        for worker in [w for w, greeting in list(self._greeted.items()) if greeting.done()]:
+            self._meet(worker, self._greeted.pop(worker))
         with self._lock:
             self._good = {w: told for w, told in workers.items() if w in self._tiers and w not in silent}
             self._all_good = len(self._good) == len(workers)
+            # A call that is paid for is given up with its worker; what is only judged, as soon as it may be lost.
             lost = [
                 job for job in list(self._jobs)
-                if (not set(job.workers) & set(self._good) if job.workers else silent and now - job.since > longest)
+                if (
+                    (workers if job.host else self._good).keys().isdisjoint(job.workers) if job.workers
+                    else silent and now - job.since > longest
+                )
             ]  # fmt: skip
         (self._usable.set if self._good else self._usable.clear)()
         for job in lost:  # who sent them sends them again
             job.future.cancel()
         return bool(self._good)
 
-    def _greet(self, workers: list[str]) -> None:
-        """Have new workers test themselves."""
-        told = self._client.run(_hello, self._setup, workers=workers, on_error="return") if workers else {}
-        for worker, answer in told.items():
-            kind, words = answer if isinstance(answer, tuple) else ("", f"can't run evoprompt: {described(answer)}")
-            if kind == "done":
-                self._tiers[worker] = words
-            elif kind or isinstance(answer, ImportError | AttributeError):  # others may have just gone
-                self._unfit[worker] = f"worker {worker}: {words}"
-                logger.warning("%s; it gets no work", self._unfit[worker])
+    def _meet(self, worker: str, greeting: Future[Served]) -> None:
+        """Take in how a new worker's test of itself ended."""
+        try:
+            ((kind, words),), *_ = greeting.result()
+        except (OSError, CancelledError) as e:  # it has gone; if it has not, it is asked again
+            logger.debug("greeting worker %s: %s", worker, described(e))
+            return
+        except Exception as e:
+            missing = re.search(r"No module named '([^']+)'", str(e))  # Dask may send no more of it than its text
+            kind, words = "", f"can't run evoprompt: {described(e)}"
+            if missing:
+                words = f"has no package {missing[1]!r}: run `pip install '.[dask]'` there, in evoprompt's checkout"
+        if kind == "done":
+            self._tiers[worker] = words
+        else:
+            self._unfit[worker] = f"worker {worker}: {words}"
+            logger.warning("%s; it gets no work", self._unfit[worker])
+
+
+async def _reached(address: str) -> None:
+    """Ask a scheduler who it is. Dask's client has no deadline for what takes a connection and then says nothing."""
+    security = Security().get_connection_args("client")
+    if address.startswith("tls") and security["ssl_context"] is None:
+        raise ClusterError(
+            f"{address} needs certificates: set distributed.comm.tls.ca-file, client.cert and client.key in "
+            "~/.config/dask/, see https://distributed.dask.org/en/stable/tls.html"
+        )
+    async with asyncio.timeout(_CONNECT_SECONDS + _LOOK_SECONDS):  # longer, so that Dask can say why
+        async with rpc(address, timeout=_CONNECT_SECONDS, connection_args=security) as there:
+            await there.identity(n_workers=0)
 
 
 async def _asked(client: Client, worker: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -288,11 +326,6 @@ async def _asked(client: Client, worker: str, fn: Callable[..., Any], args: tupl
 async def _beside(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Call a function on this worker, in a thread of its own."""
     return await asyncio.wrap_future(begun(fn, *args))
-
-
-async def _hello(setup: Setup) -> Answer:
-    """Test this worker beside its event loop, which has to go on speaking."""
-    return (await asyncio.to_thread(serve, setup, [HELLO]))[0][0]
 
 
 def _started(where: str, stack: contextlib.ExitStack) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ from tests.world import data, solution, task
 
 pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+from distributed import LocalCluster  # noqa: E402
 
 from evoprompt.cluster import Cluster  # noqa: E402
 
@@ -89,24 +94,64 @@ def test_a_worker_that_is_killed_costs_only_what_it_had_under_way(harness: Harne
     assert {f["status"] for f in found} == {"passed"} and len(found) == 24
 
 
-def test_a_worker_without_a_sandbox_gets_no_work_and_is_named(
-    harness: Harness, cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+UNFIT = {
+    "can't run solutions: no sandbox works here": (
+        "from evoprompt.harness import Harness\nHarness.probe = lambda self: 'no sandbox works here'\n"
+    ),
+    "can't test itself: RecursionError: maximum recursion depth exceeded": (
+        "from evoprompt.harness import Harness\ndef probe(self): return probe(self)\nHarness.probe = probe\n"
+    ),
+    "has no package 'evoprompt': run `pip install '.[dask]'` there, in evoprompt's checkout": (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'evoprompt': raise ModuleNotFoundError(f'No module named {name!r}')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    ),
+}
+"""What ails a worker, by how it is told."""
+
+
+@pytest.fixture
+def unfit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], int]]:
+    """Starts a sick worker for each ailment at an address; returns how many."""
+    started = []
+
+    def start(address: str) -> int:
+        for number, ailment in enumerate(UNFIT.values()):
+            preload = tmp_path / f"unfit{number}.py"
+            preload.write_text(ailment)
+            words = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+            words += ["--preload", str(preload)]
+            started.append(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL))
+        return len(UNFIT)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_workers_that_cannot_judge_get_no_work_and_are_named(
+    harness: Harness, cluster: Cluster, unfit: Callable[[str], int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    unfit = tmp_path / "unfit.py"
-    unfit.write_text("from evoprompt.harness import Harness\nHarness.probe = lambda self: 'no sandbox works here'\n")
-    words = [sys.executable, "-m", "distributed.cli.dask_worker", cluster._address, "--no-nanny", "--no-dashboard"]
-    other = subprocess.Popen([*words, "--preload", str(unfit)], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    try:
-        cluster._client.wait_for_workers(3, timeout=20)
-        there = CodeMetric(data(4), harness=harness).on(cluster)
-        assert cluster.at_once == 2
-        assert [f["status"] for f in _verdicts(there, [(t, t.code) for t in data(4)])] == ["passed"] * 4
-    finally:
-        other.kill()
-        other.wait()
-    line = [r.message for r in caplog.records if "gets no work" in r.message][-1]
-    assert line.startswith("worker tcp://")
-    assert line.endswith("can't run solutions: no sandbox works here; it gets no work")
+    cluster._client.wait_for_workers(2 + unfit(cluster._address), timeout=20)
+    there = CodeMetric(data(4), harness=harness).on(cluster)
+    assert cluster.at_once == 2
+    assert [f["status"] for f in _verdicts(there, [(t, t.code) for t in data(4)])] == ["passed"] * 4
+    lines = [r.message for r in caplog.records if r.name == "evoprompt" and "gets no work" in r.message]
+    assert all(line.startswith("worker tcp://") for line in lines)
+    assert {why for why in UNFIT for line in lines if line.endswith(f"{why}; it gets no work")} == set(UNFIT)
+    assert not [r for r in caplog.records if r.exc_info and r.name == "evoprompt"]
+
+
+def test_a_cluster_all_of_whose_workers_are_unfit_is_told_at_once(
+    harness: Harness, unfit: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalCluster(n_workers=0, dashboard_address=":0") as empty, Cluster(empty.scheduler_address) as ours:
+        ours._client.wait_for_workers(unfit(empty.scheduler_address), timeout=20)
+        with pytest.raises(ClusterError, match=r"^no worker of tcp://.* can judge: worker tcp://"):
+            CodeMetric(data(1), harness=harness).on(ours)
 
 
 @pytest.mark.slow
@@ -154,6 +199,33 @@ def test_a_worker_that_is_killed_amid_a_call_is_a_lost_connection(
         go.set()
         assert journal.spent()["generator"].retries == len(there.seen) - 1 == 1
     assert "the worker that asked it was lost" in caplog.text
+
+
+def test_a_call_of_a_worker_that_is_silent_for_a_while_is_not_paid_for_twice(
+    harness: Harness, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.begin(Setup(Limits(), InputLimits(), False, versions()))
+    pids, held = cluster._client.run(os.getpid), threading.Event()
+
+    def answer(body: Any, n: int) -> str:
+        held.set()
+        return fenced("def f(x):\n    return x")
+
+    def pause() -> None:
+        held.wait(10)
+        monkeypatch.setattr("evoprompt.cluster._SILENT_SECONDS", 0.5)
+        for sent, seconds in ((signal.SIGSTOP, 2.5), (signal.SIGCONT, 0)):
+            for pid in pids.values():
+                os.kill(pid, sent)
+            time.sleep(seconds)
+
+    with OpenAIServer(answer) as there, Journal() as journal:
+        lm = resolve_lm("openai/x", LMSettings(api_base=there.base))
+        program = Calls(journal, workers=cluster).applied(Program(generator_lm=lm))
+        pausing = begun(pause)
+        assert "def f" in program(prompt="p", entry_point="f").code
+        pausing.result()
+        assert len(there.seen) == 1
 
 
 @pytest.mark.slow
@@ -230,6 +302,39 @@ def test_a_cluster_that_is_not_there_is_told_before_a_call(
         assert not there.served
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "told"),
+    [
+        ("tcp", b"", "within 0 s: start one there with `dask scheduler`"),
+        ("tcp", b"SSH-2.0-OpenSSH_9.2p1" * 9, "(what answers there is none): start one there"),
+        ("tls", b"", "needs certificates: set distributed.comm.tls.ca-file"),
+    ],
+)
+def test_a_port_that_is_no_scheduler_is_told_in_time(
+    kind: str, says: bytes, told: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("evoprompt.cluster._CONNECT_SECONDS", 0.4)
+
+    def speak() -> None:
+        with contextlib.suppress(OSError):  # until the test ends
+            while True:
+                taken.append(port.accept()[0])
+                taken[-1].sendall(says)
+
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        speaking, before = begun(speak), set(threading.enumerate())
+        where = f"{kind}://127.0.0.1:{port.getsockname()[1]}"
+        assert run(["evaluate", "--dataset", "starter", "--model", "simulated", "--cluster", where]) == 4
+        port.shutdown(socket.SHUT_RDWR)
+        speaking.result(5)
+    for connection in taken:
+        connection.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert not {t.name for t in set(threading.enumerate()) - before if not t.daemon}, "nothing holds the exit up"
 
 
 @pytest.mark.slow

@@ -137,11 +137,13 @@ def serve(setup: Setup, requests: Sequence[Request]) -> Served:
     try:
         with _LOCK:
             harness = _harness(setup)
+    except Exception as e:  # as plain data: not every exception can travel
+        why = str(e) if isinstance(e, ClusterError) else f"{socket.gethostname()} can't test itself: {described(e)}"
+        answers = [("refused", why)] * len(requests)
+    else:
         until = time.monotonic() + _TOGETHER_SECONDS
         answers = [_answer(harness, requests[0])]
         answers += [_answer(harness, r) if time.monotonic() < until else ("later", "") for r in requests[1:]]
-    except ClusterError as e:
-        answers = [("refused", str(e))] * len(requests)
     return answers, socket.gethostname(), time.monotonic() - began
 
 

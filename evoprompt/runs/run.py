@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evoprompt.atomic import home
+from evoprompt.atomic import home, remove_unfinished
 from evoprompt.errors import UsageError
 from evoprompt.runs import journal, lock
 from evoprompt.runs.journal import Journal
@@ -35,6 +35,7 @@ class Run:
         self.root = home(root)
         self._lock = held or Lock(self.root)
         try:
+            remove_unfinished(self.root)
             if not (self.root / journal.NAME).exists():
                 self._refuse_strangers()
             self.journal = Journal(self.root / journal.NAME)

@@ -207,6 +207,8 @@ def results(run_dir: Path) -> dict[str, bytes]:
 def _results(run_dir: Path) -> Iterator[tuple[str, bytes]]:
     for folder in ("training", "dev_evaluation", "test_evaluation"):
         for path in sorted((run_dir / folder).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file():
                 yield str(path.relative_to(run_dir)), path.read_bytes()
+    for path in run_dir.rglob(".*"):
+        yield f"left unfinished: {path.relative_to(run_dir)}", b""
     yield "program.json", (run_dir / "program.json").read_bytes()
