@@ -255,7 +255,7 @@ class Cluster(Executor):
     def _look(self) -> bool:
         """Look who is there. True if anyone may judge."""
         if self._client.status == "closed":
-            self._client = self._connected()
+            self._client, self._greeted = self._connected(), {}
         workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
         now = time.monotonic()
         for worker, told in workers.items():
