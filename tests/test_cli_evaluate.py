@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import dspy
 import pytest
 
 from evoprompt import Program
@@ -142,8 +143,28 @@ def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) ->
         assert run([*words, "--api_base", server.base]) == 0
         assert len(server.seen) == 1
     results = json.loads((folder / "out_eval_results.json").read_text())
-    assert len(results["eval"]) == 4
+    assert len(results["eval"]) == 4 and results["spent"]["generator"]["calls"] == 4
     assert len((folder / "out.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_program_is_kept_with_its_demos(folder: Path) -> None:
+    program, demo = Program(), {"prompt": "Halve.", "entry_point": "half(x)", "code": "def half(x): return x / 2"}
+    program.generator.demos = [dspy.Example(**demo)]
+    program.save(folder / "program.json")
+    words = [
+        "evaluate",
+        "--dataset",
+        str(folder / "train.json"),
+        "--model",
+        "openai/x",
+        "--output",
+        str(folder / "o.json"),
+    ]
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run([*words, "--program", str(folder / "program.json"), "--api_base", server.base]) == 0
+        assert "Halve." in str(server.seen[0].body["messages"])
+    results = json.loads((folder / "o.json").read_text())
+    assert results["demos"] == [demo] and results["instruction"] == program.generator.signature.instructions
 
 
 @pytest.mark.slow

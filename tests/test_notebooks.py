@@ -34,3 +34,5 @@ def test_it_is_stored_without_output_and_takes_a_real_model_by_one_line(path: Pa
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
     source = "\n".join(cell.source for cell in cells)
     assert source.count(SIMULATED) == 1 and "# a real one:" in source
+    told = [line for line in source.splitlines() if "SIMULATED" in line]
+    assert told and all('"SIMULATED" if lm.model.startswith("simulated") else' in line for line in told)

@@ -117,7 +117,7 @@ class Board:
         if record.belief is not None:
             mean, deviation = (100 * share for share in record.belief)
             low, high = max(mean - 1.96 * deviation, -100.0), min(mean + 1.96 * deviation, 100.0)
-            self._in_hand = f"{mean:+.1f} points expected [{low:+.1f}, {high:+.1f}]"
+            self._in_hand = f"{mean:+z.1f} points expected [{low:+z.1f}, {high:+z.1f}]"
         elif record.child_score is not None and record.accepted:
             self._in_hand = (
                 f"solved {record.child_score:.0f} % of its batch, the one before {record.parent_score:.0f} %"

@@ -215,6 +215,8 @@ def _written(
     models: Models, student: Program,
 ) -> Done:  # fmt: skip
     """Let a model write solutions, and judge them."""
+    from dataclasses import asdict
+
     from evoprompt.atomic import write_text
     from evoprompt.cli.display import spent_line
     from evoprompt.cli.setup import warn_if_unknown
@@ -239,7 +241,9 @@ def _written(
         rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
         name = re.sub(r"(_eval_results)?(\.json)?$", "", target.name)
         write_text(target.with_name(f"{name}.jsonl"), "\n".join(rows) + "\n")
-        return Done(found, [], _write(target, found, data, setup), spent_line(journal.spent()))
+        spent = journal.spent()
+        setup["spent"] = {role: asdict(one) for role, one in spent.items()}
+        return Done(found, [], _write(target, found, data, setup), spent_line(spent))
 
 
 def _setup(models: Models, student: Program) -> dict[str, Any]:
@@ -249,7 +253,9 @@ def _setup(models: Models, student: Program) -> dict[str, Any]:
     from evoprompt.candidate import Candidate
 
     asked = {k: v for k, v in asdict(models).items() if k not in ("api_base", "num_retries", "timeout")}
-    return {**asked, "instruction": Candidate.of(student).instruction, "max_repairs": student.max_repairs}
+    told = {"instruction": Candidate.of(student).instruction, "max_repairs": student.max_repairs}
+    demos = [dict(demo) for demo in student.generator.demos]
+    return asked | told | ({"demos": demos} if demos else {})
 
 
 def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -68,7 +69,12 @@ def compare(
     shared = len(shared_tasks([row.side for row in rows]))
     told = []
     for row in rows:
-        said = {"name": row.side.name, "score": row.score[0], "interval": row.score[1:]}
+        side, spent = row.side, row.side.spent
+        base = None if row.base is None else {"score": row.base[0], "interval": row.base[1:]}
+        said = {
+            "name": side.name, "simulated": side.simulated, "score": row.score[0], "interval": row.score[1:],
+            "tests": side.tests, "base": base, "spent": dict(spent) if spent else None,
+        }  # fmt: skip
         if row.paired is not None:
             said |= {
                 "gain": 100 * row.paired.expected, "gain_interval": [100 * v for v in row.paired.interval],
@@ -76,7 +82,8 @@ def compare(
             }  # fmt: skip
         told.append(said)
         if not as_json:
-            line = f"{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {row.side.name}"
+            mark = "SIMULATED " if side.simulated else ""
+            line = f"{mark}{row.score[0]:5.1f} % [{row.score[1]:.1f}, {row.score[2]:.1f}]  {side.name}"
             tell(f"{line}: {row.paired}; {row.wins} won, {row.losses} lost" if row.paired else line, " " * 22)
     if as_json:
         typer.echo(json.dumps(told, indent=1))
@@ -93,41 +100,64 @@ def runs(
 ) -> None:
     """List the runs below a folder: state, scores on test (or else dev) tasks, cost."""
     from evoprompt.errors import UsageError
-    from evoprompt.runs.lock import is_held
 
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is no folder: name the one that --root_dir named")
-    found = []
-    for path in sorted(folder.rglob("summary.json")):
-        try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            spent = summary.get("spent") or {}
-            start, best = summary.get("start_dev_score"), summary.get("best_dev_score")
-            if test := summary.get("test_scores"):
-                start, best = test["start"], test.get("evolved", test["start"])
-            priced = any(role["cost"] for role in spent.values())
-            state = summary.get("status") or "under way"
-            killed = state == "running" and not is_held(path.parent)
-            found.append(
-                {
-                    "run": str(path.parent), "state": "killed" if killed else state,
-                    "result": (summary.get("decision") or {}).get("word") or "-",
-                    "on": "test" if test else "dev", "start": start, "best": best,
-                    "calls": None if killed else sum(role["calls"] for role in spent.values()),
-                    "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced and not killed else None,
-                }
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            nothing = {"on": "dev", "start": None, "best": None, "calls": 0, "dollars": None}
-            found.append({"run": str(path.parent), "state": "damaged", "result": "-", **nothing})
+    roots = {path.parent for name in ("summary.json", "journal.sqlite") for path in folder.rglob(name)}
+    found = [_run_told(root) for root in sorted(roots)]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
     if not found:
         tell(f"no run below {folder}")
+    width = 27 if any(one["simulated"] for one in found) else 17
     for one in found:
         scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
+        scores = f"{'SIMULATED ' if one['simulated'] else ''}{scores}"
         price = "no price" if one["dollars"] is None else f"${one['dollars']}"
-        outcome = f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<17}"
+        outcome = f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<{width}}"
         calls = "-" if one["calls"] is None else f"{one['calls']:,}"
         tell(f"{outcome} {calls:>7} calls  {price:<10} {one['run']}", "  ")
+    for one in found:
+        if one["problem"]:
+            note(f"{one['run']}: {one['problem']}")
+
+
+def _run_told(root: Path) -> dict[str, Any]:
+    """The line of a run, from its summary."""
+    from evoprompt.runs.lock import is_held
+
+    try:
+        summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
+        spent = summary.get("spent") or {}
+        start, best = summary.get("start_dev_score"), summary.get("best_dev_score")
+        if test := summary.get("test_scores"):
+            start, best = test["start"], test.get("evolved", test["start"])
+        priced = any(role["cost"] for role in spent.values())
+        state = summary.get("status") or "under way"
+        killed = state == "running" and not is_held(root)
+        return {
+            "run": str(root), "state": "killed" if killed else state,
+            "result": (summary.get("decision") or {}).get("word") or "-", "simulated": bool(summary.get("simulated")),
+            "on": "test" if test else "dev", "start": start, "best": best,
+            "calls": None if killed else sum(role["calls"] for role in spent.values()),
+            "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced and not killed else None,
+            "problem": None,
+        }  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {
+            "run": str(root), "state": "damaged", "result": "-", "simulated": False, "on": "dev", "start": None,
+            "best": None, "calls": None, "dollars": None, "problem": _problem(root),
+        }  # fmt: skip
+
+
+def _problem(root: Path) -> str:
+    """Why a run can't be listed, and what helps."""
+    from evoprompt.errors import EvoPromptError
+    from evoprompt.report.data import read_run
+
+    try:
+        read_run(root)
+    except EvoPromptError as e:
+        return str(e)
+    return f"its summary.json is missing or damaged: `evoprompt export {shlex.quote(str(root))}` writes it anew"

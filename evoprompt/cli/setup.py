@@ -41,9 +41,9 @@ class Models(LMSettings):
     @property
     def simulated(self) -> bool:
         """True if the simulation plays any role."""
-        return any(
-            n and n.split("/")[0] == "simulated" for n in (self.model, self.debugger_model, self.optimizer_model)
-        )
+        from evoprompt.simulation import is_simulated
+
+        return is_simulated((self.model, self.debugger_model, self.optimizer_model))
 
     @property
     def mark(self) -> str:
@@ -262,6 +262,15 @@ def split_data(name: str, sizes: str | None, seed: int, *, skip_bad: bool) -> di
         for role, part in zip(("train", "dev", "test"), parts, strict=True)
         if part
     }
+
+
+def from_anywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with whole paths, so that they mean the same in another folder; `--dataset` was read."""
+    from evoprompt.datasets.load import KNOWN
+
+    named = given["dataset"] is None or given["dataset"] in KNOWN
+    paths = given if named else {**given, "dataset": home(given["dataset"])}
+    return {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in paths.items()}
 
 
 def describe(data: dict[str, Dataset]) -> dict[str, Any]:

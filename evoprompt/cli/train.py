@@ -370,12 +370,10 @@ def _begin(
     run: Run, display: Display, given: dict[str, Any], data: dict[str, Dataset], models: Models
 ) -> None:  # fmt: skip
     """Write down what the run is about, or check that it is about the same."""
-    from evoprompt.cli.setup import describe, warn_if_unknown
+    from evoprompt.cli.setup import describe, from_anywhere, warn_if_unknown
     from evoprompt.secrets import settings_without_secrets
 
-    options = {
-        k: str(v.resolve()) if isinstance(v, Path) else v for k, v in given.items() if k not in ("dry_run", "as_json")
-    }
+    options = from_anywhere({k: v for k, v in given.items() if k not in ("dry_run", "as_json")})
     about = {k: v for k, v in options.items() if k not in WHEREABOUTS}
     if options["optimizer"] != "evoprompt" or options["strategy"] != "factorial":
         del about["accept_when"]

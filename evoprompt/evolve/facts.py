@@ -50,7 +50,8 @@ def made_with() -> dict[str, Any]:
 
 
 def prepare(
-    run: Run, student: dspy.Module, options: Options, train: Sequence[Task], dev: Sequence[Task], more: Iterable[Task]
+    run: Run, student: dspy.Module, options: Options, train: Sequence[Task], dev: Sequence[Task], more: Iterable[Task],
+    *, simulated: bool,
 ) -> None:  # fmt: skip
     """Keep in the journal what export and report need besides the steps: how it was begun, the student, all tasks.
 
@@ -63,12 +64,14 @@ def prepare(
         told = {k: v for k, v in options.as_dict().items() if k != "num_threads"}  # it changes no result
         config = {
             "command": "compile",
+            "simulated": simulated,
             "options": told | {"strategy": name_of(strategy_class(options.strategy))},
             "data": {role: {"name": role, "tasks": len(t), "hash": content_hash(t)} for role, t in sets.items()},
             **made_with(),
         }
         journal.keep_meta("config", json.dumps(config, default=str))
         run.tree.json("config.json", config)
+        run.tree.summary(simulated=simulated)
     bare = student.deepcopy()
     bare.set_lm(None)
     with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:

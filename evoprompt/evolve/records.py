@@ -258,6 +258,7 @@ class Results:
         confirmation: Of a factorial search: how its prompt was compared with the start; None until then.
         stopped: Why the search ended before its last batch; `INTERRUPTED` after Ctrl-C; else empty.
         run_dir: Directory of the run, where there is one.
+        simulated: Whether the model `simulated` took part: the scores say nothing about real models.
     """
 
     best: Candidate
@@ -268,6 +269,7 @@ class Results:
     confirmation: Confirmation | None = None
     stopped: str = ""
     run_dir: Path | None = field(default=None, compare=False)
+    simulated: bool = field(default=False, compare=False)
 
     def report(self) -> Path:
         """Return the path of the run's report, one HTML page; write it where it is missing.

@@ -38,9 +38,15 @@ from evoprompt.program import Advisor, Program
 from evoprompt.rollout import Runner
 from evoprompt.runs import Journal, Run
 from evoprompt.secrets import save_without_secrets
+from evoprompt.simulation import is_simulated
 from evoprompt.tasks import Task
 
 logger = logging.getLogger("evoprompt")
+
+
+def _simulated(*programs: dspy.Module) -> bool:
+    models = (p.lm or dspy.settings.lm for program in programs for _, p in predictors_of(program))
+    return is_simulated(getattr(lm, "model", "") for lm in models)
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,9 @@ class EvoPrompt(Teleprompter):
         vars(evolved).pop("detailed_results", None)  # of an earlier search
         if self.track_stats:
             place = self.run_dir.root if isinstance(self.run_dir, Run) else self.run_dir
-            evolved.detailed_results = replace(results, run_dir=None if place is None else home(place))
+            evolved.detailed_results = replace(
+                results, run_dir=None if place is None else home(place), simulated=_simulated(student, ready.roles)
+            )
         evolved._compiled = True
         return evolved
 
@@ -183,7 +191,7 @@ class EvoPrompt(Teleprompter):
             journal.begin(self._identity(student, ready))
             if run is not None and journal.meta("seed") is None:
                 more = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else ()
-                prepare(run, student, options, train, dev, more)
+                prepare(run, student, options, train, dev, more, simulated=_simulated(student, ready.roles))
             tell = self._listeners(run, judge, stack)
             if ready.note:
                 logger.warning("%s", ready.note)

@@ -39,16 +39,16 @@ def interval_bar(value: float, low: float, high: float, reach: float, unit: str 
         f'<rect class="fill" x="{left}" y="5" width="{max(right - left, 1):.1f}" height="8" rx="2"/>',
         f'<path class="whisker" d="M{x(low)} 9H{x(high)}M{x(low)} 6v6M{x(high)} 6v6"/>',
     ]
-    return _figure(f"bar {kind}", width, 18, f"{value:+.1f} {unit}, interval {low:+.1f} to {high:+.1f}", parts)
+    return _figure(f"bar {kind}", width, 18, f"{value:+z.1f} {unit}, interval {low:+z.1f} to {high:+z.1f}", parts)
 
 
-def score_dots(rows: Sequence[tuple[str, str, float, float, float]], label_width: int = 92) -> Markup:
+def score_dots(rows: Sequence[tuple[str, str, float, float, float]]) -> Markup:
     """Scores in percent on one axis from 0 to 100, each with its interval.
 
     Args:
         rows: Label, class (`start` or `result`), value, lower and upper end.
-        label_width: Room for the labels.
     """
+    label_width = 20 + 9 * max([0, *(len(label) for label, *_ in rows)])  # 9: a letter on a phone
     height = 22 * len(rows) + 24
 
     def x(percent: float) -> float:
@@ -68,7 +68,7 @@ def score_dots(rows: Sequence[tuple[str, str, float, float, float]], label_width
 
 def curve(
     points: Sequence[tuple[float, float, float, float]], marks: Sequence[tuple[float, float, float, float, str]],
-    x_label: str, y_label: str,
+    x_label: str, y_label: str, most: float = 0.0,
 ) -> Markup:  # fmt: skip
     """A line with its band, and marks with their intervals.
 
@@ -77,12 +77,13 @@ def curve(
         marks: The same, and a label, of single measurements.
         x_label: Of the horizontal axis.
         y_label: Of the vertical axis.
+        most: Place that the horizontal axis reaches at least.
     """
     everything = [*((x, y, lo, hi) for x, y, lo, hi in points), *((x, y, lo, hi) for x, y, lo, hi, _ in marks)]
     if not everything:
         return Markup("")
     width, height, left, bottom = 720, 260, 44, 34
-    most = max(p[0] for p in everything) or 1.0
+    most = max(most, *(p[0] for p in everything)) or 1.0
     low, high = min(0.0, *(p[2] for p in everything)), max(1.0, *(p[3] for p in everything))
 
     def at(x: float, y: float) -> str:
@@ -146,23 +147,23 @@ def layers(rows: Mapping[str, Sequence[float]], most: float, marks: Sequence[flo
 
 
 def strip(cells: Sequence[str]) -> Markup:
-    """A row of the heat map: one cell a prompt, `p` passed, `f` failed, `u` not measured, blank never tried."""
+    """A row of the heat map: one cell a prompt, `p` passed, `f` failed, `y` both, `u` not measured, blank not tried."""
     size = 9
+    drawn = ["f" if cell == "y" else cell for cell in cells]
     paths = []
     for kind in "pfu":
         runs, at = [], 0
-        while at < len(cells):
+        while at < len(drawn):
             end = at
-            while end < len(cells) and cells[end] == kind:
+            while end < len(drawn) and drawn[end] == kind:
                 end += 1
             if end > at:
                 runs.append(f"M{at * size} 0h{(end - at) * size - 1}v8H{at * size}z")
             at = max(end, at + 1)
         if runs:
             paths.append(f'<path class="{kind}" d="{"".join(runs)}"/>')
-    head = (
-        f'<svg class="strip" viewBox="0 0 {max(1, len(cells)) * size} 8" preserveAspectRatio="none" aria-hidden="true">'
-    )
+    head = f'<svg class="strip" data-cells="{"".join(cells)}" viewBox="0 0 {max(1, len(cells)) * size} 8" '
+    head += 'preserveAspectRatio="none" aria-hidden="true">'
     return Markup(f"{head}{''.join(paths)}</svg>")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from evoprompt.evolve.factorial.rules import leak
 from evoprompt.lm.words import phrases
-from evoprompt.report.data import RunData
+from evoprompt.report.data import RunData, isolated
 
 NEAR = 0.5
 """Share of the word sequences of the shorter of two problems that make them near duplicates."""
@@ -43,7 +43,7 @@ def run_checks(run: RunData) -> list[Check]:
 
 def _overlap(run: RunData) -> Check:
     """Problems of one split that stand, word by word or nearly, in another one."""
-    dev, test = ({t for s in run.splits if s.name == name for t in s.tasks} for name in ("dev", "test"))
+    dev, test = ({t for t, split in run.split_of.items() if split == name} for name in ("dev", "test"))
     train = {t for batch in run.batches for t in batch["tasks"]} | (run.tasks.keys() - dev - test)
     told = [found for some, known, where in ((test, train, "test problems stand in train"),
             (test, dev, "test problems stand in dev"), (dev, train, "dev problems stand in train"))
@@ -61,7 +61,7 @@ def _shared(run: RunData, some: set[str], others: set[str], where: str) -> str:
     same = sorted(t for t, text in mine.items() if t in others or " ".join(text.lower().split()) in flat)
     near = sorted(set(near_duplicates(mine, known)) - set(same))
     both = ((same, "the same"), (near, "nearly the same"))
-    told = [f"{len(tasks)} {how} ({', '.join(tasks[:5])})" for tasks, how in both if tasks]
+    told = [f"{len(tasks)} {how} ({', '.join(map(isolated, tasks[:5]))})" for tasks, how in both if tasks]
     return f"Of {len(some)} {where}: {'; '.join(told)}." if told else ""
 
 
@@ -103,7 +103,7 @@ def _leaks(run: RunData) -> Check:
     if found is None:
         return Check(name, True, "The prompt names no function, quotes no string and copies no text of a task.")
     whose = " It is your start prompt." if text == run.prompts[run.start].text else ""
-    return Check(name, False, f"The prompt gives something away: {found}.{whose}")
+    return Check(name, False, f"The prompt gives something away: {isolated(found)}.{whose}")
 
 
 def _unmeasured(run: RunData) -> Check:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,10 +15,15 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
 from evoprompt.harness.judging.report import Unmeasured
 from evoprompt.report import charts
-from evoprompt.report.data import Solution, first_failure, read_run
-from evoprompt.report.page import environment, rate
+from evoprompt.report.data import RunData, Solution, first_failure, read_run
+from evoprompt.report.page import environment, rate, reproduced
 from evoprompt.report.rows import code_diff
+from evoprompt.report.rules import prompt_diff
+from evoprompt.runs import journal
+from evoprompt.runs.damage import reading
+from evoprompt.simulation import is_simulated
 
+SUITES = ("base", "plus")
 LABEL = 22
 """Characters for which the chart has room."""
 WORSE = 0.05
@@ -34,6 +40,11 @@ class Side:
         data_hash: Of its task set, where it is known.
         solutions: One of each task, by the task's id; those without a verdict are left out.
         unmeasured: How many have no verdict.
+        simulated: Whether the model `simulated` took part.
+        date: When it was begun (a run) or ended (an evaluation), in UTC; empty where that is not known.
+        command: What begins it again; empty where that is not known.
+        prompt: The prompt with its few-shot demos; empty for solutions that were given.
+        spent: Calls, tokens and dollars; empty where they are not known.
     """
 
     name: str
@@ -41,6 +52,18 @@ class Side:
     data_hash: str
     solutions: Mapping[str, Solution]
     unmeasured: int
+    simulated: bool = False
+    date: str = ""
+    command: str = ""
+    prompt: str = ""
+    spent: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tests(self) -> str:
+        """The tests that a solution had to pass: `base + plus` or `base`; `score` under another metric."""
+        if any(s.plus is not None for s in self.solutions.values()):
+            return "base + plus"
+        return "base" if any(s.base is not None for s in self.solutions.values()) else "score"
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,7 @@ class Row:
     Attributes:
         side: The side.
         score: Percent of the common tasks that it solves, with the 95 % interval.
+        base: The same by the base tests alone; None where they are not told apart.
         paired: The posterior of what it gains over the first; None for the first itself.
         wins: Tasks that it solves better than the first.
         losses: Tasks that it solves worse.
@@ -57,6 +81,7 @@ class Row:
 
     side: Side
     score: tuple[float, float, float]
+    base: tuple[float, float, float] | None
     paired: Gain | None
     wins: int = 0
     losses: int = 0
@@ -85,27 +110,58 @@ def read_side(path: str | Path) -> Side:
             raise ValueError("it has no object 'eval' with the rows of each task")
         found = {task: rows[0] for task, rows in body["eval"].items() if rows}
         solutions = {task: evaluated(task, row) for task, row in found.items()}
+        more = {
+            "simulated": simulates(body), "date": str(body.get("date", "")), "spent": _sum(body.get("spent") or {}),
+            "prompt": _prompt(body.get("instruction") or "", body.get("demos") or ()),
+        }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         why = str(e) if isinstance(e, ValueError) else f"a row of 'eval' is broken ({e!r})"
         raise DataError(f"{str(path)!r} is no result file of `evoprompt evaluate`: {why}") from e
     about = f"{body.get('model') or 'given samples'} on {body.get('dataset', '?')}"
-    return _side(path.stem, about, str(body.get("data_hash", "")), solutions)
+    return _side(path.stem, about, str(body.get("data_hash", "")), solutions, **more)
+
+
+def simulates(results: Mapping[str, Any]) -> bool:
+    """True if the model `simulated` took part in the evaluation with these results."""
+    return is_simulated(results.get(role) for role in ("model", "debugger_model", "optimizer_model"))
+
+
+def _sum(spent: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """What all roles spent together; empty where nobody counted."""
+    names = ("calls", "input_tokens", "output_tokens", "cost", "unpriced")
+    return {name: sum(role[name] for role in spent.values()) for name in names} if spent else {}
+
+
+def _prompt(text: str, demos: Iterable[Mapping[str, Any]]) -> str:
+    shown = ["\n".join(f"{k}: {v}" for k, v in demo.items() if k != "augmented") for demo in demos]
+    return "\n\n".join([text, *(f"[demo {n}]\n{demo}" for n, demo in enumerate(shown, 1))])
 
 
 def _of_run(path: Path) -> Side:
     run = read_run(path)
+    with reading("the run", path / journal.NAME):
+        return _side_of(run, path)
+
+
+def _side_of(run: RunData, path: Path) -> Side:
     mine = [s for s in run.solutions if s.prompt == run.result]
     tested = {t for s in run.splits if s.name == "test" for t in s.tasks}
     solutions = {s.task_id: s for s in reversed(mine) if not tested or s.task_id in tested}
     options = run.config.get("options") or {}
     about = f"{options.get('model', run.config.get('command', 'run'))}, {options.get('strategy', 'evoprompt')}"
     data = (run.config.get("data") or {}).get("test") or {}
-    return _side("/".join(path.resolve().parts[-2:]), about, data.get("hash", "") if tested else "", solutions)
+    result, begun = run.prompts[run.result], run.timeline.begun
+    return _side(
+        "/".join(path.resolve().parts[-2:]), about, data.get("hash", "") if tested else "", solutions,
+        simulated=run.simulated, date=datetime.fromtimestamp(begun, UTC).strftime("%Y-%m-%d %H:%M") if begun else "",
+        command=reproduced(run)["command"], spent=_sum(run.spent),
+        prompt=_prompt(result.text, [*run.demos, *(demo.fields for demo in result.demos)]),
+    )  # fmt: skip
 
 
-def _side(name: str, about: str, data_hash: str, solutions: Mapping[str, Solution]) -> Side:
+def _side(name: str, about: str, data_hash: str, solutions: Mapping[str, Solution], **more: Any) -> Side:
     measured = {t: s for t, s in solutions.items() if s.score is not None}
-    return Side(name, about, data_hash, measured, len(solutions) - len(measured))
+    return Side(name, about, data_hash, measured, len(solutions) - len(measured), **more)
 
 
 def evaluated(task: str, row: Mapping[str, Any]) -> Solution:
@@ -113,9 +169,10 @@ def evaluated(task: str, row: Mapping[str, Any]) -> Solution:
     status = row["status"]
     lost = status in get_args(Unmeasured)
     failing = row.get("first_failure") or {}
+    base, plus = (None if row.get(f"{suite}_status") is None else row[f"{suite}_status"] == "pass" for suite in SUITES)
     return Solution(
         prompt="", task_id=task, sample=0, status=status, score=None if lost else float(status == "passed"),
-        code=row.get("solution") or "", base=row.get("base_status") == "pass", plus=row.get("plus_status") == "pass",
+        code=row.get("solution") or "", base=base, plus=plus,
         failing=first_failure([failing]) if failing else {}, said=row.get("detail") or row.get("fault") or "",
         cpu_seconds=row.get("cpu_seconds") or 0.0, tier=row.get("sandbox_tier") or "",
     )  # fmt: skip
@@ -134,7 +191,9 @@ def compare(sides: Sequence[Side]) -> list[Row]:
         differences = [s - (sides[0].solutions[t].score or 0.0) for s, t in zip(scores, common, strict=True)]
         wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         paired = gain(Pairs.of(differences)) if side is not sides[0] else None
-        rows.append(Row(side, rate(scores), paired, wins, losses))
+        told = [found for t in common if (found := side.solutions[t].base) is not None]
+        base = rate(map(float, told)) if len(told) == len(common) and side.tests == "base + plus" else None
+        rows.append(Row(side, rate(scores), base, paired, wins, losses))
     return rows
 
 
@@ -168,19 +227,20 @@ def _alike(names: Sequence[str]) -> int:
 def render_comparison(rows: Sequence[Row]) -> str:
     """The page of a comparison as HTML, in one file."""
     sides = [row.side for row in rows]
-    common = shared_tasks(sides)
+    common, labels = shared_tasks(sides), _labels([side.name for side in sides])
     tasks: list[dict[str, Any]] = []
     for task in common:
         found = [side.solutions[task] for side in sides]
         if len({s.score for s in found}) > 1:
             diff = next((code_diff(found[0], s) for s in found[1:] if s.score != found[0].score), Markup(""))
-            lost = any((s.score or 0.0) < (found[0].score or 0.0) for s in found[1:])
-            tasks.append({"id": task, "solutions": [*zip(sides, found, strict=True)], "diff": diff, "lost": lost})
-    tasks.sort(key=lambda t: (not t["lost"], t["id"]))
-    labels = _labels([side.name for side in sides])
+            more = [(s.score or 0.0) - (found[0].score or 0.0) for s in found]
+            words = [(label, "won" if d > 0 else "lost") for label, d in zip(labels, more, strict=True) if d]
+            tasks.append({"id": task, "solutions": [*zip(sides, found, strict=True)], "diff": diff, "words": words})
+    tasks.sort(key=lambda t: (all(word == "won" for _, word in t["words"]), t["id"]))
     kinds = ["start", *["result"] * (len(rows) - 1)]
     dots = [(label, kind, *row.score) for label, kind, row in zip(labels, kinds, rows, strict=True)]
     return environment().get_template("compare.html.j2").render(
-        rows=rows, chart=charts.score_dots(dots, label_width=170), tasks=tasks, common=len(common),
-        hashes={row.side.data_hash for row in rows if row.side.data_hash}, cut=lambda text: text[:4_000],
+        rows=rows, chart=charts.score_dots(dots), tasks=tasks, common=len(common),
+        hashes={side.data_hash for side in sides if side.data_hash}, cut=lambda text: text[:4_000],
+        tests={side.tests for side in sides}, diff=lambda side: prompt_diff(sides[0].prompt, side.prompt),
     )  # fmt: skip

@@ -8,16 +8,21 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evoprompt.candidate import Candidate
-from evoprompt.errors import DataError, UsageError
+from pydantic import BaseModel
+
+from evoprompt.candidate import Candidate, Demo
+from evoprompt.errors import UsageError
+from evoprompt.evolve.records import BatchRecord, Confirmation, DevRecord
+from evoprompt.judges import Rollout
 from evoprompt.report.timeline import Timeline, read_timeline
 from evoprompt.runs import journal
-from evoprompt.runs.damage import reading
+from evoprompt.runs.damage import reading, refused
+from evoprompt.simulation import is_simulated
 
 Json = dict[str, Any]
 
@@ -55,6 +60,18 @@ class Solution:
     cpu_seconds: float
     tier: str
 
+    @property
+    def both(self) -> bool | None:
+        """Whether base and plus tests passed, as EvalPlus counts it; None where no base tests were run."""
+        return None if self.base is None else self.base and self.plus is not False
+
+    @property
+    def told(self) -> str:
+        """Its status, of each suite where one passed alone."""
+        if None in (self.base, self.plus) or self.base == self.plus:
+            return self.status
+        return ", ".join(f"{name} {'passed' if getattr(self, name) else self.status}" for name in ("base", "plus"))
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -63,13 +80,13 @@ class Prompt:
     Attributes:
         id: Content hash, 12 hex digits.
         texts: Instruction of each predictor.
-        demos: How many few-shot demos it shows.
+        demos: The few-shot demos that it shows.
         batch: Batch that made it; 0 for the start.
     """
 
     id: str
     texts: Mapping[str, str]
-    demos: int = 0
+    demos: Sequence[Demo] = ()
     batch: int = 0
 
     @property
@@ -88,7 +105,7 @@ class Split:
         name: `dev` or `test`.
         prompt: Id of the prompt.
         tasks: Ids of its tasks.
-        batch: After which batch it was evaluated; 0 for the start.
+        after: Epoch and number of the batch after which it was evaluated; zeros for the start.
         evaluation: Its summary, as `Evaluation` writes it.
         scores: Score of each measured task.
     """
@@ -96,7 +113,7 @@ class Split:
     name: str
     prompt: str
     tasks: tuple[str, ...]
-    batch: int
+    after: tuple[int, int]
     evaluation: Json
     scores: Mapping[str, float]
 
@@ -122,7 +139,9 @@ class RunData:
         spent: By role: calls, retries, tokens, dollars, seconds.
         timeline: What happened when.
         adapter: Name of the DSPy adapter that wrote the messages.
+        rival: What one of DSPy's own optimizers came to; empty without one.
         budgets: Limits that it was begun with, and went on with: the fields of each `Budget` that were set.
+        demos: Those that the student's generator showed before the search, as DSPy has them.
     """
 
     root: Path
@@ -141,7 +160,15 @@ class RunData:
     spent: Mapping[str, Json]
     timeline: Timeline
     adapter: str = ""
+    rival: Json = field(default_factory=dict)
     budgets: Sequence[Json] = ()
+    demos: Sequence[Json] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """True if the model `simulated` took part."""
+        models = (model for spent in self.spent.values() for model in spent["models"])
+        return bool(self.config.get("simulated")) or is_simulated(models)
 
     @property
     def held_out(self) -> dict[str, Split]:
@@ -158,11 +185,20 @@ class RunData:
 
     @cached_property
     def split_of(self) -> dict[str, str]:
-        """`dev` or `test` for each task of such a split; all others are training tasks."""
-        return {task: split.name for split in self.splits for task in split.tasks}
+        """`dev` or `test` for each task that is known to be of such a split; all others are training tasks."""
+        found = {task: split.name for split in self.splits for task in split.tasks}
+        sizes = {name: split["tasks"] for name, split in (self.config.get("data") or {}).items()}
+        if self.config.get("command") in ("train", "demo") and sum(sizes.values()) == len(self.tasks):
+            # These commands keep the tasks of their splits in order.
+            planned = zip(self.tasks, [name for name, size in sizes.items() for _ in range(size)], strict=True)
+            found = {task: name for task, name in planned if name != "train"} | found
+        return found
 
 
 Rows = Callable[[str], Iterable[tuple[Any, ...]]]
+_RECORDS: dict[str, type[BaseModel]] = {
+    "batch": BatchRecord, "dev": DevRecord, "test": DevRecord, "confirm": Confirmation,
+}  # fmt: skip
 
 
 def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
@@ -174,7 +210,8 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
 
     Raises:
         UsageError: There is no run, or it has not begun.
-        DataError: Its journal is damaged.
+        DataError: Its journal is none.
+        DamagedError: It is damaged.
     """
     path = Path(root) / journal.NAME
     if held is not None:
@@ -191,15 +228,30 @@ def read_run(root: str | Path, held: journal.Journal | None = None) -> RunData:
             with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as db:
                 return _read(Path(root), lambda query: db.execute(query))
     except sqlite3.Error as e:
-        raise DataError(f"{str(path)!r} is damaged ({e}): restore it from a copy") from e
+        raise refused(path, e) from e
 
 
 def _read(root: Path, rows: Rows) -> RunData:
     meta: dict[str, str] = dict(rows("SELECT name, value FROM meta"))
     if "seed" not in meta:
         raise UsageError(f"{str(root)!r} was stopped before it began: there is nothing to report yet")
-    steps = [(kind, json.loads(body)) for kind, body in rows("SELECT kind, body FROM steps ORDER BY number")]
+    steps = [(kind, _step(kind, body)) for kind, body in rows("SELECT kind, body FROM steps ORDER BY number")]
     return _run(root, meta, steps, list(_solutions(rows)), _spent(rows), read_timeline(root, rows))
+
+
+def _step(kind: str, text: str) -> Json:
+    """The body of a step, which `resume` would take."""
+    body: Json = json.loads(text)
+    if kind not in _RECORDS:
+        return body
+    return _RECORDS[kind].model_validate(body).model_dump(mode="json") | body  # with fields that are newer than the run
+
+
+def _fact(meta: Mapping[str, str], name: str) -> Json:
+    found = json.loads(meta.get(name, "{}"))
+    if not isinstance(found, dict):
+        raise TypeError(f"{name!r} is a {type(found).__name__} and no object")
+    return found
 
 
 def _run(
@@ -208,27 +260,33 @@ def _run(
 ) -> RunData:  # fmt: skip
     prompts: dict[str, Prompt] = {}
     start = _prompt(json.loads(meta["seed"]), prompts, 0)
-    batches = [body for kind, body in steps if kind == "batch"]
-    for batch in batches:
-        if batch.get("child"):
-            _prompt(batch["child"], prompts, batch["batch"])
+    batches: list[Json] = []
+    for kind, body in steps:
+        if kind == "batch":
+            if body.get("tried"):  # a larger budget went on from here: a smaller one had cut the batch short
+                batches = [batch for batch in batches if batch["batch"] < body["batch"]]
+            batches.append(body)
+            if body.get("child"):
+                _prompt(body["child"], prompts, body["batch"])
     decision = next((body for kind, body in reversed(steps) if kind == "confirm"), {})
+    student = _fact(meta, "identity").get("student") or {}
     splits = []
     for kind, body in steps:
         if kind in ("dev", "test"):
             scores = body.get("scores") or {r["task_id"]: r["score"] for r in body.get("rollouts", [])}
-            splits.append(
-                Split(kind, _prompt(body["candidate"], prompts, body.get("batch", 0)), tuple(body["tasks"]),
-                      body.get("batch", 0), body["evaluation"], {t: s for t, s in scores.items() if s is not None})
-            )  # fmt: skip
+            known = {t: s for t, s in scores.items() if s is not None}
+            after = body.get("epoch", 0), body.get("batch", 0)
+            prompt = _prompt(body["candidate"], prompts, after[1])
+            splits.append(Split(kind, prompt, tuple(body["tasks"]), after, body["evaluation"], known))
     return RunData(
-        root=root, config=json.loads(meta.get("config", "{}")), ending=json.loads(meta.get("ending", "{}")),
+        root=root, config=_fact(meta, "config"), ending=_fact(meta, "ending"),
         ended_by=meta.get("ended_by", ""), prompts=prompts, start=start,
         result=_result(start, decision, batches, splits, prompts), decision=decision, batches=batches,
         diagnoses=[body for kind, body in steps if kind == "diagnoses"], splits=splits,
-        tasks=json.loads(meta.get("tasks", "{}")), solutions=solutions, spent=spent, timeline=timeline,
-        adapter=(json.loads(meta.get("identity", "{}")).get("student") or {}).get("adapter", ""),
-        budgets=json.loads(meta.get("budgets", "{}")).get("given", ()),
+        rival=next((body for kind, body in reversed(steps) if kind == "rival"), {}),
+        tasks=_fact(meta, "tasks"), solutions=solutions, spent=spent, timeline=timeline,
+        adapter=student.get("adapter", ""), demos=(student.get("generator") or {}).get("demos", ()),
+        budgets=_fact(meta, "budgets").get("given", ()),
     )  # fmt: skip
 
 
@@ -253,12 +311,13 @@ def _result(
 def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
     read = Candidate.model_validate(candidate)
     texts = dict(read.instructions)
-    prompts.setdefault(read.key, Prompt(read.key, texts, sum(len(d) for _, d in read.demos), batch))
+    prompts.setdefault(read.key, Prompt(read.key, texts, [demo for _, shown in read.demos for demo in shown], batch))
     return read.key
 
 
 def _solutions(rows: Rows) -> Iterator[Solution]:
     for (body,) in rows("SELECT body FROM rollouts ORDER BY candidate, task, sample"):
+        Rollout.model_validate_json(body)
         found = json.loads(body)
         report = found.get("report") or {}
         suites = {name: report.get(name) for name in ("base", "plus")}
@@ -278,6 +337,11 @@ def _solutions(rows: Rows) -> Iterator[Solution]:
 def first_failure(cases: Sequence[Json]) -> Json:
     """The shown fields of the first of these cases; empty without one."""
     return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status", "stderr")} if cases else {}
+
+
+def isolated(text: str) -> str:
+    """A text of others inside a sentence of ours: it can't turn the direction of what follows it."""
+    return text if text.isascii() else f"\u2068{text}\u2069"
 
 
 def _spent(rows: Rows) -> dict[str, Json]:

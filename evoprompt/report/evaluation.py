@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.atomic import write_text
-from evoprompt.report.compare import evaluated
+from evoprompt.report.compare import evaluated, simulates
 from evoprompt.report.page import MOST_BYTES, environment
 
 CODE = 4_000
@@ -49,5 +49,6 @@ def render_evaluation(name: str, results: Mapping[str, Any]) -> str:
     ]
     tiers = sorted({t["solution"].tier for t in tasks if t["solution"].tier})
     return environment().get_template("evaluation.html.j2").render(
-        name=name, results=results, rates=rates, tasks=tasks, tiers=tiers, cut=lambda text, n=CODE: text[:n],
+        name=name, results=results, simulated=simulates(results), rates=rates, tasks=tasks, tiers=tiers,
+        cut=lambda text, n=CODE: text[:n],
     )  # fmt: skip

@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 from evoprompt.errors import UsageError
 from evoprompt.report.data import RunData, Solution
 from evoprompt.report.messages import messages_of
+from evoprompt.runs import journal
+from evoprompt.runs.damage import reading
 
 _NOT_XML = re.compile("[^\t\n\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 COLUMNS = ("task_id", "split", "prompt", "role", "sample", "status", "score", "base", "plus", "cpu_seconds")
@@ -30,7 +32,8 @@ def exported(run: RunData, form: str) -> str:
     Raises:
         UsageError: The messages of this student are not known.
     """
-    return _FORMS[form](run)
+    with reading("the run", run.root / journal.NAME):
+        return _FORMS[form](run)
 
 
 def _prompt(run: RunData) -> str:
@@ -45,7 +48,7 @@ def _messages(run: RunData) -> str:
 
 
 def _rows(run: RunData) -> list[dict[str, Any]]:
-    roles = {run.start: "start", run.result: "result"}
+    roles = {run.result: "result", run.start: "start"}  # where it was kept, it is both
     return [
         {
             "task_id": s.task_id, "split": run.split_of.get(s.task_id, "train"), "prompt": s.prompt,

@@ -1,4 +1,4 @@
-"""The messages that a prompt sends, exactly as the model gets them: the instruction alone is not what was measured."""
+"""The messages that a prompt sends, exactly as the model gets them: the instruction alone was not measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def messages_of(run: RunData, task: Mapping[str, Any]) -> list[dict[str, str]]:
     Returns:
         None of them where the student is another one than our `Program`: what it sends is not known here.
     """
-    texts = run.prompts[run.result].texts
+    result = run.prompts[run.result]
+    texts = result.texts
     if set(texts) != {"generator"} or run.adapter not in ("CodeAdapter", "PlainAdapter") or not task.get("interface"):
         return []
     from evoprompt.lm.adapter import CodeAdapter
@@ -27,5 +28,6 @@ def messages_of(run: RunData, task: Mapping[str, Any]) -> list[dict[str, str]]:
 
     adapter = CodeAdapter() if run.adapter == "CodeAdapter" else PlainAdapter()
     inputs = {"prompt": task["prompt"], "entry_point": task["interface"]}
-    found = adapter.format(GenerateCode.with_instructions(texts["generator"]), [], inputs)
+    demos = [*run.demos, *(demo.fields for demo in result.demos)]
+    found = adapter.format(GenerateCode.with_instructions(texts["generator"]), demos, inputs)
     return [{"role": str(m["role"]), "content": str(m["content"])} for m in found]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,7 +45,7 @@ def write_report(root: str | Path, held: Journal | None = None) -> Path:
 
     Raises:
         UsageError: There is no run.
-        DataError: Its journal is damaged.
+        DamagedError: Its journal is damaged.
         StorageError: The page can't be written.
     """
     path, run = Path(root) / NAME, read_run(root, held)
@@ -75,7 +76,7 @@ def environment() -> Environment:
         loader=PackageLoader("evoprompt.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"points": lambda v: f"{v:+.1f}", "count": lambda v: f"{v:,}", "counted": counted}
+    made.filters |= {"points": lambda v: f"{v:+z.1f}", "count": lambda v: f"{v:,}", "counted": counted}
     return made
 
 
@@ -91,8 +92,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
         "status": run.ending.get("status") or "under way",
-        "simulated": bool(run.config.get("simulated"))
-        or any(m.startswith("simulated/") for spent in run.spent.values() for m in spent["models"]),
+        "simulated": run.simulated,
         "verdict": _verdict(run),
         "scores": _scores(run),
         "start": start,
@@ -101,15 +101,19 @@ def _view(run: RunData) -> dict[str, Any]:
         "rules": rules,
         "dropped": dropped,
         "diff": prompt_diff(start.text, result.text),
-        "curves": _curves(run),
+        "curves": (curves := _curves(run)),
+        "believed": any(batch.get("belief") for batch in run.batches),
+        "no_curve": "" if curves else _no_curve(run),
+        "epochs": len({batch["batch"] for batch in run.batches}) < len(run.batches),
         "columns": columns,
         "tasks": tasks,
+        "untried": Counter(split for task, split in run.split_of.items() if task not in run.by_task),
         "states": {state: sum(t.state == state for t in tasks) for state in STATES},
         "cost": _cost(run),
-        "spans": run.timeline.spans(),
+        "spans": run.timeline.spans("comparison and tests" if run.ending.get("status") == "finished" else "since then"),
         "under_way": run.timeline.under_way(),
         "checks": run_checks(run),
-        "reproduce": _reproduce(run),
+        "reproduce": reproduced(run),
         "messages": _messages(run, tasks),
     }
 
@@ -118,11 +122,13 @@ def _verdict(run: RunData) -> dict[str, str]:
     """The result in words, and why."""
     decision = run.decision
     if not decision:
-        ended = run.ending.get("status") == "finished"
-        if ended and run.result != run.start:
-            return {"word": "changed, not compared", "kind": "open", "why": run.ended_by}
-        why = run.ended_by or run.ending.get("error") or ("nothing better was found" if ended else "the search goes on")
-        return {"word": "the start was kept" if ended else "under way", "kind": "open", "why": why}
+        status = run.ending.get("status") or "under way"
+        word, why = status, run.ending.get("error") or "the search goes on"
+        if status == "finished":
+            changed = run.result != run.start
+            word = "changed, not compared" if changed else "the start was kept"
+            why = run.ended_by or "nothing better was found"
+        return {"word": word, "kind": "open", "why": why}
     words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
     word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
     return {"word": word, "kind": kind, "why": f"Decided on train and dev tasks: {decision['reason']}"}
@@ -152,34 +158,42 @@ def _scores(run: RunData) -> dict[str, Any]:
         dev = sorted({t for s in run.splits if s.name == "dev" for t in s.tasks})
         title, tasks = ("dev tasks", tuple(dev)) if dev else ("training tasks", tuple(run.tasks))
     rows = []
-    for suite in ("base", "base + plus"):
-        before = _passes(measured, run.start, tasks, suite)
-        after = _passes(measured, run.result, tasks, suite)
+    for name, outcome in _outcomes(list(measured.values())).items():
+        before, after = (
+            {t: float(value) for t in tasks if (p, t) in measured and (value := outcome(measured[p, t])) is not None}
+            for p in (run.start, run.result)
+        )
         if not before:
             continue
         both = sorted(before.keys() & after.keys())
         told = _difference([after[t] - before[t] for t in both]) if run.start != run.result else ""
-        rows.append(Score(suite, rate(before.values()), rate(after.values()) if after else None, len(before), told))
-    if not any(s.plus is not None for s in run.solutions):
-        rows = [Score("score", r.start, r.result, r.tasks, r.difference) for r in rows[-1:]]
+        rows.append(Score(name, rate(before.values()), rate(after.values()) if after else None, len(before), told))
     dots = [
         (row.suite if kind == "start" else "", kind, *value)
         for row in rows
         for kind, value in (("start", row.start), ("result", row.result))
         if value is not None and (kind == "start" or run.start != run.result)
     ]
-    whole = all(score in (0, 1) for score in (s.score for s in run.solutions) if score is not None)
+    names, told = [row.suite for row in rows], ""
+    if len(names) > 1 and names[-1] == "score":
+        told = " The score is what the search maximised."
+    elif names[-1:] == ["base + plus"] and any(s.score != s.both for s in measured.values()):
+        told = " The base tests alone decided."
+    whole = names != ["score"] or all(s.score in (0, 1) for s in measured.values())
     unit = "share solved at the first try" if whole else "mean score"
-    return {"title": title, "unit": unit, "rows": rows, "chart": charts.score_dots(dots) if dots else Markup("")}
+    chart = charts.score_dots(dots) if dots else Markup("")
+    return {"title": title, "unit": unit, "rows": rows, "told": told, "chart": chart}
 
 
-def _passes(
-    found: Mapping[tuple[str, str], Solution], prompt: str, tasks: Sequence[str], suite: str
-) -> dict[str, float]:
-    solutions = {t: found[prompt, t] for t in tasks if (prompt, t) in found}
-    if suite == "base":
-        return {t: float(s.base) for t, s in solutions.items() if s.base is not None}
-    return {t: s.score or 0.0 for t, s in solutions.items()}
+def _outcomes(solutions: Sequence[Solution]) -> dict[str, Callable[[Solution], float | None]]:
+    """What is shown of solutions: the suites that ran, and the score where it is none of these outcomes."""
+    suites: dict[str, Callable[[Solution], float | None]] = {"base": lambda s: s.base, "plus": lambda s: s.plus}
+    found = {name: suite for name, suite in suites.items() if any(suite(s) is not None for s in solutions)}
+    if len(found) == 2:
+        found = {"base": suites["base"], "base + plus": lambda s: s.both}
+    if not any(all(outcome(s) == s.score for s in solutions) for outcome in found.values()):
+        found["score"] = lambda s: s.score
+    return found
 
 
 def rate(scores: Iterable[float]) -> tuple[float, float, float]:
@@ -199,9 +213,9 @@ def _difference(differences: Sequence[float]) -> str:
     points = 100 * sum(differences) / len(differences)
     sure = min(max(100 * found.better, 1), 99)
     return (
-        f"{points:+.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); of new tasks "
-        f"{100 * found.expected:+.1f} expected, 95 % interval {low:+.1f} to {high:+.1f}; better with a probability of "
-        f"{sure:.0f} %"
+        f"{points:+z.1f} points on {len(differences)} paired tasks ({wins} won, {losses} lost); of new tasks "
+        f"{100 * found.expected:+z.1f} expected, 95 % interval {low:+z.1f} to {high:+z.1f}; better with a probability "
+        f"of {sure:.0f} %"
     )
 
 
@@ -210,18 +224,29 @@ def _difference(differences: Sequence[float]) -> str:
 
 def _curves(run: RunData) -> list[tuple[str, Markup]]:
     """The gain that the search expected, and what was measured, against calls, and what else it is known to cost."""
-    calls, places = 0, {0: {"calls": 0.0}}
+    calls, places = 0, {(0, 0): {"calls": 0.0}}
     for batch in run.batches:
         calls += len(batch["tasks"]) + batch.get("paired_tasks", 0)
-        number = batch["batch"]
-        places[number] = {"calls": calls + batch.get("advised", 0)} | run.timeline.spent(number)
+        at = batch["epoch"], batch["batch"]
+        places[at] = {"calls": calls + batch.get("advised", 0)} | run.timeline.spent(at)
     units = {"calls": "calls to models", "tokens": "tokens", "dollars": "US dollars", "seconds": "seconds of the run"}
-    known = [unit for unit in units if all(at.get(unit) for at in list(places.values())[1:])]
+    ends = list(places.values())[1:]
+    known = [unit for unit in units if ends and all(at.get(unit) for at in ends)]
     made = [(unit, _curve(run, {n: at.get(unit, 0.0) for n, at in places.items()}, units[unit])) for unit in known]
     return [(unit, figure) for unit, figure in made if figure]
 
 
-def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
+def _no_curve(run: RunData) -> str:
+    """Why there is no figure, and what is known of the course instead."""
+    if run.rival:
+        best = [f"{100 * one['score']:.1f} % after {counted(one['calls'], 'solution')}" for one in run.rival["trace"]]
+        known = f"Its best prompt so far, by its own count: {', '.join(best)}." if best else ""
+        asked = f"{run.rival['rival']} asked for {counted(run.rival['calls'], 'solution')} and tells of no batches"
+        return f"{asked}: there is no curve. {known}"
+    return "There is no curve: no prompt was measured on dev tasks." if run.batches else "No batch is done yet."
+
+
+def _curve(run: RunData, places: Mapping[tuple[int, int], float], label: str) -> Markup:
     """One of these figures.
 
     Args:
@@ -233,22 +258,23 @@ def _curve(run: RunData, places: Mapping[int, float], label: str) -> Markup:
     for batch in run.batches:
         if belief := batch.get("belief"):
             mean, deviation = (100 * v for v in belief)
-            points.append((places[batch["batch"]], mean, mean - 1.96 * deviation, mean + 1.96 * deviation))
+            place = places[batch["epoch"], batch["batch"]]
+            points.append((place, mean, mean - 1.96 * deviation, mean + 1.96 * deviation))
     start = next((s for s in run.splits if s.name == "dev" and s.prompt == run.start), None)
     for split in run.splits:
         if split.name == "dev" and start is not None and split.prompt != run.start:
-            place = places.get(split.batch, last)
             both = start.scores.keys() & split.scores.keys()
             if both:
                 found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
                 low, high = (100 * v for v in found.interval)
                 value = 100 * sum(split.scores[t] - start.scores[t] for t in both) / len(both)
-                marks.append((float(place), value, low, high, f"{value:+.1f} points on {len(both)} dev tasks"))
-    if run.decision:
+                told = f"{value:+z.1f} points on {len(both)} dev tasks"
+                marks.append((places.get(split.after, last), value, low, high, told))
+    if run.decision.get("interval"):  # records from before there was one have none
         low, high = run.decision["interval"]
-        told = f"decision: {run.decision['gain']:+.1f} points expected"
+        told = f"decision: {run.decision['gain']:+z.1f} points expected"
         marks.append((last * 1.03, run.decision["gain"], low, high, told))
-    return charts.curve(points, marks, label, "gain over the start prompt, in points")
+    return charts.curve(points, marks, label, "gain over the start prompt, in points", last)
 
 
 # Cost, checks, how to run it again
@@ -269,7 +295,8 @@ def _cost(run: RunData) -> Json:
     return {"rows": rows, "total": total, "budget": ", then ".join(budgets)}
 
 
-def _reproduce(run: RunData) -> Json:
+def reproduced(run: RunData) -> Json:
+    """How to begin the run again: its command, seed, data, versions and options."""
     config = run.config
     options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
     command = ""
@@ -306,5 +333,6 @@ def _call(options: Mapping[str, Any]) -> str:
 
 def _messages(run: RunData, tasks: Sequence[Task]) -> list[Json]:
     """The messages that the result sends to the model for one task, where the student is our own program."""
-    task = next((t.id for t in tasks if t.id in run.tasks), None)
+    demos = {demo.task_id for demo in run.prompts[run.result].demos}  # nobody is asked for what a demo shows
+    task = next((t.id for t in tasks if t.id in run.tasks and t.id not in demos), None)
     return messages_of(run, run.tasks[task]) if task else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Template
@@ -13,13 +13,14 @@ from markupsafe import Markup, escape
 from evoprompt.report import charts
 from evoprompt.report.data import Json, RunData, Solution
 from evoprompt.report.messages import messages_of
+from evoprompt.report.rules import change_of
 
 MOST_COLUMNS = 40
 """Prompts in the heat map: those with most rollouts."""
 MOST_CODE = 4_000
 """Characters of a solution that are shown."""
 STATES = ("broken", "fixed", "flaky", "failed", "passed", "not measured")
-_CELLS = {"passed": "p", "failed": "f", "flaky": "f", "not measured": "u", "": " "}
+_CELLS = {"passed": "p", "failed": "f", "flaky": "y", "not measured": "u", "": " "}
 
 
 def columns_of(run: RunData) -> list[Json]:
@@ -29,15 +30,15 @@ def columns_of(run: RunData) -> list[Json]:
     for s in run.solutions:
         if s.score is not None:
             scores[s.prompt].append(s.score)
-    known = [p for p in run.prompts if p in counts]
-    others = sorted((p for p in counts if p not in run.prompts), key=lambda p: (-counts[p], p))
-    chosen = [*known, *others][: MOST_COLUMNS - 2]
-    order = list(dict.fromkeys([run.start, *(p for p in chosen if p not in (run.start, run.result)), run.result]))
+    ends = {run.start, run.result}
+    came = {p: place for place, p in enumerate(run.prompts)}
+    others = sorted((p for p in counts if p not in ends), key=lambda p: (-counts[p], came.get(p, len(came)), p))
+    order = list(dict.fromkeys([run.start, *others[: MOST_COLUMNS - len(ends)], run.result]))
     return [
         {
             "id": p, "batch": run.prompts[p].batch if p in run.prompts else None, "tasks": counts[p],
             "score": 100 * sum(scores[p]) / len(scores[p]) if scores[p] else None,
-            "role": "start" if p == run.start else "result" if p == run.result else "",
+            "change": change_of(run, p), "role": "start" if p == run.start else "result" if p == run.result else "",
         }
         for p in order
     ]  # fmt: skip
@@ -53,6 +54,7 @@ class Task:
     start: str
     result: str
     strip: Markup
+    places: Mapping[str, str]
     tried: int
     passed: int
 
@@ -70,13 +72,26 @@ def tasks_of(run: RunData, columns: Sequence[str]) -> list[Task]:
         for one in solutions:
             prompts.setdefault(one.prompt, []).append(one)
         start, result = (_outcome(prompts.get(p, [])) for p in (run.start, run.result))
-        cells = [_CELLS[_outcome(prompts.get(p, []))] for p in columns]
+        outcomes = [_outcome(prompts.get(p, [])) for p in columns]
         measured = [s for s in solutions if s.score is not None]
         found.append(Task(
             task_id, run.split_of.get(task_id, "train"), _state(start, result), start or "-", result or "-",
-            charts.strip(cells), len(measured), sum((s.score or 0) >= 1 for s in measured),
+            charts.strip([_CELLS[o] for o in outcomes]), _places(outcomes), len(measured),
+            sum((s.score or 0) >= 1 for s in measured),
         ))  # fmt: skip
     return sorted(found, key=lambda t: (STATES.index(t.state), t.split != "test", t.id))
+
+
+def _places(outcomes: Sequence[str]) -> dict[str, str]:
+    """For each outcome the numbers of its prompts: `1-3, 7`."""
+    found: dict[str, list[list[int]]] = {}
+    for place, outcome in enumerate(outcomes, 1):
+        ranges = found.setdefault(outcome, []) if outcome else []
+        if ranges and ranges[-1][-1] == place - 1:
+            ranges[-1] = [ranges[-1][0], place]
+        else:
+            ranges.append([place])
+    return {outcome: ", ".join("-".join(map(str, one)) for one in ranges) for outcome, ranges in found.items()}
 
 
 def _outcome(solutions: Sequence[Solution]) -> str:
@@ -94,8 +109,7 @@ def _state(start: str, result: str) -> str:
         return "broken"
     if (start, result) == ("failed", "passed"):
         return "fixed"
-    known = result if result in ("passed", "failed") else start
-    return known if known in ("passed", "failed") else "not measured"
+    return result if start == result and result else "not measured"
 
 
 def detail_of(run: RunData, task: Task, template: Template) -> Markup:
@@ -109,7 +123,7 @@ def detail_of(run: RunData, task: Task, template: Template) -> Markup:
     return Markup(
         template.render(
             prompt=shown.get("prompt", ""), sent=sent[0]["content"] if sent else "", start=start, result=result,
-            other=other, code_diff=code_diff(start, result), cut=lambda text: text[:MOST_CODE],
+            other=other, places=task.places, code_diff=code_diff(start, result), cut=lambda text: text[:MOST_CODE],
         )
     )  # fmt: skip
 

@@ -11,10 +11,12 @@ from markupsafe import Markup, escape
 
 from evoprompt.evolve.triage import same_rule
 from evoprompt.report import charts
-from evoprompt.report.data import Json, Prompt, RunData
+from evoprompt.report.data import Json, Prompt, RunData, isolated
 
 UNKNOWN = 60.0
 """Points from which an end of an interval says that nothing is known: it does not stretch the scale."""
+MOST_CHANGED = 4_000
+"""Characters that are shown of the change that a prompt makes to the start."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Shown:
 
 def rules_of(run: RunData, result: Prompt) -> tuple[list[Shown], list[Shown]]:
     """The rules of the result with their effects, and those that were tried and are not in it."""
-    rules: list[Json] = next((b["rules"] for b in reversed(run.batches) if b.get("rules")), [])
+    rules = _known(run)
     if not rules:
         return [], []
     reach = reach_of(r.get(k) for r in rules for k in ("effect", "low", "high"))
@@ -51,13 +53,12 @@ def rules_of(run: RunData, result: Prompt) -> tuple[list[Shown], list[Shown]]:
     for place, rule in enumerate(rules):
         if rule.get("demo"):
             continue
-        text = rule["text"]
-        inside = _flat(text) in _flat(result.text)
+        inside = rule["start"] if result.id == run.start else rule["kept"]
         stays = "always kept: locked, or a tool, data or code" if rule.get("fixed") else ""
         note = stays if inside else _why_dropped(rule, replaced.get(place))
         effect = None if rule.get("fixed") else rule.get("effect")
         shown = shown_effect(effect, rule.get("low"), rule.get("high"), reach)
-        one = Shown(text, _origin(rule, causes), *shown, rule.get("trials", 0), note)
+        one = Shown(rule["text"], _origin(rule, causes), *shown, rule.get("trials", 0), note)
         (kept if inside else dropped).append(one)
     for batch in run.batches:
         for one in batch.get("rejected") or ():
@@ -66,8 +67,31 @@ def rules_of(run: RunData, result: Prompt) -> tuple[list[Shown], list[Shown]]:
     return kept, dropped
 
 
-def _flat(text: str) -> str:
-    return " ".join(text.split())
+def _known(run: RunData) -> list[Json]:
+    """All rules that were found, with what is known of them in the end."""
+    return next((batch["rules"] for batch in reversed(run.batches) if batch.get("rules")), [])
+
+
+def change_of(run: RunData, prompt: str) -> Markup:
+    """What a prompt lacks of the start, and what it has beside it: lines, or rules where only those are known.
+
+    Of the start itself, its text; of a prompt whose text nobody kept, nothing.
+    """
+    if prompt == run.start:
+        lines = str(escape(run.prompts[prompt].text)).split("\n")
+    elif prompt in run.prompts:
+        diff = prompt_diff(run.prompts[run.start].text, run.prompts[prompt].text)
+        lines = [line for line in diff.split("\n") if "<del>" in line or "<ins>" in line]
+    else:
+        tried = (one for batch in run.batches for one in batch.get("tried") or () if one["candidate"] == prompt)
+        had, lines = set(next(tried, {"rules": ()})["rules"]), []
+        for place, rule in enumerate(_known(run) if had else ()):
+            if bool(rule["start"]) != (place in had):
+                tag = "del" if rule["start"] else "ins"
+                lines.append(f"<{tag}>{escape(rule['text'])}</{tag}>")
+    room = MOST_CHANGED
+    shown = [line for line in lines if (room := room - len(line)) > 0]
+    return Markup("\n".join([*shown, "…"] if len(shown) < len(lines) else shown))
 
 
 def reach_of(numbers: Iterable[float | None]) -> float:
@@ -79,7 +103,7 @@ def shown_effect(effect: float | None, low: float | None, high: float | None, re
     """An effect as a figure and in words; both empty where it was not measured."""
     if effect is None or low is None or high is None:
         return Markup(""), ""
-    return charts.interval_bar(effect, low, high, reach), f"{effect + 0.0:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return charts.interval_bar(effect, low, high, reach), f"{effect:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
 
 
 LEFT_OUT = "left out when the prompt was rewritten"
@@ -87,7 +111,7 @@ LEFT_OUT = "left out when the prompt was rewritten"
 
 def _why_dropped(rule: Json, by: Json | None) -> str:
     if by is not None:
-        return f"said shorter, with others: “{by['text'][:80]}{'…' * (len(by['text']) > 80)}”"
+        return f"said shorter, with others: “{isolated(by['text'][:80])}{'…' * (len(by['text']) > 80)}”"
     if rule.get("start"):
         known = "no gain was measured" if rule.get("trials") else "its effect was not measured"
         return f"left out: {known}" if (rule.get("effect") or 0.0) <= 0 else LEFT_OUT
@@ -110,7 +134,7 @@ def _origin(rule: Json, causes: Sequence[tuple[str, str]]) -> str:
     tasks = list(dict.fromkeys(t for t, said in causes if said == rule["text"] or same_rule(said, rule["text"], 0.8)))
     if tasks:
         more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
-        return f"batch {rule['born']}: failures of {', '.join(tasks[:3])}{more}"
+        return f"batch {rule['born']}: failures of {', '.join(map(isolated, tasks[:3]))}{more}"
     return f"batch {rule['born']}: optimizer"
 
 

@@ -37,18 +37,20 @@ class Timeline:
     """What happened when.
 
     Attributes:
-        ends: Seconds at which each batch ended, by its number.
+        ends: Seconds at which each batch ended, by its epoch and number.
         seconds: The whole.
         calls: Answered calls in the order of their ends; none of a run whose journal does not tell when they were.
         workers: What those of a cluster did, in words; empty where none judged.
+        begun: When its first process began, in seconds since 1970; 0 where no log tells.
     """
 
-    ends: dict[int, float]
+    ends: dict[tuple[int, int], float]
     seconds: float
     calls: Sequence[Call] = ()
     workers: str = ""
+    begun: float = 0.0
 
-    def spent(self, batch: int) -> dict[str, float]:
+    def spent(self, batch: tuple[int, int]) -> dict[str, float]:
         """What had been spent when a batch ended: calls, tokens, dollars and seconds; empty where that is not known."""
         if not self.calls or batch not in self.ends:
             return {}
@@ -60,15 +62,16 @@ class Timeline:
             "seconds": self.ends[batch],
         }
 
-    def spans(self) -> list[dict[str, Any]]:
-        """Seconds that each batch took, and what came after them."""
+    def spans(self, rest: str) -> list[dict[str, Any]]:
+        """Seconds that each batch took, and what came after them, by the name of `rest`."""
         found: list[dict[str, Any]] = []
-        last = 0.0
-        for batch in sorted(self.ends):
-            found.append({"name": f"batch {batch}", "seconds": self.ends[batch] - last})
-            last = self.ends[batch]
-        if (rest := self.seconds - last) > 0.05:
-            found.append({"name": "comparison and tests" if found else "so far", "seconds": rest})
+        last, once = 0.0, len({number for _, number in self.ends}) == len(self.ends)
+        for (epoch, number), end in sorted(self.ends.items()):
+            name = f"batch {number}" if once else f"epoch {epoch} batch {number}"
+            found.append({"name": name, "seconds": end - last})
+            last = end
+        if (after := self.seconds - last) > 0.05:
+            found.append({"name": rest if found else "in all", "seconds": after})
         total = sum(s["seconds"] for s in found) or 1.0
         return [s | {"share": 100 * s["seconds"] / total} for s in found]
 
@@ -93,7 +96,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     """Read it from the log of events and the journal."""
     path = root / "logs" / "events.jsonl"
     sessions: list[list[float]] = []
-    batches: dict[int, float] = {}
+    batches: dict[tuple[int, int], float] = {}
     workers: dict[float, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
@@ -105,7 +108,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
             sessions.append([at, at])
         sessions[-1][1] = max(at, sessions[-1][1])
         if event.get("event") == "batch":
-            batches[int(event["batch"])] = at
+            batches[int(event.get("epoch", 1)), int(event["batch"])] = at
         if event.get("event") == "workers":
             workers[event["began"]] = event  # the last one of each process holds its sums
 
@@ -129,4 +132,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     ]
     whole = sum(end - begin for begin, end in sessions)
     ends = {n: second(at) for n, at in batches.items()}
-    return Timeline(ends, whole, sorted(calls, key=lambda call: call.end), told(workers.values()) if workers else "")
+    return Timeline(
+        ends, whole, sorted(calls, key=lambda call: call.end), told(workers.values()) if workers else "",
+        begun=sessions[0][0] if sessions else 0.0,
+    )  # fmt: skip

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from evoprompt.errors import DamagedError
+from evoprompt.errors import DamagedError, DataError, EvoPromptError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Model = TypeVar("Model", bound="BaseModel")
 
-DAMAGED = "malformed|could not decode|no such (?:table|column)|has no column|disk image|corrupt|datatype mismatch"
+_DAMAGED = "malformed|could not decode|no such (?:table|column)|has no column|disk image|corrupt|datatype mismatch"
 """Messages of SQLite about a file that another program wrote to."""
 _SURPRISES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, AssertionError)
 """Errors of code that reads what it did not write. Those of pydantic and JSON are ValueErrors."""
@@ -24,10 +26,20 @@ _SURPRISES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticErro
 
 def damaged(path: Path | None, why: str) -> DamagedError:
     """Make the error for a journal that is not as it was written."""
-    where = f"the journal {str(path)!r}" if path else "the journal in memory"
     return DamagedError(
-        f"{where} is damaged ({_cut(why, 160)}): bring it back from a copy, or begin anew in another directory"
+        f"{_named(path)} is damaged ({_cut(why, 160)}): bring it back from a copy, or begin anew in another directory"
     )
+
+
+def refused(path: Path | None, error: sqlite3.Error) -> EvoPromptError:
+    """Make the error for a journal that SQLite can't read or write."""
+    if "not a database" in str(error):
+        return DataError(f"{str(path)!r} is no journal of evoprompt")
+    if "locked" in str(error):
+        return UsageError(f"{str(path)!r} is in use by another process")
+    if re.search(_DAMAGED, str(error), re.IGNORECASE):
+        return damaged(path, str(error))
+    return StorageError(f"{_named(path)}: {error}; what was written before is whole: the same command goes on")
 
 
 @contextlib.contextmanager
@@ -76,6 +88,10 @@ def numbers(row: Sequence[Any]) -> list[Any]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise ValueError(f"{value!r} is no count")
     return list(row)
+
+
+def _named(path: Path | None) -> str:
+    return f"the journal {str(path)!r}" if path else "the journal in memory"
 
 
 def _cut(text: str, size: int) -> str:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from evoprompt.atomic import require_ours, storage
-from evoprompt.errors import DataError, StorageError, UsageError
-from evoprompt.runs.damage import DAMAGED, damaged, numbers, plain_object, reading
+from evoprompt.errors import DataError, UsageError
+from evoprompt.runs.damage import damaged, numbers, plain_object, reading, refused
 from evoprompt.runs.spent import Spent
 from evoprompt.secrets import mask
 
@@ -368,14 +368,7 @@ class Journal:
             with self._lock:
                 yield
         except sqlite3.Error as e:
-            if isinstance(e, sqlite3.DatabaseError) and "not a database" in str(e):
-                raise DataError(f"{str(self.path)!r} is no journal of evoprompt") from e
-            if "locked" in str(e):
-                raise UsageError(f"{str(self.path)!r} is in use by another process") from e
-            where = f"the journal {str(self.path)!r}" if self.path else "the journal in memory"
-            if re.search(DAMAGED, str(e), re.IGNORECASE):
-                raise damaged(self.path, str(e)) from e
-            raise StorageError(f"{where}: {e}; what was written before is whole: the same command goes on") from e
+            raise refused(self.path, e) from e
 
 
 def _plain(text: str) -> str:

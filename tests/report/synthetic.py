@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt import Candidate
+from evoprompt.candidate import Demo
 from evoprompt.runs import Journal
 
 START = "Write a function. It returns its result."
@@ -74,12 +75,13 @@ def write_run(
     root: Path, outcomes: Mapping[str, Sequence[dict[str, Any]]] | Sequence[dict[str, Any]], *,
     tasks: Mapping[str, str], result: str = RESULT, word: str = "confirmed", test: Sequence[str] = (),
     rules: Sequence[dict[str, Any]] = (), meta: Mapping[str, Any] | None = None, decided: bool = True,
-    extra: Sequence[str] = (),
+    extra: Sequence[str] = (), demos: Sequence[Demo] = (),
 ) -> Path:  # fmt: skip
     """A run whose search made one batch, and a decision."""
     root.mkdir(parents=True, exist_ok=True)
     rollouts = [r for some in outcomes.values() for r in some] if isinstance(outcomes, Mapping) else list(outcomes)
     start, end = candidate(START), candidate(result)
+    end = end.changed({}, {"generator": demos}) if demos else end
     journal = Journal(root / "journal.sqlite")
     facts = {
         "config": {

@@ -44,28 +44,38 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.fixture(scope="module", params=["run", "evaluation", "comparison"])
+KINDS = ("run", "evaluation", "comparison")
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def any_page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One page of each kind, with words that are longer than any screen is wide."""
-    folder, long = tmp_path_factory.mktemp(request.param), "HelloWorld" * 60
-    if request.param == "run":
+    long = "HelloWorld" * 60
+    return page_of(request.param, tmp_path_factory.mktemp(request.param), long, long)
+
+
+def page_of(kind: str, folder: Path, task: str, long: str) -> Path:
+    """A page about a task that one side solves and the other does not, and says so in many words."""
+    if kind == "run":
         a, b = (candidate(text).key for text in (START, f"{RESULT} {long}"))
-        rows = [rollout(long, a, True), rollout(long, b, False, code=f"x = {long}", observed=long, stderr=long)]
+        rows = [rollout(task, a, True), rollout(task, b, False, code=f"x = {long}", observed=long, stderr=long)]
         return write_report(
-            write_run(folder, rows, tasks={long: long}, result=f"{RESULT} {long}", rules=RULES, test=[long])
+            write_run(folder, rows, tasks={task: long}, result=f"{RESULT} {long}", rules=RULES, test=[task])
         )
     failing = {"suite": "plus", "call": f"f({long!r})", "observed": long, "status": "failed", "stderr": long}
-    row = {"task_id": long, "solution": f"x = {long}", "base_status": "pass", "plus_status": "fail"}
+    row = {"task_id": task, "solution": f"x = {long}", "base_status": "pass", "plus_status": "fail"}
     files = [folder / "one.json", folder / "two.json"]
+    spent = {"calls": 10**6, "input_tokens": 10**9, "output_tokens": 10**9, "cost": 10**4, "unpriced": 1}
     for file, status in zip(files, ("failed", "passed"), strict=True):
         results = {
-            "model": "openai/x", "dataset": long, "date": "today", "statuses": {status: 1}, "unmeasured": 0,
+            "model": "simulated", "instruction": f"{status} {long}", "spent": {"generator": spent},
+            "dataset": long, "date": "today", "statuses": {status: 1}, "unmeasured": 0,
             "pass_at_k": {"base": {"pass@1": 0.5}}, "intervals": {"base": {"pass@1": [0.2, 0.8]}},
-            "eval": {long: [{**row, "status": status, "first_failure": failing if status == "failed" else None}]},
+            "eval": {task: [{**row, "status": status, "first_failure": failing if status == "failed" else None}]},
         }  # fmt: skip
         file.write_text(json.dumps(results))
     page = folder / "page.html"
-    if request.param == "evaluation":
+    if kind == "evaluation":
         page.write_text(render_evaluation(long, json.loads(files[0].read_text())))
     else:
         assert cli(["compare", *map(str, files), "--output", str(page)]) == 0
@@ -110,6 +120,15 @@ def test_a_row_opens_by_mouse_and_by_keyboard(page: Any) -> None:
     better.locator("summary").focus()
     page.keyboard.press("Enter")
     better.locator("ins").first.wait_for()
+
+
+def test_a_cell_of_a_strip_tells_its_prompt_and_outcome(page: Any) -> None:
+    strip = page.locator(".task[data-id=worse] .strip")
+    box = strip.bounding_box()
+    for share, told in ((0.25, f"1. {candidate(START).key} start:"), (0.75, f"2. {candidate(RESULT).key} result")):
+        strip.hover(position={"x": share * box["width"], "y": box["height"] / 2})
+        title = strip.locator("title").text_content()
+        assert title.startswith(told) and title.endswith(f"here: {'passed' if share < 0.5 else 'failed'}")
 
 
 def test_every_link_leads_to_a_section(page: Any) -> None:
@@ -160,6 +179,15 @@ def test_nothing_sticks_out_at_any_width(browser: Any, any_page: Path, width: in
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_name_of_a_task_has_room_on_a_phone(browser: Any, tmp_path: Path, kind: str) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    page.goto(page_of(kind, tmp_path, "Mbpp/123", "it returned what it should not " * 9).as_uri())
+    name = page.locator(".task .id").first.bounding_box()
+    assert name["width"] > 150 and name["height"] < 40, "in one line"
+    page.close()
 
 
 def test_scores_are_seen_on_a_phone(browser: Any, tmp_path: Path) -> None:

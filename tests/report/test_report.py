@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+from importlib import resources
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -38,11 +39,12 @@ OUTCOMES = [
     rollout("shaky", A, True), rollout("shaky", A, False, sample=1), rollout("shaky", B, True),
     rollout("lost", A, None), rollout("lost", B, None),
 ]  # fmt: skip
+START_RULE, NEW_RULE = {"start": True, "born": 0, "kept": True}, {"start": False, "born": 1, "kept": True}
 RULES = [
-    {"text": "Write a function.", "start": True, "born": 0, "effect": 0.4, "low": -3.0, "high": 4.0, "trials": 9},
-    {"text": "It returns its result.", "start": True, "born": 0, "effect": -0.0, "low": -4.0, "high": 4.0, "trials": 9},
-    {"text": "Mind empty input.", "start": False, "born": 1, "effect": 12.5, "low": 4.0, "high": 21.0, "trials": 8},
-    {"text": "Use recursion.", "start": False, "born": 1, "effect": -6.0, "low": -12.0, "high": -0.5, "trials": 7},
+    {**START_RULE, "text": "Write a function.", "effect": 0.4, "low": -3.0, "high": 4.0, "trials": 9},
+    {**START_RULE, "text": "It returns its result.", "effect": -0.0, "low": -4.0, "high": 4.0, "trials": 9},
+    {**NEW_RULE, "text": "Mind empty input.", "effect": 12.5, "low": 4.0, "high": 21.0, "trials": 8},
+    {**NEW_RULE, "text": "Use recursion.", "effect": -6.0, "low": -12.0, "high": -0.5, "trials": 7, "kept": False},
 ]
 
 
@@ -153,10 +155,14 @@ def test_a_run_that_went_on_tells_both_budgets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_of_the_page_leads_to_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks.json").write_bytes((resources.files("evoprompt.datasets") / "starter.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
     words = [
         "--dataset",
-        "starter",
+        "tasks.json",
         "--split",
         "6,4,4",
         "--model",
@@ -168,6 +174,7 @@ def test_the_command_of_the_page_leads_to_the_same_run(tmp_path: Path, capsys: p
     assert cli(["train", *words, "--batch_size", "6", "--max_rollouts", "24", "--lock", "Write it."]) == 0
     page = (tmp_path / "e" / "r" / "report.html").read_text()
     found = re.search(r"<pre[^>]*>evoprompt (train .*?)</pre>", page, re.DOTALL)
+    monkeypatch.chdir("/")
     assert found and cli(shlex.split(html.unescape(found[1]))) == 0
     assert "Write it." in (tmp_path / "e" / "r" / "training" / "final_prompt.txt").read_text()
     summary = json.loads((tmp_path / "e" / "r" / "summary.json").read_text())
@@ -302,6 +309,8 @@ def test_results_in_a_notebook_and_the_way_to_the_report(tmp_path: Path) -> None
     results = search.compile(program, trainset=tasks.examples()[:12], valset=tasks.examples()[12:18]).detailed_results
     assert results.report() == tmp_path / "run" / "report.html" and results.report().is_file()
     shown = results._repr_html_()
+    assert results.simulated and "SIMULATED model" in shown
+    assert json.loads((tmp_path / "run/summary.json").read_text())["simulated"] is True
     assert "Write the function." in shown and str(tmp_path / "run") in shown and "<script" not in shown
     alone = EvoPrompt(CodeMetric(tasks), options=options).compile(program, trainset=tasks.examples()[:6], valset=[])
     with pytest.raises(UsageError, match=r"give EvoPrompt\(run_dir=\.\.\.\) a directory"):

@@ -33,13 +33,13 @@ def test_the_time_between_two_processes_does_not_count(tmp_path: Path) -> None:
         ("debugger", None, 1.0, 7, 7, 0.1), ("generator", 400.0, 1.0, 1, 1, 0.1),
     ]  # fmt: skip
     found = read_timeline(tmp_path, lambda query: rows)
-    assert found.ends == {1: 10.0, 2: 30.0} and found.seconds == 30.0
+    assert found.ends == {(1, 1): 10.0, (1, 2): 30.0} and found.seconds == 30.0
     assert found.calls == [Call("generator", 1, 4, 100, 0.0), Call("generator", 20, 28, 15, 0.5)]
-    assert found.spent(1) == {"calls": 1, "tokens": 100, "dollars": 0.0, "seconds": 10.0}
-    assert found.spent(2) == {"calls": 2, "tokens": 115, "dollars": 0.5, "seconds": 30.0}
+    assert found.spent((1, 1)) == {"calls": 1, "tokens": 100, "dollars": 0.0, "seconds": 10.0}
+    assert found.spent((1, 2)) == {"calls": 2, "tokens": 115, "dollars": 0.5, "seconds": 30.0}
     figure, idle = found.under_way()
     assert idle == pytest.approx(100 * 19 / 30) and "generator" in figure
-    assert [round(s["seconds"]) for s in found.spans()] == [10, 20]
+    assert [round(s["seconds"]) for s in found.spans("since then")] == [10, 20]
 
 
 def test_calls_after_the_last_event_count(tmp_path: Path) -> None:
@@ -66,13 +66,13 @@ def test_a_journal_that_does_not_tell_has_no_figure(tmp_path: Path) -> None:
         raise sqlite3.OperationalError("no such column: ended")
 
     found = read_timeline(tmp_path, rows)
-    assert found == Timeline({}, 0.0, []) and found.under_way() == ("", 0.0) and found.spent(1) == {}
+    assert found == Timeline({}, 0.0, []) and found.under_way() == ("", 0.0) and found.spent((1, 1)) == {}
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=9))
 def test_the_figure_is_xml_and_no_time_is_idle_twice(calls: list[tuple[str, float, float]]) -> None:
     made = [Call(role, min(a, b), max(a, b), 1, 0.0) for role, a, b in calls]
-    figure, idle = Timeline({1: 20.0}, 50.0, sorted(made, key=lambda call: call.end)).under_way()
+    figure, idle = Timeline({(1, 1): 20.0}, 50.0, sorted(made, key=lambda call: call.end)).under_way()
     assert ElementTree.fromstring(figure).tag == "svg" and 0 <= idle <= 100
 
 

@@ -91,7 +91,7 @@ class Gain:
     def __str__(self) -> str:
         """`better with a probability of 93 %, +4.2 points expected (95 % interval -1.0 to +9.8)`."""
         sure = min(max(round(100 * self.better), 1), 99)
-        points, low, high = (f"{100 * share:+.1f}" for share in (self.expected, *self.interval))
+        points, low, high = (f"{100 * share:+z.1f}" for share in (self.expected, *self.interval))
         return f"better with a probability of {sure} %, {points} points expected (95 % interval {low} to {high})"
 
 

@@ -12,6 +12,16 @@
     const by = {id: (a, b) => a.dataset.id.localeCompare(b.dataset.id), rate: (a, b) => a.dataset.rate - b.dataset.rate}[sort.value];
     rows.append(...(by ? [...all].sort(by) : all));
   };
+  const prompts = [...document.querySelectorAll(".columns summary")].map(s => s.textContent);
+  const outcomes = {p: "passed", f: "failed", y: "both passed and failed", u: "no verdict", " ": "not tried"};
+  rows.addEventListener("pointermove", event => {
+    const strip = event.target.closest(".strip");
+    if (!strip) return;
+    const [cells, box] = [strip.dataset.cells, strip.getBoundingClientRect()];
+    const n = Math.max(0, Math.min(cells.length - 1, Math.floor(cells.length * (event.clientX - box.left) / box.width)));
+    const title = strip.querySelector("title") ?? strip.appendChild(document.createElementNS(strip.namespaceURI, "title"));
+    title.textContent = `${n + 1}. ${prompts[n]}; here: ${outcomes[cells[n]]}`;
+  });
   for (const control of [...boxes, find, sort]) control.disabled = false;
   boxes.forEach(b => b.addEventListener("change", show));
   find.addEventListener("input", show);
