@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from typing import Any, Final, TypeAlias
 
 import dask
@@ -52,7 +53,7 @@ _SHUNNED_SECONDS: Final = 10.0
 _CONFIG: Final = {
     "distributed.comm.timeouts.tcp": "12s",  # a connection that was cut is noticed; Dask takes no fewer than 11
     "distributed.scheduler.allowed-failures": 0,  # who sent a job sends it again, not a scheduler in this process
-    "distributed.scheduler.worker-ttl": "10s",
+    "distributed.scheduler.worker-ttl": "30s",  # a call that is paid for waits so long for a worker that is overloaded
 }
 
 
@@ -254,7 +255,7 @@ class Cluster(Executor):
     def _look(self) -> bool:
         """Look who is there. True if anyone may judge."""
         if self._client.status == "closed":
-            self._client = self._connected()
+            self._client, self._greeted = self._connected(), {}
         workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
         now = time.monotonic()
         for worker, told in workers.items():
@@ -328,6 +329,15 @@ async def _beside(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     return await asyncio.wrap_future(begun(fn, *args))
 
 
+def _local(workers: int) -> LocalCluster:
+    """Start workers here. Ctrl-C in a terminal is sent to them as well, but meant for this process alone."""
+    resource_tracker.ensure_running()  # its start unblocks signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread, and in all that it starts
+    return LocalCluster(  # what matters of its troubles comes to us as errors
+        n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+    )  # fmt: skip
+
+
 def _started(where: str, stack: contextlib.ExitStack) -> str:
     """The address of a scheduler, which is started where none is named."""
     kind, _, rest = where.partition(":")
@@ -339,10 +349,9 @@ def _started(where: str, stack: contextlib.ExitStack) -> str:
         )
     cluster: Any
     if kind == "local":
-        cluster = LocalCluster(
-            n_workers=int(rest or 1), threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
-        )
-        return str(stack.enter_context(cluster).scheduler_address)
+        starting = begun(_local, int(rest or 1))
+        stack.callback(lambda: starting.result().close())  # after Ctrl-C too: half-started processes would complain
+        return str(starting.result().scheduler_address)
     if find_spec("dask_jobqueue") is None:
         raise UsageError(f"the cluster 'slurm' needs dask-jobqueue: {pip_install('dask')}")
     ctrl_c = signal.getsignal(signal.SIGINT)

@@ -35,6 +35,7 @@ Result = TypeVar("Result")
 def begun(function: Callable[..., Result], *arguments: Any) -> Future[Result]:
     """Call a function in a thread of its own, with a copy of this context. At exit nobody waits for it."""
     done: Future[Result] = Future()
+    done.set_running_or_notify_cancel()  # nobody can cancel it: the thread goes on
 
     def call() -> None:
         try:

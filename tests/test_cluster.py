@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,14 @@ def test_verdicts_are_those_of_the_local_pool(harness: Harness, cluster: Cluster
     assert str(cluster).startswith(f"local:2: 1 node, 2 threads, sandbox {harness.tier}")
 
 
+def test_ctrl_c_in_a_terminal_is_not_for_the_workers(cluster: Cluster) -> None:
+    pids = cluster._client.run(os.getpid)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGINT)
+    for _ in range(3):
+        assert cluster._client.run(os.getpid) == pids
+
+
 def test_a_solution_reaches_nothing_of_the_connection(harness: Harness, cluster: Cluster) -> None:
     host, port = cluster._address.removeprefix("tcp://").split(":")
     connects = f"import socket\nsocket.create_connection(({host!r}, {port}))\n{task(1).code}"
@@ -112,46 +120,34 @@ UNFIT = {
 """What ails a worker, by how it is told."""
 
 
-@pytest.fixture
-def unfit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[str], int]]:
-    """Starts a sick worker for each ailment at an address; returns how many."""
-    started = []
-
-    def start(address: str) -> int:
+def test_workers_that_cannot_judge_get_no_work_and_are_named(
+    harness: Harness, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    metric, sick = CodeMetric(data(4), harness=harness), []
+    with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=":0") as nodes:
         for number, ailment in enumerate(UNFIT.values()):
             preload = tmp_path / f"unfit{number}.py"
             preload.write_text(ailment)
-            words = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
-            words += ["--preload", str(preload)]
-            started.append(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL))
-        return len(UNFIT)
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def test_workers_that_cannot_judge_get_no_work_and_are_named(
-    harness: Harness, cluster: Cluster, unfit: Callable[[str], int], caplog: pytest.LogCaptureFixture
-) -> None:
-    cluster._client.wait_for_workers(2 + unfit(cluster._address), timeout=20)
-    there = CodeMetric(data(4), harness=harness).on(cluster)
-    assert cluster.at_once == 2
-    assert [f["status"] for f in _verdicts(there, [(t, t.code) for t in data(4)])] == ["passed"] * 4
+            words = [sys.executable, "-m", "distributed.cli.dask_worker", nodes.scheduler_address, "--no-nanny"]
+            words += ["--no-dashboard", "--preload", str(preload)]
+            sick.append(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL))
+        try:
+            with Cluster(nodes.scheduler_address) as ours:
+                ours._client.wait_for_workers(len(sick), timeout=20)
+                with pytest.raises(ClusterError, match=r"^no worker of tcp://.* can judge: worker tcp://"):
+                    metric.on(ours)  # at once
+                nodes.scale(1)
+                ours._client.wait_for_workers(len(sick) + 1, timeout=20)
+                there = metric.on(ours)
+                assert ours.at_once == 1
+                assert [f["status"] for f in _verdicts(there, [(t, t.code) for t in data(4)])] == ["passed"] * 4
+        finally:
+            for process in sick:
+                process.kill()
+                process.wait()
     lines = [r.message for r in caplog.records if r.name == "evoprompt" and "gets no work" in r.message]
     assert all(line.startswith("worker tcp://") for line in lines)
     assert {why for why in UNFIT for line in lines if line.endswith(f"{why}; it gets no work")} == set(UNFIT)
-    assert not [r for r in caplog.records if r.exc_info and r.name == "evoprompt"]
-
-
-def test_a_cluster_all_of_whose_workers_are_unfit_is_told_at_once(
-    harness: Harness, unfit: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with LocalCluster(n_workers=0, dashboard_address=":0") as empty, Cluster(empty.scheduler_address) as ours:
-        ours._client.wait_for_workers(unfit(empty.scheduler_address), timeout=20)
-        with pytest.raises(ClusterError, match=r"^no worker of tcp://.* can judge: worker tcp://"):
-            CodeMetric(data(1), harness=harness).on(ours)
 
 
 @pytest.mark.slow
