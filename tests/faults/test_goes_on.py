@@ -139,7 +139,8 @@ def test_an_evaluation_of_a_model_goes_on(study: Study) -> None:
             assert run(words("killed"), study.folder, blow)[0] == (-9 if blow.what == "kill" else 5)
         code, said = run(words("killed"), study.folder)
         assert code == 0 and "going on where the last run stopped" in said
-        assert sum(there.asked.values()) - len(there.asked) <= 8
+        # Each of the three blows costs the calls under way: at most one for each task that has no answer yet.
+        assert sum(there.asked.values()) - len(there.asked) <= 3 * (whole - 1)
         assert len(there.asked) == whole
     assert _evaluated(study, "killed") == _evaluated(study, "whole")
 
