@@ -125,11 +125,10 @@ class EvoPrompt(Teleprompter):
         """Search for a better instruction.
 
         Args:
-            student: The program to improve; it stays as it is. A `Program` serves the debugger and optimizer
-                roles itself; for any other module that takes the examples' inputs (`prompt` and `entry_point` of
-                a task) and gives `code`, a `Program` on `dspy.settings.lm` does. With another metric than
-                `CodeMetric`, an `Advisor` on `dspy.settings.lm` serves these roles. One that has `aforward` alone
-                will do.
+            student: The program to improve; it stays as it is. One that has `aforward` alone will do. A `Program`
+                serves the debugger and optimizer roles itself; for any other module that takes the examples' inputs
+                (`prompt` and `entry_point` of a task) and gives `code`, a `Program` on `dspy.settings.lm` does. With
+                another metric than `CodeMetric`, an `Advisor` on `dspy.settings.lm` serves these roles.
             trainset: Examples (or tasks) to learn from. The student is called with an example's inputs;
                 labels are shown to the metric, to no model.
             teacher: Not used; DSPy's interface has it.
@@ -170,9 +169,8 @@ class EvoPrompt(Teleprompter):
         vars(evolved).pop("detailed_results", None)  # of an earlier search
         if self.track_stats:
             place = self.run_dir.root if isinstance(self.run_dir, Run) else self.run_dir
-            evolved.detailed_results = replace(
-                results, run_dir=None if place is None else home(place), simulated=_simulated(student, ready.roles)
-            )
+            root = None if place is None else home(place)
+            evolved.detailed_results = replace(results, run_dir=root, simulated=_simulated(student, ready.roles))
         evolved._compiled = True
         return evolved
 
