@@ -59,6 +59,7 @@ def prepare(
         UsageError: The student holds what JSON has no form for.
     """
     journal = run.journal
+    run.tree.summary(simulated=simulated)
     if journal.meta("config") is None:  # a command has kept its own
         sets = {"train": train, "dev": dev}
         told = {k: v for k, v in options.as_dict().items() if k != "num_threads"}  # it changes no result
@@ -71,7 +72,6 @@ def prepare(
         }
         journal.keep_meta("config", json.dumps(config, default=str))
         run.tree.json("config.json", config)
-        run.tree.summary(simulated=simulated)
     bare = student.deepcopy()
     bare.set_lm(None)
     with storage(Path("a temporary file")), tempfile.TemporaryDirectory() as folder:
