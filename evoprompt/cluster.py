@@ -143,6 +143,10 @@ class Cluster(Executor):
             if self._unfit and not self._greeted:
                 raise ClusterError(f"no worker of {self._where} can judge: {next(iter(self._unfit.values()))}")
             if time.monotonic() > until:
+                if self._greeted:
+                    raise ClusterError(
+                        f"worker {next(iter(self._greeted))} does not end its test of itself: see its log"
+                    )
                 raise ClusterError(f"{self._where} has no worker: start some with `dask worker {self._address}`")
             if (waited := time.monotonic() - began) >= told:
                 self._say(f"waiting for a worker of {self._where}" + (f", {waited:.0f} s so far" if told else ""))
@@ -264,14 +268,18 @@ class Cluster(Executor):
         longest = max(_SILENT_SECONDS, len(workers) / 50)  # in large clusters Dask has them speak more rarely
         silent = {w for w in workers if now - self._heard[w][1] > longest}
         known = self._tiers.keys() | self._unfit.keys() | self._greeted.keys() | silent
-        new = [w for w in workers if w not in known]
-        loop = self._client.loop.asyncio_loop
-        for worker in new:
-            asked = _asked(self._client, worker, serve, (self._setup, [HELLO]))
-            self._greeted[worker] = asyncio.run_coroutine_threadsafe(asked, loop)
-        wait([self._greeted[w] for w in new], _SILENT_SECONDS)  # who takes longer may judge later
-        for worker in [w for w, greeting in list(self._greeted.items()) if greeting.done()]:
-            self._meet(worker, self._greeted.pop(worker))
+        new: dict[str, Future[Served]] = {
+            worker: asyncio.run_coroutine_threadsafe(
+                _asked(self._client, worker, serve, (self._setup, [HELLO])), self._client.loop.asyncio_loop
+            )
+            for worker in workers if worker not in known
+        }  # fmt: skip
+        self._greeted.update(new)
+        wait(new.values(), _SILENT_SECONDS)  # who takes longer may judge later
+        for worker, greeting in list(self._greeted.items()):
+            if greeting.done():
+                self._greeted.pop(worker, None)
+                self._meet(worker, greeting)
         with self._lock:
             self._good = {w: told for w, told in workers.items() if w in self._tiers and w not in silent}
             self._all_good = len(self._good) == len(workers)
