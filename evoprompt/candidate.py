@@ -22,6 +22,11 @@ Operator = Literal["seed", "rewrite"]
 Module = TypeVar("Module", bound=dspy.Module)
 
 
+def fields_told(fields: Mapping[str, Any]) -> str:
+    """The fields of a demo for people."""
+    return "\n".join(f"{n}: {v if isinstance(v, str) else json.dumps(v)}" for n, v in fields.items())
+
+
 class Demo(BaseModel):
     """An example that a predictor is shown: a call of it in a rollout that passed.
 
@@ -47,8 +52,7 @@ class Demo(BaseModel):
     @property
     def told(self) -> str:
         """For people."""
-        fields = {**self.inputs, **self.outputs}.items()
-        return "\n".join(f"{n}: {v if isinstance(v, str) else json.dumps(v)}" for n, v in fields)
+        return fields_told({**self.inputs, **self.outputs})
 
 
 class Candidate(BaseModel):

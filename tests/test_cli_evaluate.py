@@ -27,6 +27,10 @@ def _samples(folder: Path, *rows: dict[str, object]) -> list[str]:
     return ["evaluate", "--dataset", str(folder / "train.json"), "--samples", str(folder / "samples.jsonl")]
 
 
+def _asking(folder: Path, *more: str) -> list[str]:
+    return ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", *more]
+
+
 def test_evaluate_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*_samples(folder), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -129,7 +133,7 @@ def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) ->
         return answer(body, n)
 
     answer = engine_responder(ScriptedEngine(reply))
-    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    words = _asking(folder, "--parallel", "1")
     words += ["--output", str(folder / "out_eval_results.json")]
     with OpenAIServer(dies) as server:
         child = subprocess.Popen([sys.executable, "-m", "evoprompt", *words, "--api_base", server.base])
@@ -151,15 +155,7 @@ def test_a_program_is_kept_with_its_demos(folder: Path) -> None:
     program, demo = Program(), {"prompt": "Halve.", "entry_point": "half(x)", "code": "def half(x): return x / 2"}
     program.generator.demos = [dspy.Example(**demo)]
     program.save(folder / "program.json")
-    words = [
-        "evaluate",
-        "--dataset",
-        str(folder / "train.json"),
-        "--model",
-        "openai/x",
-        "--output",
-        str(folder / "o.json"),
-    ]
+    words = _asking(folder, "--output", str(folder / "o.json"))
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
         assert run([*words, "--program", str(folder / "program.json"), "--api_base", server.base]) == 0
         assert "Halve." in str(server.seen[0].body["messages"])
@@ -178,7 +174,7 @@ def test_one_that_is_interrupted_says_how_to_go_on(folder: Path) -> None:
         return answer(body, n)
 
     answer = engine_responder(ScriptedEngine(reply))
-    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    words = _asking(folder, "--parallel", "1")
     with OpenAIServer(hangs) as server:
         child = subprocess.Popen(
             [sys.executable, "-m", "evoprompt", *words, "--api_base", server.base, "--output", str(folder / "o.json")],
@@ -197,22 +193,14 @@ def test_one_that_a_server_ends_says_how_to_go_on(folder: Path, capsys: pytest.C
         return answer(body, n) if n < 2 else Reply(401, {"error": {"message": "no such key"}})
 
     answer = engine_responder(ScriptedEngine(reply))
-    words = ["evaluate", "--dataset", str(folder / "train.json"), "--model", "openai/x", "--parallel", "1"]
+    words = _asking(folder, "--parallel", "1")
     with OpenAIServer(refuses) as server:
         assert run([*words, "--api_base", server.base, "--output", str(folder / "o.json")]) == 3
     assert "stopped; the same command goes on" in capsys.readouterr().err
 
 
 def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "evaluate",
-        "--dataset",
-        str(folder / "train.json"),
-        "--model",
-        "openai/x",
-        "--output",
-        str(folder / "o.json"),
-    ]
+    words = _asking(folder, "--output", str(folder / "o.json"))
     with OpenAIServer(engine_responder(ScriptedEngine(reply))) as first:
         assert run([*words, "--api_base", first.base]) == 0
     capsys.readouterr()

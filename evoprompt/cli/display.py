@@ -229,7 +229,7 @@ def rules_table(rules: Sequence[Rule], console: Console) -> str:
     for rule in rules:
         effect, low, high = (0.0 if n is None else n for n in (rule.effect, rule.low, rule.high))
         interval = f"[{low:+z.1f}, {high:+z.1f}]"
-        measured = f"{'':6}  {'always kept':<15}" if rule.fixed else f"{effect:+6.1f}  {interval:<15}"
+        measured = f"{'':6}  {'always kept':<15}" if rule.fixed else f"{effect:+z6.1f}  {interval:<15}"
         told = f"{measured}  {'start' if rule.start else 'new':<5}  {rule.trials:>5}  "
         told_of = f"[{rule.predictor}] {rule.text}" if rule.predictor else rule.text
         text = visible(" ".join(told_of.split()))

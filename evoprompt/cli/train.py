@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from evoprompt.datasets import Dataset
     from evoprompt.evaluate import Evaluation
     from evoprompt.evolve import Options
-    from evoprompt.evolve.estimate import Estimate
     from evoprompt.metric import CodeMetric
     from evoprompt.program import Program
     from evoprompt.runs import Run, Spent
@@ -149,9 +148,8 @@ def _train(given: dict[str, Any]) -> None:
     with display:
         display.begin("reading the tasks")
         ready = _made_ready(given)
-        estimate = _estimate(ready)  # refuses what a search would, before anything is written
     if given["dry_run"]:
-        _tell_estimate(ready, estimate)
+        _tell_estimate(ready)
         return
     with display, judging(ready.metric, ready.program, given, display) as metric:
         ready = replace(ready, metric=metric)
@@ -174,6 +172,7 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     from evoprompt.cli.setup import Models, build_program, made_of, prompt_text, read_splits, split_data
     from evoprompt.evolve import Options
     from evoprompt.evolve.estimate import require_prices
+    from evoprompt.evolve.teleprompter import require_locked
     from evoprompt.lm.budget import Budget
 
     if given["strategy"] in get_args(Optimizer) and given["optimizer"] == "evoprompt":
@@ -192,19 +191,17 @@ def _made_ready(given: dict[str, Any]) -> _Ready:
     given["prompt"] = prompt_text(given["prompt"])
     program = build_program(models, instruction=given["prompt"])
     require_prices(budget, [program])
+    require_locked(program, options.lock)
     if given["api_base"] and not given["dry_run"]:
         remember(given["api_base"])
     return _Ready(options, data, models, program, _metric(given, data))
 
 
-def _estimate(ready: _Ready) -> Estimate:
+def _tell_estimate(ready: _Ready) -> None:
     from evoprompt.evolve import EvoPrompt
 
     search = EvoPrompt(ready.metric, options=ready.options)
-    return search.estimate(ready.program, list(ready.data["train"]), list(ready.data.get("dev", ())))
-
-
-def _tell_estimate(ready: _Ready, estimate: Estimate) -> None:
+    estimate = search.estimate(ready.program, list(ready.data["train"]), list(ready.data.get("dev", ())))
     tell(f"{ready.models.mark}estimate; nothing is asked and nothing is written:\n\n{estimate}")
     if "test" in ready.data:
         calls = f"{counted(len(ready.data['test']), 'call')} for each of up to two prompts"
@@ -317,8 +314,8 @@ def _tell(
     from evoprompt.cli.display import confirmation_line, score_line, spent_line, tell_diff, tell_end, tell_rules
 
     results, mark = evolved.detailed_results, ready.models.mark
-    start, best = Candidate.of(ready.program), Candidate.compiled(evolved)[0]
-    before, after = start.told, best.told
+    best = Candidate.compiled(evolved)[0]
+    before, after = Candidate.of(ready.program).told, best.told
     if before != after:
         tell_diff(before, after)
         tell_rules(results, mark)
@@ -334,7 +331,7 @@ def _tell(
     text = "" if best.demos else f"{run.tree.final_prompt} or "  # which has no demos
     result, then = "a new prompt", f"; use {text}{run.tree.program}"
     if not tests and results.confirmation is not None:
-        result += f", {results.confirmation.gain:+.1f} points expected; no test tasks were held out"
+        result += f", {results.confirmation.gain:+z.1f} points expected; no test tasks were held out"
     if before == after:
         result, then = "no better prompt was found: the start prompt stays", " shows what was tried"
     tell_end(

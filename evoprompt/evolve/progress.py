@@ -40,7 +40,7 @@ def progress_bar() -> Iterator[Listener]:
                 case Restored():
                     bar.update(len(event.record.tasks))
                 case BatchDone() if event.record.belief is not None:
-                    bar.set_postfix_str(f"{100 * event.record.belief[0]:+.1f} points expected")
+                    bar.set_postfix_str(f"{100 * event.record.belief[0]:+z.1f} points expected")
                 case Finished():
                     bar.total = bar.n  # what the budget kept for a comparison that needed less
                     bar.set_description("done")

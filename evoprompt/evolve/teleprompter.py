@@ -49,6 +49,21 @@ def _simulated(*programs: dspy.Module) -> bool:
     return is_simulated(getattr(lm, "model", "") for lm in models)
 
 
+def require_locked(student: dspy.Module, lock: Sequence[str]) -> None:
+    """Refuse passages to lock that no instruction of the student holds.
+
+    Raises:
+        UsageError: There is one; the message shows the line that is nearest to it.
+    """
+    texts = [predictor.signature.instructions for _, predictor in predictors_of(student)]
+    for locked in lock:
+        if not any(passage(text, locked) for text in texts):
+            lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+            near = difflib.get_close_matches(locked, lines, 1, 0.5)
+            hint = f"; the nearest line is {near[0]!r}" if near else ""
+            raise UsageError(f"lock: the start prompt does not hold {locked!r}{hint}")
+
+
 @dataclass(frozen=True)
 class _Ready:
     """All that a search begins with. `note` is a warning about the tasks."""
@@ -265,19 +280,10 @@ class EvoPrompt(Teleprompter):
             note = told(train, dev, self.options.seed)
         if both := {t.task_id for t in train} & {t.task_id for t in dev}:
             logger.warning("%d of %d dev tasks are training tasks as well: they judge too kindly", len(both), len(dev))
-        self._require_locked(student)
+        require_locked(student, self.options.lock)
         options, roles = self.options.settled(len(train) + len(dev)), self._roles(student, judge)
         require_prices(options.budget, [student, roles])
         return _Ready(judge, train, dev, roles, options, note)
-
-    def _require_locked(self, student: dspy.Module) -> None:
-        texts = [predictor.signature.instructions for _, predictor in predictors_of(student)]
-        for locked in self.options.lock:
-            if not any(passage(text, locked) for text in texts):
-                lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-                near = difflib.get_close_matches(locked, lines, 1, 0.5)
-                hint = f"; the nearest line is {near[0]!r}" if near else ""
-                raise UsageError(f"lock: the start prompt does not hold {locked!r}{hint}")
 
     def _roles(self, student: dspy.Module, judge: Judge) -> Roles:
         """Return the program that explains failures and rewrites the instruction: the student itself if it can."""

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from markupsafe import Markup
 
+from evoprompt.candidate import fields_told
 from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
 from evoprompt.harness.judging.report import Unmeasured
@@ -133,7 +134,7 @@ def _sum(spent: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _prompt(text: str, demos: Iterable[Mapping[str, Any]]) -> str:
-    shown = ["\n".join(f"{k}: {v}" for k, v in demo.items() if k != "augmented") for demo in demos]
+    shown = [fields_told({k: v for k, v in demo.items() if k != "augmented"}) for demo in demos]
     return "\n\n".join([text, *(f"[demo {n}]\n{demo}" for n, demo in enumerate(shown, 1))])
 
 

@@ -317,8 +317,8 @@ def _prompt(candidate: Json, prompts: dict[str, Prompt], batch: int) -> str:
 
 def _solutions(rows: Rows) -> Iterator[Solution]:
     for (body,) in rows("SELECT body FROM rollouts ORDER BY candidate, task, sample"):
-        Rollout.model_validate_json(body)
         found = json.loads(body)
+        Rollout.model_validate(found)
         report = found.get("report") or {}
         suites = {name: report.get(name) for name in ("base", "plus")}
         cases = [c for suite in suites.values() if suite for c in suite["cases"] if c["status"] != "passed"]

@@ -115,11 +115,14 @@ def test_rows_are_filtered_found_and_sorted(page: Any) -> None:
 def test_a_row_opens_by_mouse_and_by_keyboard(page: Any) -> None:
     worse = page.locator(".task[data-id=worse]")
     worse.locator("summary").click()
-    worse.get_by_text("First failing plus test").wait_for()
+    failing = worse.get_by_text("First failing plus test")
+    failing.wait_for()
+    assert failing.is_visible()
     better = page.locator(".task[data-id=better]")
     better.locator("summary").focus()
     page.keyboard.press("Enter")
     better.locator("ins").first.wait_for()
+    assert better.locator("ins").first.is_visible()
 
 
 def test_a_cell_of_a_strip_tells_its_prompt_and_outcome(page: Any) -> None:
@@ -209,6 +212,7 @@ def test_it_is_read_without_scripts(browser: Any, page_file: Path) -> None:
     assert not page.locator(".filters").is_visible() and not page.locator("button.copy").is_visible()
     page.locator(".task[data-id=worse] summary").click()
     page.get_by_text("First failing plus test").first.wait_for()
+    assert page.get_by_text("First failing plus test").first.is_visible()
     context.close()
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from operator import not_
 
@@ -88,9 +88,13 @@ def _stands_alone(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(split(text))
+
+
 def _is_sentence(text: str) -> bool:
     """True if the text is one sentence; a longer rule is written as a list item."""
-    return split(text) == [text]
+    return _split(text) == (text,)
 
 
 class Pool:
@@ -237,13 +241,12 @@ class Pool:
         A sentence of a section is that section, which stays or goes as a whole.
         """
         alike, mine = plain(text), sorted(self.of(predictor, range(len(self.rules))))
-        exact = next((r for r in mine if plain(self.rules[r].text) == alike), None)
-        if exact is not None:
-            return exact
-        same = next((r for r in mine if same_rule(self.rules[r].text, text, 0.8)), None)
-        if same is not None:
-            return same
-        return next((r for r in mine if bare(text) in map(bare, split(self.rules[r].text))), None)
+        tests: tuple[Callable[[str], bool], ...] = (
+            lambda known: plain(known) == alike,
+            lambda known: same_rule(known, text, 0.8),
+            lambda known: bare(text) in map(bare, _split(known)),
+        )
+        return next((r for test in tests for r in mine if test(self.rules[r].text)), None)
 
     def add(self, text: str, born: int, predictor: str = "") -> int:
         """A new rule for a predictor, or the one that is there already."""
