@@ -36,7 +36,7 @@ def test_it_is_killed_and_goes_on_without_repeating_a_call(tmp_path: Path, capfd
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize("part", ["batch 1", "goes on from there"])
+@pytest.mark.parametrize("part", ["Part 1 of 2", "batch 1", "goes on from there"])
 def test_ctrl_c_leaves_no_process_behind(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "evoprompt", "demo", "--root_dir", str(tmp_path)]
     mark = f"DEMO_OF={tmp_path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -27,6 +28,8 @@ from evoprompt.cli.train import train
 from evoprompt.errors import EvoPromptError, UsageError
 
 INTERRUPTED = 130
+HEARD_AGAIN = 0.05
+"""Seconds until a Ctrl-C that Python dropped is sent again."""
 
 # Every option is written with `_`, as the experiments of this field write them, and taken with `-` as well.
 SETTINGS = {"token_normalize_func": lambda word: word.replace("-", "_"), "max_content_width": 110}
@@ -99,10 +102,11 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone is no reason to stop
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends stops a run as Ctrl-C does
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else nohup wants us to live
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    code = run()
+    _hear_stops()
+    code = INTERRUPTED
+    with contextlib.suppress(KeyboardInterrupt):  # another one, after the one that `run` tells of
+        code = run()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said and kept
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # closed by the shell: `>&-`
@@ -113,6 +117,38 @@ def main() -> NoReturn:
         # A thread may still wait for a model's answer; nobody needs it any more.
         os._exit(code)
     sys.exit(0)
+
+
+def _hear_stops() -> None:
+    """Stop a run in order on Ctrl-C, on what a scheduler sends, and where the terminal is closed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for kind in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(kind) == signal.SIG_DFL:  # else `nohup`, or a shell's `&`, wants us to live
+            signal.signal(kind, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(raised: sys.UnraisableHookArgs) -> None:
+    """Stop a moment later where Ctrl-C came amid a destructor or the callback of a weak reference: Python drops it."""
+    if issubclass(raised.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, HEARD_AGAIN)
+    else:
+        sys.__unraisablehook__(raised)
+
+
+def _interrupted() -> int:
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would take the line away
+    note("interrupted; what was finished is on disk", "red")
+    signal.signal(signal.SIGINT, heard)
+    return INTERRUPTED
+
+
+def _stopped(error: BaseException | None) -> bool:
+    """Tell whether an error comes of a Ctrl-C: where it arrives amid a lock or a class, Python raises another one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -126,9 +162,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="evoprompt", standalone_mode=False)
-        if code == INTERRUPTED:  # typer swallows the KeyboardInterrupt
-            note("interrupted; what was finished is on disk", "red")
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt  # typer has made a code of it
         return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return _interrupted()
     except TyperException as e:
         message = " ".join((_bad_value(e) or e.format_message()).split())
         if message:  # empty when help was shown instead
@@ -141,6 +179,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as e:
+        if _stopped(e):
+            return _interrupted()
         if os.environ.get("EVOPROMPT_DEBUG"):
             raise
         first = (str(e).splitlines() or [""])[0]

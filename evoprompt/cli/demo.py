@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -44,6 +45,7 @@ def demo(
     """The whole loop on the starter set with a SIMULATED model, killed in the middle and resumed: no key, no network."""
     if until_killed is not None:  # the process of the first part
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             _run(until_killed, seed, num_threads, KILLED)
         except KeyboardInterrupt:  # the other process tells
             os._exit(130)
@@ -59,18 +61,26 @@ def _first_part(root: Path, seed: int, num_threads: int) -> None:
     """Run the search in a process of its own until it kills itself, or take that with us when we are stopped."""
     command = [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "evoprompt", "demo"]
     options = {"--until_killed": root, "--seed": seed, "--num_threads": num_threads}
-    part = subprocess.Popen([*command, *(str(word) for pair in options.items() for word in pair)])
+    words = [*command, *(str(word) for pair in options.items() for word in pair)]
+    part = subprocess.Popen(words, preexec_fn=_deaf)
     try:
         code = part.wait()
     except BaseException:
-        part.terminate()
         try:
-            part.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            part.kill()
+            part.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                part.wait(PATIENCE)
+        finally:
+            part.kill()  # no effect on one that has ended
         raise
     if code != -signal.SIGKILL:  # it has told why
         raise typer.Exit(code or 1)
+
+
+def _deaf() -> None:
+    """Leave Ctrl-C, which a terminal sends to both processes, to this one, and what this one sends until it can be told."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _killing(display: Display, after: int | None) -> Callable[[Any], None]:
