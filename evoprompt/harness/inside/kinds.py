@@ -315,7 +315,8 @@ def _view(name: str, make: Callable[[Any], object]) -> Kind:
 
 
 def _by_text(module: str, name: str) -> Kind:
-    return Kind(f"{module}:{name}", _text, str, lambda c: getattr(importlib.import_module(module), name)(c))
+    places = f"{module}:{name} {module}._local:{name}"  # CPython 3.13 defines paths in a module of their own
+    return Kind(places, _text, str, lambda c: getattr(importlib.import_module(module), name)(c))
 
 
 KINDS: dict[str, Kind] = {

@@ -24,7 +24,7 @@ TYPES: dict[str, str] = {
     "datetime": "date datetime time timedelta timezone tzinfo",
     "decimal": "Clamped Context Decimal DecimalException DivisionByZero FloatOperation Inexact InvalidOperation "
     "Overflow Rounded Subnormal Underflow",
-    "enum": "Enum EnumCheck EnumMeta Flag FlagBoundary IntEnum IntFlag StrEnum auto",
+    "enum": "Enum EnumCheck EnumMeta EnumType Flag FlagBoundary IntEnum IntFlag StrEnum auto",
     "fractions": "Fraction",
     "http": "HTTPMethod HTTPStatus",
     "io": "BufferedIOBase BytesIO IOBase RawIOBase StringIO TextIOBase UnsupportedOperation",
@@ -57,6 +57,15 @@ _PURE = """
 abs all any ascii bin bool chr divmod format hash hex isinstance issubclass len max min oct ord pow repr round sorted
 sum
 """
+_HOMES = {
+    "_io": "io",
+    "_operator": "operator",
+    "_queue": "queue",
+    "json.decoder": "json",
+    "pathlib._local": "pathlib",
+    "zoneinfo._common": "zoneinfo",
+}
+"""Modules that some versions of CPython define public names in -> the public module."""
 _CALLS_ITS_ARGUMENT = frozenset({"attrgetter", "call", "itemgetter", "methodcaller"})
 
 
@@ -65,9 +74,10 @@ def path_of(value: Any) -> str | None:
     if isinstance(value, type):
         module, name = type.__dict__["__module__"].__get__(value), type.__dict__["__qualname__"].__get__(value)
     else:
-        module, name = {"_operator": "operator"}.get(value.__module__, value.__module__), value.__qualname__
+        module, name = value.__module__, value.__qualname__
     if type(module) is not str or type(name) is not str:
         return None
+    module = _HOMES.get(module, module)
     if module == "builtins" and not hasattr(sys.modules["builtins"], name):
         module, name = "types", next((n for n, v in vars(types).items() if v is value), name)
     path = f"{module}:{name}"
