@@ -16,8 +16,9 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
 from evoprompt.harness.judging.report import Unmeasured
 from evoprompt.report import charts
+from evoprompt.report.course import rate
 from evoprompt.report.data import RunData, Solution, first_failure, read_run
-from evoprompt.report.page import environment, rate, reproduced
+from evoprompt.report.page import environment, reproduced
 from evoprompt.report.rows import code_diff
 from evoprompt.report.rules import prompt_diff
 from evoprompt.runs import journal
