@@ -230,12 +230,7 @@ def reproduced(run: RunData) -> Json:
     options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
     command = ""
     if config.get("command") == "train":
-        given = [
-            (k, v) for k, several in options.items() for v in (several if isinstance(several, list) else [several])
-        ]
-        words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if not isinstance(v, bool | dict)]
-        words += [f"--{k}" for k, v in options.items() if v is True]
-        command = " ".join(["evoprompt train", *words])
+        command = command_line("train", options)
         for limits in run.budgets[1:]:
             words = [f"--{option} {limits[field]}" for option, field in LIMITS.items() if field in limits]
             command += " ".join(["\nevoprompt resume", shlex.quote(str(run.root)), *words])
@@ -248,6 +243,13 @@ def reproduced(run: RunData) -> Json:
         "versions": (config.get("versions") or {}) | {k: config.get(k, "?") for k in ("python", "platform")},
         "options": json.dumps(options, indent=1, sort_keys=True, default=str),
     }  # fmt: skip
+
+
+def command_line(command: str, options: Mapping[str, Any]) -> str:
+    """The command with these options, as a shell takes it."""
+    given = [(k, v) for k, several in options.items() for v in (several if isinstance(several, list) else [several])]
+    words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if v is not None and not isinstance(v, bool | dict)]
+    return " ".join([f"evoprompt {command}", *words, *(f"--{k}" for k, v in given if v is True)])
 
 
 def _call(options: Mapping[str, Any]) -> str:
