@@ -109,7 +109,6 @@ def course(
     parts += [f'<path class="band" d="M{upper}{lower}Z"/>', f'<path class="line" d="M{"L".join(steps(1))}"/>']
     if level is not None:
         parts.append(f'<path class="level" d="M{left} {y(level)}H{right}"/>')
-        parts.append(_text("label", right - 4, y(level) - 5, "end", f"start {level:.1f}"))
     parts += [dot("result", x(point[0]), point[1:]) for point in dots]
     for n, (kind, score) in enumerate(ends.items()):
         at = right + 18 + 22 * n
@@ -119,6 +118,7 @@ def course(
     parts.append(_text("label", (left + right) // 2, height - 4, "middle", labels[0]))
     parts.append(_text("label", left, 12, "start", labels[1]))
     told = f"{labels[1]} against {labels[0]}: from {line[0][1]:.1f} to {line[-1][1]:.1f}"
+    told += "" if level is None else f"; start {level:.1f}"
     told += "".join(f"; {name} on {labels[2]} tasks {score[0]:.1f}" for name, score in ends.items())
     return _figure("curve", width, height, told, parts)
 

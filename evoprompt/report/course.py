@@ -70,7 +70,8 @@ def course_of(run: RunData) -> Course:
 
     def figure(unit: str) -> Markup:
         line, dots = ([(places.get(at, last)[unit], *score) for at, score in some] for some in (points, measured))
-        return charts.course(line, dots, level, ends, last[unit], (UNITS[unit], y_label, split))
+        # What the last batch made would else hold for no time.
+        return charts.course(line, dots, level, ends, 1.04 * last[unit], (UNITS[unit], y_label, split))
 
     number = len(start) if start else max(len(s.scores) for s in dev)
     told = counted(len(tasks), f"{split} task") if ends else ""
