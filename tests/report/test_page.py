@@ -83,6 +83,23 @@ def test_the_page_lists_the_rules_of_the_results(tmp_path: Path) -> None:
     assert [r.text for r in rules_of(run, run.prompts[run.result])[0]] == [r.text for r in found] != []
 
 
+def test_a_rule_that_is_a_section_is_folded(tmp_path: Path) -> None:
+    section = "## Edge cases\n\n" + "Mind empty input. " * 40
+    page = render_report(run_of(tmp_path, rules=[*RULES, {**NEW_RULE, "text": section}]))
+    folded = re.search(r'<td class="text"><details><summary>(.*?)</summary>(.*?)</details>', page, re.S)
+    assert folded and len(text_of(folded[1])) < 150 and "(123 words)" in folded[1]
+    assert text_of(folded[2]) == " ".join(section.split())
+    assert page.count('class="text"><details>') == 1
+
+
+def test_a_start_that_was_kept_has_no_key_of_a_result(tmp_path: Path) -> None:
+    hero = [
+        render_report(run_of(tmp_path / word, word=word)).partition("</section>")[0]
+        for word in ("start kept", "confirmed")
+    ]
+    assert ["key result" in page for page in hero] == [False, True]
+
+
 # Prompts
 
 
