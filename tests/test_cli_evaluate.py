@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from evoprompt import Program
 from evoprompt.cli import run
+from evoprompt.report.compare import read_side
 from tests.models import ScriptedEngine
 from tests.openai_server import OpenAIServer, Reply, engine_responder
 from tests.world import data, reply, solution
@@ -70,8 +73,8 @@ def test_a_report_and_four_lines_at_the_end(folder: Path, capsys: pytest.Capture
         and "def top_1(xs): return 0" in page
         and "http" not in page
     )
-    assert "<small>plus: top_2([]) raised ValueError" in page  # also where a row is not opened
-    assert page.index("t1</span>") < page.index("t3</span>")  # what failed stands first
+    assert "<small>plus: <bdi>top_2([])</bdi> <bdi>raised ValueError" in page  # also where a row is not opened
+    assert page.index("<bdi>t1</bdi>") < page.index("<bdi>t3</bdi>")  # what failed stands first
 
 
 def test_an_array_of_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,6 +152,28 @@ def test_a_killed_evaluation_goes_on_and_pays_for_nothing_twice(folder: Path) ->
     results = json.loads((folder / "out_eval_results.json").read_text())
     assert len(results["eval"]) == 4 and results["spent"]["generator"]["calls"] == 4
     assert len((folder / "out.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_command_of_a_result_gives_it_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key := "sk-this-is-nobodys-business-0123456789")
+    target = folder / "with space.json"
+    (folder / "prompt.txt").write_text(f"Write code, it's for `{key}`.")
+    words = _asking(folder, "--prompt", str(folder / "prompt.txt"), "--output", str(target), "--base_only")
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        assert run([*words, "--api_base", server.base, "--json"]) == 0
+    first = json.loads(target.read_text())
+    command = read_side(target).command
+    assert key not in command
+    target.rename(folder / "first.json")
+    (folder / "prompt.txt").unlink()
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        again = ["--api_base", server.base, "--output", str(folder / "again.json")]
+        assert run([*shlex.split(command)[1:], *again]) == 0
+    second = json.loads((folder / "again.json").read_text())
+    assert (second["eval"].keys(), second["instruction"]) == (first["eval"].keys(), first["instruction"])
+    assert second["pass_at_k"] == first["pass_at_k"] and "plus" not in second["pass_at_k"]
+    shown = html.unescape((folder / "with space.html").read_text())
+    assert command in shown and key not in shown
 
 
 def test_a_program_is_kept_with_its_demos(folder: Path) -> None:

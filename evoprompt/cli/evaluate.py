@@ -103,7 +103,7 @@ def _evaluate(given: dict[str, Any]) -> None:
         metric = _metric(data, given)
     program = given["program"]
     program = program / "program.json" if program is not None and program.is_dir() else program
-    prompt = prompt_text(given["prompt"])
+    given["prompt"] = prompt = prompt_text(given["prompt"])
     target = given["output"] or _default_output(given, data, models, program, prompt)
     student = None
     if given["model"] is not None:
@@ -203,7 +203,7 @@ def _given(
         rollouts = judge(samples, data, metric, num_threads=threads, journal=journal, on_done=count)
         require_measured(rollouts)
         found = summarize(rollouts)
-        page = _write(target, found, data, setup)
+        page = _write(target, found, data, setup, given)
     for name in (kept, kept.with_name(f"{kept.name}-wal")):  # verdicts cost nothing: they are not kept for ever
         name.unlink(missing_ok=True)
     used = sum(r.report.cpu_seconds for r in found.rollouts if r.report)
@@ -243,7 +243,7 @@ def _written(
         write_text(target.with_name(f"{name}.jsonl"), "\n".join(rows) + "\n")
         spent = journal.spent()
         setup["spent"] = {role: asdict(one) for role, one in spent.items()}
-        return Done(found, [], _write(target, found, data, setup), spent_line(spent))
+        return Done(found, [], _write(target, found, data, setup, given), spent_line(spent))
 
 
 def _setup(models: Models, student: Program) -> dict[str, Any]:
@@ -263,13 +263,16 @@ def _identity(data: Dataset, metric: CodeMetric) -> dict[str, Any]:
     return {"data_hash": data.hash, **{name: described[name] for name in ("plus", "limits", "input_limits")}}
 
 
-def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any]) -> Path:
-    """Write the result file, and its page."""
+def _write(target: Path, found: Evaluation, data: Dataset, setup: dict[str, Any], given: dict[str, Any]) -> Path:
+    """Write the result file, with the options as a run keeps them, and its page."""
     from evoprompt.atomic import write_text
+    from evoprompt.cli.setup import from_anywhere
     from evoprompt.evaluate import evalplus_results
     from evoprompt.report.evaluation import write_evaluation
-    from evoprompt.secrets import mask
+    from evoprompt.secrets import mask, settings_without_secrets
 
+    options = from_anywhere({k: v for k, v in given.items() if k not in ("as_json", "quiet")})
+    setup = setup | {"options": settings_without_secrets(options)}
     told = mask(json.dumps(evalplus_results(found, data, setup), indent=2, ensure_ascii=False, allow_nan=False))
     write_text(target, told + "\n")
     return write_evaluation(target, json.loads(told))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby, pairwise
 
 from markupsafe import Markup
 
@@ -66,50 +68,59 @@ def score_dots(rows: Sequence[tuple[str, str, float, float, float]]) -> Markup:
     return _figure("dots", 530, height, told, parts)
 
 
-def curve(
-    points: Sequence[tuple[float, float, float, float]], marks: Sequence[tuple[float, float, float, float, str]],
-    x_label: str, y_label: str, most: float = 0.0,
+def course(
+    line: Sequence[tuple[float, float, float, float]], dots: Sequence[tuple[float, float, float, float]],
+    level: float | None, ends: Mapping[str, tuple[float, float, float]], most: float, labels: tuple[str, str, str],
 ) -> Markup:  # fmt: skip
-    """A line with its band, and marks with their intervals.
+    """A score in percent that holds until the next one, with its band; what was measured beside it.
 
     Args:
-        points: Place, value, lower and upper end of the band.
-        marks: The same, and a label, of single measurements.
-        x_label: Of the horizontal axis.
-        y_label: Of the vertical axis.
-        most: Place that the horizontal axis reaches at least.
+        line: Place, value, lower and upper end of the band.
+        dots: The same of single measurements.
+        level: A line across, for reference.
+        ends: By class (`start` or `result`), value, lower and upper end of what stands beside the figure.
+        most: Place at the right end.
+        labels: Of the horizontal axis, of the vertical axis, and of what stands beside.
     """
-    everything = [*((x, y, lo, hi) for x, y, lo, hi in points), *((x, y, lo, hi) for x, y, lo, hi, _ in marks)]
-    if not everything:
-        return Markup("")
-    width, height, left, bottom = 720, 260, 44, 34
-    most = max(most, *(p[0] for p in everything)) or 1.0
-    low, high = min(0.0, *(p[2] for p in everything)), max(1.0, *(p[3] for p in everything))
+    width, height, left, top, bottom = 600, 270, 42, 24, 38
+    right = width - (70 if ends else 12)
+    known = [v for point in [*line, *dots] for v in point[1:]] + [v for one in ends.values() for v in one]
+    known += [] if level is None else [level]
+    low, high = max(0.0, min(known) - 3), min(100.0, max(known) + 3)
 
-    def at(x: float, y: float) -> str:
-        return (
-            f"{left + (width - left - 12) * x / most:.1f} {8 + (height - bottom - 8) * (high - y) / (high - low):.1f}"
-        )
+    def x(place: float) -> float:
+        return round(left + (right - left) * place / most, 1)
 
-    parts = []
-    for value in _ticks(low, high):
-        px, py = at(0, value).split()
-        parts.append(f'<path class="grid" d="M{px} {py}H{width - 12}"/>')
-        parts.append(_text("tick", left - 6, f"{float(py) + 4:.1f}", "end", f"{value:g}"))
-    for value in _ticks(0, most):
-        parts.append(_text("tick", at(value, low).split()[0], height - bottom + 16, "middle", f"{value:,.10g}"))
-    if points:
-        upper, lower = [at(x, hi) for x, _, _, hi in points], [at(x, lo) for x, _, lo, _ in reversed(points)]
-        parts.append(f'<path class="band" d="M{"L".join([*upper, *lower])}Z"/>')
-        parts.append(f'<path class="line" d="M{"L".join(at(x, y) for x, y, _, _ in points)}"/>')
-    for x, y, lo, hi, label in marks:
-        px, py = at(x, y).split()
-        top, end = (at(x, v).split()[1] for v in (hi, lo))
-        parts.append(f'<path class="whisker result" d="M{px} {top}V{end}"/>')
-        parts.append(f'<circle class="dot result" cx="{px}" cy="{py}" r="4"><title>{escape(label)}</title></circle>')
-    parts.append(_text("label", (left + width) // 2, height - 3, "middle", x_label))
-    first, last = everything[0][1], points[-1][1] if points else marks[-1][1]
-    return _figure("curve", width, height, f"{y_label} against {x_label}: from {first:.1f} to {last:.1f}", parts)
+    def y(percent: float) -> float:
+        return round(top + (height - top - bottom) * (high - percent) / (high - low), 1)
+
+    def dot(kind: str, at: float, score: Sequence[float]) -> str:
+        title = f"<title>{score[0]:.1f} %, interval {score[1]:.1f} to {score[2]:.1f}</title>"
+        return f'<circle class="dot {kind}" cx="{at}" cy="{y(score[0])}" r="4.5">{title}</circle>'
+
+    def steps(value: int) -> list[str]:
+        holds = pairwise([x(point[0]) for point in [*line, (most,)]])
+        return [f"{begin} {y(point[value])}H{end}" for point, (begin, end) in zip(line, holds, strict=True)]
+
+    upper, lower = "L".join(steps(3)), "".join(f"V{y(p[2])}H{x(p[0])}" for p in reversed(line))
+    parts = [f'<path class="grid" d="{"".join(f"M{left} {y(v)}H{right}" for v in _ticks(low, high))}"/>']
+    parts += [_text("tick", left - 6, y(v) + 4, "end", f"{v:g}") for v in _ticks(low, high)]
+    parts += [_text("tick", x(v), height - bottom + 16, "middle", f"{v:,.10g}") for v in _ticks(0, most)]
+    parts += [f'<path class="band" d="M{upper}{lower}Z"/>', f'<path class="line" d="M{"L".join(steps(1))}"/>']
+    if level is not None:
+        parts.append(f'<path class="level" d="M{left} {y(level)}H{right}"/>')
+    parts += [dot("result", x(point[0]), point[1:]) for point in dots]
+    for n, (kind, score) in enumerate(ends.items()):
+        at = right + 18 + 22 * n
+        parts += [f'<path class="whisker {kind}" d="M{at} {y(score[1])}V{y(score[2])}"/>', dot(kind, at, score)]
+    if ends:
+        parts.append(_text("label", right + 29, height - bottom + 16, "middle", labels[2]))
+    parts.append(_text("label", (left + right) // 2, height - 4, "middle", labels[0]))
+    parts.append(_text("label", left, 12, "start", labels[1]))
+    told = f"{labels[1]} against {labels[0]}: from {line[0][1]:.1f} to {line[-1][1]:.1f}"
+    told += "" if level is None else f"; start {level:.1f}"
+    told += "".join(f"; {name} on {labels[2]} tasks {score[0]:.1f}" for name, score in ends.items())
+    return _figure("curve", width, height, told, parts)
 
 
 def layers(rows: Mapping[str, Sequence[float]], most: float, marks: Sequence[float]) -> Markup:
@@ -146,25 +157,32 @@ def layers(rows: Mapping[str, Sequence[float]], most: float, marks: Sequence[flo
     return _figure("curve", width, height, f"calls under way over {most:.0f} seconds, at most {high:.0f}", parts)
 
 
-def strip(cells: Sequence[str]) -> Markup:
-    """A row of the heat map: one cell a prompt, `p` passed, `f` failed, `y` both, `u` not measured, blank not tried."""
-    size = 9
-    drawn = ["f" if cell == "y" else cell for cell in cells]
-    paths = []
-    for kind in "pfu":
-        runs, at = [], 0
-        while at < len(drawn):
-            end = at
-            while end < len(drawn) and drawn[end] == kind:
-                end += 1
-            if end > at:
-                runs.append(f"M{at * size} 0h{(end - at) * size - 1}v8H{at * size}z")
-            at = max(end, at + 1)
-        if runs:
-            paths.append(f'<path class="{kind}" d="{"".join(runs)}"/>')
-    head = f'<svg class="strip" data-cells="{"".join(cells)}" viewBox="0 0 {max(1, len(cells)) * size} 8" '
-    head += 'preserveAspectRatio="none" aria-hidden="true">'
-    return Markup(f"{head}{''.join(paths)}</svg>")
+_HALVES: Mapping[str, Sequence[tuple[str, int]]] = {
+    "p": [("p", 0)], "f": [("f", 4)], "y": [("p", 0), ("f", 4)], "u": [("u", 2)]
+}  # fmt: skip
+OUTCOMES = {"p": "passed", "f": "failed", "y": "flaky", "u": "no verdict", " ": "not tried"}
+
+
+def strip(cells: str) -> Markup:
+    """A row of the heat map: one cell a prompt, told apart by place as by colour.
+
+    Args:
+        cells: `p` passed (above), `f` failed (below), `y` flaky (both), `u` no verdict (between), blank not tried.
+    """
+    size, drawn = 9, dict[str, str]()
+    at = 0
+    for kind, alike in groupby(cells):
+        count = len(list(alike))
+        for tone, top in _HALVES.get(kind, ()):
+            drawn[tone] = drawn.get(tone, "") + f"M{at * size} {top}h{count * size - 1}v4H{at * size}z"
+        at += count
+    counts = Counter(cells)
+    told = ", ".join(f"{counts[kind]} {word}" for kind, word in OUTCOMES.items() if counts[kind])
+    head = f'<svg class="strip" data-cells="{cells}" viewBox="0 0 {max(1, len(cells)) * size} 8" '
+    head += f'preserveAspectRatio="none" role="img" aria-label="{told}">'
+    return Markup(
+        head + "".join(f'<path class="{tone}" d="{path}"/>' for tone, path in sorted(drawn.items())) + "</svg>"
+    )
 
 
 def _ticks(low: float, high: float) -> list[float]:

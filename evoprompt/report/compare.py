@@ -16,8 +16,9 @@ from evoprompt.errors import DataError, UsageError
 from evoprompt.evolve.factorial.decision import Gain, Pairs, gain
 from evoprompt.harness.judging.report import Unmeasured
 from evoprompt.report import charts
+from evoprompt.report.course import rate
 from evoprompt.report.data import RunData, Solution, first_failure, read_run
-from evoprompt.report.page import environment, rate, reproduced
+from evoprompt.report.page import command_line, environment, reproduced
 from evoprompt.report.rows import code_diff
 from evoprompt.report.rules import prompt_diff
 from evoprompt.runs import journal
@@ -114,6 +115,7 @@ def read_side(path: str | Path) -> Side:
         more = {
             "simulated": simulates(body), "date": str(body.get("date", "")), "spent": _sum(body.get("spent") or {}),
             "prompt": _prompt(body.get("instruction") or "", body.get("demos") or ()),
+            "command": command_line("evaluate", body["options"]) if body.get("options") else "",
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         why = str(e) if isinstance(e, ValueError) else f"a row of 'eval' is broken ({e!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from pydantic import BaseModel
 
 from evoprompt.candidate import Candidate, Demo
@@ -174,6 +176,24 @@ class RunData:
     def held_out(self) -> dict[str, Split]:
         """The evaluations on the test split: `start` and `evolved`."""
         return {("start" if s.prompt == self.start else "evolved"): s for s in self.splits if s.name == "test"}
+
+    @cached_property
+    def measured(self) -> dict[tuple[str, str], Solution]:
+        """The first rollout of each prompt on each task, where it has a score."""
+        return {(s.prompt, s.task_id): s for s in self.solutions if s.sample == 0 and s.score is not None}
+
+    @cached_property
+    def all_or_nothing(self) -> bool:
+        """True if every score is 0 or 1: a task is solved or not."""
+        return all(s.score in (0, 1) for s in self.measured.values())
+
+    @property
+    def judged_by(self) -> tuple[str, tuple[str, ...]]:
+        """Name and tasks of the split that says most: `test`, else `dev`, else `training` with all tasks."""
+        if "start" in self.held_out:
+            return "test", self.held_out["start"].tasks
+        dev = sorted({t for s in self.splits if s.name == "dev" for t in s.tasks})
+        return ("dev", tuple(dev)) if dev else ("training", tuple(self.tasks))
 
     @cached_property
     def by_task(self) -> dict[str, list[Solution]]:
@@ -339,9 +359,18 @@ def first_failure(cases: Sequence[Json]) -> Json:
     return {k: cases[0].get(k) for k in ("suite", "call", "observed", "status", "stderr")} if cases else {}
 
 
+_ISOLATES = re.compile("[\u2066-\u2069]")
+"""Characters that begin or end an isolate: within one of ours, they would end it."""
+
+
 def isolated(text: str) -> str:
     """A text of others inside a sentence of ours: it can't turn the direction of what follows it."""
-    return text if text.isascii() else f"\u2068{text}\u2069"
+    return text if text.isascii() else f"\u2068{_ISOLATES.sub('', text)}\u2069"
+
+
+def bdi(text: str) -> Markup:
+    """The same as HTML."""
+    return Markup("<bdi>{}</bdi>").format(_ISOLATES.sub("", text))
 
 
 def _spent(rows: Rows) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from evoprompt.atomic import write_text
 from evoprompt.report.compare import evaluated, simulates
-from evoprompt.report.page import MOST_BYTES, environment
+from evoprompt.report.page import MOST_BYTES, command_line, environment
 
 CODE = 4_000
 """Characters of a solution that are shown."""
@@ -51,4 +51,5 @@ def render_evaluation(name: str, results: Mapping[str, Any]) -> str:
     return environment().get_template("evaluation.html.j2").render(
         name=name, results=results, simulated=simulates(results), rates=rates, tasks=tasks, tiers=tiers,
         cut=lambda text, n=CODE: text[:n],
+        command=command_line("evaluate", results["options"]) if results.get("options") else "",
     )  # fmt: skip

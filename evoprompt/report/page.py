@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evoprompt.atomic import write_text
-from evoprompt.evaluate.statistics import wilson
 from evoprompt.evolve.factorial.decision import Pairs, gain
 from evoprompt.evolve.options import Options
 from evoprompt.report import charts
 from evoprompt.report.checks import run_checks
-from evoprompt.report.data import Json, RunData, Solution, read_run
+from evoprompt.report.course import course_of, rate
+from evoprompt.report.data import Json, RunData, Solution, bdi, isolated, read_run
 from evoprompt.report.messages import messages_of
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.rules import prompt_diff, rules_of
@@ -76,7 +76,7 @@ def environment() -> Environment:
         loader=PackageLoader("evoprompt.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"points": lambda v: f"{v:+z.1f}", "count": lambda v: f"{v:,}", "counted": counted}
+    made.filters |= {"count": lambda v: f"{v:,}", "counted": counted, "bdi": bdi, "isolated": isolated}
     return made
 
 
@@ -101,9 +101,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "rules": rules,
         "dropped": dropped,
         "diff": prompt_diff(start.text, result.text),
-        "curves": (curves := _curves(run)),
-        "believed": any(batch.get("belief") for batch in run.batches),
-        "no_curve": "" if curves else _no_curve(run),
+        "course": course_of(run),
         "epochs": len({batch["batch"] for batch in run.batches}) < len(run.batches),
         "columns": columns,
         "tasks": tasks,
@@ -147,16 +145,7 @@ class Score:
 
 def _scores(run: RunData) -> dict[str, Any]:
     """Scores on the best split that there is: held out, else the tasks that were paired, else the train tasks."""
-    measured: dict[tuple[str, str], Solution] = {}
-    for one in run.solutions:
-        if one.sample == 0 and one.score is not None:
-            measured[one.prompt, one.task_id] = one
-    test = run.held_out
-    if "start" in test:
-        title, tasks = "held-out test tasks", test["start"].tasks
-    else:
-        dev = sorted({t for s in run.splits if s.name == "dev" for t in s.tasks})
-        title, tasks = ("dev tasks", tuple(dev)) if dev else ("training tasks", tuple(run.tasks))
+    measured, (split, tasks) = run.measured, run.judged_by
     rows = []
     for name, outcome in _outcomes(list(measured.values())).items():
         before, after = (
@@ -179,10 +168,15 @@ def _scores(run: RunData) -> dict[str, Any]:
         told = " The score is what the search maximised."
     elif names[-1:] == ["base + plus"] and any(s.score != s.both for s in measured.values()):
         told = " The base tests alone decided."
-    whole = names != ["score"] or all(s.score in (0, 1) for s in measured.values())
-    unit = "share solved at the first try" if whole else "mean score"
+    unit = "share solved at the first try" if names != ["score"] or run.all_or_nothing else "mean score"
     chart = charts.score_dots(dots) if dots else Markup("")
-    return {"title": title, "unit": unit, "rows": rows, "told": told, "chart": chart}
+    return {
+        "title": f"{'held-out ' * (split == 'test')}{split} tasks",
+        "unit": unit,
+        "rows": rows,
+        "told": told,
+        "chart": chart,
+    }
 
 
 def _outcomes(solutions: Sequence[Solution]) -> dict[str, Callable[[Solution], float | None]]:
@@ -194,13 +188,6 @@ def _outcomes(solutions: Sequence[Solution]) -> dict[str, Callable[[Solution], f
     if not any(all(outcome(s) == s.score for s in solutions) for outcome in found.values()):
         found["score"] = lambda s: s.score
     return found
-
-
-def rate(scores: Iterable[float]) -> tuple[float, float, float]:
-    """The mean of scores in percent, with its 95 % interval."""
-    values = list(scores)
-    low, high = wilson(sum(values), len(values))
-    return 100 * sum(values) / len(values), 100 * low, 100 * high
 
 
 def _difference(differences: Sequence[float]) -> str:
@@ -217,64 +204,6 @@ def _difference(differences: Sequence[float]) -> str:
         f"{100 * found.expected:+z.1f} expected, 95 % interval {low:+z.1f} to {high:+z.1f}; better with a probability "
         f"of {sure:.0f} %"
     )
-
-
-# The course of the search
-
-
-def _curves(run: RunData) -> list[tuple[str, Markup]]:
-    """The gain that the search expected, and what was measured, against calls, and what else it is known to cost."""
-    calls, places = 0, {(0, 0): {"calls": 0.0}}
-    for batch in run.batches:
-        calls += len(batch["tasks"]) + batch.get("paired_tasks", 0)
-        at = batch["epoch"], batch["batch"]
-        places[at] = {"calls": calls + batch.get("advised", 0)} | run.timeline.spent(at)
-    units = {"calls": "calls to models", "tokens": "tokens", "dollars": "US dollars", "seconds": "seconds of the run"}
-    ends = list(places.values())[1:]
-    known = [unit for unit in units if ends and all(at.get(unit) for at in ends)]
-    made = [(unit, _curve(run, {n: at.get(unit, 0.0) for n, at in places.items()}, units[unit])) for unit in known]
-    return [(unit, figure) for unit, figure in made if figure]
-
-
-def _no_curve(run: RunData) -> str:
-    """Why there is no figure, and what is known of the course instead."""
-    if run.rival:
-        best = [f"{100 * one['score']:.1f} % after {counted(one['calls'], 'solution')}" for one in run.rival["trace"]]
-        known = f"Its best prompt so far, by its own count: {', '.join(best)}." if best else ""
-        asked = f"{run.rival['rival']} asked for {counted(run.rival['calls'], 'solution')} and tells of no batches"
-        return f"{asked}: there is no curve. {known}"
-    return "There is no curve: no prompt was measured on dev tasks." if run.batches else "No batch is done yet."
-
-
-def _curve(run: RunData, places: Mapping[tuple[int, int], float], label: str) -> Markup:
-    """One of these figures.
-
-    Args:
-        run: The run.
-        places: Where each batch ended on the horizontal axis.
-        label: Of this axis.
-    """
-    last, points, marks = max(places.values()), [], []
-    for batch in run.batches:
-        if belief := batch.get("belief"):
-            mean, deviation = (100 * v for v in belief)
-            place = places[batch["epoch"], batch["batch"]]
-            points.append((place, mean, mean - 1.96 * deviation, mean + 1.96 * deviation))
-    start = next((s for s in run.splits if s.name == "dev" and s.prompt == run.start), None)
-    for split in run.splits:
-        if split.name == "dev" and start is not None and split.prompt != run.start:
-            both = start.scores.keys() & split.scores.keys()
-            if both:
-                found = gain(Pairs.of([split.scores[t] - start.scores[t] for t in sorted(both)]))
-                low, high = (100 * v for v in found.interval)
-                value = 100 * sum(split.scores[t] - start.scores[t] for t in both) / len(both)
-                told = f"{value:+z.1f} points on {len(both)} dev tasks"
-                marks.append((places.get(split.after, last), value, low, high, told))
-    if run.decision.get("interval"):  # records from before there was one have none
-        low, high = run.decision["interval"]
-        told = f"decision: {run.decision['gain']:+z.1f} points expected"
-        marks.append((last * 1.03, run.decision["gain"], low, high, told))
-    return charts.curve(points, marks, label, "gain over the start prompt, in points", last)
 
 
 # Cost, checks, how to run it again
@@ -301,12 +230,7 @@ def reproduced(run: RunData) -> Json:
     options = {k: v for k, v in (config.get("options") or {}).items() if v is not None}
     command = ""
     if config.get("command") == "train":
-        given = [
-            (k, v) for k, several in options.items() for v in (several if isinstance(several, list) else [several])
-        ]
-        words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if not isinstance(v, bool | dict)]
-        words += [f"--{k}" for k, v in options.items() if v is True]
-        command = " ".join(["evoprompt train", *words])
+        command = command_line("train", options)
         for limits in run.budgets[1:]:
             words = [f"--{option} {limits[field]}" for option, field in LIMITS.items() if field in limits]
             command += " ".join(["\nevoprompt resume", shlex.quote(str(run.root)), *words])
@@ -319,6 +243,13 @@ def reproduced(run: RunData) -> Json:
         "versions": (config.get("versions") or {}) | {k: config.get(k, "?") for k in ("python", "platform")},
         "options": json.dumps(options, indent=1, sort_keys=True, default=str),
     }  # fmt: skip
+
+
+def command_line(command: str, options: Mapping[str, Any]) -> str:
+    """The command with these options, as a shell takes it."""
+    given = [(k, v) for k, several in options.items() for v in (several if isinstance(several, list) else [several])]
+    words = [f"--{k} {shlex.quote(str(v))}" for k, v in given if v is not None and not isinstance(v, bool | dict)]
+    return " ".join([f"evoprompt {command}", *words, *(f"--{k}" for k, v in given if v is True)])
 
 
 def _call(options: Mapping[str, Any]) -> str:

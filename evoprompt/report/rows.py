@@ -76,7 +76,7 @@ def tasks_of(run: RunData, columns: Sequence[str]) -> list[Task]:
         measured = [s for s in solutions if s.score is not None]
         found.append(Task(
             task_id, run.split_of.get(task_id, "train"), _state(start, result), start or "-", result or "-",
-            charts.strip([_CELLS[o] for o in outcomes]), _places(outcomes), len(measured),
+            charts.strip("".join(_CELLS[o] for o in outcomes)), _places(outcomes), len(measured),
             sum((s.score or 0) >= 1 for s in measured),
         ))  # fmt: skip
     return sorted(found, key=lambda t: (STATES.index(t.state), t.split != "test", t.id))

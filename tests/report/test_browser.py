@@ -64,7 +64,7 @@ def page_of(kind: str, folder: Path, task: str, long: str) -> Path:
         )
     failing = {"suite": "plus", "call": f"f({long!r})", "observed": long, "status": "failed", "stderr": long}
     row = {"task_id": task, "solution": f"x = {long}", "base_status": "pass", "plus_status": "fail"}
-    files = [folder / "one.json", folder / "two.json"]
+    files = [folder / f"{task[-8:].replace('/', '_')} {name}.json" for name in ("one", "two")]
     spent = {"calls": 10**6, "input_tokens": 10**9, "output_tokens": 10**9, "cost": 10**4, "unpriced": 1}
     for file, status in zip(files, ("failed", "passed"), strict=True):
         results = {

@@ -13,11 +13,12 @@ import pytest
 
 from evoprompt.cli import run as cli
 from evoprompt.report import render_report
-from evoprompt.report.data import RunData, read_run
+from evoprompt.report.data import RunData, Split, read_run
 from evoprompt.report.rules import rules_of
 from evoprompt.report.timeline import Call, Timeline
 from tests.evolve.moods import compiled
 from tests.report.synthetic import RESULT, START, candidate, large_run, rollout, write_run
+from tests.report.test_browser import KINDS, page_of
 from tests.report.test_report import NEW_RULE, OUTCOMES, RULES, TASKS, A, B, text_of
 
 Row = dict[str, Any]
@@ -82,6 +83,23 @@ def test_the_page_lists_the_rules_of_the_results(tmp_path: Path) -> None:
     assert [r.text for r in rules_of(run, run.prompts[run.result])[0]] == [r.text for r in found] != []
 
 
+def test_a_rule_that_is_a_section_is_folded(tmp_path: Path) -> None:
+    section = "## Edge cases\n\n" + "Mind empty input. " * 40
+    page = render_report(run_of(tmp_path, rules=[*RULES, {**NEW_RULE, "text": section}]))
+    folded = re.search(r'<td class="text"><details><summary>(.*?)</summary>(.*?)</details>', page, re.S)
+    assert folded and len(text_of(folded[1])) < 150 and "(123 words)" in folded[1]
+    assert text_of(folded[2]) == " ".join(section.split())
+    assert page.count('class="text"><details>') == 1
+
+
+def test_a_start_that_was_kept_has_no_key_of_a_result(tmp_path: Path) -> None:
+    hero = [
+        render_report(run_of(tmp_path / word, word=word)).partition("</section>")[0]
+        for word in ("start kept", "confirmed")
+    ]
+    assert ["key result" in page for page in hero] == [False, True]
+
+
 # Prompts
 
 
@@ -120,6 +138,57 @@ def test_a_rival_has_its_own_count_and_no_empty_figure(tmp_path: Path) -> None:
     assert 'name="unit"' not in page and "0 batches" not in page
 
 
+def believing(run: RunData, beliefs: Sequence[tuple[float, float]]) -> RunData:
+    """The run with batches that believed this, on its training tasks."""
+    batches = [{**run.batches[0], "batch": n, "belief": belief} for n, belief in enumerate(beliefs, 1)]
+    return replace(run, batches=batches)
+
+
+def heights(page: str, kind: str) -> list[float]:
+    """Heights in the first figure, in percent: those of its line, or of its dots of a class."""
+    figure = page[page.index('class="tab"') :]
+    ticks = re.findall(
+        r'class="tick" x="[\d.]+" y="([\d.]+)" text-anchor="end">([\d.]+)<', figure[: figure.index("</svg>")]
+    )
+    (y0, v0), (y1, v1) = [(float(y) - 4, float(v)) for y, v in (ticks[0], ticks[-1])]
+    if kind in ("line", "band", "level"):
+        path = re.search(rf'class="{kind}" d="M([^"]*)"', figure)
+        ys = [part.split("H")[0] for part in re.split("[ V]", path[1])[1:]] if path else []
+    else:
+        ys = re.findall(rf'class="dot {kind}" cx="[\d.]+" cy="([\d.]+)"', figure[: figure.index("</svg>")])
+    return [round(v0 + (float(y) - y0) * (v1 - v0) / (y1 - y0)) for y in (y.rstrip("Z") for y in ys)]
+
+
+def test_a_belief_is_drawn_on_top_of_what_the_start_solved(tmp_path: Path) -> None:
+    passed = {"kept": (True, True), "better": (False, True), "worse": (True, True), "shaky": (False, True)}
+    rows = [rollout(t, p, ok) for t, both in passed.items() for p, ok in zip((A, B), both, strict=True)]
+    run = run_of(tmp_path, rows, test=["shaky"], tasks=dict.fromkeys(passed, "Add."))
+    page = render_report(believing(run, [(0.1, 0.05), (0.2, 0.3)]))
+    assert heights(page, "line") == [67, 77, 87] and heights(page, "level") == [67]
+    assert heights(page, "band") == [67, 86, 100, 28, 67, 67]
+    assert heights(page, "start") == [0] and heights(page, "result") == [100]
+    text = text_of(page)
+    assert "start, measured: 66.7 %" in text and "That is a belief, no measurement" in text
+    assert "the start's score on 3 training tasks, which was measured" in text
+    assert "as measured on 1 test task, with 95 % intervals: start result" in text
+    kept = text_of(render_report(believing(replace(run, result=run.start), [(0.0, 0.1)])))
+    assert "intervals: start ." in kept
+
+
+def test_a_search_without_beliefs_shows_the_best_dev_score_so_far(tmp_path: Path) -> None:
+    run = run_of(tmp_path, extra=["One.", "Two."])
+    three = [{**run.batches[0], "batch": n} for n in (1, 2, 3)]
+    scores = {0: (0.0, 1.0), 1: (0.0, 0.0), 2: (1.0, 1.0), 3: (0.0, 1.0)}
+    splits = [
+        Split("dev", run.result if n else run.start, ("a", "b"), (int(n > 0), n), {}, {"a": a, "b": b})
+        for n, (a, b) in scores.items()
+    ]
+    page = render_report(replace(run, batches=three, splits=splits, decision={}))
+    assert heights(page, "line") == [50, 100] and heights(page, "result") == [50, 0, 100, 50]
+    assert heights(page, "level") == [50]
+    assert "Measured on 2 dev tasks. They chose the best prompt" in text_of(page) and "a belief" not in text_of(page)
+
+
 def test_batches_of_every_epoch_have_a_place_of_their_own(tmp_path: Path) -> None:
     run = run_of(tmp_path)
     batches = [
@@ -129,7 +198,7 @@ def test_batches_of_every_epoch_have_a_place_of_their_own(tmp_path: Path) -> Non
     ends = {(epoch, batch): 10.0 * (3 * epoch + batch) for epoch in (1, 2) for batch in (1, 2, 3)}
     page = render_report(replace(run, batches=batches, timeline=Timeline(ends, 90.0)))
     line = re.search(r'class="line" d="M([^"]*)"', page)
-    assert line and len({point.split()[0] for point in line[1].split("L")}) == 6
+    assert line and len({point.split()[0] for point in line[1].split("L")}) == 7
     assert "epoch 1 batch 1 40.0 s, epoch 1 batch 2 10.0 s" in text_of(page) and "epoch 2 batch 3" in text_of(page)
     assert ">2.3<" in page
 
@@ -182,13 +251,24 @@ def test_a_task_that_only_one_of_the_two_was_measured_on_is_not_measured(tmp_pat
     assert "By number of the prompt: failed 1." in text_of(page) and "prompt: passed 1-2." in text_of(page)
 
 
+EVIL = "a\u202eb\u2069\u2068"
+
+
 def test_an_id_that_turns_the_text_around_turns_itself_alone(tmp_path: Path) -> None:
-    evil = "a\u202eb"
-    rows = [rollout(evil, A, False), rollout(evil, B, True)]
-    run = run_of(tmp_path, rows, tasks={evil: "Add.", "twin": "Add."}, test=["twin"], result=f"{RESULT} {evil}")
-    diagnosed = [{"task_id": evil, "diagnosis": {"rule": "Mind empty input."}}]
+    rows = [rollout(EVIL, A, False), rollout(EVIL, B, True)]
+    run = run_of(tmp_path, rows, tasks={EVIL: "Add.", "twin": "Add."}, test=["twin"], result=f"{RESULT} {EVIL}")
+    diagnosed = [{"task_id": EVIL, "diagnosis": {"rule": "Mind empty input."}}]
     page = render_report(replace(run, diagnoses=[{"batch": 1, "diagnosed": diagnosed}]))
-    assert f"<bdi>{evil}</bdi> <small>train" in page and f"failures of \u2068{evil}\u2069" in page
+    assert "<bdi>a\u202eb</bdi> <small>train" in page and "failures of \u2068a\u202eb\u2069" in page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_of_others_turn_no_page_around(tmp_path: Path, kind: str) -> None:
+    page = page_of(kind, tmp_path, EVIL, EVIL).read_text()
+    assert 'class="id"><bdi>a\u202eb</bdi>' in page
+    alone = [r"<svg.*?</svg>", r"<pre.*?</pre>", r"<bdi>.*?</bdi>", "\u2068[^\u2066-\u2069]*\u2069", "<[^>]*>"]
+    rest = re.sub("(?s)" + "|".join(alone), "", page)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", rest)
 
 
 def test_a_kept_start_is_the_start_in_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

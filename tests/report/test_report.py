@@ -222,15 +222,22 @@ def test_a_bar_is_xml(value: float, low: float, high: float, reach: float) -> No
     ElementTree.fromstring(charts.interval_bar(value, low, high, reach))
 
 
+PERCENT = st.floats(0, 100)
+SCORES = st.tuples(PERCENT, PERCENT, PERCENT)
+
+
 @given(
-    st.lists(st.tuples(st.floats(0, 1e5), NUMBERS, NUMBERS, NUMBERS), max_size=5),
-    st.lists(st.tuples(st.floats(0, 1e5), NUMBERS, NUMBERS, NUMBERS, TEXTS), max_size=3),
+    st.lists(st.tuples(st.floats(0, 1e5), PERCENT, PERCENT, PERCENT), min_size=1, max_size=5),
+    st.none() | PERCENT,
+    st.dictionaries(st.sampled_from(["start", "result"]), SCORES),
+    TEXTS,
 )
-def test_a_curve_is_xml(
-    points: list[tuple[float, float, float, float]], marks: list[tuple[float, float, float, float, str]]
-) -> None:
-    made = charts.curve(points, marks, "calls", "gain")
-    assert made == "" or ElementTree.fromstring(made).tag == "svg"
+def test_a_course_is_xml(
+    line: list[tuple[float, float, float, float]], level: float | None, ends: dict[str, tuple[float, float, float]],
+    label: str,
+) -> None:  # fmt: skip
+    made = charts.course(sorted(line), line, level, ends, 1e5, (label, label, label))
+    assert ElementTree.fromstring(made).tag == "svg"
 
 
 @given(
@@ -243,11 +250,23 @@ def test_dots_are_xml(rows: list[tuple[str, str, float, float, float]]) -> None:
     ElementTree.fromstring(charts.score_dots(rows))
 
 
-@given(st.lists(st.sampled_from("pfu ")))
-def test_a_strip_has_a_cell_for_every_prompt(cells: list[str]) -> None:
+@given(st.text("pfyu ", min_size=1))
+def test_a_strip_tells_each_cell_by_place_by_colour_and_in_words(cells: str) -> None:
     found = ElementTree.fromstring(charts.strip(cells))
-    drawn = {p.get("class"): sum(int(w) + 1 for w in re.findall(r"h(\d+)v8", p.get("d", ""))) // 9 for p in found}
-    assert drawn == {kind: cells.count(kind) for kind in "pfu" if kind in cells}
+    drawn = {
+        p.get("class"): (
+            sum(int(w) + 1 for w in re.findall(r"h(\d+)v4", p.get("d", ""))) // 9,
+            p.get("d", "").split("h")[0],
+        )
+        for p in found
+    }
+    count = cells.count
+    halves = {"p": (count("p") + count("y"), " 0"), "f": (count("f") + count("y"), " 4"), "u": (count("u"), " 2")}
+    assert drawn.keys() == {kind for kind, (number, _) in halves.items() if number}
+    for kind, (number, place) in drawn.items():
+        assert (number, place[-2:]) == halves[kind]
+    told = found.get("aria-label", "")
+    assert (f"{count('y')} flaky" in told) == ("y" in cells) and (f"{count('p')} passed" in told) == ("p" in cells)
 
 
 @given(
