@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
 import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +48,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         OSError: It can't be written; an older file at `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=_UNFINISHED)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path.name), suffix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -61,9 +63,23 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def remove_unfinished(root: Path) -> None:
     """Remove what a process that was killed began to write below `root`. Only who alone writes there may call it."""
-    for path in root.rglob(f".*.????????{_UNFINISHED}"):
+    _remove(root.rglob(f".*.????????{_UNFINISHED}"))
+
+
+def remove_unfinished_of(path: Path) -> None:
+    """Remove what a process that was killed began to write to `path`. Only who alone writes it may call this."""
+    _remove(path.parent.glob(f"{glob.escape(_prefix(path.name))}????????{_UNFINISHED}"))
+
+
+def _remove(found: Iterable[Path]) -> None:
+    for path in found:
         with contextlib.suppress(OSError):  # a file too many harms nothing
             path.unlink()
+
+
+def _prefix(name: str) -> str:
+    """Names of what is being written to a file begin so, and of no other's; a long name leaves no room for itself."""
+    return f".{name if len(name) <= 80 else name[:71] + '-' + hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}."
 
 
 def require_ours(path: Path, below: Path | None = None) -> None:

@@ -8,13 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import dspy
 import pytest
 
 from evoprompt import Program
+from evoprompt.atomic import write_text
 from evoprompt.cli import run
 from evoprompt.report.compare import read_side
 from tests.models import ScriptedEngine
@@ -174,6 +177,35 @@ def test_the_command_of_a_result_gives_it_again(folder: Path, monkeypatch: pytes
     assert second["pass_at_k"] == first["pass_at_k"] and "plus" not in second["pass_at_k"]
     shown = html.unescape((folder / "with space.html").read_text())
     assert command in shown and key not in shown
+
+
+@pytest.mark.parametrize("stem", ["out", "o" * 100])
+def test_what_a_killed_one_was_writing_goes_and_nothing_of_another_result(
+    folder: Path, stem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    begun = tempfile.mkstemp
+    target = folder / f"{stem}_eval_results.json"
+    other = target.with_name(f"{stem}_eval_results_2.json")
+
+    def killed(*, prefix: str, **how: Any) -> tuple[int, str]:
+        begun(prefix=prefix, **how)  # and stays
+        return begun(prefix=prefix, **how)
+
+    with OpenAIServer(engine_responder(ScriptedEngine(reply))) as server:
+        words = [*_asking(folder, "--output", str(target)), "--api_base", server.base]
+        with monkeypatch.context() as patch:
+            patch.setattr("evoprompt.atomic.tempfile.mkstemp", killed)
+            write_text(other, "another's")
+            assert run(words) == 0
+        assert len(list(folder.glob(".*.tmp"))) == 4
+        assert run(words) == 0
+    assert len(list(folder.glob(".*.tmp"))) == 1, "the other's"
+
+
+def test_a_folder_is_no_result_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (".", str(folder)):
+        assert run([*_samples(folder), "--output", name]) == 2
+        assert f"--output {name!r} is a directory; give a file" in capsys.readouterr().err
 
 
 def test_a_program_is_kept_with_its_demos(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import pytest
 
 from evoprompt import Budget, CodeMetric, Estimate, EvoPrompt, Program, UsageError, resolve_lm
 from evoprompt.cli import run
+from evoprompt.evolve import Options
+from evoprompt.evolve.estimate import confirmable
+from evoprompt.evolve.factorial.constants import ERROR
+from evoprompt.evolve.factorial.decision import decide
 from evoprompt.harness import Harness
 from evoprompt.lm.dspy_internals import price
 from evoprompt.runs import Run
@@ -150,3 +155,50 @@ def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
         assert out.startswith(said) and "generator" in out and "40 % of the solutions fail" in out
         assert ("not known" in out) == (model == "simulated")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "budget", "told"),
+    [
+        (3, 1, Budget(), "on 4 tasks: too few to confirm any gain"),
+        (12, 4, Budget(), "on 16 tasks: to be confirmed it must win 5 more than it loses, 31 points; more tasks"),
+        (24, 24, Budget(rollouts=60), "about 18 tasks, for which the budget has room: to be confirmed it must win 5"),
+        (24, 24, Budget(lm_calls=2), "about 0 tasks, for which the budget has room: too few"),
+        (12, 13, Budget(), ""),
+        (24, 24, Budget(rollouts=300), ""),
+        (12, 4, Budget(usd=1.0), "on 16 tasks"),
+    ],
+)
+def test_too_few_tasks_to_confirm_a_large_gain_are_told(train: int, dev: int, budget: Budget, told: str) -> None:
+    hint = confirmable(list(data(train)), list(data(dev, first=100)), Options(budget=budget))
+    assert told in hint and bool(told) is bool(hint)
+
+
+@pytest.mark.parametrize("pairs", [3, 5, 16, 24])
+def test_the_lead_that_is_told_is_the_least_that_is_confirmed(pairs: int) -> None:
+    words = [decide([1.0] * n + [0.0] * (pairs - n), pairs, alpha=ERROR).word for n in range(pairs + 1)]
+    wins = [n for n, word in enumerate(words) if word == "confirmed"]
+    told = re.search(r"must win (\d+) more", confirmable([], list(data(pairs)), Options()))
+    assert (told and int(told[1])) == (min(wins) if wins else None)
+
+
+def test_the_hint_is_for_the_search_that_confirms_and_of_tasks_that_are_no_dev_tasks_as_well() -> None:
+    tasks = list(data(12))
+    assert "on 12 tasks" in confirmable(tasks, tasks, Options())
+    assert not confirmable(tasks, tasks, Options(strategy="refine"))
+
+
+def test_the_hint_comes_before_anything_is_paid_for(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    train, few = list(data(12)), "he result will be compared with the start on 12 tasks: "
+    asked: list[int] = []
+
+    def counted(text: str) -> str:
+        asked.append(few in caplog.text)
+        return reply(text)
+
+    lm, _ = scripted(counted)
+    optimizer = EvoPrompt(CodeMetric(train, harness=harness))
+    with dspy.context(lm=lm):
+        assert few in str(optimizer.estimate(Program(), train, []))
+        optimizer.compile(Program(), trainset=train, valset=[])
+    assert all(asked) and asked

@@ -127,7 +127,7 @@ def _evaluate(given: dict[str, Any]) -> None:
 
 
 def _check(given: dict[str, Any]) -> None:
-    """Refuse options that exclude each other.
+    """Refuse options that exclude each other, and a result file that can't be one.
 
     Raises:
         UsageError: Some do.
@@ -141,6 +141,8 @@ def _check(given: dict[str, Any]) -> None:
         raise UsageError("--prompt needs --model and no --program: it is the prompt that the model is asked with")
     if given["extract"] and samples is None:
         raise UsageError("--extract needs --samples: it is done anyway with what --model replies")
+    if given["output"] is not None and given["output"].is_dir():
+        raise UsageError(f"--output {str(given['output'])!r} is a directory; give a file")
 
 
 def _metric(data: Dataset, given: dict[str, Any]) -> CodeMetric:
@@ -239,8 +241,7 @@ def _written(
         count = display.counter(f"{data.name}, {models.model}", total)
         found = evaluate(student, data, metric, samples=n_samples, num_threads=threads, journal=journal, on_done=count)
         rows = (json.dumps({"task_id": r.task_id, "solution": r.code}) for r in found.rollouts if r.measured)
-        name = re.sub(r"(_eval_results)?(\.json)?$", "", target.name)
-        write_text(target.with_name(f"{name}.jsonl"), "\n".join(rows) + "\n")
+        write_text(_solutions(target), "\n".join(rows) + "\n")
         spent = journal.spent()
         setup["spent"] = {role: asdict(one) for role, one in spent.items()}
         return Done(found, [], _write(target, found, data, setup, given), spent_line(spent))
@@ -306,6 +307,11 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
 
 
+def _solutions(target: Path) -> Path:
+    """Where the solutions that a model wrote are kept."""
+    return target.with_name(re.sub(r"(_eval_results)?(\.json)?$", "", target.name) + ".jsonl")
+
+
 def _journal(target: Path) -> Path:
     return target.with_name(f"{target.name}.journal")
 
@@ -313,9 +319,12 @@ def _journal(target: Path) -> Path:
 @contextlib.contextmanager
 def _kept(target: Path, identity: dict[str, Any]) -> Iterator[Journal]:
     """The journal of an evaluation; where it is left before its end, how to go on is said."""
+    from evoprompt.atomic import remove_unfinished_of
     from evoprompt.runs import Journal
 
     with Journal(_journal(target)) as journal:
+        for path in (target, target.with_suffix(".html"), _solutions(target)):  # ours while we have the journal
+            remove_unfinished_of(path)
         journal.begin(identity, anew=ANEW)
         with resumable("the same command", lambda: any(journal.counts().values())):
             yield journal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import dspy
@@ -13,6 +14,9 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import UsageError
 from evoprompt.evolve.advise import Roles
 from evoprompt.evolve.factorial.allowance import Allowance
+from evoprompt.evolve.factorial.comparison import in_turn
+from evoprompt.evolve.factorial.constants import ERROR
+from evoprompt.evolve.factorial.sequential_test import sign_test
 from evoprompt.evolve.options import Options
 from evoprompt.evolve.refine import MAX_ATTEMPTS, batches
 from evoprompt.evolve.strategies import name_of, strategy_class
@@ -22,6 +26,7 @@ from evoprompt.lm.dspy_internals import never_priced, price
 from evoprompt.lm.words import tokens_of
 from evoprompt.program import Advisor, Program
 from evoprompt.tasks import Task
+from evoprompt.wording import counted
 from signatures import Attempt, Failure, FailureGroup
 
 CHARACTERS = 4
@@ -32,6 +37,8 @@ FEEDBACK = 80
 """Characters of a short feedback."""
 FAILING = 0.4
 """Share of the solutions that are likely to fail."""
+LARGE = 0.2
+"""Gain that few prompts reach: where even this is not confirmed, that is said beforehand."""
 SIZES = {
     "growth": (300, 600),  # characters that the instruction has grown by
     "failures": (2, 3),  # of a task, that the debugger is told
@@ -146,12 +153,14 @@ class Estimate:
         most: The most that each role can take, but for answers that are longer than any that were seen.
         failing: Share of the solutions that fail in the likely case.
         options: Of the search; its budget may end it earlier.
+        hint: What `confirmable` says of the tasks.
     """
 
     likely: Mapping[str, Cost]
     most: Mapping[str, Cost]
     failing: float
     options: Options
+    hint: str = ""
 
     @property
     def total(self) -> tuple[Cost, Cost]:
@@ -196,7 +205,7 @@ class Estimate:
         unknown = sorted({c.model for c in self.likely.values() if c.usd is None})
         if unknown:
             notes.append(f"The price is not known of: {', '.join(unknown)}.")
-        return notes + self._limits
+        return notes + self._limits + ([f"{self.hint[0].upper()}{self.hint[1:]}."] if self.hint else [])
 
     @property
     def _limits(self) -> list[str]:
@@ -239,7 +248,35 @@ def estimate(
         asked = max(1.0, sum(cost.calls for cost in likely.values()))
         likely = {role: cost.of(math.floor(cost.calls * min(1.0, limit / asked))) for role, cost in likely.items()}
         most = {role: cost.of(min(cost.calls, limit)) for role, cost in most.items()}
-    return Estimate(likely, most, failing, options)
+    return Estimate(likely, most, failing, options, confirmable(train, dev, options))
+
+
+def confirmable(train: Sequence[Task], dev: Sequence[Task], options: Options) -> str:
+    """Say in a line that not even a large gain can be confirmed, by the test that would have to; empty where one can.
+
+    Args:
+        train: Tasks to learn from.
+        dev: Tasks to choose by.
+        options: How to search.
+    """
+    if name_of(options.strategy) != "factorial":
+        return ""
+    known = {task.task_id for task in dev}
+    costs = in_turn([1 for task in train if task.task_id not in known], [2] * len(dev))  # calls, as the search goes
+    allowance = Allowance(options.budget, sum(costs))
+    paid = sum(costs) if allowance.counted is None else allowance.kept
+    pairs = sum(spent <= paid for spent in accumulate(costs))
+    wins = range(1, pairs + 1)
+    lead = next((n for n in wins if sign_test([1.0] * n + [0.0] * (pairs - n), pairs, ERROR).better), None)
+    if lead is not None and lead / pairs <= LARGE:
+        return ""
+    cut = pairs < len(costs)
+    where = f"{'about ' if cut else ''}{counted(pairs, 'task')}{', for which the budget has room' if cut else ''}"
+    told = f"the result will be compared with the start on {where}: "
+    if lead is None:
+        return f"{told}too few to confirm any gain"
+    points, more = f"{100 * lead / pairs:.0f} points", "a larger budget" if cut else "more tasks"
+    return f"{told}to be confirmed it must win {lead} more than it loses, {points}; {more} can confirm smaller gains"
 
 
 def require_prices(budget: Budget, programs: Iterable[dspy.Module]) -> None:

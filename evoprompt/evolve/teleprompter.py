@@ -20,7 +20,7 @@ from evoprompt.candidate import Candidate
 from evoprompt.errors import DataError, EvoPromptError, UsageError, briefly
 from evoprompt.evolve import progress
 from evoprompt.evolve.advise import Roles
-from evoprompt.evolve.estimate import FAILING, Estimate, estimate, require_prices
+from evoprompt.evolve.estimate import FAILING, Estimate, confirmable, estimate, require_prices
 from evoprompt.evolve.events import BatchDone, Event, Finished, Interrupted, Listener
 from evoprompt.evolve.factorial.scaffold import passage
 from evoprompt.evolve.facts import prepare
@@ -206,8 +206,8 @@ class EvoPrompt(Teleprompter):
                 more = judge.metric.tasks.values() if isinstance(judge, CodeJudge) else ()
                 prepare(run, student, options, train, dev, more, simulated=_simulated(student, ready.roles))
             tell = self._listeners(run, judge, stack)
-            if ready.note:
-                logger.warning("%s", ready.note)
+            for line in filter(None, (ready.note, confirmable(train, dev, options))):
+                logger.warning("%s", line)
             runner = Runner(
                 student, judge, journal=journal, num_threads=options.threads, budget=options.budget,
                 steps=len(student.predictors()) > 1 or options.max_demos > 0,

@@ -270,15 +270,15 @@ class JournaledCall:
 
     def ask(self) -> CallResult:
         """Ask the model until it answers, the retries are used up, or the deadline passes."""
-        begun = time.monotonic()
+        since = time.monotonic()
         kinds: Counter[type[LMError]] = Counter()
         for tries in range(1 << 30):
             try:
-                return self._try(tries)
+                return self._try(tries, since)
             except LMError as e:
                 wait = _backoff(e, kinds[type(e)])
                 kinds[type(e)] += 1
-                late = time.monotonic() + wait - begun > DEADLINE
+                late = time.monotonic() + wait - since > DEADLINE
                 over = not _worth_retrying(e, self.remote) or tries >= self._retries(e) or late
                 if not over:
                     self.budget.check_time(wait)
@@ -293,12 +293,12 @@ class JournaledCall:
         retries = int(self.lm.num_retries)
         return min(retries, RETRIES_UNPROVEN) if not self.limiter.proven and nobody_there(error) else retries
 
-    def _try(self, tries: int) -> CallResult:
+    def _try(self, tries: int, since: float) -> CallResult:
         began = self.limiter.enter()
         answered, overloaded, retry_after = False, False, 0.0
         try:
             with TRAFFIC.one():
-                result = self._timed(tries) if self.remote else self._send(tries)
+                result = self._timed(tries, since) if self.remote else self._send(tries, since)
             answered = True
             return result
         except LMError as e:
@@ -317,9 +317,9 @@ class JournaledCall:
         finally:
             self.limiter.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
 
-    def _timed(self, tries: int) -> CallResult:
+    def _timed(self, tries: int, since: float) -> CallResult:
         """Send from a thread: a reply that drips in byte by byte never times out. A late one is journaled too."""
-        done = begun(self._send, tries)
+        done = begun(self._send, tries, since)
         told = self.call.legacy.get("timeout", self.lm.kwargs.get("timeout"))
         limit = float(told) if isinstance(told, int | float) else TIMEOUT
         if self.limiter.proven:  # what takes that much longer is stuck
@@ -331,7 +331,7 @@ class JournaledCall:
                 raise
             raise LMTimeoutError(f"no whole answer within {limit:g} s", model=self.lm.model) from e
 
-    def _send(self, tries: int) -> CallResult:
+    def _send(self, tries: int, since: float) -> CallResult:
         lm = copy.copy(self.lm)
         lm.num_retries = 0
         patient = {"timeout": DEADLINE} if self.remote else {}  # beyond our own limit, so that a late reply is kept
@@ -344,7 +344,9 @@ class JournaledCall:
         if reply_of(result).empty:  # paid for all the same
             raise EmptyReply("the reply is empty", model=lm.model)
         text = internals.answer_to_json(result)
-        self.journal.keep_answer(self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries)
+        self.journal.keep_answer(
+            self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries, waited=began - since
+        )
         self.limiter.took(seconds)
         return self.known() or result  # an earlier try may have come in first
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,17 @@ BINS = 120
 
 @dataclass(frozen=True)
 class Call:
-    """One answered call. Times are seconds of the run; the time between two of its processes does not count."""
+    """One answered call. Times are seconds of the run; the time between two of its processes does not count.
+
+    `first` is when it was first made: before `begin` where it failed or had to wait. None in older journals.
+    """
 
     role: str
     begin: float
     end: float
     tokens: int
     dollars: float
+    first: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,21 +78,31 @@ class Timeline:
         total = sum(s["seconds"] for s in found) or 1.0
         return [s | {"share": 100 * s["seconds"] / total} for s in found]
 
-    def under_way(self) -> tuple[Markup, float]:
-        """A figure of the calls under way, by role, and the share of the time without any, in percent."""
+    def under_way(self) -> tuple[Markup, float, float | None]:
+        """A figure of the calls under way, by role, the seconds without any, and those of them in which calls waited.
+
+        The last is None where the journal does not tell.
+        """
         if not self.calls or self.seconds <= 0:
-            return Markup(""), 0.0
+            return Markup(""), 0.0, None
         width = self.seconds / BINS
         busy: dict[str, list[float]] = {call.role: [0.0] * BINS for call in self.calls}
         for call in self.calls:
             for n in range(int(call.begin / width), min(int(call.end / width) + 1, BINS)):
                 busy[call.role][n] += max(0.0, min(call.end, (n + 1) * width) - max(call.begin, n * width)) / width
-        covered = reached = 0.0
-        for call in sorted(self.calls, key=lambda call: call.begin):
-            covered += max(0.0, call.end - max(call.begin, reached))
-            reached = max(reached, call.end)
-        idle = 100 * max(0.0, 1 - covered / self.seconds)
-        return charts.layers(busy, self.seconds, list(self.ends.values())), idle
+        idle = max(0.0, self.seconds - _covered((call.begin, call.end) for call in self.calls))
+        made = [(call.first, call.end) for call in self.calls if call.first is not None]
+        waited = idle - max(0.0, self.seconds - _covered(made)) if len(made) == len(self.calls) else None
+        return charts.layers(busy, self.seconds, list(self.ends.values())), idle, waited
+
+
+def _covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that lie in any of these spans."""
+    covered = reached = 0.0
+    for begin, end in sorted(spans):
+        covered += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return covered
 
 
 def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) -> Timeline:
@@ -112,10 +125,10 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
         if event.get("event") == "workers":
             workers[event["began"]] = event  # the last one of each process holds its sums
 
-    try:
-        found = list(rows("SELECT role, ended, seconds, input_tokens, output_tokens, cost FROM answers"))
-    except sqlite3.OperationalError:  # a journal from before there was the column
-        found = []
+    # A journal may be from before there were these columns.
+    known = {name for _, name, *_ in rows("PRAGMA table_info(answers)")}
+    ended, waited = (name if name in known else "NULL" for name in ("ended", "waited"))
+    found = list(rows(f"SELECT role, {ended}, seconds, input_tokens, output_tokens, cost, {waited} FROM answers"))
     for session, following in pairwise([*sessions, [float("inf")]]):
         # The test set comes after the last event.
         session[1] = max(
@@ -126,8 +139,15 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
         return sum(max(0.0, min(at, end) - begin) for begin, end in sessions)
 
     calls = [
-        Call(role, second(ended - seconds), second(ended), (read or 0) + (written or 0), cost or 0.0)
-        for role, ended, seconds, read, written, cost in found
+        Call(
+            role,
+            second(ended - seconds),
+            second(ended),
+            (read or 0) + (written or 0),
+            cost or 0.0,
+            None if waited is None else second(ended - seconds - waited),
+        )
+        for role, ended, seconds, read, written, cost, waited in found
         if ended is not None and sessions and ended >= sessions[0][0]
     ]
     whole = sum(end - begin for begin, end in sessions)

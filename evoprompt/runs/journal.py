@@ -25,7 +25,7 @@ from evoprompt.secrets import mask
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """Names of a fork until it is complete."""
-VERSION: Final = 3
+VERSION: Final = 4
 """Version of the tables. `_MIGRATIONS` upgrade an older journal; a newer one is refused."""
 
 _LABEL = """
@@ -33,6 +33,7 @@ ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
 CREATE INDEX rolled ON rollouts (label) WHERE measured;
 """
 _ENDED = "ALTER TABLE answers ADD COLUMN ended REAL;"
+_WAITED = "ALTER TABLE answers ADD COLUMN waited REAL;"
 _TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE answers (
@@ -58,11 +59,12 @@ CREATE TABLE rollouts (
 );
 {_LABEL}
 {_ENDED}
+{_WAITED}
 CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
     UNIQUE (kind, key)
 );
 """
-_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,)}
+_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,), 3: (_WAITED,)}
 """SQL from each version to the next. Statements that were carried out before are skipped."""
 ANEW: Final = (
     "another --run_name (Python: run_dir) to begin anew, or --fork (Python: journal.fork) to begin anew with the "
@@ -75,7 +77,7 @@ _SHOWN = 80
 """Characters of a value that a message shows."""
 _BEFORE = 20
 """Characters that it shows before the place where two long values differ."""
-_KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Journal:
@@ -160,7 +162,7 @@ class Journal:
 
     def keep_answer(
         self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int,
+        cost: float | None, seconds: float, retries: int, waited: float = 0.0,
     ) -> None:  # fmt: skip
         """Keep a model's answer. The first one to a request stays.
 
@@ -173,8 +175,9 @@ class Journal:
             cost: US dollars.
             seconds: Duration.
             retries: Failed tries before it.
+            waited: Seconds before it was sent: failed tries, the pauses after them, the wait for a slot.
         """
-        row = (key, role, model, response, *usage, cost, seconds, retries, time.time())
+        row = (key, role, model, response, *usage, cost, seconds, retries, time.time(), waited)
         self._write(_KEEP_ANSWER, *row)
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:

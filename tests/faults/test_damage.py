@@ -119,6 +119,7 @@ def test_every_kind_of_row(copy: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("PRAGMA user_version = 99", 2),
         ("PRAGMA user_version = 1", 0),  # a migration that was half done
         ("PRAGMA user_version = 2", 0),
+        ("PRAGMA user_version = 3", 0),
         ("DROP TABLE answers", 5),
         ("ALTER TABLE rollouts DROP COLUMN measured", 5),
         ("UPDATE spent SET cost = 'much'", 5),

@@ -134,6 +134,16 @@ def test_a_server_that_says_wait_a_second_for_longer_than_that_is_given_more(mon
     assert sum(slept) > 7
 
 
+def test_what_a_call_waited_to_be_repeated_is_kept_apart_from_its_own_seconds() -> None:
+    again = Reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.2"})
+    server, lm = served(lambda body, n: again if n == 0 else CODE)
+    with server, Journal() as journal:
+        began = time.monotonic()
+        ask(asking(lm, journal))
+        ((waited, seconds),) = journal.rows("SELECT waited, seconds FROM answers")
+    assert waited >= 0.2 and seconds > 0 and waited + seconds <= time.monotonic() - began
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("fault", "kind", "code"),

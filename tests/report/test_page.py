@@ -219,14 +219,23 @@ def test_a_larger_budget_replaces_the_batches_that_a_smaller_one_had_cut(tmp_pat
     assert [(b["batch"], b["reason"]) for b in read_run(root).batches][1:] == [(2, "longer")]
 
 
-@pytest.mark.parametrize("repeats", [0, 3])
-def test_time_without_a_call_is_put_down_to_repeats_where_there_were_some(tmp_path: Path, repeats: int) -> None:
+@pytest.mark.parametrize(
+    ("repeats", "first", "told"),
+    [
+        (0, None, " was under way: solutions were judged, or the search decided."),
+        (3, None, ", or a call failed and waited to be repeated (3 repeats; how long is not known)."),
+        (3, 4.0, "held back: 2.0 s. Judged solutions, or decided: 4.0 s."),
+        (0, 6.0, " was under way: solutions were judged, or the search decided."),
+    ],
+)
+def test_time_without_a_call_is_put_down_to_the_provider_where_calls_waited(
+    tmp_path: Path, repeats: int, first: float | None, told: str
+) -> None:  # fmt: skip
     run = run_of(tmp_path)
     spent = {role: {**body, "retries": repeats} for role, body in run.spent.items()}
-    timeline = Timeline({}, 10.0, [Call("generator", 1.0, 5.0, 3, 0.0)])
+    timeline = Timeline({}, 10.0, [Call("generator", 6.0, 10.0, 3, 0.0, first)])
     text = shown(replace(run, spent=spent, timeline=timeline))
-    assert "For 60 % of the time no call that was answered was under way: solutions were judged," in text
-    assert ("a call failed and waited to be repeated (3 repeats" in text) is bool(repeats)
+    assert "For 60 % of the time no call that was answered was under way" in text and told in text
 
 
 def test_a_run_under_way_tells_nothing_of_what_is_to_come(tmp_path: Path) -> None:
