@@ -345,7 +345,7 @@ class JournaledCall:
             raise EmptyReply("the reply is empty", model=lm.model)
         text = internals.answer_to_json(result)
         self.journal.keep_answer(
-            self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries, waited=began - since
+            self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries, began - since
         )
         self.limiter.took(seconds)
         return self.known() or result  # an earlier try may have come in first
