@@ -164,7 +164,7 @@ def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
         (12, 4, Budget(), "on 16 tasks: to be confirmed it must win 5 more than it loses, 31 points; more tasks"),
         (24, 24, Budget(rollouts=60), "about 18 tasks, for which the budget has room: to be confirmed it must win 5"),
         (24, 24, Budget(lm_calls=2), "about 0 tasks, for which the budget has room: too few"),
-        (12, 13, Budget(), ""),
+        (10, 10, Budget(), ""),
         (24, 24, Budget(rollouts=300), ""),
         (12, 4, Budget(usd=1.0), "on 16 tasks"),
     ],
@@ -174,7 +174,7 @@ def test_too_few_tasks_to_confirm_a_large_gain_are_told(train: int, dev: int, bu
     assert told in hint and bool(told) is bool(hint)
 
 
-@pytest.mark.parametrize("pairs", [3, 5, 16, 24])
+@pytest.mark.parametrize("pairs", [3, 5, 16, 19])
 def test_the_lead_that_is_told_is_the_least_that_is_confirmed(pairs: int) -> None:
     words = [decide([1.0] * n + [0.0] * (pairs - n), pairs, alpha=ERROR).word for n in range(pairs + 1)]
     wins = [n for n, word in enumerate(words) if word == "confirmed"]

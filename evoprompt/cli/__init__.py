@@ -103,10 +103,12 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone is no reason to stop
     _hear_stops()
-    code = INTERRUPTED
-    with contextlib.suppress(KeyboardInterrupt):  # another one, after the one that `run` tells of
+    code = None
+    with contextlib.suppress(KeyboardInterrupt):  # another one, before `run` could tell of the first
         code = run()
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said and kept
+    if code is None:
+        code = _interrupted()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # closed by the shell: `>&-`

@@ -37,7 +37,7 @@ FEEDBACK = 80
 """Characters of a short feedback."""
 FAILING = 0.4
 """Share of the solutions that are likely to fail."""
-LARGE = 0.2
+LARGE = 0.25
 """Gain that few prompts reach: where even this is not confirmed, that is said beforehand."""
 SIZES = {
     "growth": (300, 600),  # characters that the instruction has grown by
