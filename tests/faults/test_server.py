@@ -40,7 +40,7 @@ def test_a_server_that_fails_in_every_way_changes_nothing(tmp_path: Path) -> Non
         assert set(FAULTS) <= set(there.served), there.served
     assert results(study.run_dir) == undisturbed.results
     assert {r["status"] for r in rollouts(study)} <= {"passed", "failed", "error"}
-    assert "warning" not in said
+    assert "warning" not in said.replace("warning: the result will be compared", "")  # the study has few tasks
     assert not _secret_anywhere(study, said)
 
 
@@ -59,7 +59,7 @@ def test_a_wrong_key_costs_one_request_and_gets_one_line(study: Study) -> None:
     with server(lambda *_: "401") as there:
         code, said = study.train(there.base, OPENAI_API_KEY=KEY)
         assert (code, sum(there.served.values())) == (3, 1)
-    (line,) = [line for line in said.splitlines() if "training on" not in line]
+    (line,) = [line for line in said.splitlines() if "training on" not in line and "be compared" not in line]
     assert "the provider refused the key" in line and "check OPENAI_API_KEY" in line
     assert not _secret_anywhere(study, said)
 
