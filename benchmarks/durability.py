@@ -302,7 +302,7 @@ def cost(folder: Path, options: Any) -> Found:
     with Journal(folder / "journal.sqlite") as journal:
         for number in range(2000):
             began = time.perf_counter()
-            journal.keep_answer(f"{number:032}", "generator", "openai/x", body, (500, 300), 0.001, 0.8, 0)
+            journal.keep_answer(f"{number:032}", "generator", "openai/x", body, (500, 300, 0.001), 0.8, 0)
             journal.keep_rollout("candidate", f"{number:032}", 0, body, measured=True)
             taken.append(1000 * (time.perf_counter() - began))
     study = _starter(folder / "run")

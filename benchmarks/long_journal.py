@@ -139,7 +139,7 @@ def _batch(journal: Journal, run_dir: Path, seed: Candidate, epoch: int, batch: 
 def _keep(journal: Journal, candidate: Candidate, task: Task) -> None:
     body = json.dumps({"id": "x", "message": {"role": "assistant", "parts": [{"type": "text", "text": CODE}]}})
     key = f"{candidate.key}-{task.key}"
-    journal.keep_answer(key, "generator", "openai/x", body, (500, 300), None, 0.75, 0)
+    journal.keep_answer(key, "generator", "openai/x", body, (500, 300, None), 0.75, 0)
     journal.keep_rollout(candidate.key, task.key, 0, _rollout(candidate, task).model_dump_json(), measured=True)
 
 

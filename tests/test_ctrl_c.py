@@ -42,10 +42,10 @@ cli.main()
 
 
 def _ended(script: str) -> tuple[int, str]:
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - where the tests run in the background
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, preexec_fn=heard, timeout=50, check=False
-    )
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
+    )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
 

@@ -344,9 +344,8 @@ class JournaledCall:
         if reply_of(result).empty:  # paid for all the same
             raise EmptyReply("the reply is empty", model=lm.model)
         text = internals.answer_to_json(result)
-        self.journal.keep_answer(
-            self.key, self.role, lm.model, text, tokens, result.cost, seconds, tries, began - since
-        )
+        used = (*tokens, result.cost)
+        self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
         self.limiter.took(seconds)
         return self.known() or result  # an earlier try may have come in first
 

@@ -161,8 +161,8 @@ class Journal:
         return self._one("SELECT response FROM answers WHERE key = ?", key)
 
     def keep_answer(
-        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None],
-        cost: float | None, seconds: float, retries: int, waited: float = 0.0,
+        self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None, float | None],
+        seconds: float, retries: int, waited: float = 0.0,
     ) -> None:  # fmt: skip
         """Keep a model's answer. The first one to a request stays.
 
@@ -171,13 +171,12 @@ class Journal:
             role: The role that asked.
             model: Name of the model.
             response: The answer as JSON.
-            usage: Tokens of request and answer.
-            cost: US dollars.
+            usage: Tokens of the request, tokens of the answer, US dollars.
             seconds: Duration.
             retries: Failed tries before it.
             waited: Seconds before it was sent: failed tries, the pauses after them, the wait for a slot.
         """
-        row = (key, role, model, response, *usage, cost, seconds, retries, time.time(), waited)
+        row = (key, role, model, response, *usage, seconds, retries, time.time(), waited)
         self._write(_KEEP_ANSWER, *row)
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:

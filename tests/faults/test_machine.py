@@ -30,7 +30,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 kept = 0
 try:
     for number in range(1000):
-        journal.keep_answer(f"{number}", "generator", "m", "x" * 1000, (1, 1), None, 0.1, 0)
+        journal.keep_answer(f"{number}", "generator", "m", "x" * 1000, (1, 1, None), 0.1, 0)
         kept += 1
 except StorageError as e:
     print(kept)
@@ -84,21 +84,21 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     with Journal(path) as journal:
         assert journal.counts()["answers"] in (kept, kept + 1)
         assert all(journal.answer(str(number)) == "x" * 1000 for number in range(kept))
-        journal.keep_answer("more", "generator", "m", "y", (1, 1), None, 0.1, 0)
+        journal.keep_answer("more", "generator", "m", "y", (1, 1, None), 0.1, 0)
 
 
 def test_half_a_row_at_its_end_is_no_loss_for_the_others(tmp_path: Path) -> None:
     """A power failure in the middle of a write."""
     with Journal(tmp_path / "whole") as journal:
         for number in range(20):
-            journal.keep_answer(str(number), "r", "m", "x" * 3000, (1, 1), None, 0.1, 0)
+            journal.keep_answer(str(number), "r", "m", "x" * 3000, (1, 1, None), 0.1, 0)
         file, log = ((tmp_path / f"whole{end}").read_bytes() for end in ("", "-wal"))
     for cut in (1, 100, 4095, 4096, 5000):
         (tmp_path / "cut").write_bytes(file)
         (tmp_path / "cut-wal").write_bytes(log[:-cut] + b"?" * (cut // 2))
         with Journal(tmp_path / "cut") as journal:
             assert all(journal.answer(str(number)) == "x" * 3000 for number in range(18))
-            journal.keep_answer("19", "r", "m", "x" * 3000, (1, 1), None, 0.1, 0)
+            journal.keep_answer("19", "r", "m", "x" * 3000, (1, 1, None), 0.1, 0)
 
 
 def test_a_journal_that_is_none_or_damaged_or_newer_is_told(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_journal_that_is_none_or_damaged_or_newer_is_told(tmp_path: Path) -> N
     path.unlink()
     with Journal(path) as journal:
         for number in range(200):
-            journal.keep_answer(str(number), "r", "m", "x" * 1000, (1, 1), None, 0.1, 0)
+            journal.keep_answer(str(number), "r", "m", "x" * 1000, (1, 1, None), 0.1, 0)
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\0" * 8192 + whole[12288:])
     with pytest.raises((DataError, StorageError)), Journal(path) as journal:

@@ -19,6 +19,11 @@ from tests.world import RULE
 
 KEY = "plain.Secret0123456789"
 """Of a shape that nobody could know for a key."""
+FEW = (
+    "warning: the result will be compared with the start on {} tasks: to be confirmed it must win 5 more than it "
+    "loses, {} points; more tasks can confirm smaller gains"
+)
+"""What a study is told first."""
 
 
 def rollouts(study: Study) -> Iterator[dict[str, Any]]:
@@ -40,7 +45,7 @@ def test_a_server_that_fails_in_every_way_changes_nothing(tmp_path: Path) -> Non
         assert set(FAULTS) <= set(there.served), there.served
     assert results(study.run_dir) == undisturbed.results
     assert {r["status"] for r in rollouts(study)} <= {"passed", "failed", "error"}
-    assert "warning" not in said.replace("warning: the result will be compared", "")  # the study has few tasks
+    assert [line for line in said.splitlines() if "warning" in line] == [FEW.format(18, 28)]
     assert not _secret_anywhere(study, said)
 
 
@@ -59,7 +64,8 @@ def test_a_wrong_key_costs_one_request_and_gets_one_line(study: Study) -> None:
     with server(lambda *_: "401") as there:
         code, said = study.train(there.base, OPENAI_API_KEY=KEY)
         assert (code, sum(there.served.values())) == (3, 1)
-    (line,) = [line for line in said.splitlines() if "training on" not in line and "be compared" not in line]
+    few, line = [line for line in said.splitlines() if "training on" not in line]
+    assert few == FEW.format(10, 50)
     assert "the provider refused the key" in line and "check OPENAI_API_KEY" in line
     assert not _secret_anywhere(study, said)
 

@@ -147,7 +147,7 @@ def write_run(
                         "scores": {},
                     },
                 )
-    journal.keep_answer("k", "generator", "openai/x", "{}", (10, 20), 0.002, 1.5, 1)
+    journal.keep_answer("k", "generator", "openai/x", "{}", (10, 20, 0.002), 1.5, 1)
     journal.close()
     return root
 

@@ -97,7 +97,7 @@ def test_an_older_journal_gets_the_columns_and_is_read_without_them(
 ) -> None:  # fmt: skip
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:
-        journal.keep_answer("a", "generator", "m", "{}", (1, 2), None, 0.5, 0)
+        journal.keep_answer("a", "generator", "m", "{}", (1, 2, None), 0.5, 0)
     with contextlib.closing(sqlite3.connect(path)) as db:
         for name in missing:
             db.execute(f"ALTER TABLE answers DROP COLUMN {name}")
@@ -106,7 +106,7 @@ def test_an_older_journal_gets_the_columns_and_is_read_without_them(
         assert read_timeline(tmp_path, db.execute).under_way()[2] is None
     with Journal(path) as journal:
         assert journal.answer("a") == "{}"
-        journal.keep_answer("b", "generator", "m", "{}", (1, 2), None, 0.5, 0, waited=2.5)
+        journal.keep_answer("b", "generator", "m", "{}", (1, 2, None), 0.5, 0, waited=2.5)
         for name in missing:
             found = [value is None for (value,) in journal.rows(f"SELECT {name} FROM answers ORDER BY key")]
             assert found == [True, False]

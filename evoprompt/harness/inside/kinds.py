@@ -19,7 +19,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from .names import named, path_of
+from .names import HOMES, named, path_of
 
 
 class Unencodable(Exception):
@@ -37,12 +37,13 @@ _DATA = (type(None), bool, int, float, complex, str, bytes, bytearray, Decimal, 
 def reduce(value: Any, kind: type) -> tuple[str, object] | None:
     """Takes a value of the type `kind` apart: returns its kind and content, or None for plain and unknown values."""
     for base in type.__dict__["__mro__"].__get__(kind):
-        place = type.__dict__["__module__"].__get__(base), type.__dict__["__name__"].__get__(base)
-        if type(place[0]) is not str or type(place[1]) is not str:
+        module, name = type.__dict__["__module__"].__get__(base), type.__dict__["__name__"].__get__(base)
+        if type(module) is not str or type(name) is not str:
             continue
-        known = _BY_TYPE.get(place)
+        module = HOMES.get(module, module)
+        known = _BY_TYPE.get((module, name))
         if known is not None and base is (
-            _HIDDEN.get(place[1]) if place[0] == "builtins" else getattr(sys.modules.get(place[0]), place[1], None)
+            _HIDDEN.get(name) if module == "builtins" else getattr(sys.modules.get(module), name, None)
         ):
             content = KINDS[known].take(base, value)
             if content is not None:
@@ -315,8 +316,7 @@ def _view(name: str, make: Callable[[Any], object]) -> Kind:
 
 
 def _by_text(module: str, name: str) -> Kind:
-    places = f"{module}:{name} {module}._local:{name}"  # CPython 3.13 defines paths in a module of their own
-    return Kind(places, _text, str, lambda c: getattr(importlib.import_module(module), name)(c))
+    return Kind(f"{module}:{name}", _text, str, lambda c: getattr(importlib.import_module(module), name)(c))
 
 
 KINDS: dict[str, Kind] = {

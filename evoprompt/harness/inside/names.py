@@ -57,7 +57,7 @@ _PURE = """
 abs all any ascii bin bool chr divmod format hash hex isinstance issubclass len max min oct ord pow repr round sorted
 sum
 """
-_HOMES = {
+HOMES = {
     "_io": "io",
     "_operator": "operator",
     "_queue": "queue",
@@ -77,7 +77,7 @@ def path_of(value: Any) -> str | None:
         module, name = value.__module__, value.__qualname__
     if type(module) is not str or type(name) is not str:
         return None
-    module = _HOMES.get(module, module)
+    module = HOMES.get(module, module)
     if module == "builtins" and not hasattr(sys.modules["builtins"], name):
         module, name = "types", next((n for n, v in vars(types).items() if v is value), name)
     path = f"{module}:{name}"
