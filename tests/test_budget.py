@@ -55,6 +55,7 @@ def test_no_call_beyond_the_budget(harness: Harness, calls: int) -> None:
     assert (RULE in Candidate.of(evolved).instruction) == (calls >= 21)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rollouts", [1, 5, 8, 16, 17, 18])
 @pytest.mark.parametrize("num_threads", [1, 8])
 def test_no_rollout_beyond_the_budget(harness: Harness, tmp_path: Path, rollouts: int, num_threads: int) -> None:

@@ -194,6 +194,7 @@ def test_a_dead_sandbox_leaves_with_4_and_scores_nothing(
     assert "4 of 4 rollouts could not be measured" in told and "Traceback" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "score"),
     [

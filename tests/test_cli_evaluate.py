@@ -267,6 +267,7 @@ def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.Cap
         assert f"was measured with the server {first.base}; give another --output" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_each_prompt_and_each_state_of_the_tasks_is_an_evaluation_of_its_own(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ from tests.world import data, reply
 OPTIONS: dict[str, Any] = {"strategy": "refine", "batch_size": 3, "epochs": 2, "eval_interval": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

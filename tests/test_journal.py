@@ -83,6 +83,7 @@ def test_an_interrupt_while_the_optimizer_answers_loses_no_answer(harness: Harne
             assert journal.counts()["answers"] == len(server.seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["identity", "program", "seed", "tasks"])
 def test_a_run_that_was_killed_while_it_began_goes_on(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str

@@ -25,6 +25,7 @@ def bench() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_verdicts_are_those_of_evalplus(shared: Path, bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MBPP_OVERRIDE_PATH", str(shared / "data" / "MbppPlus.jsonl.gz"))
     data = {t.task_id: t for t in load_dataset("mbppplus") if t.task_id.partition("/")[2] not in bench.SLOWEST}

@@ -251,6 +251,7 @@ def test_few_tasks_in_one_large_batch_are_learnt_from(harness: Harness, tmp_path
     assert any(asked_for(t) == "new_instruction" for t in seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [20, 30, 40, 50, 60])
 def test_of_tokens_too_some_are_kept_for_the_comparison(harness: Harness, tmp_path: Path, calls: int) -> None:
     limits = Budget(tokens=calls * TOKENS)

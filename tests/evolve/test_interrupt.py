@@ -182,6 +182,7 @@ def test_where_no_signal_comes_nothing_is_done_about_signals(harness: Harness) -
     assert found[0].detailed_results.stopped == "" and signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), [(BatchDone, 1), (BatchDone, 4), (DevDone, 1), (DevDone, 2)])
 def test_a_prompt_whose_gain_is_not_sure_is_not_left_behind(
     harness: Harness, tmp_path: Path, kind: type, number: int

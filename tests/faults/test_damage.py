@@ -143,6 +143,7 @@ def test_known_damages(copy: Path, capsys: pytest.CaptureFixture[str], sql: str,
     assert code in codes and set(codes) <= {0, code}
 
 
+@pytest.mark.slow
 def test_a_journal_of_which_the_end_is_missing(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = copy / "journal.sqlite"
     content = journal.read_bytes()

@@ -100,6 +100,7 @@ def test_a_fork_takes_the_answers_along_and_other_options(study: Study, undistur
     assert kept(study.run_dir) == undisturbed.rows, "the old run stays as it was"
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_refused(study: Study) -> None:
     (study.run_dir / "training").mkdir(parents=True)
     (study.run_dir / "training/rollouts.jsonl").write_text("{}\n")

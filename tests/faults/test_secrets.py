@@ -61,6 +61,7 @@ def model(options: dict[str, Any], said: str) -> dspy.LM:
     return lm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_no_file_of_a_run_holds_a_credential(
     channel: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

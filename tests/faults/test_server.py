@@ -70,6 +70,7 @@ def test_a_wrong_key_costs_one_request_and_gets_one_line(study: Study) -> None:
     assert not _secret_anywhere(study, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["server_error", "rate_limit", "html"])
 def test_a_key_that_comes_back_in_an_error_is_shown_nowhere(study: Study, fault: str) -> None:
     with server(lambda _, __, total: fault if total >= 2 else None) as there:

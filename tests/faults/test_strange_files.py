@@ -139,6 +139,7 @@ def test_a_journal_does_not_switch_the_sandbox_off(begun: Path, monkeypatch: pyt
     assert seen == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"batch_size": "many"}, {"strategy": "guess"}, {"nonsense": 1}, {"model": None}, {"dataset_path": [1]}]
 )

@@ -47,6 +47,7 @@ def run(harness, solution, *tests):
     return harness.check_asserts(solution, "f", tests or ("assert f(2) == 4",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", seams(), ids=lambda a: a.name)
 def test_no_attack_on_a_seam_passes(harness, attack):
     harness.check_asserts(SQUARE, "f", ASSERTS)

@@ -312,6 +312,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return parts_of(tmp_path_factory.mktemp("kinds"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DIFFERENT)
 def test_each_kind_of_code_and_state_counts(what: str, kinds: Any, tmp_path: Path) -> None:
     assert parts_of(tmp_path, f'"{what}"', '"changed $a"') != kinds

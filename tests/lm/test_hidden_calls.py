@@ -125,6 +125,7 @@ def test_hidden_calls_are_counted(way: Callable[[str], Any]) -> None:
     assert asked <= 12 and "all 12 calls of the budget" in results.stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_hidden_calls_are_kept_and_asked_again_in_no_process(way: Callable[[str], Any], tmp_path: Path) -> None:
     whole, asked = compiled(Asking(way))

@@ -28,6 +28,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES, "no database"])
 def test_every_command_tells_of_it_in_one_line(
     damage: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
