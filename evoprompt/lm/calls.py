@@ -168,11 +168,13 @@ class Calls:
         if self._workers is not None:
             elsewhere.require_served(lm)
         content = internals.content_of(call)
-        key = internals.key_of(content, current.sample, current.again(content))
+        whole = internals.of_any_length(content)
+        again = current.again(whole)
+        key, exact = (internals.key_of(text, current.sample, again) for text in (whole, content))
         if getattr(lm.engine, "takes_seed", False):
-            call = internals.with_seed(call, key)
+            call = internals.with_seed(call, exact)
         role = self._label + role
-        one = JournaledCall(lm, call, key, role, self.journal, self.budget, self._limiter(lm), self._workers)
+        one = JournaledCall(lm, call, key, exact, role, self.journal, self.budget, self._limiter(lm), self._workers)
         try:
             with (
                 self._around(current.judged),
@@ -231,7 +233,9 @@ class JournaledCall:
     Attributes:
         lm: The model.
         call: The request, as DSPy prepared it.
-        key: The answer's key in the journal.
+        key: The answer's key in the journal, whatever limit of tokens the request has.
+        exact: Key of a reply that was cut off by just this limit: a larger one asks again. All answers of runs that
+            were begun before whole answers had a key of their own are found by it.
         role: The role in the journal's sums.
         journal: Keeps the answer.
         budget: Is told the cost.
@@ -242,6 +246,7 @@ class JournaledCall:
     lm: dspy.LM
     call: PreparedCall
     key: str
+    exact: str
     role: str
     journal: Journal
     budget: BudgetTracker
@@ -260,6 +265,8 @@ class JournaledCall:
             DamagedError: The journal's row is no answer.
         """
         text = self.journal.answer(self.key)
+        if text is None:
+            text = self.journal.answer(self.exact)
         try:
             return None if text is None else internals.answer_from_json(text, self.lm, self.call)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, internals.LM15Error) as e:
@@ -341,11 +348,13 @@ class JournaledCall:
         seconds = time.monotonic() - began
         tokens = internals.tokens_of(result)
         self.budget.took(self.role, sum(n or 0 for n in tokens), result.cost)
-        if reply_of(result).empty:  # paid for all the same
+        reply = reply_of(result)
+        if reply.empty:  # paid for all the same
             raise EmptyReply("the reply is empty", model=lm.model)
         text = internals.answer_to_json(result)
         used = (*tokens, result.cost)
-        self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
+        key = self.exact if reply.cut_off else self.key
+        self.journal.keep_answer(key, self.role, lm.model, text, used, seconds, tries, began - since)
         self.limiter.took(seconds)
         return self.known() or result  # an earlier try may have come in first
 
