@@ -144,8 +144,8 @@ class Confirming(Search):
                 spent = True
                 if e.amid:  # which of them have come to their end depends on the threads: none counts
                     pairs = []
-            # An outage is no evidence against the prompt: that would stand in the journal for good. The start prompt got
-            # answers before, so it is not to blame where it gets none now.
+            # An outage is no evidence against the prompt: that would stand in the journal for good. The start prompt
+            # got answers before, so it is not to blame where it gets none now.
             asked = [r for r in rollouts if r.candidate == seed.key and r.task_id not in trained]
             self._require_measured(asked, known=any(r.measured for r in asked))
             for one in (seed, final):
