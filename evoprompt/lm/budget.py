@@ -143,7 +143,7 @@ class BudgetTracker:
         self._note()
 
     def took(self, role: str, tokens: int, usd: float | None, answers: int = 1) -> None:
-        """Record the cost of a reply, also of one that nobody waits for any more; an empty one is no answer."""
+        """Record the cost of a reply, also of one that nobody waits for any more; one may be no answer."""
         with self._change:
             self._tokens += tokens
             self._usd += usd or 0.0

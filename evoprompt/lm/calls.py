@@ -354,17 +354,20 @@ class JournaledCall:
         began = time.monotonic()
         result = elsewhere.ask(self.workers, lm, call) if self.workers else interception.ask(lm, call)
         seconds = time.monotonic() - began
-        tokens, empty = internals.tokens_of(result), reply_of(result).empty
-        used = (*tokens, result.cost)
-        self.budget.took(self.role, sum(n or 0 for n in tokens), result.cost, answers=int(not empty))
-        if empty:  # paid for all the same, also if nobody waits for it any more
+        tokens = internals.tokens_of(result)
+        used, total = (*tokens, result.cost), sum(n or 0 for n in tokens)
+        if reply_of(result).empty:  # paid for all the same, also if nobody waits for it any more
             error = EmptyReply("the reply is empty", model=lm.model)
+            self.budget.took(self.role, total, result.cost, answers=0)
             self._keep_failure(error, at, seconds, used)
             raise error
         text = internals.answer_to_json(result)
-        self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
+        kept = self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
+        self.budget.took(self.role, total, result.cost, answers=int(kept))
+        if not kept:  # an earlier try, given up, has come in first
+            self.journal.keep_waste(self.key, used)
         self.limiter.took(seconds)
-        return self.known() or result  # an earlier try may have come in first
+        return self.known() or result
 
 
 def _backoff(error: LMError, before: int) -> float:
