@@ -19,7 +19,9 @@ from typing import Any, Final
 from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, UsageError
 from evoprompt.runs.damage import damaged, numbers, plain_object, reading, refused
-from evoprompt.runs.spent import Spent
+from evoprompt.runs.difference import difference
+from evoprompt.runs.spent import Failures, Spent
+from evoprompt.runs.tables import MIGRATIONS, TABLES, VERSION
 from evoprompt.secrets import mask
 
 NAME: Final = "journal.sqlite"
@@ -27,47 +29,6 @@ LENGTHS: Final = ("max_tokens", "max_completion_tokens")
 """Settings of a model that limit its answers' length. They are no part of a run's identity."""
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """Names of a fork until it is complete."""
-VERSION: Final = 4
-"""Version of the tables. `_MIGRATIONS` upgrade an older journal; a newer one is refused."""
-
-_LABEL = """
-ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
-CREATE INDEX rolled ON rollouts (label) WHERE measured;
-"""
-_ENDED = "ALTER TABLE answers ADD COLUMN ended REAL;"
-_WAITED = "ALTER TABLE answers ADD COLUMN waited REAL;"
-_TABLES = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE answers (
-    key TEXT PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, response TEXT NOT NULL,
-    input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL NOT NULL, retries INTEGER NOT NULL
-);
-CREATE TABLE spent (
-    role TEXT PRIMARY KEY, calls INTEGER, retries INTEGER, input_tokens INTEGER, output_tokens INTEGER,
-    cost REAL, unpriced INTEGER, seconds REAL
-) WITHOUT ROWID;
-CREATE TRIGGER spend AFTER INSERT ON answers BEGIN
-    INSERT INTO spent VALUES (
-        new.role, 1, new.retries, ifnull(new.input_tokens, 0), ifnull(new.output_tokens, 0),
-        ifnull(new.cost, 0), new.cost IS NULL, new.seconds
-    ) ON CONFLICT DO UPDATE SET
-        calls = calls + 1, retries = retries + excluded.retries, input_tokens = input_tokens + excluded.input_tokens,
-        output_tokens = output_tokens + excluded.output_tokens, cost = cost + excluded.cost,
-        unpriced = unpriced + excluded.unpriced, seconds = seconds + excluded.seconds;
-END;
-CREATE TABLE rollouts (
-    candidate TEXT NOT NULL, task TEXT NOT NULL, sample INTEGER NOT NULL, measured INTEGER NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (candidate, task, sample)
-);
-{_LABEL}
-{_ENDED}
-{_WAITED}
-CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
-    UNIQUE (kind, key)
-);
-"""
-_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,), 3: (_WAITED,)}
-"""SQL from each version to the next. Statements that were carried out before are skipped."""
 ANEW: Final = (
     "another --run_name (Python: run_dir) to begin anew, or --fork (Python: journal.fork) to begin anew with the "
     "answers of the old run"
@@ -75,11 +36,11 @@ ANEW: Final = (
 """How `train` and Python begin another run than the one that is kept."""
 _TOLD = 8
 """Differences to another run that a message names."""
-_SHOWN = 80
-"""Characters of a value that a message shows."""
-_BEFORE = 20
-"""Characters that it shows before the place where two long values differ."""
 _KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP_FAILURE = """INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    input_tokens = ifnull(input_tokens, excluded.input_tokens),
+    output_tokens = ifnull(output_tokens, excluded.output_tokens), cost = ifnull(cost, excluded.cost)"""
+_LATEST = "key = ? AND at = (SELECT max(at) FROM failures WHERE key = ?)"
 
 
 class Journal:
@@ -132,8 +93,8 @@ class Journal:
             given = known
         # Only the first time: two programs of one process must not replace each other before either has asked.
         if known not in (None, given) and not self._begun and self._got_nowhere():
-            self._write("DELETE FROM rollouts")  # those without a verdict
-            self._write("DELETE FROM meta")
+            for table in ("rollouts", "failures", "spent", "meta"):  # rollouts: those without a verdict
+                self._write(f"DELETE FROM {table}")
             known = None
         self._begun = True
         if known is None:
@@ -169,8 +130,8 @@ class Journal:
     def keep_answer(
         self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None, float | None],
         seconds: float, retries: int, waited: float = 0.0,
-    ) -> None:  # fmt: skip
-        """Keep a model's answer. The first one to a request stays.
+    ) -> bool:  # fmt: skip
+        """Keep a model's answer, and return True. The first one to a request stays: then return False.
 
         Args:
             key: Hash of the request.
@@ -183,7 +144,53 @@ class Journal:
             waited: Seconds before it was sent: failed tries, the pauses after them, the wait for a slot.
         """
         row = (key, role, model, response, *usage, seconds, retries, time.time(), waited)
-        self._write(_KEEP_ANSWER, *row)
+        return self._write(_KEEP_ANSWER, *row) == 1
+
+    def keep_failure(
+        self, key: str, at: float, role: str, model: str, error: tuple[str, str], seconds: float,
+        usage: tuple[int | None, int | None, float | None] = (None, None, None),
+    ) -> None:  # fmt: skip
+        """Keep a try that failed. A second word about the same try adds its usage only.
+
+        Args:
+            key: Hash of the request.
+            at: When the try was sent, in Unix seconds; with the key, it names the try.
+            role: The role that asked.
+            model: Name of the model.
+            error: Its code, and what it said in one line.
+            seconds: Duration of the try. `keep_pause` adds the pause after it.
+            usage: Of a reply that is no answer: tokens of the request, tokens of the reply, US dollars.
+        """
+        self._write(_KEEP_FAILURE, key, at, role, model, *error, seconds, *usage)
+
+    def keep_pause(self, key: str, seconds: float) -> None:
+        """Add the pause that was made after the latest failed try of a request."""
+        self._write(f"UPDATE failures SET seconds = seconds + ? WHERE {_LATEST}", seconds, key, key)
+
+    def keep_waste(self, key: str, usage: tuple[int | None, int | None, float | None]) -> None:
+        """Add the usage of a reply that came in when its request was answered already, to the latest failed try."""
+        added = ", ".join(f"{c} = ifnull({c}, 0) + ifnull(?, 0)" for c in ("input_tokens", "output_tokens", "cost"))
+        self._write(f"UPDATE failures SET {added} WHERE {_LATEST}", *usage, key, key)
+
+    def failures(self) -> list[Failures]:
+        """Return the failed tries by kind, the most frequent kind first."""
+        said = "(SELECT said FROM failures WHERE kind = f.kind ORDER BY at DESC LIMIT 1)"
+        query = f"SELECT kind, count(*), min(at), max(at), {said} FROM failures f GROUP BY kind ORDER BY 2 DESC, 1"
+        with reading("the failed tries", self.path):
+            return [Failures(str(kind), *numbers(row), str(last)) for kind, *row, last in self.rows(query)]
+
+    def failed_spans(self) -> list[tuple[float, float]]:
+        """Return the times in which a failed try was under way or paused for, in Unix seconds, merged and in order.
+
+        The pause is the one that was made: not that which a stop or a kill cut short.
+        """
+        spans: list[tuple[float, float]] = []
+        with reading("the failed tries", self.path):
+            for row in self.rows("SELECT at, seconds FROM failures ORDER BY at"):
+                begin, seconds = numbers(row)
+                before, end = spans.pop() if spans and begin <= spans[-1][1] else (begin, begin)
+                spans.append((before, max(end, begin + seconds)))
+        return spans
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
         """Return a rollout; by default only one with a verdict."""
@@ -312,14 +319,14 @@ class Journal:
         if not version:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise DataError(f"{str(self.path)!r} is no journal of evoprompt")
-            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+            self._db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
         for old in range(version or VERSION, VERSION):
-            self._migrate(_MIGRATIONS[old], old + 1)
+            self._migrate(MIGRATIONS[old], old + 1)
         self._check_tables()
 
     def _check_tables(self) -> None:
         with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
-            fresh.executescript(_TABLES)
+            fresh.executescript(TABLES)
             for (table,) in fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
                 wanted, found = (
                     [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for db in (fresh, self._db)
@@ -365,10 +372,10 @@ class Journal:
             row: tuple[Any, ...] | None = self._db.execute(f"{sql} LIMIT 1", values).fetchone()
             return row
 
-    def _write(self, sql: str, *values: object) -> None:
-        """Execute one statement and commit: the row is on disk when this returns."""
+    def _write(self, sql: str, *values: object) -> int:
+        """Execute one statement, commit, and return the number of rows: they are on disk when this returns."""
         with self._guard():
-            self._db.execute(sql, [_plain(v) if isinstance(v, str) else v for v in values])
+            return self._db.execute(sql, [_plain(v) if isinstance(v, str) else v for v in values]).rowcount
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -388,18 +395,3 @@ def _of_any_length(identity: Any) -> Any:
     if isinstance(identity, Mapping):
         return {k: _of_any_length(v) for k, v in identity.items() if k not in LENGTHS}
     return [_of_any_length(v) for v in identity] if isinstance(identity, list | tuple) else identity
-
-
-def difference(old: Any, new: Any, where: str = "") -> list[str]:
-    """Return one phrase per difference, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted({*old, *new})
-        return [d for n in names for d in difference(old.get(n), new.get(n), f"{where}.{n}" if where else n)]
-    if old == new:
-        return []
-    both = repr(old), repr(new)
-    alike = next((i for i, (a, b) in enumerate(zip(*both, strict=False)) if a != b), min(map(len, both)))
-    start = max(0, alike - _BEFORE) if max(map(len, both)) > _SHOWN else 0
-    end = start + _SHOWN
-    was, now = (f"{'…' * (start > 0)}{text[start:end]}{'…' * (len(text) > end)}" for text in both)
-    return [f"{where} was {was}, is {now}"]
