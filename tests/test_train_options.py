@@ -157,7 +157,7 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
 
 
-def test_the_board_tells_of_calls_under_way_and_of_those_that_are_repeated() -> None:
+def test_the_board_tells_of_calls_under_way_and_of_those_that_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     board, traffic = Board("", dict, lambda: now[0]), Traffic()
     board.traffic = traffic
@@ -166,7 +166,10 @@ def test_the_board_tells_of_calls_under_way_and_of_those_that_are_repeated() -> 
             raise error
     with traffic.one(), traffic.one():
         board.advance(8)
-        assert "2 calls under way" in drawn(board)
+        text = drawn(board)
+        assert "2 calls under way" in text and "waiting" not in text
+        monkeypatch.setattr(traffic, "silent", lambda: 25.0)
+        assert "waiting  no call was answered for 25 s" in drawn(board)
     now[0] = traffic.failed_at + 125
     text = drawn(board)
     assert "so far   failed calls: 2 rate limit, 1 timeout, the last 2 min 5 s ago" in text and "under way" not in text
@@ -269,7 +272,8 @@ def test_the_board_promises_no_end_that_it_does_not_know() -> None:
 def test_a_long_text_leaves_room_for_what_it_is_about() -> None:
     board = Board("")
     board._last = "- This is how a good answer looks: ```python def double(values)" * 9
-    assert "  last     - This is how" in drawn(board)
+    (last,) = [line.rstrip() for line in drawn(board, 60).splitlines() if "last" in line]
+    assert last.startswith("  last     - This is how") and last.endswith("…") and len(last) <= 60
 
 
 def test_a_note_stands_above_a_bar() -> None:

@@ -34,7 +34,7 @@ SOON = 3.0
 SETTLED = 2.0
 """Seconds without an answer after a failure before that is shown: most are over by then."""
 SILENT = 10.0
-"""Seconds without an answer before that is shown beside the calls under way."""
+"""Seconds without an answer before that is shown: some models take so long."""
 
 
 class Board:
@@ -205,26 +205,24 @@ class Board:
         yield how_far
         lines = Table.grid(padding=(0, 2))
         lines.add_column(style="dim", no_wrap=True, min_width=len("  in hand"))
-        lines.add_column(overflow="ellipsis", no_wrap=True)
+        lines.add_column()  # `no_wrap` here would let it grow beyond the screen
         lost = [f"{n} not measured: {in_words(kind)}" for kind, n in self._faults.most_common(3) if kind]
+        calls = self.traffic.under_way if self.traffic else 0
+        silent = self.traffic.silent() if self.traffic and calls and not waiting else 0.0
         used = f" · {100 * self._used:.0f} % of the budget" if self._used is not None else ""
+        used += f" · {counted(calls, 'call')} under way" if calls else ""
         for name, text in (
-            ("in hand", self._in_hand), ("last", self._last), ("spent", self._bill + used + self._under_way()),
+            ("in hand", self._in_hand), ("last", self._last), ("spent", self._bill + used),
             ("cluster", self.workers()), ("trouble", _told(waiting)), ("trouble", ", ".join(lost)),
+            ("waiting", f"no call was answered for {lasting(silent)}" if silent >= SILENT else ""),
             ("so far", "" if waiting else self._history()),
         ):  # fmt: skip
             if text:
-                said = Text(visible(" ".join(text.split())), style="yellow" if name == "trouble" else "")
-                if name in ("trouble", "so far"):
-                    said.no_wrap = False
+                to_its_end = name in ("trouble", "so far")
+                said = Text(visible(" ".join(text.split())), no_wrap=not to_its_end, overflow="ellipsis")
+                said.stylize("yellow" if name == "trouble" else "")
                 lines.add_row(f"  {name}", said)
         yield lines
-
-    def _under_way(self) -> str:
-        calls = self.traffic.under_way if self.traffic else 0
-        silent = self.traffic.silent() if self.traffic and calls else 0.0
-        told = f", none answered for {lasting(silent)}" if silent >= SILENT else ""
-        return f" · {counted(calls, 'call')} under way{told}" if calls else ""
 
     def _history(self) -> str:
         """Calls that failed, by kind: most were repeated."""
