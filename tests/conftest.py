@@ -1,4 +1,4 @@
-"""Every test runs with an empty home, without keys, and without DSPy's caches."""
+"""Every test runs with an empty home, without keys and DSPy's caches, and repeats failed calls soon."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     for key in KEYS:
         monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evoprompt.lm.calls.FIRST_WAIT", 0.1)
 
 
 @pytest.fixture(scope="session")

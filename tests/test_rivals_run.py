@@ -51,7 +51,7 @@ def metric(harness: Harness) -> CodeMetric:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
 
 
 def run(

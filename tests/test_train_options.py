@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from rich.live import Live
 from evoprompt import Budget, Candidate, Options, Program, load_dataset
 from evoprompt.cli import run as cli
 from evoprompt.cli.board import BAR, Board
+from evoprompt.cli.display import Display
 from evoprompt.cli.shown import note
+from evoprompt.errors import StorageError
 from evoprompt.evaluate import summarize
 from evoprompt.evolve.events import Started
 from evoprompt.evolve.records import BatchRecord
 from evoprompt.judges import Rollout
-from evoprompt.lm.concurrency import Traffic
+from evoprompt.lm.concurrency import OUTAGE, Traffic, Waiting
 from evoprompt.runs import Spent
 
 PROMPT = "# Role\nDu schreibst {Python} in `code`.\n\n# Rules\n- Return values, never print.\n"
@@ -131,8 +134,8 @@ def test_quiet_says_the_result_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "batch" not in shown.err and "report:" in shown.out
 
 
-def drawn(board: Board) -> str:
-    console = Console(width=100, record=True, force_terminal=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+def drawn(board: Board, width: int = 100) -> str:
+    console = Console(width=width, record=True, force_terminal=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(board)
     return console.export_text()
 
@@ -150,21 +153,72 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
     text = drawn(board)
     assert "batch 3: solutions" in text and "8/24" in text and "about 1 min 0 s left" in text
     assert "1,200 calls, 59,000 tokens, $0.2500, 3 repeated" in text
-    assert "trouble  2 not measured: rate_limit" in text
+    assert "trouble  2 not measured: rate limit" in text
     assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
 
 
-def test_the_board_tells_of_calls_under_way_and_of_those_that_are_repeated() -> None:
-    board, traffic = Board("", dict), Traffic()
+def test_the_board_tells_of_calls_under_way_and_of_those_that_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    board, traffic = Board("", dict, lambda: now[0]), Traffic()
     board.traffic = traffic
     for error in (LMRateLimitError("slow down"), LMRateLimitError("slow down"), LMTimeoutError("no answer")):
         with contextlib.suppress(LMError), traffic.one():
             raise error
     with traffic.one(), traffic.one():
         board.advance(8)
-        assert "2 calls under way" in drawn(board)
+        text = drawn(board)
+        assert "2 calls under way" in text and "waiting" not in text
+        monkeypatch.setattr(traffic, "silent", lambda: 25.0)
+        assert "waiting  no call was answered for 25 s" in drawn(board)
+    now[0] = traffic.failed_at + 125
     text = drawn(board)
-    assert "trouble  2 failed calls: rate_limit, 1 failed call: timeout" in text and "under way" not in text
+    assert "so far   failed calls: 2 rate limit, 1 timeout, the last 2 min 5 s ago" in text and "under way" not in text
+    traffic.failed.update({"server": 1, "transport": 1, "provider": 1})
+    told = " ".join(drawn(board, 60).split())
+    assert "2 rate limit, 1 timeout, 1 server error, and 2 kinds more, the last 2 min 5 s ago" in told
+
+
+def test_the_board_tells_what_is_waited_for_and_promises_no_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    board, traffic = Board("", dict, lambda: now[0]), Traffic()
+    board.traffic = traffic
+    board.evaluation("all.json, openai/x", 40)
+    now[0] = 30.0
+    for done in range(1, 21):
+        board.advance(done)
+    assert "about 30 s left" in drawn(board)
+    monkeypatch.setattr(traffic, "waiting", lambda: Waiting("rate limit (429)", 1.0, 24.0))
+    assert "waiting" not in drawn(board)  # most failures are over at once
+    monkeypatch.setattr(traffic, "waiting", lambda: Waiting("rate limit (429)", 16.0, 24.0))
+    text = drawn(board)
+    assert "trouble  waiting for the provider: rate limit (429), for 16 s; next try in 24 s" in text
+    assert "left" not in text and "failed calls" not in text
+    folded = " ".join(drawn(board, 50).split())
+    assert "waiting for the provider: rate limit (429), for 16 s; next try in 24 s" in folded
+
+
+def test_the_board_counts_what_was_answered_since_the_last_event() -> None:
+    now = [0.0]
+    spent = {"generator": Spent(9, 0, 900, 90, 0.0, 0, 60.0)}
+    board = Board("", lambda: spent, lambda: now[0])
+    board.step("batch 1: solutions", 16)
+    spent["generator"] = Spent(15, 0, 1500, 150, 0.0, 0, 60.0)
+    now[0] = 1.0
+    assert "15 calls, 1,650 tokens" in drawn(board)
+
+    def closed() -> dict[str, Spent]:
+        raise StorageError("closed")
+
+    board.spent, now[0] = closed, 2.0
+    assert "15 calls" in drawn(board)
+
+
+def test_a_log_is_told_of_an_outage_and_a_quiet_one_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with Display(quiet=quiet):
+            logging.getLogger("evoprompt").warning("waiting for the provider for 10 s", extra=OUTAGE)
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "waiting for the provider for 10 s\n")
 
 
 def test_the_bar_of_a_run_never_begins_anew() -> None:
@@ -218,7 +272,8 @@ def test_the_board_promises_no_end_that_it_does_not_know() -> None:
 def test_a_long_text_leaves_room_for_what_it_is_about() -> None:
     board = Board("")
     board._last = "- This is how a good answer looks: ```python def double(values)" * 9
-    assert "  last     - This is how" in drawn(board)
+    (last,) = [line.rstrip() for line in drawn(board, 60).splitlines() if "last" in line]
+    assert last.startswith("  last     - This is how") and last.endswith("…") and len(last) <= 60
 
 
 def test_a_note_stands_above_a_bar() -> None:

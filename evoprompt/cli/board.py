@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,20 +15,26 @@ from rich.table import Table
 from rich.text import Text
 
 from evoprompt.cli.shown import visible
-from evoprompt.wording import counted
+from evoprompt.errors import EvoPromptError
+from evoprompt.lm.concurrency import in_words
+from evoprompt.wording import counted, lasting
 
 if TYPE_CHECKING:
     from evoprompt.evolve.events import Started
     from evoprompt.evolve.records import BatchRecord
     from evoprompt.judges import Rollout
     from evoprompt.lm.budget import Budget
-    from evoprompt.lm.concurrency import Traffic
+    from evoprompt.lm.concurrency import Traffic, Waiting
     from evoprompt.runs import Spent
 
 BAR = 40
 """Columns of the bar."""
 SOON = 3.0
 """Seconds before nobody can tell how long it will take."""
+SETTLED = 2.0
+"""Seconds without an answer after a failure before that is shown: most are over by then."""
+SILENT = 10.0
+"""Seconds without an answer before that is shown: some models take so long."""
 
 
 class Board:
@@ -61,7 +68,7 @@ class Board:
         self._faults: Counter[str] = Counter()
         self._in_hand, self._last = "", ""
         self._rules: set[str] = set()
-        self._bill = ""
+        self._bill, self._counted = "", -math.inf
         self._used: float | None = None
         self._first: float | None = None
         self._share = self._before = 0.0
@@ -100,8 +107,6 @@ class Board:
         if rollout is not None:
             self._rollouts += 1
             self._faults[rollout.fault] += bool(rollout.fault)
-        if done % 8 == 0:
-            self._count()
 
     def restored(self, record: BatchRecord) -> None:
         """An earlier process made this batch."""
@@ -131,9 +136,13 @@ class Board:
         self._count()
 
     def _count(self) -> None:
+        self._counted = self._clock()
         if self.spent is None:
             return
-        roles = self.spent().values()
+        try:
+            roles = self.spent().values()
+        except EvoPromptError:  # the run is over, and its journal closed
+            return
         calls, retries = sum(s.calls for s in roles), sum(s.retries for s in roles)
         tokens = sum(s.input_tokens + s.output_tokens for s in roles)
         cost = sum(s.cost for s in roles)
@@ -177,13 +186,17 @@ class Board:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines."""
+        if self._clock() - self._counted >= 0.5:  # answers come between the events too
+            self._count()
         share = self._progress()
+        waiting = self.traffic.waiting() if self.traffic else None
+        waiting = waiting if waiting and waiting.seconds >= SETTLED else None
         elapsed = self._clock() - self._step_begun
         count = f"{self._done}/{self._total}" if self._total else ""
         if self._planned is None and self._done and elapsed:
             count += f" · {self._done / elapsed:.1f}/s"
-        left = self._left(share)
-        eta = f"{_time(elapsed)} so far" if left is None else f"about {_time(max(1.0, left))} left"
+        left = None if waiting else self._left(share)  # nobody knows when it goes on
+        eta = f"{lasting(elapsed)} so far" if left is None else f"about {lasting(max(1.0, left))} left"
         bar = ProgressBar(total=1.0, completed=share or 0.0, width=BAR, pulse=share is None)
         what, how_far = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 1))
         how_far.add_row(Text(" "), bar, Text(count), Text(eta, style="dim"))
@@ -192,22 +205,36 @@ class Board:
         yield how_far
         lines = Table.grid(padding=(0, 2))
         lines.add_column(style="dim", no_wrap=True, min_width=len("  in hand"))
-        lines.add_column(overflow="ellipsis", no_wrap=True)
-        trouble = [f"{n} not measured: {kind}" for kind, n in self._faults.most_common(3) if kind]
+        lines.add_column()  # `no_wrap` here would let it grow beyond the screen
+        lost = [f"{n} not measured: {in_words(kind)}" for kind, n in self._faults.most_common(3) if kind]
         calls = self.traffic.under_way if self.traffic else 0
-        failed = self.traffic.failed.most_common(3) if self.traffic else []
-        trouble += [f"{counted(n, 'failed call')}: {kind}" for kind, n in failed]
+        silent = self.traffic.silent() if self.traffic and calls and not waiting else 0.0
         used = f" · {100 * self._used:.0f} % of the budget" if self._used is not None else ""
         used += f" · {counted(calls, 'call')} under way" if calls else ""
         for name, text in (
             ("in hand", self._in_hand), ("last", self._last), ("spent", self._bill + used),
-            ("cluster", self.workers()), ("trouble", ", ".join(trouble)),
+            ("cluster", self.workers()), ("trouble", _told(waiting)), ("trouble", ", ".join(lost)),
+            ("waiting", f"no call was answered for {lasting(silent)}" if silent >= SILENT else ""),
+            ("so far", "" if waiting else self._history()),
         ):  # fmt: skip
             if text:
-                lines.add_row(
-                    f"  {name}", Text(visible(" ".join(text.split())), style="yellow" if name == "trouble" else "")
-                )
+                to_its_end = name in ("trouble", "so far")
+                said = Text(visible(" ".join(text.split())), no_wrap=not to_its_end, overflow="ellipsis")
+                said.stylize("yellow" if name == "trouble" else "")
+                lines.add_row(f"  {name}", said)
         yield lines
+
+    def _history(self) -> str:
+        """Calls that failed, by kind: most were repeated."""
+        if self.traffic is None or not self.traffic.failed:
+            return ""
+        kinds: Counter[str] = Counter()
+        for code, number in self.traffic.failed.copy().items():
+            kinds[in_words(code)] += number
+        told = [f"{number} {kind}" for kind, number in kinds.most_common(3)]
+        told += [f"and {counted(len(kinds) - 3, 'kind')} more"] if len(kinds) > 3 else []
+        ago = self._clock() - self.traffic.failed_at
+        return f"failed calls: {', '.join(told)}, the last {lasting(ago)} ago"
 
     def _left(self, share: float | None) -> float | None:
         """Seconds that are left of the search or the evaluation, as fast as it went in this process."""
@@ -220,9 +247,8 @@ class Board:
         return took * (1 - share) / gone if gone > 0.02 and took > SOON else None
 
 
-def _time(seconds: float) -> str:
-    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _told(waiting: Waiting | None) -> str:
+    """`waiting for the provider: rate limit (429), for 16 s; next try in 24 s`."""
+    return (
+        f"waiting for the provider: {waiting.kind}, for {lasting(waiting.seconds)}; {waiting.then}" if waiting else ""
+    )

@@ -86,6 +86,11 @@ class Display:
         text = broken(visible(text), self.console.width) if self.console.is_terminal else visible(text)
         self.console.print(Text(text, style=style), soft_wrap=True)
 
+    def outage(self, text: str) -> None:
+        """A line about a provider that does not answer, where no board tells it."""
+        if self._drawn is None:
+            self.say(text)
+
     def begin(self, what: str) -> None:
         """Show what is under way before there is anything to count."""
         self._board.step(what)
@@ -181,6 +186,9 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
+        if getattr(record, "outage", False):
+            self._display.outage(text)
+            return
         alike = re.sub(r"task \S+:", "task:", text)
         self._seen[alike] += 1
         if self._seen[alike] <= SHOWN_ALIKE:

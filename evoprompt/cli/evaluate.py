@@ -61,7 +61,7 @@ def evaluate(
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1)] = None,
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
     lm_on_workers: Annotated[bool, typer.Option("--lm_on_workers", rich_help_panel=MODEL, help="The workers of --cluster ask the models: for models that are served on their nodes, as in `--api_base http://localhost:8000/v1`. No key is sent to them.")] = False,
-    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 8,
+    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 10,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,

@@ -63,7 +63,7 @@ def train(
     lm_on_workers: Annotated[bool, typer.Option("--lm_on_workers", rich_help_panel=MODEL, help="The workers of --cluster ask the models: for models that are served on their nodes, as in `--api_base http://localhost:8000/v1`. No key is sent to them.")] = False,
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0, help="Sampling temperature of all roles.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
-    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 8,
+    num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 10,
     timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
     prompt: Annotated[str | None, typer.Option("--prompt", rich_help_panel=SEARCH, help="The prompt to begin with: a file, or the text. Default: a short one of ours.")] = None,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",

@@ -21,7 +21,6 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -45,7 +44,7 @@ from evoprompt.lm import dspy_internals as internals
 from evoprompt.lm import elsewhere, interception
 from evoprompt.lm.budget import Budget, BudgetTracker
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, reply_of
-from evoprompt.lm.concurrency import TRAFFIC, ConcurrencyLimiter, InFlight
+from evoprompt.lm.concurrency import TRAFFIC, ConcurrencyLimiter, InFlight, in_words
 from evoprompt.lm.dspy_internals import CallResult, PreparedCall
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.interception import Attempt, current_attempt
@@ -64,12 +63,16 @@ Used = tuple[int | None, int | None, float | None]
 
 DEADLINE = 900.0
 """Seconds after which a failed call is not retried."""
+GONE = 300.0
+"""Seconds of failures without an answer to any call after which a provider counts as gone."""
+FIRST_WAIT = 1.0
+"""Longest first backoff in seconds; each further one is twice as long."""
 MAX_WAIT = 60.0
 """Longest backoff in seconds; a server may ask for more."""
 PATIENCE = 30.0
 """Seconds that every reply may take, however fast the others were, unless the time-out is shorter."""
 RETRIES_UNPROVEN = 2
-"""Retries at an address where no server has ever answered."""
+"""Retries at an address where no server has ever answered, and of a provider that is gone."""
 
 _jitter = random.Random()
 
@@ -280,18 +283,16 @@ class JournaledCall:
     def ask(self) -> CallResult:
         """Ask the model until it answers, the retries are used up, or the deadline passes."""
         since = time.monotonic()
-        kinds: Counter[type[LMError]] = Counter()
         for tries in range(1 << 30):
             try:
                 return self._try(tries, since)
             except LMError as e:
-                wait = _backoff(e, kinds[type(e)])
-                kinds[type(e)] += 1
+                wait = _backoff(e, tries)
                 late = time.monotonic() + wait - since > DEADLINE
                 over = not _worth_retrying(e, self.remote) or tries >= self._retries(e) or late
                 if not over:
                     self.budget.check_time(wait)
-                    self._pause(wait)
+                    self._pause(wait, e.retry_after or 0.0)
                 if (result := self.known()) is not None:  # an earlier try, given up, has come in
                     return result
                 if over:
@@ -299,14 +300,15 @@ class JournaledCall:
         raise AssertionError
 
     def _retries(self, error: LMError) -> int:
-        retries = int(self.lm.num_retries)
-        return min(retries, RETRIES_UNPROVEN) if not self.limiter.proven and nobody_there(error) else retries
+        retries, never = int(self.lm.num_retries), not self.limiter.proven and nobody_there(error)
+        # Else each call of a long evaluation would find out anew, for minutes, that nobody answers.
+        return min(retries, RETRIES_UNPROVEN) if never or self.limiter.failing() > GONE else retries
 
     def _try(self, tries: int, since: float) -> CallResult:
         began, at = self.limiter.enter(), time.time()
-        answered, overloaded, retry_after = False, False, 0.0
+        answered, overloaded, retry_after, failure = False, False, 0.0, ""
         try:
-            with TRAFFIC.one():
+            with TRAFFIC.one(self.limiter):
                 result = (self._timed if self.remote else self._send)(tries, since, at)
             answered = True
             return result
@@ -321,15 +323,19 @@ class JournaledCall:
                 why = ModelError(f"model {self.lm.model!r}: the provider takes {told}: resume after that")
                 self.limiter.stop(why)
                 raise why from e
-            if not _worth_retrying(e, self.remote) and explain_lm_error(e) is not None:
+            if _worth_retrying(e, self.remote):
+                failure = in_words(e)
+            elif explain_lm_error(e) is not None:
                 self.limiter.stop(e)  # before the slot is free: the next in line must not try a wrong key
             raise
         finally:
-            self.limiter.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
+            self.limiter.leave(
+                began, answered=answered, overloaded=overloaded, retry_after=retry_after, failure=failure
+            )
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, at_least: float) -> None:
         began = time.monotonic()
-        self.limiter.sleep(seconds)
+        self.limiter.sleep(seconds, at_least)
         with contextlib.suppress(EvoPromptError):
             self.journal.keep_pause(self.key, time.monotonic() - began)
 
@@ -374,18 +380,17 @@ class JournaledCall:
         kept = self.journal.keep_answer(key, self.role, lm.model, text, used, seconds, tries, began - since)
         self.budget.took(self.role, total, result.cost, answers=int(kept))
         if not kept:  # an earlier try, given up, has come in first
-            self.journal.keep_waste(key, used)
+            self.journal.keep_waste(self.key, used)
         self.limiter.took(seconds)
         return self.known() or result
 
 
 def _backoff(error: LMError, before: int) -> float:
-    """Return the seconds until the next try, after `before` failures of the same kind.
+    """Return the seconds until the next try, after `before` earlier failures of any kind.
 
     The server's wish is the least, not the rule: it may repeat the same number for longer than there are retries.
     """
-    unknown = isinstance(error, LMRateLimitError) and error.retry_after is None
-    backoff = min((1.0 if unknown else 0.25) * 2.0**before, MAX_WAIT)
+    backoff = min(FIRST_WAIT * 2.0**before, MAX_WAIT)
     return max(error.retry_after or 0.0, backoff * _jitter.uniform(0.5, 1.0))
 
 

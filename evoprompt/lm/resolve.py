@@ -66,8 +66,8 @@ class LMSettings:
             environment has one, else a placeholder. Name its model `hosted_vllm/…` instead of `openai/…` if it only
             knows the older `max_tokens`.
         num_retries: Retries after a rate limit, a time-out, a failure of the server or network, or an empty reply.
-            The backoff is ¼, ½, 1, … up to 60 seconds (from 1 second after a rate limit), with jitter, and at least
-            as long as the server asks for.
+            The backoff is 1, 2, 4, … up to 60 seconds, less jitter of up to half, and at least as long as the server
+            asks for. So 10 retries span an outage of 2½ to 5 minutes.
         seed: Seed of the simulated and the local model. Other models get none, because all samples of a task would
             be equal; use `lm.copy(seed=…)` per call instead.
         timeout: Seconds for one whole reply; once the model has answered, at most the larger of half a minute and ten
@@ -77,7 +77,7 @@ class LMSettings:
     temperature: float | None = 0.0
     max_tokens: int | None = None
     api_base: str | None = None
-    num_retries: int = 8
+    num_retries: int = 10
     seed: int = 0
     timeout: float = TIMEOUT
 

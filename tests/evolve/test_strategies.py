@@ -109,7 +109,7 @@ def test_a_killed_process_goes_on_to_the_same_result(climbing: Path, tmp_path: P
 
 def test_what_was_not_measured_stays_so(tmp_path: Path, climbing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that goes on decides as it did, though the model would answer now."""
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
 
     def told(text: str) -> str:
         if "day 1 " in text and asked_for(text) == "label":
@@ -310,7 +310,7 @@ def test_ctrl_c_amid_a_rival_gives_its_best_so_far(tmp_path: Path) -> None:
 
 
 def test_an_outage_pauses_a_rival_through_the_same_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
 
     def down(text: str) -> str:
         raise LMServerError("down")

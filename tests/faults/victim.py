@@ -173,7 +173,9 @@ def _work(words: list[str], folder: str, environment: dict[str, str], out: Conne
         blow.install()
     sys.argv = ["evoprompt", *words]
     from evoprompt.cli import main
+    from evoprompt.lm import calls
 
+    calls.FIRST_WAIT = 0.1
     main()
 
 

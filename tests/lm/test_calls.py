@@ -13,10 +13,11 @@ from dspy.utils.exceptions import LMAuthError, LMError, LMRateLimitError, LMServ
 
 from evoprompt import Program
 from evoprompt.errors import ModelError, StorageError
+from evoprompt.lm import LMSettings
 from evoprompt.lm import calls as module
 from evoprompt.lm import dspy_internals
 from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply
-from evoprompt.lm.concurrency import ConcurrencyLimiter
+from evoprompt.lm.concurrency import ConcurrencyLimiter, Traffic
 from evoprompt.lm.identity import describe
 from evoprompt.lm.interception import attempt
 from evoprompt.lm.resolve import explain_lm_error
@@ -39,7 +40,7 @@ def ask(program: Program, text: str = "p", sample: int = 0) -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
 
 
 def served(reply: Any, **settings: Any) -> tuple[OpenAIServer, dspy.LM]:
@@ -129,12 +130,42 @@ def test_what_may_pass_is_repeated(fault: str | Reply) -> None:
 
 def test_a_server_that_says_wait_a_second_for_longer_than_that_is_given_more(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: slept.append(seconds))
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds, *_: slept.append(seconds))
+    monkeypatch.setattr(module, "FIRST_WAIT", 1.0)
     again = Reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.01"})
     server, lm = served(lambda body, n: again if n < 6 else CODE)
     with server, Journal() as journal:
         ask(asking(lm, journal))
     assert sum(slept) > 7
+
+
+def test_a_pause_follows_all_failures_of_a_call_whatever_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds, *_: slept.append(seconds))
+    monkeypatch.setattr(module, "FIRST_WAIT", 1.0)
+    monkeypatch.setattr(module._jitter, "uniform", lambda low, high: high)
+    faults = [Reply(503, {}), Reply(200, "<html>"), "", Reply(429, {}), Reply(500, {}, {"Retry-After": "40"})]
+    server, lm = served(lambda body, n: faults[n] if n < len(faults) else CODE)
+    with server, Journal() as journal:
+        ask(asking(lm, journal))
+    assert slept == [1, 2, 4, 8, 40]
+
+
+def test_the_retries_of_our_models_last_through_an_outage_of_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT", 1.0)
+    for jitter, least, most in ((min, 150, 160), (max, 300, 310)):
+        monkeypatch.setattr(module._jitter, "uniform", jitter)
+        pauses = [module._backoff(LMServerError("oh"), before) for before in range(LMSettings().num_retries)]
+        assert least < sum(pauses) < most and 0.5 <= pauses[0] <= 1.0, pauses
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_provider_that_is_gone_is_not_waited_for_by_each_call_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GONE", -1.0)
+    server, lm = served(lambda *_: Reply(503, {"error": {"message": "oh"}}))
+    with server, Journal() as journal, pytest.raises(LMServerError):
+        ask(asking(lm, journal))
+    assert len(server.seen) == 3
 
 
 def test_what_a_call_waited_to_be_repeated_is_kept_apart_from_its_own_seconds() -> None:
@@ -343,6 +374,100 @@ def test_a_server_that_wants_to_be_left_alone_is(monkeypatch: pytest.MonkeyPatch
     limiter.leave(limiter.enter(), answered=False, overloaded=True, retry_after=30.0)
     limiter.enter()
     assert waited == [30.0]
+
+
+class Clock:
+    """A time for limiters, which goes on while somebody waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, waits: bool = True) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("evoprompt.lm.concurrency.time.monotonic", lambda: self.now)
+        if waits:
+            monkeypatch.setattr(threading.Condition, "wait", self._wait)
+
+    def _wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def fail(limiter: ConcurrencyLimiter, failure: str = "server error (503)", retry_after: float = 0.0) -> None:
+    began = limiter.enter()
+    limiter.leave(began, answered=False, overloaded=False, retry_after=retry_after, failure=failure)
+
+
+def test_it_is_known_what_is_waited_for_until_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, waits=False)
+    limiter, traffic = ConcurrencyLimiter(2), Traffic()
+    with pytest.raises(LMRateLimitError), traffic.one(limiter):
+        began = limiter.enter()
+        clock.now += 5
+        limiter.leave(began, answered=False, overloaded=True, retry_after=40.0, failure="rate limit (429)")
+        raise LMRateLimitError("slow down")
+    assert traffic.waiting() is None  # nobody asks again
+    sleeper = threading.Thread(target=limiter.sleep, args=(40.0, 40.0))
+    sleeper.start()
+    while (found := traffic.waiting()) is None:
+        pass
+    assert (found.kind, found.seconds, found.next_try) == ("rate limit (429)", 5.0, 40.0)
+    clock.now += 41
+    found = traffic.waiting()
+    assert found is not None and (found.seconds, found.then) == (46.0, "trying again now")
+    limiter.took(0.1)
+    assert traffic.waiting() is None
+    limiter.stop()
+    sleeper.join()
+
+
+def test_a_log_tells_now_and_then_that_a_provider_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Clock(monkeypatch)
+    limiter = ConcurrencyLimiter(1)
+    for _ in range(2):
+        fail(limiter, "rate limit (429)", 60.0)
+        limiter.sleep(60.0, 60.0)
+    fail(limiter)
+    limiter.sleep(600.0)
+    limiter.took(0.1)
+    limiter.sleep(600.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "waiting for the provider for 10 s: rate limit (429); next try in 50 s",
+        "waiting for the provider for 30 s: rate limit (429); next try in 30 s",
+        "waiting for the provider for 2 min 0 s: rate limit (429); trying again now",
+        "waiting for the provider for 5 min 0 s: server error (503); next try in 7 min 0 s",
+        "waiting for the provider for 10 min 0 s: server error (503); next try in 2 min 0 s",
+        "the provider answers again after 12 min 0 s",
+    ]
+
+
+def test_who_waits_for_a_slot_tells_it_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    Clock(monkeypatch)
+    limiter = ConcurrencyLimiter(1)
+    fail(limiter, "rate limit (429)", 15.0)
+    limiter.enter()
+    assert caplog.messages == ["waiting for the provider for 10 s: rate limit (429); next try in 5 s"]
+
+
+def test_the_answer_that_ends_an_outage_wakes_those_that_pause_but_for_what_the_server_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch, waits=False)
+    limiter = ConcurrencyLimiter(8)
+    fail(limiter)
+    free, bound = (threading.Thread(target=limiter.sleep, args=(3600.0, least)) for least in (0.0, 3000.0))
+    for thread in (free, bound):
+        thread.start()
+    while len(limiter._due) < 2:
+        pass
+    clock.now += 5
+    limiter.took(0.1)  # that was no outage: whoever is refused now and then keeps its pace
+    assert free.is_alive()
+    fail(limiter)
+    clock.now += 20
+    limiter.took(0.1)
+    free.join(10)
+    assert not free.is_alive() and bound.is_alive()
+    limiter.stop()
+    bound.join(10)
 
 
 def test_a_quota_that_is_used_up_for_hours_is_told_at_once() -> None:
