@@ -29,6 +29,7 @@ from tests.models import asked_for, fenced, scripted
 from tests.openai_server import OpenAIServer
 
 DATA = world.data(4)
+REFUSAL = "I'm sorry, but I can't help with that."
 SIGNATURE = "prompt, entry_point -> code"
 
 
@@ -231,19 +232,19 @@ def test_a_reply_that_cannot_be_parsed_is_a_zero(harness: Harness) -> None:
     assert found.score == 0.0 and found.measured == 2
 
 
-@pytest.mark.parametrize("form", ["{}", "[[ ## code ## ]]\n{}\n\n[[ ## completed ## ]]", "<think>A plan.</think>\n\n{}"])
+@pytest.mark.parametrize("form", ["{}", "[[ ## code ## ]]\n{}\n\n[[ ## completed ## ]]", "<think>A plan.</think>\n{}"])
 def test_a_refusal_is_a_zero_whose_words_are_kept_and_told(
     form: str, harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lm, engine = scripted(form.format("I'm sorry, but I can't help with that."))
+    lm, engine = scripted(form.format(REFUSAL))
     found = evaluate(Program(generator_lm=lm), DATA.examples(), CodeMetric(DATA, harness=harness))
-    told = """the reply holds no code: "I'm sorry, but I can't help with that.\""""
+    told = f"the reply holds no code: {REFUSAL!r}"
     assert (found.score, found.measured, found.statuses) == (0.0, 4, {"invalid": 4})
     assert {(r.code, r.report.detail if r.report else "") for r in found.rollouts} == {("", told)}
     (row,) = evalplus_results(found, DATA, {})["eval"]["t1"]
     assert (row["detail"], row["first_failure"]["observed"]) == (told, told)
     assert failures_of(found.rollouts[0].report) == [Failure(status="invalid", observed=told)]
-    warned = """4 of 4 answers held no code and count as not solved; the first: "I'm sorry, but I can't help with that.\""""
+    warned = f"4 of 4 answers held no code and count as not solved; the first: {REFUSAL!r}"
     assert [r.message for r in caplog.records if r.name == "evoprompt"] == [warned]
     assert len(engine.seen) == (4 if "completed" in form else 8), "it is asked once more, for JSON"
 

@@ -74,7 +74,7 @@ def extract_code(reply: str, entry_point: str = "") -> str:
 
 
 def no_code(reply: str) -> str:
-    """`the reply holds no code: "I'm sorry, but I can't…"`: what is said of a reply without code, with its beginning."""
+    """The words for a reply without code, with its beginning: `the reply holds no code: "I'm sorry, but I can't…"`."""
     said = " ".join((strip_thinking(reply).strip() or reply).split())
     cut = said if len(said) <= QUOTED else f"{said[: QUOTED - 1]}…"
     return f"the reply holds no code: {cut!r}" if cut else "the reply holds no code"

@@ -197,6 +197,15 @@ def test_advice_that_was_cut_off_is_taken() -> None:
         assert program.propose(current_instruction="x", failures=[], attempts=[]) == "Be kind"
 
 
+def test_dspy_writes_no_line_of_its_own_while_we_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    server, lm = served(lambda *_: ending(CODE, "length"))
+    with server, Journal() as journal:
+        assert ask(asking(lm, journal)) == "def f(x):\n    return x"
+        assert capsys.readouterr().err == ""
+        lm("as anybody asks")
+        assert "LM response was truncated" in capsys.readouterr().err
+
+
 def test_a_reply_that_a_filter_took_is_a_kind_of_its_own() -> None:
     server, lm = served(lambda *_: ending("", "content_filter"))
     with server, Journal() as journal, pytest.raises(FilteredReply):
