@@ -12,6 +12,8 @@ from concurrent.futures import Future, wait
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from evoprompt.errors import BudgetSpent
+
 logger = logging.getLogger("evoprompt")
 
 AT_ONCE = 0.2
@@ -22,6 +24,12 @@ HEARD = 0.2
 
 A signal that arrives just before the interpreter falls asleep on a lock does not wake it.
 """
+
+
+def waiting_line(number: int, why: BaseException | None) -> str:
+    """`stopping: 4 under way are waited for …`: why nothing further begins, and how not to wait."""
+    reason = "the budget is spent" if isinstance(why, BudgetSpent) else "stopping"
+    return f"{reason}: {number} under way {'is' if number == 1 else 'are'} waited for (Ctrl-C: stop at once)"
 
 
 class StopAtOnce(KeyboardInterrupt):
@@ -127,17 +135,17 @@ def _stop(futures: Sequence[Future[Any]], on_stop: Callable[[], None] | None, wh
     try:
         if on_stop:
             on_stop()
-        _drain(futures)
+        _drain(futures, why)
     except KeyboardInterrupt as second:
         if isinstance(why, KeyboardInterrupt):
             raise StopAtOnce from second
         raise
 
 
-def _drain(futures: Sequence[Future[Any]]) -> None:
+def _drain(futures: Sequence[Future[Any]], why: BaseException) -> None:
     running = [future for future in futures if not future.cancel() and not future.done()]
     running = list(wait(running, AT_ONCE).not_done)
     if running:
-        logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", len(running))
+        logger.warning("%s", waiting_line(len(running), why))
         while wait(running, HEARD).not_done:
             pass

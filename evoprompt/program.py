@@ -120,14 +120,17 @@ class Program(Proposing):
             entry_point: The function to define, as `name` or `name(parameters)`.
 
         Returns:
-            A prediction with `code`: the extracted source, empty when the reply held none.
+            A prediction with `code`: the extracted source. Empty when the reply held none, which is in `reply` then.
         """
         with dspy.context(adapter=self.adapter):
             prediction = self.generator(prompt=prompt, entry_point=entry_point)
-            code = extract_code(code_text(prediction), entry_point)
+            said = code_text(prediction)
+            code = extract_code(said, entry_point)
             if self.max_repairs > 0 and (repaired := self._repair(prompt, entry_point, code)) != code:
                 code, prediction = repaired, prediction.copy()  # in a trace stays what the generator said
         prediction.code = code
+        if not code:
+            prediction.reply = said
         return prediction
 
     async def aforward(self, prompt: str, entry_point: str = "") -> dspy.Prediction:

@@ -34,6 +34,8 @@ logger = logging.getLogger("evoprompt")
 
 MAX_UNMEASURED = 0.5
 """Default for the largest share of unmeasured rollouts in a batch or an evaluation."""
+FEW_REFUSALS = 3
+"""So many answers without code, and a tenth of all, are worth a warning."""
 _REMEMBERED_PROGRAMS = 32
 
 Item = TypeVar("Item")
@@ -228,7 +230,7 @@ def _key(job: Job) -> tuple[str, str, int]:
 
 
 def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UNMEASURED) -> None:
-    """Raise when too few rollouts were measured.
+    """Raise when too few rollouts were measured, and warn when many replies held no code.
 
     Args:
         rollouts: Rollouts of one batch or evaluation.
@@ -239,6 +241,7 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
         DataError: The tests of more than that share are broken.
         SandboxError: More than that share could not be run.
     """
+    _warn_of_refusals(rollouts)
     missing = [r for r in rollouts if not r.measured]
     if not rollouts or len(missing) <= max_unmeasured * len(rollouts):
         return
@@ -247,3 +250,12 @@ def require_measured(rollouts: Sequence[Rollout], max_unmeasured: float = MAX_UN
     statuses: list[str] = [r.status for r in missing]
     often = max(("lm_error", "data_error", "sandbox_error"), key=statuses.count)
     raise {"lm_error": ModelError, "data_error": DataError}.get(often, SandboxError)(message)
+
+
+def _warn_of_refusals(rollouts: Sequence[Rollout]) -> None:
+    """Say that the score is low because the model does not write code: it refuses, or misunderstands its prompt."""
+    without = [r for r in rollouts if r.report is not None and not r.code.strip()]
+    if len(without) >= max(FEW_REFUSALS, len(rollouts) / 10):
+        told = f"{len(without)} of {counted(len(rollouts), 'answer')} held no code and count as not solved"
+        first = without[0].report.detail.partition(": ")[2] if without[0].report else ""
+        logger.warning("%s%s", told, f"; the first: {first}" if first else "")

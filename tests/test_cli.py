@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from evoprompt.cli import run
+from evoprompt.cli.doctor import _model
 from evoprompt.cli.setup import Models
 from evoprompt.cli.shown import broken
 from evoprompt.cli.train import train
@@ -22,7 +23,7 @@ from evoprompt.evolve import Options
 from evoprompt.runs import Journal
 from evoprompt.wording import counted
 from tests.models import ScriptedEngine, asked_for
-from tests.openai_server import OpenAIServer, Reply, engine_responder, error
+from tests.openai_server import OpenAIServer, Reply, completion, engine_responder, error
 from tests.world import RULE, reply
 
 
@@ -299,6 +300,36 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not answer: HTTP 500: the engine has no memory left" in capsys.readouterr().out
     assert run(["doctor", "--model", "gpt-4o-mini"]) == 3
     assert "OPENAI_API_KEY" in capsys.readouterr().out
+
+
+def _ends(text: str | None, reason: str) -> Reply:
+    return Reply(200, completion(text or "", {}, reason))
+
+
+@pytest.mark.parametrize(
+    ("reply", "state", "told", "fix"),
+    [
+        (_ends("", "stop"), "bad", "does not answer: the reply is empty", "look at the server's log"),
+        (_ends("I think", "length"), "note", "was cut off by its length", "a larger --max_tokens"),
+        (error(429, "slow down"), "bad", "does not answer: HTTP 429: slow down", "wait a moment, or ask the provider"),
+        (error(401, "no"), "bad", "refused the key", "export OPENAI_API_KEY=…, a key that is valid"),
+        (error(404, "none", "model_not_found"), "bad", "is unknown to its provider", "check the model's name"),
+        (Reply(404, {}), "bad", "(HTTP 404: Not Found)", "check --api_base: the address of an OpenAI-compatible API"),
+        (error(503, "overloaded"), "bad", "does not answer: HTTP 503: overloaded", "try again later"),
+    ],
+)
+def test_the_doctor_tells_how_to_mend_what_a_call_meets(reply: Reply, state: str, told: str, fix: str) -> None:
+    with OpenAIServer(lambda *_: reply) as server:
+        (found,) = _model("openai/x", server.base)
+    assert found.state == state and told in found.text and fix in found.fix
+    assert (found.error is not None) == (state == "bad")
+
+
+def test_the_doctor_tells_of_a_server_that_is_not_there() -> None:
+    with OpenAIServer(lambda *_: "ok") as server:
+        pass
+    (found,) = _model("openai/x", server.base)
+    assert found.state == "bad" and found.fix.startswith("start the server, or check the host and the port")
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from evoprompt.atomic import write_text
 from evoprompt.cli import run
 from evoprompt.report.compare import read_side
 from tests.models import ScriptedEngine
-from tests.openai_server import OpenAIServer, Reply, engine_responder
+from tests.openai_server import OpenAIServer, Reply, completion, engine_responder
 from tests.world import data, reply, solution
 
 
@@ -242,18 +242,39 @@ def test_one_that_is_interrupted_says_how_to_go_on(folder: Path) -> None:
         child.send_signal(signal.SIGINT)
         said = child.communicate(timeout=60)[1]
         forever.set()
-    assert child.returncode == 130 and "stopped; the same command goes on" in said
+    assert child.returncode == 130 and said.endswith(
+        "evoprompt: interrupted; what was finished is on disk\nevoprompt: stopped; the same command goes on\n"
+    )
 
 
-def test_one_that_a_server_ends_says_how_to_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("first", [0, 2])
+def test_one_that_a_server_ends_says_why_and_how_to_go_on(
+    first: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuses(body: dict[str, object], n: int) -> str | Reply:
-        return answer(body, n) if n < 2 else Reply(401, {"error": {"message": "no such key"}})
+        return answer(body, n) if n < first else Reply(401, {"error": {"message": "no such key"}})
 
     answer = engine_responder(ScriptedEngine(reply))
     words = _asking(folder, "--parallel", "1")
     with OpenAIServer(refuses) as server:
         assert run([*words, "--api_base", server.base, "--output", str(folder / "o.json")]) == 3
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    why, then = capsys.readouterr().err.splitlines()[-2:]
+    assert "refused the key" in why and then == "evoprompt: stopped; the same command goes on"
+
+
+def test_what_has_no_verdict_is_not_told_as_known(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def empty(body: dict[str, object], n: int) -> str | Reply:
+        return Reply(200, completion("", body)) if n >= 2 and not mended else answer(body, n)
+
+    answer, mended = engine_responder(ScriptedEngine(reply)), False
+    with OpenAIServer(empty) as server:
+        words = _asking(folder, "--parallel", "1", "--num_retries", "0", "--api_base", server.base)
+        assert run([*words, "--output", str(folder / "o.json")]) == 0
+        (folder / "o.json").unlink()
+        mended = True
+        assert run([*words, "--output", str(folder / "o.json")]) == 0
+        assert "going on where the last run stopped: 2 of 4 are known" in capsys.readouterr().err
+        assert len(server.seen) == 6
 
 
 def test_one_server_does_not_answer_for_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

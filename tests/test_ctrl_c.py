@@ -72,3 +72,5 @@ def test_an_error_that_comes_of_it_is_told_as_one(
     monkeypatch.setattr(cli, "app", stopped)
     assert cli.run([]) == 130
     assert capsys.readouterr().err == "evoprompt: interrupted; what was finished is on disk\n"
+    assert cli.run(["train"]) == 130
+    assert capsys.readouterr().err.endswith("\nevoprompt: stopped; the same command goes on\n")

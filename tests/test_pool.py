@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from evoprompt.pool import StopAtOnce, map_concurrently
+from evoprompt.errors import BudgetSpent
+from evoprompt.pool import StopAtOnce, map_concurrently, waiting_line
 
 
 def test_a_signal_that_wakes_nobody_is_heard() -> None:
@@ -36,3 +37,14 @@ def test_so_is_a_second_one_while_what_is_under_way_is_waited_for() -> None:
         map_concurrently(deaf, [1], num_threads=1, on_stop=stopping.set)
     assert not ends
     release.set()
+
+
+@pytest.mark.parametrize(
+    ("number", "why", "told"),
+    [
+        (4, KeyboardInterrupt(), "stopping: 4 under way are waited for (Ctrl-C: stop at once)"),
+        (1, BudgetSpent("all 9 calls"), "the budget is spent: 1 under way is waited for (Ctrl-C: stop at once)"),
+    ],
+)
+def test_the_wait_is_told_with_its_reason(number: int, why: BaseException, told: str) -> None:
+    assert waiting_line(number, why) == told

@@ -14,11 +14,13 @@ import pytest
 
 from evoprompt import CodeMetric, EvoPrompt, Harness, Program
 from evoprompt.errors import UsageError
-from evoprompt.evaluate import evaluate
+from evoprompt.evaluate import evalplus_results, evaluate
 from evoprompt.evaluate.evaluation import Evaluation
 from evoprompt.evolve.events import BatchDone
+from evoprompt.metric import failures_of
 from evoprompt.runs import Journal
 from evoprompt.tasks import Task
+from signatures import Failure
 from tests import world
 from tests.evolve.moods import exact
 from tests.evolve.moods import examples as moods
@@ -27,6 +29,7 @@ from tests.models import asked_for, fenced, scripted
 from tests.openai_server import OpenAIServer
 
 DATA = world.data(4)
+REFUSAL = "I'm sorry, but I can't help with that."
 SIGNATURE = "prompt, entry_point -> code"
 
 
@@ -227,6 +230,31 @@ def test_a_reply_that_cannot_be_parsed_is_a_zero(harness: Harness) -> None:
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         found = evaluate(dspy.Predict(SIGNATURE), DATA.examples()[:2], CodeMetric(DATA, harness=harness))
     assert found.score == 0.0 and found.measured == 2
+
+
+@pytest.mark.parametrize("form", ["{}", "[[ ## code ## ]]\n{}\n\n[[ ## completed ## ]]", "<think>A plan.</think>\n{}"])
+def test_a_refusal_is_a_zero_whose_words_are_kept_and_told(
+    form: str, harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    lm, engine = scripted(form.format(REFUSAL))
+    found = evaluate(Program(generator_lm=lm), DATA.examples(), CodeMetric(DATA, harness=harness))
+    told = f"the reply holds no code: {REFUSAL!r}"
+    assert (found.score, found.measured, found.statuses) == (0.0, 4, {"invalid": 4})
+    assert {(r.code, r.report.detail if r.report else "") for r in found.rollouts} == {("", told)}
+    (row,) = evalplus_results(found, DATA, {})["eval"]["t1"]
+    assert (row["detail"], row["first_failure"]["observed"]) == (told, told)
+    assert failures_of(found.rollouts[0].report) == [Failure(status="invalid", observed=told)]
+    warned = f"4 of 4 answers held no code and count as not solved; the first: {REFUSAL!r}"
+    assert [r.message for r in caplog.records if r.name == "evoprompt"] == [warned]
+    assert len(engine.seen) == (4 if "completed" in form else 8), "it is asked once more, for JSON"
+
+
+def test_a_few_answers_without_code_are_no_warning(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:
+    lm, _ = scripted(lambda text: "x" * 500 if re.search(r"add [12]\b", text) else world.reply(text))
+    found = evaluate(Program(generator_lm=lm), DATA.examples(), CodeMetric(DATA, harness=harness))
+    details = [r.report.detail for r in found.rollouts if r.report and not r.code]
+    assert details == [f"the reply holds no code: '{'x' * 299}…'"] * 2, "a long one is cut"
+    assert not [r for r in caplog.records if "no code" in r.message]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from evoprompt.cli.evaluate import evaluate
 from evoprompt.cli.local import local
 from evoprompt.cli.report import compare, report, runs
 from evoprompt.cli.resume import export, resume
-from evoprompt.cli.shown import note
+from evoprompt.cli.shown import note, tell_then
 from evoprompt.cli.train import train
 from evoprompt.errors import EvoPromptError, UsageError
 
@@ -108,7 +108,7 @@ def main() -> NoReturn:
         code = run()
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said and kept
     if code is None:
-        code = _interrupted()
+        code = _interrupted(None)
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # closed by the shell: `>&-`
@@ -139,9 +139,15 @@ def _unraisable(raised: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(raised)
 
 
-def _interrupted() -> int:
+AGAIN = dict.fromkeys(("train", "resume", "evaluate"), "the same command goes on")
+AGAIN["demo"] = "the same command begins anew"
+"""How to go on after Ctrl-C where the command itself has nothing better to say."""
+
+
+def _interrupted(arguments: Sequence[str] | None) -> int:
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would take the line away
     note("interrupted; what was finished is on disk", "red")
+    tell_then(AGAIN.get("".join(_command(arguments)).strip(), ""))
     signal.signal(signal.SIGINT, heard)
     return INTERRUPTED
 
@@ -168,7 +174,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt  # typer has made a code of it
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(arguments)
     except TyperException as e:
         message = " ".join((_bad_value(e) or e.format_message()).split())
         if message:  # empty when help was shown instead
@@ -177,12 +183,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except EvoPromptError as e:
         for line in str(e).splitlines():
             note(line, "red")
+        tell_then()
         return e.exit_code
     except BrokenPipeError:
         return 1
     except Exception as e:
         if _stopped(e):
-            return _interrupted()
+            return _interrupted(arguments)
         if os.environ.get("EVOPROMPT_DEBUG"):
             raise
         first = (str(e).splitlines() or [""])[0]

@@ -173,7 +173,7 @@ MANY = 50
 """So many tasks or solutions take more than a second, so that a log names a step of them as it begins."""
 
 SHOWN_ALIKE = 3
-"""So many warnings that differ by their task alone are shown."""
+"""So many warnings that differ by their task, or by the batch that they tell of, are shown."""
 
 
 class _Warnings(logging.Handler):
@@ -189,7 +189,7 @@ class _Warnings(logging.Handler):
         if getattr(record, "outage", False):
             self._display.outage(text)
             return
-        alike = re.sub(r"task \S+:", "task:", text)
+        alike = re.sub(r"task \S+:|\d+ of \d+ answers held no code.*", "", text)
         self._seen[alike] += 1
         if self._seen[alike] <= SHOWN_ALIKE:
             self._display.say(f"{record.levelname.lower()}: {text}", "yellow")

@@ -146,15 +146,51 @@ def _model(name: str | None, api_base: str | None) -> Iterator[HealthCheck]:
         yield HealthCheck("note", "model", "not tried", "evoprompt doctor --model openai/gpt-4o-mini")
         return
     from evoprompt.lm import LMSettings, explain_lm_error, resolve_lm
+    from evoprompt.lm.calls import Calls, CutOffReply
+    from evoprompt.lm.interception import attempt, listening
     from evoprompt.lm.resolve import one_line
+    from evoprompt.runs import Journal
 
     try:
-        lm = resolve_lm(name, LMSettings(api_base=api_base, num_retries=0, max_tokens=64))
-        lm("Answer with the word ok.")
+        lm = resolve_lm(name, LMSettings(api_base=api_base, num_retries=0))
+        with Journal() as journal, listening(Calls(journal)), attempt():  # it refuses what a run would refuse
+            lm("Answer with the word ok.")
     except EvoPromptError as e:
         yield HealthCheck("bad", "model", str(e), error=e)
+    except CutOffReply:
+        told = f"{name} answers, but its reply to `Answer with the word ok.` was cut off by its length"
+        yield HealthCheck(
+            "note", "model", told, "give `train` and `evaluate` a larger --max_tokens, or look at the server"
+        )
     except Exception as e:  # whatever a provider's client raises is the finding
         error = explain_lm_error(e) or ModelError(f"model {name!r} does not answer: {one_line(e)}")
-        yield HealthCheck("bad", "model", str(error), "check the name, the key and the network", error)
+        yield HealthCheck("bad", "model", str(error), _fix(e, name), error)
     else:
         yield HealthCheck("ok", "model", f"{name} answers")
+
+
+_ADDRESS = "check --api_base: the address of an OpenAI-compatible API mostly ends in /v1"
+_FIXES = {
+    "rate_limit": "wait a moment, or ask the provider for a higher limit",
+    "billing": "add credit, or check the plan, at the provider",
+    "unsupported_model": "check the model's name: the provider has none of this one, or not for this key",
+    "server": "the server has a problem of its own: try again later, or look at its log",
+    "timeout": "the server is slow: try again, or look at its load",
+    "transport": "the connection broke: try again, or look at the server's log",
+    "empty_reply": "look at the server's log: a model of another kind, or a chat template that does not fit",
+}
+"""How to mend what a call to a model met, by the code of the error."""
+
+
+def _fix(error: Exception, model: str) -> str:
+    """How to mend what one call to a model met."""
+    from evoprompt.lm.resolve import keys_for, nobody_there
+
+    code, status = getattr(error, "code", ""), getattr(error, "status", None)
+    if code == "auth":
+        return f"export {' or '.join(keys_for(model)) or 'the key of the provider'}=…, a key that is valid"
+    if nobody_there(error):
+        return "start the server, or check the host and the port of --api_base and the network"
+    if code != "unsupported_model" and status in (200, 404, 405):  # somebody else answers there
+        return _ADDRESS
+    return _FIXES.get(code, "check the name, the key and the network")

@@ -326,7 +326,7 @@ def _kept(target: Path, identity: dict[str, Any]) -> Iterator[Journal]:
         for path in (target, target.with_suffix(".html"), _solutions(target)):  # ours while we have the journal
             remove_unfinished_of(path)
         journal.begin(identity, anew=ANEW)
-        with resumable("the same command", lambda: any(journal.counts().values())):
+        with resumable(lambda: "the same command goes on"):
             yield journal
 
 
@@ -340,7 +340,7 @@ def _same_server(display: Display, journal: Journal, api_base: str | None, total
 
     server = mask(api_base or "the provider's own")
     before = journal.meta("server")
-    known = journal.counts()["rollouts"]
+    known = _known(journal)
     if before is not None and before != server:
         if known >= total:
             raise UsageError(
@@ -350,8 +350,13 @@ def _same_server(display: Display, journal: Journal, api_base: str | None, total
     journal.keep_meta("server", server)
 
 
+def _known(journal: Journal) -> int:
+    """How many solutions have a verdict; those without are asked for again."""
+    return sum(journal.rolled().values())
+
+
 def _resumed(display: Display, journal: Journal, total: int) -> None:
-    known = journal.counts()["rollouts"]
+    known = _known(journal)
     if known:
         display.say(f"going on where the last run stopped: {min(known, total)} of {total} are known")
 

@@ -33,15 +33,27 @@ def note(text: str, colour: str = "yellow") -> None:
     typer.secho(fitted(visible(f"evoprompt: {text}"), sys.stderr), file=sys.stderr, fg=colour, err=True)
 
 
+_then: list[str] = []
+"""How to go on after the command that is being left: said after the reason."""
+
+
 @contextlib.contextmanager
-def resumable(how: str, kept: Callable[[], bool]) -> Iterator[None]:
-    """Say how to go on where a command is left before its end and has `kept` something."""
+def resumable(how: Callable[[], str]) -> Iterator[None]:
+    """Keep `how` to go on for `tell_then` where a command is left before its end."""
+    _then.clear()
     try:
         yield
     except (ModelError, SandboxError, ClusterError, StorageError, KeyboardInterrupt) as e:
-        if not isinstance(e, DamagedError) and kept():
-            note(f"stopped; {how} goes on")
+        if not isinstance(e, DamagedError) and "the same command goes on" not in str(e):
+            _then.append(how())
         raise
+
+
+def tell_then(otherwise: str = "") -> None:
+    """Say how to go on, after the reason why a command was left."""
+    told = _then.pop() if _then else otherwise
+    if told:
+        note(f"stopped; {told}")
 
 
 def fitted(text: str, stream: TextIO | None = None, indent: str = "") -> str:

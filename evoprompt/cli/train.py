@@ -286,10 +286,11 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
         run_dir, lock = _forked(run_dir, lock, new_dir)
     with Run(run_dir, held=lock) as run:
 
-        def kept() -> bool:
-            return run.journal.meta("seed") is not None and any(run.journal.counts().values())
+        def how() -> str:
+            begun = run.journal.meta("seed") is not None  # `resume` refuses what is not
+            return f"`evoprompt resume {shlex.quote(str(run_dir))}` goes on" if begun else "the same command goes on"
 
-        with resumable(f"`evoprompt resume {shlex.quote(str(run_dir))}`", kept):
+        with resumable(how):
             yield run
 
 

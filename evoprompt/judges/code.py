@@ -11,10 +11,11 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from evoprompt.errors import DataError, SandboxError
+from evoprompt.harness.judging.report import Report, SuiteResult
 from evoprompt.judges.base import Rollout
 from evoprompt.judges.students import Wordings, answer, examples_of, listed, original, split
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.extract import extract_code, scrub
+from evoprompt.lm.extract import extract_code, no_code, scrub
 from evoprompt.metric import CodeMetric, code_of, task_id_of
 from evoprompt.tasks import Task
 
@@ -53,11 +54,16 @@ class CodeJudge:
     def rollout(self, program: dspy.Module, task: Task, identity: Mapping[str, Any]) -> Rollout:
         """Ask the program for code and run it against the tests."""
         try:
-            reply = code_of(answer(program, task), task.task_id)
+            prediction = answer(program, task)
+            reply = code_of(prediction, task.task_id)
+            said = reply or str(getattr(prediction, "reply", ""))  # of a `Program` that found no code in it
         except AdapterParseError as e:
             # The model did answer: what it said is judged, even when it is no code at all.
-            reply = e.lm_response or ""
+            said = reply = e.lm_response or ""
         rollout = judged(self.metric, task, scrub(extract_code(reply, task.entry_point)), identity)
+        if not rollout.code and rollout.report:
+            told = _without_code(rollout.report, no_code(scrub(said)))
+            rollout = rollout.model_copy(update={"report": told})
         if rollout.status == "sandbox_error":
             logger.warning("task %s: the sandbox failed: %s", task.task_id, rollout.error)
         elif rollout.status == "data_error":
@@ -95,6 +101,16 @@ def judged(metric: CodeMetric, task: Task, code: str, identity: Mapping[str, Any
     except DataError as e:
         return broken(identity, str(e), code)
     return Rollout(**identity, status=report.status, score=metric.score(report), code=code, report=report)
+
+
+def _without_code(report: Report, why: str) -> Report:
+    """The report on an empty solution, with words for what the model replied instead of code."""
+
+    def told(suite: SuiteResult | None) -> SuiteResult | None:
+        cases = () if suite is None else (c.model_copy(update={"observed": why}) for c in suite.cases)
+        return suite and suite.model_copy(update={"cases": tuple(cases)})
+
+    return report.model_copy(update={"detail": why, "base": told(report.base), "plus": told(report.plus)})
 
 
 def broken(identity: Mapping[str, Any], why: str, code: str = "") -> Rollout:

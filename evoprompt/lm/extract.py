@@ -45,6 +45,8 @@ _CODE_LINE = re.compile(
 _GOES_ON = re.compile(r"[\s)\]}]|(?:else|elif|except|finally|case)\b")
 _DEFINITION = re.compile(r"^[ \t]*(?:async +)?(?:def|class) +(\w+)", re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`\n]++)`(?!`)")
+QUOTED = 300
+"""Characters of a reply without code that are told."""
 _JSON_CODE = re.compile(r'[{,]\s*+"(?:code|fixed_code)"\s*+:\s*+"')
 
 # Python warns about odd escapes in the *models'* strings while it parses them; that is no news for the user.
@@ -69,6 +71,13 @@ def extract_code(reply: str, entry_point: str = "") -> str:
         if found:
             return found
     return ""
+
+
+def no_code(reply: str) -> str:
+    """The words for a reply without code, with its beginning: `the reply holds no code: "I'm sorry, but I can't…"`."""
+    said = " ".join((strip_thinking(reply).strip() or reply).split())
+    cut = said if len(said) <= QUOTED else f"{said[: QUOTED - 1]}…"
+    return f"the reply holds no code: {cut!r}" if cut else "the reply holds no code"
 
 
 def code_text(prediction: object) -> str:

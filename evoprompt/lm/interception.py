@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -152,5 +153,11 @@ def _submit_in_context(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *arg
     return _submit(self, fn, *args, **kwargs)
 
 
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return not _asking.get()
+
+
+# Of a reply that was cut off, DSPy writes a line to the terminal; while we ask, we say in our own words what matters.
+logging.getLogger("dspy.clients.lm").addFilter(_is_foreign)
 execution.execute, execution.aexecute = _intercepted, _aintercepted
 threading.Thread.start, ThreadPoolExecutor.submit = _start_in_context, _submit_in_context  # type: ignore[method-assign,assignment]

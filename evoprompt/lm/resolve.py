@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.errors import EvoPromptError, ModelError, UsageError
@@ -39,6 +40,8 @@ _FAMILIES = (
     (re.compile(r"gemini-"), "gemini"),
 )
 _EXAMPLES = ("openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "ollama_chat/llama3.2", "simulated", "local")
+_NO_JSON = re.compile(r"the reply \(HTTP \d+, (?P<type>[^;,]*)[^)]*\) is not JSON")
+"""What DSPy says of a reply that is something else, before what its parser thinks of that."""
 # Environment variables of providers that DSPy reaches through LiteLLM. Importing LiteLLM to ask it takes seconds.
 _LITELLM_KEYS = {
     "cerebras": ("CEREBRAS_API_KEY",),
@@ -282,8 +285,15 @@ def _every_request_is_bad(exc: Any) -> bool:
 
 def one_line(exc: BaseException) -> str:
     """Return the first line of an error's message, short and without keys."""
-    text = str(getattr(exc, "message", "") or exc).strip()
-    first = mask(text.splitlines()[0] if text else type(exc).__name__)
     status = getattr(exc, "status", None)
+    text = str(getattr(exc, "message", "") or exc).strip()
+    if text == f"[{getattr(exc, 'model', None)}]" and status in set(HTTPStatus):  # it has no message
+        text = HTTPStatus(status).phrase
+    if other := _NO_JSON.match(text):
+        told = "web page" if "html" in other["type"] else "text" if "text" in other["type"] else "broken reply"
+        title = re.search(r"<title>\s*([^<]{1,60}?)\s*</title>", text, re.IGNORECASE)
+        what = f"{other['type']}, {title[1]!r}" if title else other["type"]
+        return mask(f"the server answered with a {told} ({what}) instead of JSON; is the address right?")
+    first = mask(text.splitlines()[0] if text else type(exc).__name__)
     first = first if len(first) <= 200 else first[:199] + "…"
     return f"HTTP {status}: {first}" if status else first

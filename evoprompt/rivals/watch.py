@@ -19,7 +19,7 @@ from evoprompt.lm.calls import ABOUT_THE_REQUEST, DEADLINE, Calls
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.interception import attempt, listening, measuring
 from evoprompt.lm.resolve import explain_lm_error, one_line
-from evoprompt.pool import AT_ONCE, HEARD
+from evoprompt.pool import AT_ONCE, HEARD, waiting_line
 from evoprompt.wording import counted
 
 logger = logging.getLogger("evoprompt")
@@ -91,7 +91,7 @@ class Watch:
         """Wait for the calls under way: rivals leave their threads behind, and these answers are paid for."""
         with self._change:
             if not self._change.wait_for(lambda: not self._under_way, AT_ONCE):
-                logger.warning("stopping: %d under way are waited for (Ctrl-C: stop at once)", self._under_way)
+                logger.warning("%s", waiting_line(self._under_way, self.error))
                 until = time.monotonic() + DEADLINE
                 while self._under_way and time.monotonic() < until:
                     self._change.wait(HEARD)

@@ -85,7 +85,8 @@ def test_a_key_that_is_withdrawn_pauses_the_run(study: Study, undisturbed: Any, 
         code, said = study.train(there.base, OPENAI_API_KEY=KEY)
         assert code == 3
         told = [line for line in said.splitlines() if line.startswith("evoprompt: ")]
-        assert len(told) == 2 and "refused the key" in told[1] and "`evoprompt resume results/e/r` goes on" in told[0]
+        assert len(told) == 2 and "refused the key" in told[0]
+        assert told[1] == "evoprompt: stopped; `evoprompt resume results/e/r` goes on"
         assert "warning: task" not in said and not _secret_anywhere(study, said)
         assert RULE in (study.run_dir / "training/final_prompt.txt").read_text()
         assert json.loads((study.run_dir / "summary.json").read_text())["status"] == "paused"

@@ -42,7 +42,7 @@ def test_the_first_signal_waits_for_what_is_under_way(
         victim = study.begin(there.base)
         assert there.holding.wait(60)
         victim.send(number)
-        victim.wait_for("under way are waited for")
+        victim.wait_for("waited for (Ctrl-C: stop at once)")
         there.release.set()
         assert victim.end() == 130
         assert "Traceback" not in victim.said and "task t" not in victim.said
@@ -61,7 +61,7 @@ def test_the_second_signal_waits_for_nothing(study: Study, same: Any, number: in
         victim = study.begin(there.base)
         assert there.holding.wait(60)
         victim.send(number)
-        victim.wait_for("under way are waited for")
+        victim.wait_for("waited for (Ctrl-C: stop at once)")
         victim.send(number)
         assert victim.end(30) == 130
         assert "Traceback" not in victim.said

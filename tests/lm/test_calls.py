@@ -13,9 +13,8 @@ from dspy.utils.exceptions import LMAuthError, LMError, LMRateLimitError, LMServ
 
 from evoprompt import Program
 from evoprompt.errors import ModelError, StorageError
-from evoprompt.lm import LMSettings
+from evoprompt.lm import LMSettings, dspy_internals
 from evoprompt.lm import calls as module
-from evoprompt.lm import dspy_internals
 from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply
 from evoprompt.lm.concurrency import ConcurrencyLimiter, Traffic
 from evoprompt.lm.identity import describe
@@ -257,6 +256,15 @@ def test_advice_that_was_cut_off_is_taken() -> None:
     with server, Journal() as journal:
         program = Calls(journal).applied(Program(generator_lm=lm, optimizer_lm=lm))
         assert program.propose(current_instruction="x", failures=[], attempts=[]) == "Be kind"
+
+
+def test_dspy_writes_no_line_of_its_own_while_we_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    server, lm = served(lambda *_: ending(CODE, "length"))
+    with server, Journal() as journal:
+        assert ask(asking(lm, journal)) == "def f(x):\n    return x"
+        assert capsys.readouterr().err == ""
+        lm("as anybody asks")
+        assert "LM response was truncated" in capsys.readouterr().err
 
 
 def test_a_reply_that_a_filter_took_is_a_kind_of_its_own() -> None:

@@ -15,6 +15,7 @@ from dspy.utils import exceptions as lm_errors
 
 from evoprompt.errors import ModelError, UsageError
 from evoprompt.lm import CodeAdapter, LMSettings, adapter_for, explain_lm_error, resolve_lm
+from evoprompt.lm.resolve import one_line
 from evoprompt.local.adapter import PlainAdapter
 from evoprompt.secrets import mask
 from evoprompt.simulation.engine import SimulatedEngine
@@ -282,3 +283,21 @@ def test_the_server_streams_and_lists_models() -> None:
     text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
     assert text == "a long enough answer to be cut in pieces"
     assert lines[-2] == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "told"),
+    [
+        (
+            "text/html; charset=utf-8",
+            "<html><title>502 Bad Gateway</title>…",
+            "web page (text/html, '502 Bad Gateway')",
+        ),
+        ("text/plain", "upstream timed out", "text (text/plain)"),
+        ("application/json", '{"id": ', "broken reply (application/json)"),
+    ],
+)
+def test_a_reply_that_is_no_json_is_one_plain_line(kind: str, body: str, told: str) -> None:
+    parsed = f"the reply (HTTP 200, {kind}, 105 bytes) is not JSON: Expecting value: line 1 column 1 (char 0). "
+    exc = lm_errors.LMProviderError(f"{parsed}Body starts: {body!r}. A gateway or proxy", model="openai/x", status=200)
+    assert one_line(exc) == f"the server answered with a {told} instead of JSON; is the address right?"

@@ -73,7 +73,7 @@ class Report(BaseModel):
         status: `passed` when every requested suite passed, else the status of the first that did not.
         base: The base suite; None when it was not asked for.
         plus: The plus suite; None when it was not asked for or the task has none.
-        detail: For `invalid`: what the parser said. Else empty.
+        detail: For `invalid`: what the parser said, or the reply without code. Else empty.
         cpu_seconds: CPU time of the solution's processes.
         tier: Name of the sandbox tier that ran it.
     """
