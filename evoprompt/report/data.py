@@ -208,9 +208,10 @@ class RunData:
         """`dev` or `test` for each task that is known to be of such a split; all others are training tasks."""
         found = {task: split.name for split in self.splits for task in split.tasks}
         sizes = {name: split["tasks"] for name, split in (self.config.get("data") or {}).items()}
-        if self.config.get("command") in ("train", "demo") and sum(sizes.values()) == len(self.tasks):
-            # These commands keep the tasks of their splits in order.
-            planned = zip(self.tasks, [name for name, size in sizes.items() for _ in range(size)], strict=True)
+        whole = sum(sizes.values())
+        if self.config.get("command") in ("train", "demo") and len(self.tasks) in (whole, whole - sizes.get("test", 0)):
+            # These commands keep the tasks of their splits in order; those of the test come with the test.
+            planned = zip(self.tasks, [name for name, size in sizes.items() for _ in range(size)], strict=False)
             found = {task: name for task, name in planned if name != "train"} | found
         return found
 

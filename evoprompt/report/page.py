@@ -24,6 +24,7 @@ from evoprompt.report.data import Json, RunData, Solution, bdi, isolated, read_r
 from evoprompt.report.messages import messages_of
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.rules import prompt_diff, rules_of
+from evoprompt.report.unfinished import share_of, state_of, stop_of
 from evoprompt.runs import Journal, journal
 from evoprompt.runs.damage import reading
 from evoprompt.wording import LIMITS, counted
@@ -91,7 +92,8 @@ def _view(run: RunData) -> dict[str, Any]:
     return {
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
-        "status": run.ending.get("status") or "under way",
+        "status": state_of(run),
+        "stop": stop_of(run),
         "simulated": run.simulated,
         "verdict": _verdict(run),
         "scores": _scores(run),
@@ -108,7 +110,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "untried": Counter(split for task, split in run.split_of.items() if task not in run.by_task),
         "states": {state: sum(t.state == state for t in tasks) for state in STATES},
         "cost": _cost(run),
-        "spans": run.timeline.spans("comparison and tests" if run.ending.get("status") == "finished" else "since then"),
+        "spans": run.timeline.spans("comparison and tests" if state_of(run) == "finished" else "since then"),
         "under_way": run.timeline.under_way(),
         "checks": run_checks(run),
         "reproduce": reproduced(run),
@@ -117,19 +119,20 @@ def _view(run: RunData) -> dict[str, Any]:
 
 
 def _verdict(run: RunData) -> dict[str, str]:
-    """The result in words, and why."""
-    decision = run.decision
+    """The result in words, and why; what a run says that is not at its end is so far."""
+    decision, state = run.decision, state_of(run)
+    so_far = "" if state == "finished" else " so far"
     if not decision:
-        status = run.ending.get("status") or "under way"
-        word, why = status, run.ending.get("error") or "the search goes on"
-        if status == "finished":
-            changed = run.result != run.start
-            word = "changed, not compared" if changed else "the start was kept"
-            why = run.ended_by or "nothing better was found"
-        return {"word": word, "kind": "open", "why": why}
+        if state == "under way":
+            return {"word": state, "kind": "open", "why": "the search goes on"}
+        changed = run.result != run.start
+        word = "changed, not compared" if changed else "no other prompt" if so_far else "the start was kept"
+        why = run.ended_by or ("It stopped before this was decided." if so_far else "nothing better was found")
+        return {"word": word + so_far, "kind": "open", "why": why}
     words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
     word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
-    return {"word": word, "kind": kind, "why": f"Decided on train and dev tasks: {decision['reason']}"}
+    why = f"Decided on train and dev tasks: {decision['reason']}"
+    return {"word": word + so_far, "kind": "open" if so_far else kind, "why": why}
 
 
 @dataclass(frozen=True)
@@ -168,10 +171,13 @@ def _scores(run: RunData) -> dict[str, Any]:
         told = " The score is what the search maximised."
     elif names[-1:] == ["base + plus"] and any(s.score != s.both for s in measured.values()):
         told = " The base tests alone decided."
+    number, why = str(rows[0].tasks if rows else 0), ""
+    if rows and split in ("dev", "test"):
+        number, why = share_of(run, split, [t for t in tasks if (run.start, t) in measured])
     unit = "share solved at the first try" if names != ["score"] or run.all_or_nothing else "mean score"
     chart = charts.score_dots(dots) if dots else Markup("")
     return {
-        "title": f"{'held-out ' * (split == 'test')}{split} tasks",
+        "title": f"{number} {'held-out ' * (split == 'test')}{split} tasks{f' ({why})' if why else ''}",
         "unit": unit,
         "rows": rows,
         "told": told,
