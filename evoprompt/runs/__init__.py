@@ -2,7 +2,7 @@
 
 from evoprompt.runs.journal import Journal
 from evoprompt.runs.run import Run, open_finished
-from evoprompt.runs.spent import Spent
+from evoprompt.runs.spent import Failures, Spent
 from evoprompt.runs.tree import SCHEMA_VERSION, ResultsTree
 
-__all__ = ["SCHEMA_VERSION", "Journal", "ResultsTree", "Run", "Spent", "open_finished"]
+__all__ = ["SCHEMA_VERSION", "Failures", "Journal", "ResultsTree", "Run", "Spent", "open_finished"]

@@ -19,53 +19,13 @@ from typing import Any, Final
 from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, UsageError
 from evoprompt.runs.damage import damaged, numbers, plain_object, reading, refused
-from evoprompt.runs.spent import Spent
+from evoprompt.runs.spent import Failures, Spent
+from evoprompt.runs.tables import MIGRATIONS, TABLES, VERSION
 from evoprompt.secrets import mask
 
 NAME: Final = "journal.sqlite"
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """Names of a fork until it is complete."""
-VERSION: Final = 4
-"""Version of the tables. `_MIGRATIONS` upgrade an older journal; a newer one is refused."""
-
-_LABEL = """
-ALTER TABLE rollouts ADD COLUMN label TEXT NOT NULL DEFAULT '';
-CREATE INDEX rolled ON rollouts (label) WHERE measured;
-"""
-_ENDED = "ALTER TABLE answers ADD COLUMN ended REAL;"
-_WAITED = "ALTER TABLE answers ADD COLUMN waited REAL;"
-_TABLES = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE answers (
-    key TEXT PRIMARY KEY, role TEXT NOT NULL, model TEXT NOT NULL, response TEXT NOT NULL,
-    input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL NOT NULL, retries INTEGER NOT NULL
-);
-CREATE TABLE spent (
-    role TEXT PRIMARY KEY, calls INTEGER, retries INTEGER, input_tokens INTEGER, output_tokens INTEGER,
-    cost REAL, unpriced INTEGER, seconds REAL
-) WITHOUT ROWID;
-CREATE TRIGGER spend AFTER INSERT ON answers BEGIN
-    INSERT INTO spent VALUES (
-        new.role, 1, new.retries, ifnull(new.input_tokens, 0), ifnull(new.output_tokens, 0),
-        ifnull(new.cost, 0), new.cost IS NULL, new.seconds
-    ) ON CONFLICT DO UPDATE SET
-        calls = calls + 1, retries = retries + excluded.retries, input_tokens = input_tokens + excluded.input_tokens,
-        output_tokens = output_tokens + excluded.output_tokens, cost = cost + excluded.cost,
-        unpriced = unpriced + excluded.unpriced, seconds = seconds + excluded.seconds;
-END;
-CREATE TABLE rollouts (
-    candidate TEXT NOT NULL, task TEXT NOT NULL, sample INTEGER NOT NULL, measured INTEGER NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (candidate, task, sample)
-);
-{_LABEL}
-{_ENDED}
-{_WAITED}
-CREATE TABLE steps (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
-    UNIQUE (kind, key)
-);
-"""
-_MIGRATIONS: Mapping[int, tuple[str, ...]] = {1: tuple(_LABEL.strip().splitlines()), 2: (_ENDED,), 3: (_WAITED,)}
-"""SQL from each version to the next. Statements that were carried out before are skipped."""
 ANEW: Final = (
     "another --run_name (Python: run_dir) to begin anew, or --fork (Python: journal.fork) to begin anew with the "
     "answers of the old run"
@@ -78,6 +38,9 @@ _SHOWN = 80
 _BEFORE = 20
 """Characters that it shows before the place where two long values differ."""
 _KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP_FAILURE = """INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    input_tokens = ifnull(input_tokens, excluded.input_tokens),
+    output_tokens = ifnull(output_tokens, excluded.output_tokens), cost = ifnull(cost, excluded.cost)"""
 
 
 class Journal:
@@ -127,8 +90,8 @@ class Journal:
         known = self.meta(name)
         # Only the first time: two programs of one process must not replace each other before either has asked.
         if known not in (None, given) and not self._begun and self._got_nowhere():
-            self._write("DELETE FROM rollouts")  # those without a verdict
-            self._write("DELETE FROM meta")
+            for table in ("rollouts", "failures", "spent", "meta"):  # rollouts: those without a verdict
+                self._write(f"DELETE FROM {table}")
             known = None
         self._begun = True
         if known is None:
@@ -178,6 +141,48 @@ class Journal:
         """
         row = (key, role, model, response, *usage, seconds, retries, time.time(), waited)
         self._write(_KEEP_ANSWER, *row)
+
+    def keep_failure(
+        self, key: str, at: float, role: str, model: str, error: tuple[str, str], seconds: float,
+        usage: tuple[int | None, int | None, float | None] = (None, None, None),
+    ) -> None:  # fmt: skip
+        """Keep a try that failed. A second word about the same try adds its usage only.
+
+        Args:
+            key: Hash of the request.
+            at: When the try was sent, in Unix seconds; with the key, it names the try.
+            role: The role that asked.
+            model: Name of the model.
+            error: Its code, and what it said in one line.
+            seconds: Duration of the try. `keep_pause` adds the pause after it.
+            usage: Of a reply that is no answer: tokens of the request, tokens of the reply, US dollars.
+        """
+        self._write(_KEEP_FAILURE, key, at, role, model, *error, seconds, *usage)
+
+    def keep_pause(self, key: str, seconds: float) -> None:
+        """Add the pause that was made after the latest failed try of a request."""
+        latest = "key = ? AND at = (SELECT max(at) FROM failures WHERE key = ?)"
+        self._write(f"UPDATE failures SET seconds = seconds + ? WHERE {latest}", seconds, key, key)
+
+    def failures(self) -> list[Failures]:
+        """Return the failed tries by kind, the most frequent kind first."""
+        said = "(SELECT said FROM failures WHERE kind = f.kind ORDER BY at DESC LIMIT 1)"
+        query = f"SELECT kind, count(*), min(at), max(at), {said} FROM failures f GROUP BY kind ORDER BY 2 DESC, 1"
+        with reading("the failed tries", self.path):
+            return [Failures(str(kind), *numbers(row), str(last)) for kind, *row, last in self.rows(query)]
+
+    def failed_spans(self) -> list[tuple[float, float]]:
+        """Return the times in which a failed try was under way or paused for, in Unix seconds, merged and in order.
+
+        The pause is the one that was made: not that which a stop or a kill cut short.
+        """
+        spans: list[tuple[float, float]] = []
+        with reading("the failed tries", self.path):
+            for row in self.rows("SELECT at, seconds FROM failures ORDER BY at"):
+                begin, seconds = numbers(row)
+                before, end = spans.pop() if spans and begin <= spans[-1][1] else (begin, begin)
+                spans.append((before, max(end, begin + seconds)))
+        return spans
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
         """Return a rollout; by default only one with a verdict."""
@@ -306,14 +311,14 @@ class Journal:
         if not version:
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise DataError(f"{str(self.path)!r} is no journal of evoprompt")
-            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+            self._db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
         for old in range(version or VERSION, VERSION):
-            self._migrate(_MIGRATIONS[old], old + 1)
+            self._migrate(MIGRATIONS[old], old + 1)
         self._check_tables()
 
     def _check_tables(self) -> None:
         with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
-            fresh.executescript(_TABLES)
+            fresh.executescript(TABLES)
             for (table,) in fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
                 wanted, found = (
                     [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for db in (fresh, self._db)

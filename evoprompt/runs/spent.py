@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spent:
-    """The cost of the answers in one role.
+    """The cost of one role: of its answers, and of failed tries that were paid for, such as empty replies.
 
     Attributes:
         calls: Number of answers.
-        retries: Further requests, repeated after a failure.
+        retries: Tries that failed, also those of calls that were never answered.
         input_tokens: Tokens of the requests, where the provider reports them.
-        output_tokens: Tokens of the answers, likewise.
+        output_tokens: Tokens of the replies, likewise.
         cost: US dollars, where prices are known.
         unpriced: Answers without a known price.
         seconds: Sum of the answers' durations; concurrent calls count in full.
@@ -26,3 +26,22 @@ class Spent:
     cost: float
     unpriced: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failed tries of one kind.
+
+    Attributes:
+        kind: The code of their errors: `rate_limit`, `timeout`, `empty_reply`, …
+        count: Their number.
+        first: When the first of them was sent, in Unix seconds.
+        last: When the last of them was sent.
+        said: What the last error said, in one line.
+    """
+
+    kind: str
+    count: int
+    first: float
+    last: float
+    said: str
