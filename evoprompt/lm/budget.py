@@ -142,14 +142,14 @@ class BudgetTracker:
                 self._change.notify_all()
         self._note()
 
-    def took(self, role: str, tokens: int, usd: float | None) -> None:
-        """Record the cost of an answer, also of one that nobody waits for any more."""
+    def took(self, role: str, tokens: int, usd: float | None, answers: int = 1) -> None:
+        """Record the cost of a reply, also of one that nobody waits for any more; one may be no answer."""
         with self._change:
             self._tokens += tokens
             self._usd += usd or 0.0
             self._unpriced += usd is None
             sofar = self._of.get(role) or _Size(0, 0.0, 0)
-            self._of[role] = _Size(sofar.tokens + tokens, sofar.usd + (usd or 0.0), sofar.calls + 1)
+            self._of[role] = _Size(sofar.tokens + tokens, sofar.usd + (usd or 0.0), sofar.calls + answers)
             seen = self._largest.get(role) or _Size(0, 0.0)
             self._largest[role] = _Size(max(seen.tokens, tokens), max(seen.usd, usd or 0.0))
 

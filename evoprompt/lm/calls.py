@@ -59,6 +59,8 @@ __all__ = ["ABOUT_THE_REQUEST", "Calls", "CutOffReply", "EmptyReply", "FilteredR
 logger = logging.getLogger("evoprompt")
 
 Module = TypeVar("Module", bound=dspy.Module)
+Used = tuple[int | None, int | None, float | None]
+"""Tokens of a request, tokens of its reply, US dollars."""
 
 DEADLINE = 900.0
 """Seconds after which a failed call is not retried."""
@@ -282,7 +284,7 @@ class JournaledCall:
                 over = not _worth_retrying(e, self.remote) or tries >= self._retries(e) or late
                 if not over:
                     self.budget.check_time(wait)
-                    self.limiter.sleep(wait)
+                    self._pause(wait)
                 if (result := self.known()) is not None:  # an earlier try, given up, has come in
                     return result
                 if over:
@@ -294,14 +296,15 @@ class JournaledCall:
         return min(retries, RETRIES_UNPROVEN) if not self.limiter.proven and nobody_there(error) else retries
 
     def _try(self, tries: int, since: float) -> CallResult:
-        began = self.limiter.enter()
+        began, at = self.limiter.enter(), time.time()
         answered, overloaded, retry_after = False, False, 0.0
         try:
             with TRAFFIC.one():
-                result = self._timed(tries, since) if self.remote else self._send(tries, since)
+                result = (self._timed if self.remote else self._send)(tries, since, at)
             answered = True
             return result
         except LMError as e:
+            self._keep_failure(e, at, time.monotonic() - began)
             overloaded = isinstance(e, LMRateLimitError | LMTimeoutError)
             answered = isinstance(e, EmptyReply)
             asked = (e.retry_after or 0.0) if isinstance(e, LMRateLimitError) else 0.0
@@ -317,9 +320,21 @@ class JournaledCall:
         finally:
             self.limiter.leave(began, answered=answered, overloaded=overloaded, retry_after=retry_after)
 
-    def _timed(self, tries: int, since: float) -> CallResult:
+    def _pause(self, seconds: float) -> None:
+        began = time.monotonic()
+        self.limiter.sleep(seconds)
+        with contextlib.suppress(EvoPromptError):
+            self.journal.keep_pause(self.key, time.monotonic() - began)
+
+    def _keep_failure(self, error: LMError, at: float, seconds: float, used: Used = (None, None, None)) -> None:
+        """Journal that the try that was sent `at` failed. If that can't be written, the error itself is told."""
+        with contextlib.suppress(EvoPromptError):
+            told = str(error.code), one_line(error)
+            self.journal.keep_failure(self.key, at, self.role, self.lm.model, told, seconds, used)
+
+    def _timed(self, tries: int, since: float, at: float) -> CallResult:
         """Send from a thread: a reply that drips in byte by byte never times out. A late one is journaled too."""
-        done = begun(self._send, tries, since)
+        done = begun(self._send, tries, since, at)
         told = self.call.legacy.get("timeout", self.lm.kwargs.get("timeout"))
         limit = float(told) if isinstance(told, int | float) else TIMEOUT
         if self.limiter.proven:  # what takes that much longer is stuck
@@ -331,7 +346,7 @@ class JournaledCall:
                 raise
             raise LMTimeoutError(f"no whole answer within {limit:g} s", model=self.lm.model) from e
 
-    def _send(self, tries: int, since: float) -> CallResult:
+    def _send(self, tries: int, since: float, at: float) -> CallResult:
         lm = copy.copy(self.lm)
         lm.num_retries = 0
         patient = {"timeout": DEADLINE} if self.remote else {}  # beyond our own limit, so that a late reply is kept
@@ -340,14 +355,19 @@ class JournaledCall:
         result = elsewhere.ask(self.workers, lm, call) if self.workers else interception.ask(lm, call)
         seconds = time.monotonic() - began
         tokens = internals.tokens_of(result)
-        self.budget.took(self.role, sum(n or 0 for n in tokens), result.cost)
-        if reply_of(result).empty:  # paid for all the same
-            raise EmptyReply("the reply is empty", model=lm.model)
+        used, total = (*tokens, result.cost), sum(n or 0 for n in tokens)
+        if reply_of(result).empty:  # paid for all the same, also if nobody waits for it any more
+            error = EmptyReply("the reply is empty", model=lm.model)
+            self.budget.took(self.role, total, result.cost, answers=0)
+            self._keep_failure(error, at, seconds, used)
+            raise error
         text = internals.answer_to_json(result)
-        used = (*tokens, result.cost)
-        self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
+        kept = self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
+        self.budget.took(self.role, total, result.cost, answers=int(kept))
+        if not kept:  # an earlier try, given up, has come in first
+            self.journal.keep_waste(self.key, used)
         self.limiter.took(seconds)
-        return self.known() or result  # an earlier try may have come in first
+        return self.known() or result
 
 
 def _backoff(error: LMError, before: int) -> float:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, UsageError
 from evoprompt.runs.damage import damaged, numbers, plain_object, reading, refused
+from evoprompt.runs.difference import difference
 from evoprompt.runs.spent import Failures, Spent
 from evoprompt.runs.tables import MIGRATIONS, TABLES, VERSION
 from evoprompt.secrets import mask
@@ -33,14 +34,11 @@ ANEW: Final = (
 """How `train` and Python begin another run than the one that is kept."""
 _TOLD = 8
 """Differences to another run that a message names."""
-_SHOWN = 80
-"""Characters of a value that a message shows."""
-_BEFORE = 20
-"""Characters that it shows before the place where two long values differ."""
 _KEEP_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KEEP_FAILURE = """INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     input_tokens = ifnull(input_tokens, excluded.input_tokens),
     output_tokens = ifnull(output_tokens, excluded.output_tokens), cost = ifnull(cost, excluded.cost)"""
+_LATEST = "key = ? AND at = (SELECT max(at) FROM failures WHERE key = ?)"
 
 
 class Journal:
@@ -126,8 +124,8 @@ class Journal:
     def keep_answer(
         self, key: str, role: str, model: str, response: str, usage: tuple[int | None, int | None, float | None],
         seconds: float, retries: int, waited: float = 0.0,
-    ) -> None:  # fmt: skip
-        """Keep a model's answer. The first one to a request stays.
+    ) -> bool:  # fmt: skip
+        """Keep a model's answer, and return True. The first one to a request stays: then return False.
 
         Args:
             key: Hash of the request.
@@ -140,7 +138,7 @@ class Journal:
             waited: Seconds before it was sent: failed tries, the pauses after them, the wait for a slot.
         """
         row = (key, role, model, response, *usage, seconds, retries, time.time(), waited)
-        self._write(_KEEP_ANSWER, *row)
+        return self._write(_KEEP_ANSWER, *row) == 1
 
     def keep_failure(
         self, key: str, at: float, role: str, model: str, error: tuple[str, str], seconds: float,
@@ -161,8 +159,12 @@ class Journal:
 
     def keep_pause(self, key: str, seconds: float) -> None:
         """Add the pause that was made after the latest failed try of a request."""
-        latest = "key = ? AND at = (SELECT max(at) FROM failures WHERE key = ?)"
-        self._write(f"UPDATE failures SET seconds = seconds + ? WHERE {latest}", seconds, key, key)
+        self._write(f"UPDATE failures SET seconds = seconds + ? WHERE {_LATEST}", seconds, key, key)
+
+    def keep_waste(self, key: str, usage: tuple[int | None, int | None, float | None]) -> None:
+        """Add the usage of a reply that came in when its request was answered already, to the latest failed try."""
+        added = ", ".join(f"{c} = ifnull({c}, 0) + ifnull(?, 0)" for c in ("input_tokens", "output_tokens", "cost"))
+        self._write(f"UPDATE failures SET {added} WHERE {_LATEST}", *usage, key, key)
 
     def failures(self) -> list[Failures]:
         """Return the failed tries by kind, the most frequent kind first."""
@@ -364,10 +366,10 @@ class Journal:
             row: tuple[Any, ...] | None = self._db.execute(f"{sql} LIMIT 1", values).fetchone()
             return row
 
-    def _write(self, sql: str, *values: object) -> None:
-        """Execute one statement and commit: the row is on disk when this returns."""
+    def _write(self, sql: str, *values: object) -> int:
+        """Execute one statement, commit, and return the number of rows: they are on disk when this returns."""
         with self._guard():
-            self._db.execute(sql, [_plain(v) if isinstance(v, str) else v for v in values])
+            return self._db.execute(sql, [_plain(v) if isinstance(v, str) else v for v in values]).rowcount
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -381,18 +383,3 @@ class Journal:
 def _plain(text: str) -> str:
     """Return the text without lone surrogates and credentials."""
     return mask(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
-
-
-def difference(old: Any, new: Any, where: str = "") -> list[str]:
-    """Return one phrase per difference, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted({*old, *new})
-        return [d for n in names for d in difference(old.get(n), new.get(n), f"{where}.{n}" if where else n)]
-    if old == new:
-        return []
-    both = repr(old), repr(new)
-    alike = next((i for i, (a, b) in enumerate(zip(*both, strict=False)) if a != b), min(map(len, both)))
-    start = max(0, alike - _BEFORE) if max(map(len, both)) > _SHOWN else 0
-    end = start + _SHOWN
-    was, now = (f"{'…' * (start > 0)}{text[start:end]}{'…' * (len(text) > end)}" for text in both)
-    return [f"{where} was {was}, is {now}"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from evoprompt.cli import run
-from evoprompt.runs import Journal
+from evoprompt.runs import Journal, Spent
 
 FINE = {0, 2, 5}
 """Done, or refused as an input or as damaged."""
@@ -30,6 +30,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["--train_file=small_train.json", "--dev_file=small_dev.json", f"--dataset_path={place / 'tasks'}"]
     names = ["--experiment_name=e", "--run_name=r", f"--root_dir={place}"]
     assert run(["train", *names, *files, *search]) == 0
+    with Journal(place / "e" / "r" / "journal.sqlite") as journal:
+        journal.keep_failure("k", 1e9, "generator", "m", ("timeout", "no whole answer within 1 s"), 1.0)
     return place / "e" / "r"
 
 
@@ -87,6 +89,9 @@ def each_row(journal: Path) -> list[tuple[str, str, int | str, str]]:
         for table, column in (("rollouts", "body"), ("answers", "response")):
             rows = db.execute(f"SELECT rowid, {column} FROM {table} LIMIT 2").fetchall()
             found += [(table, column, f"rowid = {n}", v) for n, v in rows]
+        found += [
+            ("failures", c, "TRUE", v) for c in ("kind", "said") for (v,) in db.execute(f"SELECT {c} FROM failures")
+        ]
     return found
 
 
@@ -120,7 +125,10 @@ def test_every_kind_of_row(copy: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("PRAGMA user_version = 1", 0),  # a migration that was half done
         ("PRAGMA user_version = 2", 0),
         ("PRAGMA user_version = 3", 0),
+        ("PRAGMA user_version = 4", 0),
         ("DROP TABLE answers", 5),
+        ("DROP TABLE failures", 5),
+        ("UPDATE failures SET cost = 'much', seconds = -5, kind = 7", 0),  # what it cost is summed up already
         ("ALTER TABLE rollouts DROP COLUMN measured", 5),
         ("UPDATE spent SET cost = 'much'", 5),
         ("UPDATE spent SET calls = -5", 5),
@@ -202,3 +210,22 @@ def test_a_half_done_migration_is_finished(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         assert journal.meta("a") == "1"
         assert journal.rolled() == {}
+
+
+def test_a_journal_without_failed_tries_gets_the_table_and_keeps_its_sums(tmp_path: Path) -> None:
+    path, usage = tmp_path / "journal.sqlite", (5, 3, 0.25)
+    with Journal(path) as journal:
+        journal.keep_answer("a", "generator", "m", "{}", usage, 2.0, 4)
+    with sqlite3.connect(path) as db:
+        for what in ("TRIGGER fail", "TRIGGER pay", "TABLE failures"):
+            db.execute(f"DROP {what}")
+        db.execute("UPDATE spent SET retries = 4")  # its answers told them
+        db.execute("PRAGMA user_version = 4")
+    db.close()
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert journal.spent() == {"generator": Spent(1, 4, 5, 3, 0.25, 0, 2.0)}
+    with Journal(path) as journal:
+        journal.keep_failure("b", 1e9, "generator", "m", ("empty_reply", "the reply is empty"), 1.0, usage)
+        journal.keep_answer("b", "generator", "m", "{}", usage, 2.0, 1)
+        assert journal.spent() == {"generator": Spent(2, 5, 15, 9, 0.75, 0, 4.0)}
