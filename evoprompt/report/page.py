@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +79,18 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {"count": lambda v: f"{v:,}", "counted": counted, "bdi": bdi, "isolated": isolated}
+    made.filters |= {"plainly": plainly, "clock": clock}
     return made
+
+
+def clock(seconds: float) -> str:
+    """Seconds of a run as minutes and seconds: `2:05`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def plainly(reason: str) -> str:
+    """The reason of a batch, where less is `below` the start prompt and not `over` it."""
+    return re.sub(r"-([\d.]+ points expected) over the start", r"\1 below the start", reason)
 
 
 # The view
@@ -144,6 +156,11 @@ class Score:
     result: tuple[float, float, float] | None
     tasks: int
     difference: str = ""
+
+    @property
+    def all_solved(self) -> bool:
+        """True if the start solves all, and the result as well: such a suite tells nothing of the two."""
+        return self.start[0] == 100 and (self.result is None or self.result[0] == 100)
 
 
 def _scores(run: RunData) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run has not measured: how many tasks of a split have no score; and where it stopped, why, and how it goes on."""
+"""What a run has not measured, of its splits and in all: why it stopped, and how it goes on."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _missing(run: RunData) -> list[str]:
     told = []
     if not run.ended_by:
         done = len(run.batches)
-        told.append(f"the rest of the search ({counted(done, 'batch')} done)" if done else "the search: no batch is done")
+        told.append(f"the rest of the search ({counted(done, 'batch')} done)" if done else "the search: no batch done")
     if not run.decision and size_of(run, "dev"):
         told.append("the comparison with the start prompt")
     elif dev := {t for split in run.splits if split.name == "dev" for t in split.tasks}:
