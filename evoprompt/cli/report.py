@@ -110,17 +110,30 @@ def runs(
         return
     if not found:
         tell(f"no run below {folder}")
-    width = 27 if any(one["simulated"] for one in found) else 17
-    for one in found:
-        scores = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
-        scores = f"{'SIMULATED ' if one['simulated'] else ''}{scores}"
+    results, scores = [_result_told(one) for one in found], [_scores_told(one) for one in found]
+    # Wide enough for the longest of each; as a rule all lists look the same.
+    wide, wider = max(11, *map(len, results)), max(17, *map(len, scores))
+    for one, result, score in zip(found, results, scores, strict=True):
         price = "no price" if one["dollars"] is None else f"${one['dollars']}"
-        outcome = f"{one['state']:<12} {one['result']:<11} {one['on']:<4} {scores:<{width}}"
+        outcome = f"{one['state']:<12} {result:<{wide}} {one['on']:<4} {score:<{wider}}"
         calls = "-" if one["calls"] is None else f"{one['calls']:,}"
-        tell(f"{outcome} {calls:>7} calls  {price:<10} {one['run']}", "  ")
+        stopped = f": {one['stopped']}" if one["stopped"] else ""
+        tell(f"{outcome} {calls:>7} calls  {price:<10} {one['run']}{stopped}", "  ")
     for one in found:
         if one["problem"]:
             note(f"{one['run']}: {one['problem']}")
+
+
+def _result_told(one: dict[str, Any]) -> str:
+    """The decision of a run, which is one so far where it stopped before its end."""
+    return f"{one['result']}{' so far' if one['stopped'] and one['result'] != '-' else ''}"
+
+
+def _scores_told(one: dict[str, Any]) -> str:
+    """The scores of a run, with the number of tasks where these are not all."""
+    told = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"])) + one["of"]
+    measured = one["start"] is not None or one["best"] is not None
+    return f"{'SIMULATED ' if one['simulated'] else ''}{told if measured else 'not measured'}"
 
 
 def _run_told(root: Path) -> dict[str, Any]:
@@ -131,24 +144,48 @@ def _run_told(root: Path) -> dict[str, Any]:
         summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
         spent = summary.get("spent") or {}
         start, best = summary.get("start_dev_score"), summary.get("best_dev_score")
+        scored, whole = summary.get("scored_dev_tasks"), summary.get("dev_tasks")
         if test := summary.get("test_scores"):
             start, best = test["start"], test.get("evolved", test["start"])
-        priced = any(role["cost"] for role in spent.values())
         state = summary.get("status") or "under way"
         killed = state == "running" and not is_held(root)
+        if killed:  # its last summary is from before its last calls
+            spent = _spent_by(root)
+        priced = any(role["cost"] for role in (spent or {}).values())
+        stopped = "killed before its end" if killed else summary.get("error") or ""
         return {
             "run": str(root), "state": "killed" if killed else state,
             "result": (summary.get("decision") or {}).get("word") or "-", "simulated": bool(summary.get("simulated")),
             "on": "test" if test else "dev", "start": start, "best": best,
-            "calls": None if killed else sum(role["calls"] for role in spent.values()),
-            "dollars": round(sum(role["cost"] for role in spent.values()), 4) if priced and not killed else None,
+            "of": f", {scored} of {whole} tasks" if not test and scored and whole and scored < whole else "",
+            "calls": None if spent is None else sum(role["calls"] for role in spent.values()),
+            "dollars": round(sum(role["cost"] for role in (spent or {}).values()), 4) if priced else None,
+            "stopped": f"{stopped}{_goes_on(root)}" if stopped else "",
             "problem": None,
         }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {
             "run": str(root), "state": "damaged", "result": "-", "simulated": False, "on": "dev", "start": None,
-            "best": None, "calls": None, "dollars": None, "problem": _problem(root),
+            "best": None, "of": "", "calls": None, "dollars": None, "stopped": "", "problem": _problem(root),
         }  # fmt: skip
+
+
+def _goes_on(root: Path) -> str:
+    """The command that goes on with a run, where one does."""
+    config = root / "config.json"
+    begun = json.loads(config.read_text(encoding="utf-8")).get("command") if config.exists() else ""
+    return f"; `evoprompt resume {shlex.quote(str(root))}` goes on" if begun == "train" else ""
+
+
+def _spent_by(root: Path) -> dict[str, Any] | None:
+    """What a run spent, by its journal; None where that can't be read."""
+    from evoprompt.errors import EvoPromptError
+    from evoprompt.report.data import read_run
+
+    try:
+        return dict(read_run(root).spent)
+    except EvoPromptError:
+        return None
 
 
 def _problem(root: Path) -> str:

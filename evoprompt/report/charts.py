@@ -160,14 +160,14 @@ def layers(rows: Mapping[str, Sequence[float]], most: float, marks: Sequence[flo
 _HALVES: Mapping[str, Sequence[tuple[str, int]]] = {
     "p": [("p", 0)], "f": [("f", 4)], "y": [("p", 0), ("f", 4)], "u": [("u", 2)]
 }  # fmt: skip
-OUTCOMES = {"p": "passed", "f": "failed", "y": "flaky", "u": "no verdict", " ": "not tried"}
+OUTCOMES = {"p": "passed", "f": "failed", "y": "flaky", "u": "not measured", " ": "not tried"}
 
 
 def strip(cells: str) -> Markup:
     """A row of the heat map: one cell a prompt, told apart by place as by colour.
 
     Args:
-        cells: `p` passed (above), `f` failed (below), `y` flaky (both), `u` no verdict (between), blank not tried.
+        cells: `p` passed (above), `f` failed (below), `y` flaky (both), `u` not measured (between), blank not tried.
     """
     size, drawn = 9, dict[str, str]()
     at = 0

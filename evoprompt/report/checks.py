@@ -107,14 +107,14 @@ def _leaks(run: RunData) -> Check:
 
 
 def _unmeasured(run: RunData) -> Check:
-    lost = Counter(s.status for s in run.solutions if s.score is None)
+    lost = Counter(s.told.removeprefix("not measured: ") for s in run.solutions if s.score is None)
     if not lost:
         return Check("Measured", True, f"All {len(run.solutions):,} rollouts have a verdict.")
-    told = ", ".join(f"{n} {status}" for status, n in lost.most_common())
+    told = ", ".join(f"{why} ({n})" for why, n in lost.most_common())
     return Check(
         "Measured",
         False,
-        f"{sum(lost.values())} of {len(run.solutions):,} rollouts have no verdict, and no score: {told}.",
+        f"{sum(lost.values())} of {len(run.solutions):,} rollouts were not measured, and are in no score: {told}.",
     )
 
 

@@ -113,7 +113,7 @@ def read_side(path: str | Path) -> Side:
         found = {task: rows[0] for task, rows in body["eval"].items() if rows}
         solutions = {task: evaluated(task, row) for task, row in found.items()}
         more = {
-            "simulated": simulates(body), "date": str(body.get("date", "")), "spent": _sum(body.get("spent") or {}),
+            "simulated": simulates(body), "date": str(body.get("date", "")), "spent": spent_by(body.get("spent") or {}),
             "prompt": _prompt(body.get("instruction") or "", body.get("demos") or ()),
             "command": command_line("evaluate", body["options"]) if body.get("options") else "",
         }  # fmt: skip
@@ -129,10 +129,10 @@ def simulates(results: Mapping[str, Any]) -> bool:
     return is_simulated(results.get(role) for role in ("model", "debugger_model", "optimizer_model"))
 
 
-def _sum(spent: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def spent_by(spent: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """What all roles spent together; empty where nobody counted."""
-    names = ("calls", "input_tokens", "output_tokens", "cost", "unpriced")
-    return {name: sum(role[name] for role in spent.values()) for name in names} if spent else {}
+    names = ("calls", "input_tokens", "output_tokens", "cost", "unpriced", "retries")
+    return {name: sum(role.get(name, 0) for role in spent.values()) for name in names} if spent else {}
 
 
 def _prompt(text: str, demos: Iterable[Mapping[str, Any]]) -> str:
@@ -157,7 +157,7 @@ def _side_of(run: RunData, path: Path) -> Side:
     return _side(
         "/".join(path.resolve().parts[-2:]), about, data.get("hash", "") if tested else "", solutions,
         simulated=run.simulated, date=datetime.fromtimestamp(begun, UTC).strftime("%Y-%m-%d %H:%M") if begun else "",
-        command=reproduced(run)["command"], spent=_sum(run.spent),
+        command=reproduced(run)["command"], spent=spent_by(run.spent),
         prompt=_prompt(result.text, [*run.demos, *(demo.fields for demo in result.demos)]),
     )  # fmt: skip
 

@@ -27,6 +27,11 @@ from evoprompt.runs.damage import reading, refused
 from evoprompt.simulation import is_simulated
 
 Json = dict[str, Any]
+NOT_MEASURED = {
+    "lm_error": "not measured: no answer from the model", "sandbox_error": "not measured: the sandbox failed",
+    "data_error": "not measured: the tests are broken",
+}  # fmt: skip
+"""The statuses of solutions without a score, in words for people."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ class Solution:
 
     @property
     def told(self) -> str:
-        """Its status, of each suite where one passed alone."""
+        """Its status, of each suite where one passed alone; in words where it was not measured."""
+        if self.score is None:
+            return NOT_MEASURED.get(self.status, self.status)
         if None in (self.base, self.plus) or self.base == self.plus:
             return self.status
         return ", ".join(f"{name} {'passed' if getattr(self, name) else self.status}" for name in ("base", "plus"))
@@ -208,9 +215,10 @@ class RunData:
         """`dev` or `test` for each task that is known to be of such a split; all others are training tasks."""
         found = {task: split.name for split in self.splits for task in split.tasks}
         sizes = {name: split["tasks"] for name, split in (self.config.get("data") or {}).items()}
-        if self.config.get("command") in ("train", "demo") and sum(sizes.values()) == len(self.tasks):
-            # These commands keep the tasks of their splits in order.
-            planned = zip(self.tasks, [name for name, size in sizes.items() for _ in range(size)], strict=True)
+        whole = sum(sizes.values())
+        if self.config.get("command") in ("train", "demo") and len(self.tasks) in (whole, whole - sizes.get("test", 0)):
+            # These commands keep the tasks of their splits in order; those of the test come with the test.
+            planned = zip(self.tasks, [name for name, size in sizes.items() for _ in range(size)], strict=False)
             found = {task: name for task, name in planned if name != "train"} | found
         return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evoprompt.atomic import write_text
-from evoprompt.report.compare import evaluated, simulates
+from evoprompt.report.compare import evaluated, simulates, spent_by
+from evoprompt.report.data import NOT_MEASURED
 from evoprompt.report.page import MOST_BYTES, command_line, environment
 
 CODE = 4_000
@@ -48,8 +50,14 @@ def render_evaluation(name: str, results: Mapping[str, Any]) -> str:
         for k, value in found.items()
     ]
     tiers = sorted({t["solution"].tier for t in tasks if t["solution"].tier})
+    statuses: Counter[str] = Counter()
+    for status, n in results["statuses"].items():
+        statuses["not measured" if status in NOT_MEASURED else status] += n
+    samples, lost = sum(map(len, results["eval"].values())), statuses["not measured"]
     return environment().get_template("evaluation.html.j2").render(
         name=name, results=results, simulated=simulates(results), rates=rates, tasks=tasks, tiers=tiers,
+        statuses=+statuses, samples=samples, lost=lost, spent=spent_by(results.get("spent") or {}),
+        measured=f"{samples - lost:,} of {samples:,}" if lost else f"{samples:,}",
         cut=lambda text, n=CODE: text[:n],
         command=command_line("evaluate", results["options"]) if results.get("options") else "",
     )  # fmt: skip

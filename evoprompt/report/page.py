@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from evoprompt.report.data import Json, RunData, Solution, bdi, isolated, read_r
 from evoprompt.report.messages import messages_of
 from evoprompt.report.rows import STATES, Task, columns_of, detail_of, tasks_of
 from evoprompt.report.rules import prompt_diff, rules_of
+from evoprompt.report.unfinished import share_of, state_of, stop_of
 from evoprompt.runs import Journal, journal
 from evoprompt.runs.damage import reading
 from evoprompt.wording import LIMITS, counted
@@ -77,7 +79,18 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {"count": lambda v: f"{v:,}", "counted": counted, "bdi": bdi, "isolated": isolated}
+    made.filters |= {"plainly": plainly, "clock": clock}
     return made
+
+
+def clock(seconds: float) -> str:
+    """Seconds of a run as minutes and seconds: `2:05`."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def plainly(reason: str) -> str:
+    """The reason of a batch, where less is `below` the start prompt and not `over` it."""
+    return re.sub(r"-([\d.]+ points expected) over the start", r"\1 below the start", reason)
 
 
 # The view
@@ -91,7 +104,8 @@ def _view(run: RunData) -> dict[str, Any]:
     return {
         "name": "/".join(run.root.resolve().parts[-2:]),
         "run": run,
-        "status": run.ending.get("status") or "under way",
+        "status": state_of(run),
+        "stop": stop_of(run),
         "simulated": run.simulated,
         "verdict": _verdict(run),
         "scores": _scores(run),
@@ -108,7 +122,7 @@ def _view(run: RunData) -> dict[str, Any]:
         "untried": Counter(split for task, split in run.split_of.items() if task not in run.by_task),
         "states": {state: sum(t.state == state for t in tasks) for state in STATES},
         "cost": _cost(run),
-        "spans": run.timeline.spans("comparison and tests" if run.ending.get("status") == "finished" else "since then"),
+        "spans": run.timeline.spans("comparison and tests" if state_of(run) == "finished" else "since then"),
         "under_way": run.timeline.under_way(),
         "checks": run_checks(run),
         "reproduce": reproduced(run),
@@ -117,19 +131,20 @@ def _view(run: RunData) -> dict[str, Any]:
 
 
 def _verdict(run: RunData) -> dict[str, str]:
-    """The result in words, and why."""
-    decision = run.decision
+    """The result in words, and why; what a run says that is not at its end is so far."""
+    decision, state = run.decision, state_of(run)
+    so_far = "" if state == "finished" else " so far"
     if not decision:
-        status = run.ending.get("status") or "under way"
-        word, why = status, run.ending.get("error") or "the search goes on"
-        if status == "finished":
-            changed = run.result != run.start
-            word = "changed, not compared" if changed else "the start was kept"
-            why = run.ended_by or "nothing better was found"
-        return {"word": word, "kind": "open", "why": why}
+        if state == "under way":
+            return {"word": state, "kind": "open", "why": "the search goes on"}
+        changed = run.result != run.start
+        word = "changed, not compared" if changed else "no other prompt" if so_far else "the start was kept"
+        why = run.ended_by or ("It stopped before this was decided." if so_far else "nothing better was found")
+        return {"word": word + so_far, "kind": "open", "why": why}
     words = {"confirmed": ("confirmed better", "good"), "probable": ("probably better", "good")}
     word, kind = words.get(decision.get("word", ""), ("the start was kept", "open"))
-    return {"word": word, "kind": kind, "why": f"Decided on train and dev tasks: {decision['reason']}"}
+    why = f"Decided on train and dev tasks: {decision['reason']}"
+    return {"word": word + so_far, "kind": "open" if so_far else kind, "why": why}
 
 
 @dataclass(frozen=True)
@@ -141,6 +156,11 @@ class Score:
     result: tuple[float, float, float] | None
     tasks: int
     difference: str = ""
+
+    @property
+    def all_solved(self) -> bool:
+        """True if the start solves all, and the result as well: such a suite tells nothing of the two."""
+        return self.start[0] == 100 and (self.result is None or self.result[0] == 100)
 
 
 def _scores(run: RunData) -> dict[str, Any]:
@@ -168,10 +188,13 @@ def _scores(run: RunData) -> dict[str, Any]:
         told = " The score is what the search maximised."
     elif names[-1:] == ["base + plus"] and any(s.score != s.both for s in measured.values()):
         told = " The base tests alone decided."
+    number, why = str(rows[0].tasks if rows else 0), ""
+    if rows and split in ("dev", "test"):
+        number, why = share_of(run, split, [t for t in tasks if (run.start, t) in measured])
     unit = "share solved at the first try" if names != ["score"] or run.all_or_nothing else "mean score"
     chart = charts.score_dots(dots) if dots else Markup("")
     return {
-        "title": f"{'held-out ' * (split == 'test')}{split} tasks",
+        "title": f"{number} {'held-out ' * (split == 'test')}{split} tasks{f' ({why})' if why else ''}",
         "unit": unit,
         "rows": rows,
         "told": told,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +14,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evoprompt.harness.usage import told
+from evoprompt.harness.usage import told as usage_told
 from evoprompt.report import charts
+from evoprompt.runs.spent import Failures
 
 BINS = 120
 """Stretches of time that the figure of calls under way has."""
@@ -45,6 +47,9 @@ class Timeline:
         calls: Answered calls in the order of their ends; none of a run whose journal does not tell when they were.
         workers: What those of a cluster did, in words; empty where none judged.
         begun: When its first process began, in seconds since 1970; 0 where no log tells.
+        failures: Its failed tries by kind, the most frequent first; their times are seconds of the run.
+        failed: The seconds in which a failed try was under way, or was paused for: beginnings and ends.
+        told: Whether the journal tells all of these; an older one has only those of calls that were answered.
     """
 
     ends: dict[tuple[int, int], float]
@@ -52,6 +57,9 @@ class Timeline:
     calls: Sequence[Call] = ()
     workers: str = ""
     begun: float = 0.0
+    failures: Sequence[Failures] = ()
+    failed: Sequence[tuple[float, float]] = ()
+    told: bool = True
 
     def spent(self, batch: tuple[int, int]) -> dict[str, float]:
         """What had been spent when a batch ended: calls, tokens, dollars and seconds; empty where that is not known."""
@@ -66,17 +74,24 @@ class Timeline:
         }
 
     def spans(self, rest: str) -> list[dict[str, Any]]:
-        """Seconds that each batch took, and what came after them, by the name of `rest`."""
+        """Seconds that each batch took, and what came after them, by the name of `rest`; those that waited of them."""
         found: list[dict[str, Any]] = []
         last, once = 0.0, len({number for _, number in self.ends}) == len(self.ends)
         for (epoch, number), end in sorted(self.ends.items()):
             name = f"batch {number}" if once else f"epoch {epoch} batch {number}"
-            found.append({"name": name, "seconds": end - last})
+            found.append({"name": name, "seconds": end - last, "waited": self._waited(last, end)})
             last = end
         if (after := self.seconds - last) > 0.05:
-            found.append({"name": rest if found else "in all", "seconds": after})
+            name = rest if found else "in all"
+            found.append({"name": name, "seconds": after, "waited": self._waited(last, self.seconds)})
         total = sum(s["seconds"] for s in found) or 1.0
         return [s | {"share": 100 * s["seconds"] / total} for s in found]
+
+    def _waited(self, begin: float, end: float) -> float:
+        """Seconds of this stretch in which calls failed or waited, and none that was answered was under way."""
+        answered = [(call.begin, call.end) for call in self.calls]
+        made = [*self.failed, *((call.begin if call.first is None else call.first, call.end) for call in self.calls)]
+        return _covered(made, begin, end) - _covered(answered, begin, end)
 
     def under_way(self) -> tuple[Markup, float, float | None]:
         """A figure of the calls under way, by role, the seconds without any, and those of them in which calls waited.
@@ -91,16 +106,16 @@ class Timeline:
             for n in range(int(call.begin / width), min(int(call.end / width) + 1, BINS)):
                 busy[call.role][n] += max(0.0, min(call.end, (n + 1) * width) - max(call.begin, n * width)) / width
         idle = max(0.0, self.seconds - _covered((call.begin, call.end) for call in self.calls))
-        made = [(call.first, call.end) for call in self.calls if call.first is not None]
-        waited = idle - max(0.0, self.seconds - _covered(made)) if len(made) == len(self.calls) else None
+        known = self.told and all(call.first is not None for call in self.calls)
+        waited = self._waited(0.0, self.seconds) if known else None
         return charts.layers(busy, self.seconds, list(self.ends.values())), idle, waited
 
 
-def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Seconds that lie in any of these spans."""
-    covered = reached = 0.0
+def _covered(spans: Iterable[tuple[float, float]], low: float = 0.0, high: float = float("inf")) -> float:
+    """Seconds between two of them that lie in any of these spans."""
+    covered, reached = 0.0, low
     for begin, end in sorted(spans):
-        covered += max(0.0, end - max(begin, reached))
+        covered += max(0.0, min(end, high) - max(begin, reached))
         reached = max(reached, end)
     return covered
 
@@ -111,6 +126,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     sessions: list[list[float]] = []
     batches: dict[tuple[int, int], float] = {}
     workers: dict[float, dict[str, Any]] = {}
+    lost = False
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             event = json.loads(line)
@@ -122,6 +138,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
         sessions[-1][1] = max(at, sessions[-1][1])
         if event.get("event") == "batch":
             batches[int(event.get("epoch", 1)), int(event["batch"])] = at
+        lost = lost or event.get("status") == "lm_error"
         if event.get("event") == "workers":
             workers[event["began"]] = event  # the last one of each process holds its sums
 
@@ -129,11 +146,12 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     known = {name for _, name, *_ in rows("PRAGMA table_info(answers)")}
     ended, waited = (name if name in known else "NULL" for name in ("ended", "waited"))
     found = list(rows(f"SELECT role, {ended}, seconds, input_tokens, output_tokens, cost, {waited} FROM answers"))
+    told = "said" in {name for _, name, *_ in rows("PRAGMA table_info(failures)")}
+    tries = list(rows("SELECT kind, at, seconds, said FROM failures ORDER BY at")) if told else []
     for session, following in pairwise([*sessions, [float("inf")]]):
-        # The test set comes after the last event.
-        session[1] = max(
-            [session[1], *(ended for _, ended, *_ in found if ended and session[0] < ended < following[0])]
-        )
+        # The test set comes after the last event, and an outage that nobody waited to the end of has none.
+        late = [*(ended for _, ended, *_ in found if ended), *(at for _, at, *_ in tries)]
+        session[1] = max([session[1], *(at for at in late if session[0] < at < following[0])])
 
     def second(at: float) -> float:
         return sum(max(0.0, min(at, end) - begin) for begin, end in sessions)
@@ -152,7 +170,14 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     ]
     whole = sum(end - begin for begin, end in sessions)
     ends = {n: second(at) for n, at in batches.items()}
+    kinds = Counter(kind for kind, *_ in tries)
+    when = {kind: [(at, said) for one, at, _, said in tries if one == kind] for kind in kinds}
     return Timeline(
-        ends, whole, sorted(calls, key=lambda call: call.end), told(workers.values()) if workers else "",
-        begun=sessions[0][0] if sessions else 0.0,
+        ends, whole, sorted(calls, key=lambda call: call.end), usage_told(workers.values()) if workers else "",
+        begun=sessions[0][0] if sessions else 0.0, told=told or not lost,
+        failures=tuple(
+            Failures(kind, count, second(when[kind][0][0]), second(when[kind][-1][0]), when[kind][-1][1])
+            for kind, count in kinds.most_common()
+        ),
+        failed=tuple((second(at), second(at + seconds)) for _, at, seconds, _ in tries),
     )  # fmt: skip

@@ -43,7 +43,7 @@ def row_of(page: str, task: str) -> str:
 def test_where_the_base_tests_decide_both_suites_are_told_as_they_came_out(tmp_path: Path) -> None:
     rows = [{**rollout("kept", p, passed), "score": 1.0} for p, passed in ((A, False), (B, True))]
     page = render_report(run_of(tmp_path, rows))
-    assert "base 100.0 → 100.0 %" in text_of(page) and "base + plus 0.0 → 100.0 %" in text_of(page)
+    assert "base: 100.0 %, start and result" in text_of(page) and "base + plus 0.0 → 100.0 %" in text_of(page)
     assert "The base tests alone decided." in text_of(page)
     assert "passed → passed" in row_of(page, "kept") and "Start: base passed, plus failed" in text_of(page)
 
@@ -223,7 +223,7 @@ def test_a_larger_budget_replaces_the_batches_that_a_smaller_one_had_cut(tmp_pat
     ("repeats", "first", "told"),
     [
         (0, None, " was under way: solutions were judged, or the search decided."),
-        (3, None, ", or a call failed and waited to be repeated (3 repeats; how long is not known)."),
+        (3, None, " waited (3 failed requests of calls that were answered in the end; how long is not known)."),
         (3, 4.0, "held back: 2.0 s. Judged solutions, or decided: 4.0 s."),
         (0, 6.0, " was under way: solutions were judged, or the search decided."),
     ],

@@ -79,7 +79,7 @@ def test_regressions_come_first_then_what_was_fixed(page: str) -> None:
 def test_a_failure_of_the_infrastructure_is_no_wrong_answer(page: str) -> None:
     row = page[page.index('data-id="lost"') :]
     assert 'class="f"' not in row[: row.index("</summary>")] and 'class="u"' in row[: row.index("</summary>")]
-    assert "2 of 11 rollouts have no verdict, and no score: 2 lm_error" in text_of(page)
+    assert "2 of 11 rollouts were not measured, and are in no score: no answer from the model (2)." in text_of(page)
 
 
 def test_a_row_opens_to_problem_failing_case_and_both_solutions(page: str) -> None:

@@ -13,7 +13,7 @@
     rows.append(...(by ? [...all].sort(by) : all));
   };
   const prompts = [...document.querySelectorAll(".columns summary")].map(s => s.textContent);
-  const outcomes = {p: "passed", f: "failed", y: "flaky, both passed and failed", u: "no verdict", " ": "not tried"};
+  const outcomes = {p: "passed", f: "failed", y: "flaky, both passed and failed", u: "not measured", " ": "not tried"};
   rows.addEventListener("pointermove", event => {
     const strip = event.target.closest(".strip");
     if (!strip) return;
