@@ -177,7 +177,8 @@ class Journal:
         said = "(SELECT said FROM failures WHERE kind = f.kind ORDER BY at DESC LIMIT 1)"
         query = f"SELECT kind, count(*), min(at), max(at), {said} FROM failures f GROUP BY kind ORDER BY 2 DESC, 1"
         with reading("the failed tries", self.path):
-            return [Failures(str(kind), *numbers(row), str(last)) for kind, *row, last in self.rows(query)]
+            rows = [(str(kind), numbers(sums), str(last)) for kind, *sums, last in self.rows(query)]
+            return [Failures(kind, count, first, last, said) for kind, (count, first, last), said in rows]
 
     def failed_spans(self) -> list[tuple[float, float]]:
         """Return the times in which a failed try was under way or paused for, in Unix seconds, merged and in order.
