@@ -20,6 +20,7 @@ RUN_DIR = typer.Argument(help="Directory of the run: ROOT/EXPERIMENT/RUN.")
 def resume(
     run_dir: Annotated[Path, RUN_DIR],
     api_base: Annotated[str | None, typer.Option("--api_base", help="Where the model's server is now.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max_tokens", min=1, help="Longest reply from now on. What was cut off by a smaller one is asked for again.")] = None,
     num_threads: Annotated[int | None, typer.Option("--num_threads", min=1, help="Calls and tests under way at once.")] = None,
     allow_unsafe_exec: Annotated[bool, typer.Option("--allow_unsafe_exec", help="Go on where no sandbox works. The run's own answer to that is not taken.")] = False,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Run solutions on a Dask cluster, as in `train`. The run's own is not taken.")] = None,
@@ -32,7 +33,7 @@ def resume(
     max_seconds: Annotated[float | None, typer.Option("--max_seconds", min=0.1, help="A new budget of time, that before counted.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json in place of the result for people.")] = False,
 ) -> None:  # fmt: skip
-    """Go on with a run that was stopped, killed or paused. Nothing that it got from a model is asked for again."""
+    """Go on with a run that was stopped, killed or paused. No whole answer of a model is asked for again."""
     given = {k: v for k, v in locals().items() if k != "run_dir" and v is not None}
     place = run_dir.resolve()
     options = _options(run_dir) | {"run_name": place.name, "experiment_name": place.parent.name}

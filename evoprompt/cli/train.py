@@ -385,10 +385,15 @@ def _begin(
     )
     warn_if_unknown(display.say, models, data.values())
     run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
-    fresh = run.journal.meta("config") is None
-    if fresh:
-        plain = settings_without_secrets({k: v for k, v in options.items() if k not in ("config", "fork")})
+    config = run.journal.fact("config")
+    known = config.get("options", {})
+    plain = settings_without_secrets({k: v for k, v in options.items() if k not in ("config", "fork")})
+    if not config:
         config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
+    elif known:
+        config = config | {"options": known | {"max_tokens": plain["max_tokens"]}}
+    fresh = config != run.journal.fact("config")
+    if fresh:
         run.journal.keep_meta("config", json.dumps(config))
     if fresh or not (run.root / "config.json").exists():
-        run.tree.json("config.json", run.journal.fact("config"))
+        run.tree.json("config.json", config)

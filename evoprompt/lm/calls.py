@@ -170,11 +170,13 @@ class Calls:
         if self._workers is not None:
             elsewhere.require_served(lm)
         content = internals.content_of(call)
-        key = internals.key_of(content, current.sample, current.again(content))
+        whole = internals.of_any_length(content)
+        again = current.again(whole)
+        key, exact = (internals.key_of(text, current.sample, again) for text in (whole, content))
         if getattr(lm.engine, "takes_seed", False):
-            call = internals.with_seed(call, key)
+            call = internals.with_seed(call, exact)
         role = self._label + role
-        one = JournaledCall(lm, call, key, role, self.journal, self.budget, self._limiter(lm), self._workers)
+        one = JournaledCall(lm, call, key, exact, role, self.journal, self.budget, self._limiter(lm), self._workers)
         try:
             with (
                 self._around(current.judged),
@@ -233,7 +235,9 @@ class JournaledCall:
     Attributes:
         lm: The model.
         call: The request, as DSPy prepared it.
-        key: The answer's key in the journal.
+        key: The answer's key in the journal, whatever limit of tokens the request has.
+        exact: Key of a reply that was cut off by just this limit: a larger one asks again. All answers of runs that
+            were begun before whole answers had a key of their own are found by it.
         role: The role in the journal's sums.
         journal: Keeps the answer.
         budget: Is told the cost.
@@ -244,6 +248,7 @@ class JournaledCall:
     lm: dspy.LM
     call: PreparedCall
     key: str
+    exact: str
     role: str
     journal: Journal
     budget: BudgetTracker
@@ -262,6 +267,8 @@ class JournaledCall:
             DamagedError: The journal's row is no answer.
         """
         text = self.journal.answer(self.key)
+        if text is None:
+            text = self.journal.answer(self.exact)
         try:
             return None if text is None else internals.answer_from_json(text, self.lm, self.call)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, internals.LM15Error) as e:
@@ -355,14 +362,14 @@ class JournaledCall:
         result = elsewhere.ask(self.workers, lm, call) if self.workers else interception.ask(lm, call)
         seconds = time.monotonic() - began
         tokens = internals.tokens_of(result)
-        used, total = (*tokens, result.cost), sum(n or 0 for n in tokens)
-        if reply_of(result).empty:  # paid for all the same, also if nobody waits for it any more
-            error = EmptyReply("the reply is empty", model=lm.model)
+        reply, used, total = reply_of(result), (*tokens, result.cost), sum(n or 0 for n in tokens)
+        if reply.empty:  # paid for all the same, also if nobody waits for it any more
             self.budget.took(self.role, total, result.cost, answers=0)
+            error = EmptyReply("the reply is empty", model=lm.model)
             self._keep_failure(error, at, seconds, used)
             raise error
-        text = internals.answer_to_json(result)
-        kept = self.journal.keep_answer(self.key, self.role, lm.model, text, used, seconds, tries, began - since)
+        text, key = internals.answer_to_json(result), self.exact if reply.cut_off else self.key
+        kept = self.journal.keep_answer(key, self.role, lm.model, text, used, seconds, tries, began - since)
         self.budget.took(self.role, total, result.cost, answers=int(kept))
         if not kept:  # an earlier try, given up, has come in first
             self.journal.keep_waste(self.key, used)

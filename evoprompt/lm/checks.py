@@ -54,6 +54,12 @@ class Reply:
         """True if it holds nothing, and neither its length nor a filter is the reason."""
         return not (self.text.strip() or self.tools or self.finish_reason in ("length", "content_filter"))
 
+    @property
+    def cut_off(self) -> bool:
+        """True if it ended at its longest length before its answer did. A closed code block is an answer."""
+        fences = re.findall(r"^[ \t]*(?:```|~~~)", self.text, re.MULTILINE)
+        return self.finish_reason == "length" and (not fences or len(fences) % 2 == 1)
+
 
 def reply_of(result: CallResult) -> Reply:
     """Return the one reply of a call."""
@@ -78,10 +84,9 @@ def check(reply: Reply, model: str, *, strict: bool) -> None:
 
     Raises:
         FilteredReply: A content filter removed it.
-        CutOffReply: It ends before its answer does. A closed code block is an answer, whatever follows it.
+        CutOffReply: It ends before its answer does.
     """
     if reply.finish_reason == "content_filter":
         raise FilteredReply("the provider's filter took the reply away", model=model)
-    fences = re.findall(r"^[ \t]*(?:```|~~~)", reply.text, re.MULTILINE)
-    if strict and reply.finish_reason == "length" and (not fences or len(fences) % 2):
-        raise CutOffReply("the reply was cut off by its length: raise --max_tokens", model=model)
+    if strict and reply.cut_off:
+        raise CutOffReply("the reply was cut off by its length: go on with a larger --max_tokens", model=model)

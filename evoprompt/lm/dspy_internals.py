@@ -29,11 +29,12 @@ from dspy.lm15 import LM15Error, Message, Response, Usage
 from dspy.utils.exceptions import LMError
 
 from evoprompt.lm.identity import plainly, settings_of
+from evoprompt.runs.journal import LENGTHS
 
 __all__ = [
     "CallResult", "LM15Error", "PreparedCall", "answer_from_json", "answer_to_json", "combine", "content_of",
-    "error_boundary", "execution", "key_of", "max_tokens_of", "never_priced", "price", "tokens_of", "value",
-    "with_seed", "wrap_error",
+    "error_boundary", "execution", "key_of", "max_tokens_of", "never_priced", "of_any_length", "price", "tokens_of",
+    "value", "with_seed", "wrap_error",
 ]  # fmt: skip
 
 logger = logging.getLogger("evoprompt")
@@ -45,6 +46,15 @@ def content_of(call: PreparedCall) -> str:
         return json.dumps(request_to_dict(call.request or execution._canonical(call)), sort_keys=True)
     except (LM15Error, LMError, TypeError, ValueError):  # options that only LiteLLM knows
         return json.dumps(plainly(settings_of(call.legacy)), sort_keys=True)
+
+
+def of_any_length(content: str) -> str:
+    """Return the content without its limit of tokens: what a whole answer depends on."""
+    told = json.loads(content)
+    for part in (told, told.get("config")):
+        for name in LENGTHS if isinstance(part, dict) else ():
+            part.pop(name, None)
+    return f"any length {json.dumps(told, sort_keys=True)}"
 
 
 def key_of(content: str, sample: Any, again: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 
 from evoprompt.lm.fingerprint import digest, fingerprint
+from evoprompt.runs.journal import LENGTHS
 from evoprompt.secrets import note, settings_without_secrets
 
 _CLIENT = (
@@ -19,7 +20,7 @@ _CLIENT = (
 )  # fmt: skip
 """Settings of the connection, which do not change an answer."""
 _SHOWN = {
-    "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "min_p", "seed", "stop", "n",
+    "temperature", *LENGTHS, "top_p", "top_k", "min_p", "seed", "stop", "n",
     "presence_penalty", "frequency_penalty", "repetition_penalty", "reasoning_effort", "response_format",
 }  # fmt: skip
 """Settings that are shown; others are hashed."""

@@ -25,6 +25,8 @@ from evoprompt.runs.tables import MIGRATIONS, TABLES, VERSION
 from evoprompt.secrets import mask
 
 NAME: Final = "journal.sqlite"
+LENGTHS: Final = ("max_tokens", "max_completion_tokens")
+"""Settings of a model that limit its answers' length. They are no part of a run's identity."""
 UNFINISHED: Final = (f"{NAME}.new", f"{NAME}.new-wal")
 """Names of a fork until it is complete."""
 ANEW: Final = (
@@ -77,15 +79,18 @@ class Journal:
         """Begin a run or resume it. A run that never got an answer gives way to another.
 
         Args:
-            identity: Plain data that decides whether the rows of an earlier process count.
+            identity: Plain data that decides whether the rows of an earlier process count. Limits of an answer's
+                length do not: a whole answer is the same under any.
             name: Name of this identity; a journal has several.
             anew: What to give to begin another run, for the message.
 
         Raises:
             UsageError: The journal belongs to another run; the message shows the differences.
         """
-        given = mask(json.dumps(identity, sort_keys=True))
+        whole, given = (mask(json.dumps(i, sort_keys=True)) for i in (identity, _of_any_length(identity)))
         known = self.meta(name)
+        if known == whole:  # a run whose answers are found with its limit alone: begun before they had a key without it
+            given = known
         # Only the first time: two programs of one process must not replace each other before either has asked.
         if known not in (None, given) and not self._begun and self._got_nowhere():
             for table in ("rollouts", "failures", "spent", "meta"):  # rollouts: those without a verdict
@@ -95,7 +100,8 @@ class Journal:
         if known is None:
             self.keep_meta(name, given)
         elif known != given:
-            found = difference(self.fact(name), json.loads(given))
+            before = self.fact(name)
+            found = difference(_of_any_length(before), json.loads(given)) or difference(before, json.loads(whole))
             changes = "; ".join(found[:_TOLD] + ([f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []))
             where = repr(str(self.path)) if self.path else "the journal in memory"
             raise UsageError(f"{where} belongs to another run: {changes}. Give the old values to resume it, {anew}")
@@ -171,7 +177,8 @@ class Journal:
         said = "(SELECT said FROM failures WHERE kind = f.kind ORDER BY at DESC LIMIT 1)"
         query = f"SELECT kind, count(*), min(at), max(at), {said} FROM failures f GROUP BY kind ORDER BY 2 DESC, 1"
         with reading("the failed tries", self.path):
-            return [Failures(str(kind), *numbers(row), str(last)) for kind, *row, last in self.rows(query)]
+            rows = [(str(kind), numbers(sums), str(last)) for kind, *sums, last in self.rows(query)]
+            return [Failures(kind, count, first, last, said) for kind, (count, first, last), said in rows]
 
     def failed_spans(self) -> list[tuple[float, float]]:
         """Return the times in which a failed try was under way or paused for, in Unix seconds, merged and in order.
@@ -383,3 +390,9 @@ class Journal:
 def _plain(text: str) -> str:
     """Return the text without lone surrogates and credentials."""
     return mask(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+
+
+def _of_any_length(identity: Any) -> Any:
+    if isinstance(identity, Mapping):
+        return {k: _of_any_length(v) for k, v in identity.items() if k not in LENGTHS}
+    return [_of_any_length(v) for v in identity] if isinstance(identity, list | tuple) else identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from evoprompt.errors import ModelError
 from evoprompt.evaluate import evaluate
 from tests.evolve.moods import exact, examples, reply
 from tests.openai_server import OpenAIServer, Reply, completion
+
+
+def talk(body: dict[str, Any]) -> str:
+    return reply("\n".join(str(m["content"]) for m in body["messages"]))
 
 
 def cut_off(body: dict[str, Any]) -> Reply:
@@ -40,10 +45,10 @@ class Moody(OpenAIServer):
     def respond(self, body: dict[str, Any], n: int) -> str | Reply:
         if self.fault is not None and n >= self.healthy:
             return self.fault(body)  # type: ignore[no-any-return]
-        return reply("\n".join(str(m["content"]) for m in body["messages"]))
+        return talk(body)
 
-    def compiled(self, strategy: Any, folder: Path) -> Any:
-        lm = dspy.LM("openai/x", api_base=self.base, api_key="k", temperature=0.0, num_retries=0)
+    def compiled(self, strategy: Any, folder: Path, max_tokens: int = 100) -> Any:
+        lm = dspy.LM("openai/x", api_base=self.base, api_key="k", temperature=0.0, num_retries=0, max_tokens=max_tokens)
         with dspy.context(lm=lm):
             search = EvoPrompt(exact, strategy=strategy, batch_size=3, num_threads=2, run_dir=folder)
             found = search.compile(dspy.Predict("text -> label"), trainset=examples(), valset=examples(4, 11))
@@ -59,8 +64,10 @@ def test_a_search_without_any_answer_is_paused(fault: Any, strategy: str, tmp_pa
             server.compiled(strategy, tmp_path)
         seen, server.fault = len(server.seen), None
         if fault is cut_off:  # these were paid for, and would come again
-            return
-        results = server.compiled(strategy, tmp_path)
+            with pytest.raises(ModelError, match="go on with a larger --max_tokens"):
+                server.compiled(strategy, tmp_path)
+            assert len(server.seen) == seen
+        results = server.compiled(strategy, tmp_path, max_tokens=200)
         assert len(server.seen) > seen and results.best.key != results.seed.key
 
 
@@ -73,6 +80,17 @@ def test_a_search_whose_model_breaks_later_is_paused(fault: Any, tmp_path: Path)
         server.fault = None
         results = server.compiled("factorial", tmp_path)
         assert results.best.key != results.seed.key
+
+
+def test_replies_cut_off_amid_the_confirmation_decide_nothing(tmp_path: Path) -> None:
+    with Moody() as server:
+        whole = server.compiled("factorial", tmp_path / "whole")
+        server.fault = lambda body: cut_off(body) if re.search(r"day 1[1-4] ", str(body)) else talk(body)
+        for _ in range(2):
+            with pytest.raises(ModelError, match="could not be measured"):
+                server.compiled("factorial", tmp_path / "run")
+        server.fault = None
+        assert server.compiled("factorial", tmp_path / "run", max_tokens=200) == whole
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
@@ -13,12 +14,14 @@ from dspy.utils.exceptions import LMAuthError, LMError, LMRateLimitError, LMServ
 from evoprompt import Program
 from evoprompt.errors import ModelError, StorageError
 from evoprompt.lm import calls as module
+from evoprompt.lm import dspy_internals
 from evoprompt.lm.calls import Calls, CutOffReply, EmptyReply, FilteredReply
 from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.lm.identity import describe
 from evoprompt.lm.interception import attempt
 from evoprompt.lm.resolve import explain_lm_error
 from evoprompt.runs import Journal
+from evoprompt.runs.journal import LENGTHS
 from tests.models import fenced, scripted
 from tests.openai_server import OpenAIServer, Reply, completion
 
@@ -188,6 +191,34 @@ def test_a_reply_that_was_cut_off_is_no_answer_unless_its_code_is_whole() -> Non
                     ask(program, text)
         assert ask(program, "c") == "def f(x):\n    return x"
         assert len(server.seen) == journal.counts()["answers"] == 3
+
+
+def test_a_larger_limit_asks_again_for_what_was_cut_off_and_nothing_else() -> None:
+    def limit_of(body: Any) -> float:
+        return next((body[name] for name in LENGTHS if name in body), float("inf"))
+
+    def limited(body: Any, n: int) -> Any:
+        return ending("Let me think", "length") if "too much" in str(body) and limit_of(body) < 300 else CODE
+
+    server, lm = served(limited)
+    with server, Journal() as journal:
+        for limit, cut in ((100, True), (200, True), (300, False), (400, False), (100, False), (None, False)):
+            program = asking(lm.copy(max_tokens=limit), journal)
+            ask(program, "little")
+            with pytest.raises(CutOffReply, match="larger --max_tokens") if cut else contextlib.nullcontext():
+                ask(program, "too much")
+    asked = [("too much" in str(s.body), limit_of(s.body)) for s in server.seen]
+    assert asked == [(False, 100), (True, 100), (True, 200), (True, 300)]
+
+
+def test_answers_of_runs_from_before_are_found_by_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, lm = served(lambda *_: CODE, max_tokens=100)
+    with server, Journal() as journal:
+        with monkeypatch.context() as before:
+            before.setattr(dspy_internals, "of_any_length", lambda content: content)
+            ask(asking(lm, journal))
+        ask(asking(lm, journal))
+        assert len(server.seen) == 1
 
 
 def test_advice_that_was_cut_off_is_taken() -> None:

@@ -126,7 +126,7 @@ def test_no_key_is_sent_and_a_worker_uses_its_own(server: OpenAIServer, monkeypa
     with Journal() as journal:
         ask(lm, journal, workers)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker-0123456789")
-        ask(model(server, max_tokens=99), journal, workers)
+        ask(model(server, temperature=0.5), journal, workers)
     assert len(workers.sent) == 2
     assert not any(secret in sent for secret in (KEY.encode(), b"abcdefghijkl") for sent in workers.sent)
     assert [s.headers["authorization"] for s in server.seen] == [

@@ -127,7 +127,8 @@ class Confirming(Search):
         start: dict[str, Rollout] = {}
         proposed: dict[str, Rollout] = {}
         verdict = self._verdict(start, proposed, len(tasks))
-        learnt = set() if self._runner.repeats else {t.task_id for t in self._train}
+        trained = {t.task_id for t in self._train}
+        learnt = set() if self._runner.repeats else trained
         done, lost, spent = 0, 0, False
         rollouts: list[Rollout] = []
         for look in looks_at(len(tasks)):
@@ -143,7 +144,10 @@ class Confirming(Search):
                 spent = True
                 if e.amid:  # which of them have come to their end depends on the threads: none counts
                     pairs = []
-            # An outage is no evidence against the prompt: that would stand in the journal for good.
+            # An outage is no evidence against the prompt: that would stand in the journal for good. The start prompt
+            # got answers before, so it is not to blame where it gets none now.
+            asked = [r for r in rollouts if r.candidate == seed.key and r.task_id not in trained]
+            self._require_measured(asked, known=any(r.measured for r in asked))
             for one in (seed, final):
                 self._require_measured([r for r in rollouts if r.candidate == one.key], known=True)
             for pair in pairs:
