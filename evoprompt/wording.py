@@ -21,7 +21,9 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def counted(number: int, word: str) -> str:
-    """`1 task`, `1,200 tasks`, `2 batches`."""
+    """`1 task`, `1,200 tasks`, `2 batches`, `3 tries`."""
+    if number != 1 and word.endswith("try"):
+        return f"{number:,} {word[:-1]}ies"
     return f"{number:,} {word}{'' if number == 1 else 'es' if word.endswith('ch') else 's'}"
 
 

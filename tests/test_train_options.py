@@ -152,7 +152,7 @@ def test_the_board_tells_progress_cost_and_trouble() -> None:
         board.advance(done, lost if done < 3 else None)
     text = drawn(board)
     assert "batch 3: solutions" in text and "8/24" in text and "about 1 min 0 s left" in text
-    assert "1,200 calls, 59,000 tokens, $0.2500, 3 repeated" in text
+    assert "1,200 calls, 59,000 tokens, $0.2500, 3 failed tries" in text
     assert "trouble  2 not measured: rate limit" in text
     assert "cluster  2 nodes, 8 threads, 71 % busy, 12.3 solutions/s, http://lab1:8787/status" in text
 

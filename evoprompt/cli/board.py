@@ -147,7 +147,7 @@ class Board:
         tokens = sum(s.input_tokens + s.output_tokens for s in roles)
         cost = sum(s.cost for s in roles)
         self._bill = f"{counted(calls, 'call')}, {counted(tokens, 'token')}" + (f", ${cost:.4f}" if cost else "")
-        self._bill += f", {retries:,} repeated" if retries else ""
+        self._bill += f", {counted(retries, 'failed try')}" if retries else ""
         self._used = self._of_budget(calls, tokens, cost)
 
     def _of_budget(self, calls: int, tokens: int, cost: float) -> float | None:

@@ -368,15 +368,13 @@ class JournaledCall:
         result = elsewhere.ask(self.workers, lm, call) if self.workers else interception.ask(lm, call)
         seconds = time.monotonic() - began
         tokens = internals.tokens_of(result)
-        used, total = (*tokens, result.cost), sum(n or 0 for n in tokens)
-        reply = reply_of(result)
+        reply, used, total = reply_of(result), (*tokens, result.cost), sum(n or 0 for n in tokens)
         if reply.empty:  # paid for all the same, also if nobody waits for it any more
-            error = EmptyReply("the reply is empty", model=lm.model)
             self.budget.took(self.role, total, result.cost, answers=0)
+            error = EmptyReply("the reply is empty", model=lm.model)
             self._keep_failure(error, at, seconds, used)
             raise error
-        text = internals.answer_to_json(result)
-        key = self.exact if reply.cut_off else self.key
+        text, key = internals.answer_to_json(result), self.exact if reply.cut_off else self.key
         kept = self.journal.keep_answer(key, self.role, lm.model, text, used, seconds, tries, began - since)
         self.budget.took(self.role, total, result.cost, answers=int(kept))
         if not kept:  # an earlier try, given up, has come in first

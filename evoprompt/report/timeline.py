@@ -150,7 +150,7 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     tries = list(rows("SELECT kind, at, seconds, said FROM failures ORDER BY at")) if told else []
     for session, following in pairwise([*sessions, [float("inf")]]):
         # The test set comes after the last event, and an outage that nobody waited to the end of has none.
-        late = [*(ended for _, ended, *_ in found if ended), *(at for _, at, *_ in tries)]
+        late = [*(ended for _, ended, *_ in found if ended), *(at + seconds for _, at, seconds, _ in tries)]
         session[1] = max([session[1], *(at for at in late if session[0] < at < following[0])])
 
     def second(at: float) -> float:

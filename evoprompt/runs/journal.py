@@ -177,7 +177,7 @@ class Journal:
         latest = "(SELECT said FROM failures WHERE kind = f.kind ORDER BY at DESC LIMIT 1)"
         query = f"SELECT kind, count(*), min(at), max(at), {latest} FROM failures f GROUP BY kind ORDER BY 2 DESC, 1"
         with reading("the failed tries", self.path):
-            rows = [(str(kind), numbers(row), str(said)) for kind, *row, said in self.rows(query)]
+            rows = [(str(kind), numbers(sums), str(last)) for kind, *sums, last in self.rows(query)]
             return [Failures(kind, count, first, last, said) for kind, (count, first, last), said in rows]
 
     def failed_spans(self) -> list[tuple[float, float]]:

@@ -24,7 +24,7 @@ from tests.openai_server import Reply
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: None)
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
 
 
 def wait_for(true: Callable[[], bool]) -> None:
@@ -56,7 +56,7 @@ def test_the_pause_after_a_failed_try_is_the_one_that_was_made(monkeypatch: pyte
     clock = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(module.time, "time", lambda: 1000 + clock[0])
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, seconds: clock.__setitem__(0, clock[0] + 40))
+    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: clock.__setitem__(0, clock[0] + 40))
 
     def down(text: str) -> str:
         clock[0] += 2
