@@ -202,15 +202,13 @@ def score_line(name: str, evaluation: Evaluation, mark: str = "") -> str:
 
 
 def spent_line(spent: Mapping[str, Spent]) -> str:
-    """`108 calls (debugger 9, generator 96, optimizer 3), 4 repeated, 52,100 tokens in and 9,300 out, $0.0134`."""
+    """`108 calls (debugger 9, generator 96, optimizer 3), 4 tried again, 52,100 tokens in and 9,300 out, $0.0134`."""
     roles = f" ({', '.join(f'{role} {s.calls}' for role, s in spent.items())})" if spent else ""
     calls, retries, unpriced = (sum(getattr(s, n) for s in spent.values()) for n in ("calls", "retries", "unpriced"))
     read, written = (sum(getattr(s, n) for s in spent.values()) for n in ("input_tokens", "output_tokens"))
     cost = f", ${sum(s.cost for s in spent.values()):.4f}" if unpriced < calls else ""
     unknown = f" ({counted(unpriced, 'call')} without a known price)" if cost and unpriced else ""
-    return (
-        f"{counted(calls, 'call')}{roles}, {retries:,} repeated, {read:,} tokens in and {written:,} out{cost}{unknown}"
-    )
+    return f"{counted(calls, 'call')}{roles}, {retries:,} tried again, {read:,} tokens in and {written:,} out{cost}{unknown}"
 
 
 def confirmation_line(confirmation: Confirmation) -> str:
