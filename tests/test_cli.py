@@ -255,7 +255,7 @@ def test_ctrl_c_keeps_what_was_finished(folder: Path) -> None:
         child.send_signal(signal.SIGINT)
         assert child.stderr is not None
         told = ""
-        while "are waited for" not in told:
+        while "waited for (Ctrl-C: stop at once)" not in told:
             line = child.stderr.readline()
             assert line, f"it has ended: {told}"
             told += line

@@ -270,6 +270,10 @@ def test_what_has_no_verdict_is_not_told_as_known(folder: Path, capsys: pytest.C
     with OpenAIServer(empty) as server:
         words = _asking(folder, "--parallel", "1", "--num_retries", "0", "--api_base", server.base)
         assert run([*words, "--output", str(folder / "o.json")]) == 0
+        told = capsys.readouterr().out
+        assert "4 of 4 tasks, 2 of 4 samples measured: error 2\n" in told
+        assert "2 samples were not measured (empty_reply 2) and are in no score\n" in told
+        assert ", 2 of 4 tasks, 2 not measured (empty_reply 2)\ncost:   2 calls (generator 2), 0 failed tries, " in told
         (folder / "o.json").unlink()
         mended = True
         assert run([*words, "--output", str(folder / "o.json")]) == 0

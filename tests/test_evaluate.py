@@ -47,7 +47,7 @@ def test_tasks_count_equally_and_the_unmeasured_not_at_all() -> None:
     found = summarize([_rollout("a", 0, 1), _rollout("a", 1, 0), _rollout("b", 0, 1), _rollout("c", 0, None)])
     assert (found.score, found.tasks, found.measured, found.unmeasured) == (75.0, 3, 3, 1)
     assert found.statuses == {"failed": 1, "lm_error": 1, "passed": 2}
-    assert "1 rollout not measured" in str(found)
+    assert str(found) == "75.0 % [19.8, 97.3], 2 of 3 tasks, 1 not measured"
     nothing = summarize([_rollout("a", 0, None)])
     assert nothing.score is None and str(nothing).startswith("nothing measured")
 

@@ -62,7 +62,7 @@ def evaluate(
     api_base: Annotated[str | None, typer.Option("--api_base", rich_help_panel=MODEL, help="URL of an OpenAI-compatible server.")] = None,
     lm_on_workers: Annotated[bool, typer.Option("--lm_on_workers", rich_help_panel=MODEL, help="The workers of --cluster ask the models: for models that are served on their nodes, as in `--api_base http://localhost:8000/v1`. No key is sent to them.")] = False,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0)] = 10,
-    timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
+    timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is tried again.")] = 300.0,
     seed: Annotated[int, typer.Option("--seed", rich_help_panel=MODEL, help="Of models that take one.")] = 42,
     max_repairs: Annotated[int, typer.Option("--max_repairs", rich_help_panel=MODEL, min=0, help="Repairs by the debugger against the examples in the prompt.")] = 0,
     base_only: Annotated[bool, typer.Option("--base_only", rich_help_panel=TESTS, help="Run the base tests alone.")] = False,
@@ -366,8 +366,11 @@ def _show(found: Evaluation, title: str, tasks: int, target: Path) -> None:
         label = "base" if suite == "base" else "base + plus"
         for k, rate in rates.items():
             tell(f"{title}  {label:<12} {k:<9} {rate}")
-    statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items())
-    tell(f"{found.tasks} of {counted(tasks, 'task')}, {counted(len(found.rollouts), 'sample')}: {statuses}")
+    verdicts = {r.status for r in found.rollouts if r.measured}
+    statuses = "  ".join(f"{status} {n}" for status, n in found.statuses.items() if status in verdicts)
+    samples = counted(len(found.rollouts), "sample")
+    samples = f"{found.measured:,} of {samples} measured" if found.unmeasured else samples
+    tell(f"{found.tasks} of {counted(tasks, 'task')}, {samples}: {statuses}")
     if found.unmeasured:
         were, are = ("was", "is") if found.unmeasured == 1 else ("were", "are")
         tell(f"{counted(found.unmeasured, 'sample')} {were} not measured{found.why} and {are} in no score")

@@ -64,7 +64,7 @@ def train(
     temperature: Annotated[float, typer.Option("--temperature", rich_help_panel=MODEL, min=0.0, max=100.0, help="Sampling temperature of all roles.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option("--max_tokens", rich_help_panel=MODEL, min=1, help="Longest reply, in tokens.")] = None,
     num_retries: Annotated[int, typer.Option("--num_retries", rich_help_panel=MODEL, min=0, help="Retries of a call that failed for a passing reason.")] = 10,
-    timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is repeated.")] = 300.0,
+    timeout: Annotated[float, typer.Option("--timeout", rich_help_panel=MODEL, min=0.1, help="Seconds that one whole reply may take before the call is tried again.")] = 300.0,
     prompt: Annotated[str | None, typer.Option("--prompt", rich_help_panel=SEARCH, help="The prompt to begin with: a file, or the text. Default: a short one of ours.")] = None,
     optimizer: Annotated[Optimizer, typer.Option("--optimizer", rich_help_panel=SEARCH, help="Ours, or one of DSPy's to compare with: same data, metric and results. Those are sized for --max_rollouts calls of --model (default: 80 % of --max_calls, or as many as ours would make), and take no other option of this group but --seed and --num_threads.")] = "evoprompt",
     strategy: Annotated[str, typer.Option("--strategy", rich_help_panel=SEARCH, help="`factorial` measures every rule (a sentence, list item or section of the prompt) at once and confirms the result against the start prompt. `refine` rewrites one prompt after the other. Or a search of your own, by its name or as `package.module:Class` (docs/how_to/own_search.md).")] = "factorial",

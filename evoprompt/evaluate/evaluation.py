@@ -57,12 +57,16 @@ class Evaluation(BaseModel):
     rollouts: tuple[Rollout, ...] = ()
 
     def __str__(self) -> str:
-        """One line for people: `62.5 % [42.7, 78.8], 24 tasks`."""
+        """One line for people: `62.5 % [42.7, 78.8], 24 tasks`, or `…, 20 of 24 tasks, 4 not measured (timeout 4)`."""
         if self.score is None:
             return f"nothing measured ({counted(self.unmeasured, 'failure')} of the model, the sandbox or the tests)"
-        text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], {counted(self.tasks, 'task')}"
-        lost = f", {counted(self.unmeasured, 'rollout')} not measured{self.why}" if self.unmeasured else ""
-        return text + lost
+        text = f"{self.score:.1f} % [{self.low:.1f}, {self.high:.1f}], "
+        tasks = counted(self.tasks, "task")
+        if not self.unmeasured:
+            return text + tasks
+        # Kept without its rollouts, it is of one sample for each task.
+        known = len({r.task_id for r in self.rollouts if r.measured}) or self.measured
+        return f"{text}{known:,} of {tasks}, {self.unmeasured:,} not measured{self.why}"
 
     @property
     def why(self) -> str:

@@ -193,7 +193,7 @@ class Estimate:
             f"Likely: {100 * self.failing:.0f} % of the solutions fail, half of the proposals are accepted. At most: "
             "all fail, the debugger explains them all, every proposal is accepted.",
             f"Input: the prompts as they would be sent, {CHARACTERS} characters a token. Output: guessed; a model that "
-            "thinks first writes more. Calls that are repeated after a failure come on top.",
+            "thinks first writes more. Calls that are tried again after a failure come on top.",
         ]
         if not self.likely.keys() & {"debugger", "optimizer"}:
             who = name_of(self.options.strategy)

@@ -216,9 +216,9 @@ class BudgetTracker:
         if budget.tokens is not None:
             left = budget.tokens - self._tokens
             if left <= sum(s.tokens for s in under_way) or left < size.tokens + sum(s.tokens for s in under_way):
-                told = f"the {budget.tokens:,} tokens of the budget (--max_total_tokens) are spent"
-                rest = f" but for {left:,}, and a call may take {size.tokens:,}" if left > 0 else ""
-                return BudgetSpent(told + rest)
+                limit = f"the {budget.tokens:,} tokens of the budget (--max_total_tokens) are"
+                rest = f"{left:,} of {limit} left, and a call may take {size.tokens:,}"
+                return BudgetSpent(rest if left > 0 else f"{limit} spent")
         if budget.usd is not None:
             if self._unpriced:
                 return UsageError(
@@ -227,9 +227,9 @@ class BudgetTracker:
                 )
             dollars = budget.usd - self._usd
             if dollars <= sum(s.usd for s in under_way) or dollars < size.usd + sum(s.usd for s in under_way):
-                told = f"the ${budget.usd:g} of the budget (--max_cost) are spent"
-                rest = f" but for ${dollars:.4f}, and a call may take ${size.usd:.4f}" if dollars > 0 else ""
-                return BudgetSpent(told + rest)
+                limit = f"the ${budget.usd:g} of the budget (--max_cost) are"
+                rest = f"${dollars:.4f} of {limit} left, and a call may take ${size.usd:.4f}"
+                return BudgetSpent(rest if dollars > 0 else f"{limit} spent")
         return None
 
     def _no_calls(self) -> BudgetSpent:

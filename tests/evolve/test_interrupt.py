@@ -66,7 +66,7 @@ class Pressing(logging.Handler):
     """Presses Ctrl-C again as soon as it is told that the first is being served."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "are waited for" in record.getMessage():
+        if "waited for (Ctrl-C: stop at once)" in record.getMessage():
             os.kill(os.getpid(), signal.SIGINT)
 
 

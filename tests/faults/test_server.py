@@ -121,7 +121,7 @@ def test_a_little_without_an_answer_is_counted_and_left_out(study: Study) -> Non
     assert (batch["paired_tasks"], batch["parent_score"], batch["child_score"]) == (2, 0.0, 100.0)
     assert (batch["evaluation"]["measured"], batch["evaluation"]["unmeasured"]) == (2, 1)
     log = (study.run_dir / "logs/experiment.log").read_text()
-    assert "epoch 1 batch 1: 0.0 %" in log and "1 rollout not measured" in log
+    assert "epoch 1 batch 1: 0.0 %" in log and ", 2 of 3 tasks, 1 not measured (server 1)" in log
     (row,) = [r for r in rollouts(study) if r["status"] == "lm_error"]
     assert (row["task_id"], row["score"], row["fault"]) == (f"t{missing}", None, "server")
 
