@@ -147,8 +147,9 @@ def _run_told(root: Path) -> dict[str, Any]:
         scored, whole = summary.get("scored_dev_tasks"), summary.get("dev_tasks")
         if test := summary.get("test_scores"):
             start, best = test["start"], test.get("evolved", test["start"])
-        state = summary.get("status") or "under way"
-        killed = state == "running" and not is_held(root)
+        state, config = summary.get("status") or "under way", _config_of(root)
+        untested = state == "finished" and "test" in (config.get("data") or {}) and not test
+        killed = (state == "running" or untested) and not is_held(root)
         if killed:  # its last summary is from before its last calls
             spent = _spent_by(root)
         priced = any(role["cost"] for role in (spent or {}).values())
@@ -160,7 +161,7 @@ def _run_told(root: Path) -> dict[str, Any]:
             "of": f", {scored} of {whole} tasks" if not test and scored and whole and scored < whole else "",
             "calls": None if spent is None else sum(role["calls"] for role in spent.values()),
             "dollars": round(sum(role["cost"] for role in (spent or {}).values()), 4) if priced else None,
-            "stopped": f"{stopped}{_goes_on(root)}" if stopped else "",
+            "stopped": f"{stopped}{_goes_on(root, config)}" if stopped else "",
             "problem": None,
         }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -170,11 +171,14 @@ def _run_told(root: Path) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def _goes_on(root: Path) -> str:
+def _config_of(root: Path) -> dict[str, Any]:
+    file = root / "config.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def _goes_on(root: Path, config: dict[str, Any]) -> str:
     """The command that goes on with a run, where one does."""
-    config = root / "config.json"
-    begun = json.loads(config.read_text(encoding="utf-8")).get("command") if config.exists() else ""
-    return f"; `evoprompt resume {shlex.quote(str(root))}` goes on" if begun == "train" else ""
+    return f"; `evoprompt resume {shlex.quote(str(root))}` goes on" if config.get("command") == "train" else ""
 
 
 def _spent_by(root: Path) -> dict[str, Any] | None:

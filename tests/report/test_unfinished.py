@@ -134,8 +134,12 @@ def test_runs_says_why_one_stopped_and_how_many_tasks_its_score_is_of(
     (paused / "summary.json").write_text(json.dumps(summary))
     (paused / "config.json").write_text('{"command": "train"}')
     (killed / "summary.json").write_text('{"status": "running"}')
+    untested = stopped(tmp_path / "c", {})
+    (untested / "summary.json").write_text(json.dumps(summary | {"status": "finished", "error": None}))
+    (untested / "config.json").write_text('{"command": "train", "data": {"test": {"tasks": 3}}}')
     assert cli(["runs", str(tmp_path)]) == 0
-    one, other = capsys.readouterr().out.splitlines()
+    one, other, third = capsys.readouterr().out.splitlines()
+    assert third.startswith("killed ") and "confirmed so far" in third
     assert one.startswith("paused       confirmed so far dev  0.0 % → 100.0 %, 2 of 4 tasks")
     assert one.endswith(f"{paused}: {WHY}; `evoprompt resume {paused}` goes on")
     assert other.startswith("killed ") and "not measured" in other and " 1 calls" in other
