@@ -273,7 +273,7 @@ def test_what_has_no_verdict_is_not_told_as_known(folder: Path, capsys: pytest.C
         told = capsys.readouterr().out
         assert "4 of 4 tasks, 2 of 4 samples measured: error 2\n" in told
         assert "2 samples were not measured (empty_reply 2) and are in no score\n" in told
-        assert ", 2 of 4 tasks, 2 not measured (empty_reply 2)\ncost:   2 calls (generator 2), 0 failed tries, " in told
+        assert ", 2 of 4 tasks, 2 not measured (empty_reply 2)\ncost:   2 calls (generator 2), 2 failed tries, " in told
         (folder / "o.json").unlink()
         mended = True
         assert run([*words, "--output", str(folder / "o.json")]) == 0

@@ -86,13 +86,13 @@ def test_what_a_stopped_rival_paid_for_is_kept(
     assert run(_words(folder, rival, *more, name="whole")) == 0
     keep, kept = Journal.keep_answer, []
 
-    def stopping(self: Journal, *row: Any) -> None:
+    def stopping(self: Journal, *row: Any) -> bool:
         kept.append(row)
         if len(kept) == 30 and code == 130:
             os.kill(os.getpid(), signal.SIGINT)
         if len(kept) >= 30 and code == 5:
             raise StorageError("the disk is full")
-        keep(self, *row)
+        return keep(self, *row)
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "keep_answer", stopping)

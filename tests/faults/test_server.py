@@ -64,9 +64,10 @@ def test_a_wrong_key_costs_one_request_and_gets_one_line(study: Study) -> None:
     with server(lambda *_: "401") as there:
         code, said = study.train(there.base, OPENAI_API_KEY=KEY)
         assert (code, sum(there.served.values())) == (3, 1)
-    few, line = [line for line in said.splitlines() if "training on" not in line]
+    few, line, then = [line for line in said.splitlines() if "training on" not in line]
     assert few == FEW.format(10, 50)
     assert "the provider refused the key" in line and "check OPENAI_API_KEY" in line
+    assert then == "evoprompt: stopped; `evoprompt resume results/e/r` goes on"
     assert not _secret_anywhere(study, said)
 
 
