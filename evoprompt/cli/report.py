@@ -131,20 +131,22 @@ def _result_told(one: dict[str, Any]) -> str:
 
 def _scores_told(one: dict[str, Any]) -> str:
     """The scores of a run, with the number of tasks where these are not all."""
-    told = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"])) + one["of"]
+    told = " → ".join("-" if s is None else f"{s:.1f} %" for s in (one["start"], one["best"]))
+    if one["scored_tasks"] and one["scored_tasks"] < (one["tasks"] or 0):
+        told += f", {one['scored_tasks']} of {one['tasks']} tasks"
     measured = one["start"] is not None or one["best"] is not None
     return f"{'SIMULATED ' if one['simulated'] else ''}{told if measured else 'not measured'}"
 
 
 def _run_told(root: Path) -> dict[str, Any]:
     """The line of a run, from its summary."""
+    from evoprompt.runs import resume_command
     from evoprompt.runs.lock import is_held
 
     try:
         summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
         spent = summary.get("spent") or {}
         start, best = summary.get("start_dev_score"), summary.get("best_dev_score")
-        scored, whole = summary.get("scored_dev_tasks"), summary.get("dev_tasks")
         if test := summary.get("test_scores"):
             start, best = test["start"], test.get("evolved", test["start"])
         state, config = summary.get("status") or "under way", _config_of(root)
@@ -154,31 +156,29 @@ def _run_told(root: Path) -> dict[str, Any]:
             spent = _spent_by(root)
         priced = any(role["cost"] for role in (spent or {}).values())
         stopped = "killed before its end" if killed else summary.get("error") or ""
+        command = resume_command(root, config)
         return {
             "run": str(root), "state": "killed" if killed else state,
             "result": (summary.get("decision") or {}).get("word") or "-", "simulated": bool(summary.get("simulated")),
             "on": "test" if test else "dev", "start": start, "best": best,
-            "of": f", {scored} of {whole} tasks" if not test and scored and whole and scored < whole else "",
+            "scored_tasks": None if test else summary.get("scored_dev_tasks"),
+            "tasks": None if test else summary.get("dev_tasks"),
             "calls": None if spent is None else sum(role["calls"] for role in spent.values()),
             "dollars": round(sum(role["cost"] for role in (spent or {}).values()), 4) if priced else None,
-            "stopped": f"{stopped}{_goes_on(root, config)}" if stopped else "",
+            "stopped": f"{stopped}; `{command}` goes on" if stopped and command else stopped,
             "problem": None,
         }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {
             "run": str(root), "state": "damaged", "result": "-", "simulated": False, "on": "dev", "start": None,
-            "best": None, "of": "", "calls": None, "dollars": None, "stopped": "", "problem": _problem(root),
+            "best": None, "scored_tasks": None, "tasks": None, "calls": None, "dollars": None, "stopped": "",
+            "problem": _problem(root),
         }  # fmt: skip
 
 
 def _config_of(root: Path) -> dict[str, Any]:
     file = root / "config.json"
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
-
-
-def _goes_on(root: Path, config: dict[str, Any]) -> str:
-    """The command that goes on with a run, where one does."""
-    return f"; `evoprompt resume {shlex.quote(str(root))}` goes on" if config.get("command") == "train" else ""
 
 
 def _spent_by(root: Path) -> dict[str, Any] | None:

@@ -280,7 +280,7 @@ def tested(
 @contextlib.contextmanager
 def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[Run]:
     """The run, or its fork; where it is left before its end, how to go on is said."""
-    from evoprompt.runs import Run
+    from evoprompt.runs import Run, resume_command
 
     if new_dir is not None:
         run_dir, lock = _forked(run_dir, lock, new_dir)
@@ -288,7 +288,8 @@ def _opened(run_dir: Path, lock: Lock | None, new_dir: Path | None) -> Iterator[
 
         def how() -> str:
             begun = run.journal.meta("seed") is not None  # `resume` refuses what is not
-            return f"`evoprompt resume {shlex.quote(str(run_dir))}` goes on" if begun else "the same command goes on"
+            command = resume_command(run_dir, run.journal.fact("config")) if begun else ""
+            return f"`{command}` goes on" if command else "the same command goes on"
 
         with resumable(how):
             yield run
@@ -386,15 +387,12 @@ def _begin(
     )
     warn_if_unknown(display.say, models, data.values())
     run.tree.summary(simulated=models.simulated, optimizer=options["optimizer"])
-    config = run.journal.fact("config")
-    known = config.get("options", {})
+    known = run.journal.fact("config")
     plain = settings_without_secrets({k: v for k, v in options.items() if k not in ("config", "fork")})
-    if not config:
-        config = {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
-    elif known:
-        config = config | {"options": known | {"max_tokens": plain["max_tokens"]}}
-    fresh = config != run.journal.fact("config")
-    if fresh:
+    config = known or {"command": "train", "simulated": models.simulated, "options": plain, **describe(data)}
+    if "options" in config:
+        config = config | {"options": config["options"] | {"max_tokens": plain["max_tokens"]}}
+    if fresh := config != known:
         run.journal.keep_meta("config", json.dumps(config))
     if fresh or not (run.root / "config.json").exists():
         run.tree.json("config.json", config)

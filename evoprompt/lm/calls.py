@@ -44,7 +44,7 @@ from evoprompt.lm import dspy_internals as internals
 from evoprompt.lm import elsewhere, interception
 from evoprompt.lm.budget import Budget, BudgetTracker
 from evoprompt.lm.checks import ABOUT_THE_REQUEST, CutOffReply, EmptyReply, FilteredReply, check, reply_of
-from evoprompt.lm.concurrency import TRAFFIC, ConcurrencyLimiter, InFlight, in_words
+from evoprompt.lm.concurrency import TRAFFIC, ConcurrencyLimiter, InFlight, code_of, in_words
 from evoprompt.lm.dspy_internals import CallResult, PreparedCall
 from evoprompt.lm.identity import predictors_of
 from evoprompt.lm.interception import Attempt, current_attempt
@@ -342,7 +342,7 @@ class JournaledCall:
     def _keep_failure(self, error: LMError, at: float, seconds: float, used: Used = (None, None, None)) -> None:
         """Journal that the try that was sent `at` failed. If that can't be written, the error itself is told."""
         with contextlib.suppress(EvoPromptError):
-            told = str(error.code), one_line(error)
+            told = code_of(error), one_line(error)
             self.journal.keep_failure(self.key, at, self.role, self.lm.model, told, seconds, used)
 
     def _timed(self, tries: int, since: float, at: float) -> CallResult:

@@ -12,7 +12,7 @@ from typing import Any
 
 from evoprompt.evolve.factorial.rules import leak
 from evoprompt.lm.words import phrases
-from evoprompt.report.data import RunData, isolated
+from evoprompt.report.data import NOT_MEASURED, RunData, isolated
 
 NEAR = 0.5
 """Share of the word sequences of the shorter of two problems that make them near duplicates."""
@@ -107,7 +107,7 @@ def _leaks(run: RunData) -> Check:
 
 
 def _unmeasured(run: RunData) -> Check:
-    lost = Counter(s.told.removeprefix("not measured: ") for s in run.solutions if s.score is None)
+    lost = Counter(NOT_MEASURED.get(s.status, s.status) for s in run.solutions if s.score is None)
     if not lost:
         return Check("Measured", True, f"All {len(run.solutions):,} rollouts have a verdict.")
     told = ", ".join(f"{why} ({n})" for why, n in lost.most_common())

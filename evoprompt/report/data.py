@@ -28,10 +28,9 @@ from evoprompt.simulation import is_simulated
 
 Json = dict[str, Any]
 NOT_MEASURED = {
-    "lm_error": "not measured: no answer from the model", "sandbox_error": "not measured: the sandbox failed",
-    "data_error": "not measured: the tests are broken",
+    "lm_error": "no answer from the model", "sandbox_error": "the sandbox failed", "data_error": "the tests are broken",
 }  # fmt: skip
-"""The statuses of solutions without a score, in words for people."""
+"""Why a solution has no score, by its status."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class Solution:
     def told(self) -> str:
         """Its status, of each suite where one passed alone; in words where it was not measured."""
         if self.score is None:
-            return NOT_MEASURED.get(self.status, self.status)
+            why = NOT_MEASURED.get(self.status)
+            return f"not measured: {why}" if why else self.status
         if None in (self.base, self.plus) or self.base == self.plus:
             return self.status
         return ", ".join(f"{name} {'passed' if getattr(self, name) else self.status}" for name in ("base", "plus"))

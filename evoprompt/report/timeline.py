@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,8 @@ from markupsafe import Markup
 
 from evoprompt.harness.usage import told as usage_told
 from evoprompt.report import charts
-from evoprompt.runs.spent import Failures
+from evoprompt.runs import journal
+from evoprompt.runs.failures import Failures, by_kind, failed_tries, spans_of
 
 BINS = 120
 """Stretches of time that the figure of calls under way has."""
@@ -147,10 +147,10 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     ended, waited = (name if name in known else "NULL" for name in ("ended", "waited"))
     found = list(rows(f"SELECT role, {ended}, seconds, input_tokens, output_tokens, cost, {waited} FROM answers"))
     told = "said" in {name for _, name, *_ in rows("PRAGMA table_info(failures)")}
-    tries = list(rows("SELECT kind, at, seconds, said FROM failures ORDER BY at")) if told else []
+    tries = failed_tries(rows, root / journal.NAME) if told else []
     for session, following in pairwise([*sessions, [float("inf")]]):
         # The test set comes after the last event, and an outage that nobody waited to the end of has none.
-        late = [*(ended for _, ended, *_ in found if ended), *(at + seconds for _, at, seconds, _ in tries)]
+        late = [*(ended for _, ended, *_ in found if ended), *(one.at + one.seconds for one in tries)]
         session[1] = max([session[1], *(at for at in late if session[0] < at < following[0])])
 
     def second(at: float) -> float:
@@ -170,14 +170,9 @@ def read_timeline(root: Path, rows: Callable[[str], Iterable[tuple[Any, ...]]]) 
     ]
     whole = sum(end - begin for begin, end in sessions)
     ends = {n: second(at) for n, at in batches.items()}
-    kinds = Counter(kind for kind, *_ in tries)
-    when = {kind: [(at, said) for one, at, _, said in tries if one == kind] for kind in kinds}
     return Timeline(
         ends, whole, sorted(calls, key=lambda call: call.end), usage_told(workers.values()) if workers else "",
         begun=sessions[0][0] if sessions else 0.0, told=told or not lost,
-        failures=tuple(
-            Failures(kind, count, second(when[kind][0][0]), second(when[kind][-1][0]), when[kind][-1][1])
-            for kind, count in kinds.most_common()
-        ),
-        failed=tuple((second(at), second(at + seconds)) for _, at, seconds, _ in tries),
+        failures=tuple(replace(one, first=second(one.first), last=second(one.last)) for one in by_kind(tries)),
+        failed=tuple((second(begin), second(end)) for begin, end in spans_of(tries)),
     )  # fmt: skip

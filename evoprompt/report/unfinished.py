@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from evoprompt.report.data import RunData
-from evoprompt.runs import lock
+from evoprompt.runs import lock, resume_command
 from evoprompt.wording import counted
 
 KILLED = "its process ended without a word: it was killed, or its machine went down"
@@ -107,9 +106,8 @@ def _missing(run: RunData) -> list[str]:
 
 def _goes_on(run: RunData) -> tuple[str, str]:
     """The command that goes on, or words where there is none."""
-    begun, options = run.config.get("command"), run.config.get("options") or {}
-    if begun == "train" and ":" not in str(options.get("strategy", "")):
-        return f"evoprompt resume {shlex.quote(str(run.root))}", ""
-    if begun == "compile":
+    if command := resume_command(run.root, run.config):
+        return command, ""
+    if run.config.get("command") == "compile":
         return "", "The same call of compile, with the same run_dir, goes on."
     return "", "The command that began it, given again, goes on."

@@ -20,7 +20,7 @@ from evoprompt.atomic import require_ours, storage
 from evoprompt.errors import DataError, UsageError
 from evoprompt.runs.damage import damaged, numbers, plain_object, reading, refused
 from evoprompt.runs.difference import difference
-from evoprompt.runs.spent import Failures, Spent
+from evoprompt.runs.spent import Spent
 from evoprompt.runs.tables import MIGRATIONS, TABLES, VERSION
 from evoprompt.secrets import mask
 
@@ -171,27 +171,6 @@ class Journal:
         """Add the usage of a reply that came in when its request was answered already, to the latest failed try."""
         added = ", ".join(f"{c} = ifnull({c}, 0) + ifnull(?, 0)" for c in ("input_tokens", "output_tokens", "cost"))
         self._write(f"UPDATE failures SET {added} WHERE {_LATEST}", *usage, key, key)
-
-    def failures(self) -> list[Failures]:
-        """Return the failed tries by kind, the most frequent kind first."""
-        latest = "(SELECT said FROM failures WHERE kind = f.kind ORDER BY at DESC LIMIT 1)"
-        query = f"SELECT kind, count(*), min(at), max(at), {latest} FROM failures f GROUP BY kind ORDER BY 2 DESC, 1"
-        with reading("the failed tries", self.path):
-            rows = [(str(kind), numbers(sums), str(last)) for kind, *sums, last in self.rows(query)]
-            return [Failures(kind, count, first, last, said) for kind, (count, first, last), said in rows]
-
-    def failed_spans(self) -> list[tuple[float, float]]:
-        """Return the times in which a failed try was under way or paused for, in Unix seconds, merged and in order.
-
-        The pause is the one that was made: not that which a stop or a kill cut short.
-        """
-        spans: list[tuple[float, float]] = []
-        with reading("the failed tries", self.path):
-            for row in self.rows("SELECT at, seconds FROM failures ORDER BY at"):
-                begin, seconds = numbers(row)
-                before, end = spans.pop() if spans and begin <= spans[-1][1] else (begin, begin)
-                spans.append((before, max(end, begin + seconds)))
-        return spans
 
     def rollout(self, candidate: str, task: str, sample: int, *, measured: bool = True) -> str | None:
         """Return a rollout; by default only one with a verdict."""

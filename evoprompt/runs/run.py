@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evoprompt.atomic import home, remove_unfinished
 from evoprompt.errors import UsageError
@@ -76,3 +79,10 @@ def open_finished(root: str | Path) -> Run:
     if not path.is_file():
         raise UsageError(f"{str(root)!r} holds no run: there is no {journal.NAME} in it")
     return Run(root)
+
+
+def resume_command(root: Path, config: Mapping[str, Any]) -> str:
+    """Return the command that goes on with a run, by its `config.json`; empty where `resume` refuses it."""
+    own_search = ":" in str((config.get("options") or {}).get("strategy", ""))
+    known = config.get("command") == "train" and not own_search
+    return f"evoprompt resume {shlex.quote(str(root))}" if known else ""

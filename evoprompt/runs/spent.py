@@ -26,22 +26,3 @@ class Spent:
     cost: float
     unpriced: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Failures:
-    """The failed tries of one kind.
-
-    Attributes:
-        kind: The code of their errors: `rate_limit`, `timeout`, `empty_reply`, …
-        count: Their number.
-        first: When the first of them was sent, in Unix seconds.
-        last: When the last of them was sent.
-        said: What the last error said, in one line.
-    """
-
-    kind: str
-    count: int
-    first: float
-    last: float
-    said: str

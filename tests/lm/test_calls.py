@@ -37,11 +37,6 @@ def ask(program: Program, text: str = "p", sample: int = 0) -> str:
         return str(program(prompt=text, entry_point="f").code)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
-
-
 def served(reply: Any, **settings: Any) -> tuple[OpenAIServer, dspy.LM]:
     server = OpenAIServer(reply)
     how = {"num_retries": 8, "timeout": 20, "temperature": 0.0} | settings

@@ -26,7 +26,6 @@ from evoprompt import Program
 from evoprompt.errors import ClusterError, ModelError, UsageError
 from evoprompt.lm import resolve_lm
 from evoprompt.lm.calls import Calls
-from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.lm.interception import attempt, listening
 from evoprompt.lm.resolve import explain_lm_error
 from evoprompt.runs import Journal
@@ -56,8 +55,7 @@ class Workers(Executor):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
+def ours(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 

@@ -17,14 +17,10 @@ from evoprompt.lm.budget import Budget, BudgetTracker
 from evoprompt.lm.calls import EmptyReply
 from evoprompt.lm.concurrency import ConcurrencyLimiter
 from evoprompt.runs import Failures, Journal, Spent
+from evoprompt.runs.failures import by_kind, failed_tries, spans_of
 from tests.lm.test_calls import CODE, ask, asking, served
 from tests.models import scripted
 from tests.openai_server import Reply
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConcurrencyLimiter, "sleep", lambda self, *_: None)
 
 
 def wait_for(true: Callable[[], bool]) -> None:
@@ -42,7 +38,7 @@ def test_every_failed_try_is_kept_with_its_kind_also_those_of_a_call_that_is_los
         with pytest.raises(EmptyReply):
             ask(asking(lm, journal))
         assert len(server.seen) == 5
-        found = {f.kind: f for f in journal.failures()}
+        found = {f.kind: f for f in by_kind(failed_tries(journal.rows))}
         assert {kind: f.count for kind, f in found.items()} == {"empty_reply": 3, "rate_limit": 1, "server": 1}
         assert found["empty_reply"].said == "the reply is empty"
         assert "slow down" in found["rate_limit"].said and "Secret" not in found["rate_limit"].said
@@ -68,7 +64,7 @@ def test_the_pause_after_a_failed_try_is_the_one_that_was_made(monkeypatch: pyte
     lm.num_retries = 1
     with Journal() as journal:
         assert "def f" in ask(asking(lm, journal))
-        assert journal.failed_spans() == [(1000.0, 1042.0)]
+        assert spans_of(failed_tries(journal.rows)) == [(1000.0, 1042.0)]
 
 
 def test_a_failure_that_cannot_be_kept_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +93,7 @@ def test_an_empty_reply_after_its_time_out_is_one_failed_try_and_paid_for() -> N
         wait_for(lambda: journal.spent()["generator"].input_tokens > 0)
         spent = journal.spent()["generator"]
         assert (spent.calls, spent.retries, spent.input_tokens) == (0, 1, 1)
-        assert [(f.kind, f.count) for f in journal.failures()] == [("timeout", 1)]
+        assert [(f.kind, f.count) for f in by_kind(failed_tries(journal.rows))] == [("timeout", 1)]
 
 
 def test_two_replies_to_one_request_are_one_answer_and_both_are_paid_for() -> None:
@@ -140,17 +136,17 @@ def keep(journal: Journal, at: float, seconds: float, kind: str = "timeout", key
 
 def test_failed_tries_are_told_by_kind_and_overlapping_ones_wait_once() -> None:
     with Journal() as journal:
-        assert (journal.failures(), journal.failed_spans()) == ([], [])
+        assert (by_kind(failed_tries(journal.rows)), spans_of(failed_tries(journal.rows))) == ([], [])
         keep(journal, 100, 5)
         keep(journal, 102, 10, "rate_limit", "other")
         journal.keep_pause("k", 1.0)
         keep(journal, 103, 1)
         keep(journal, 200, 1)
         journal.keep_pause("k", 2.0)
-        assert journal.failures() == [
+        assert by_kind(failed_tries(journal.rows)) == [
             Failures("timeout", 3, 100.0, 200.0, "said at 200"), Failures("rate_limit", 1, 102.0, 102.0, "said at 102"),
         ]  # fmt: skip
-        assert journal.failed_spans() == [(100.0, 112.0), (200.0, 203.0)]
+        assert spans_of(failed_tries(journal.rows)) == [(100.0, 112.0), (200.0, 203.0)]
 
 
 def test_a_fork_begins_without_the_failed_tries_of_the_other_run(tmp_path: Path) -> None:
@@ -161,7 +157,7 @@ def test_a_fork_begins_without_the_failed_tries_of_the_other_run(tmp_path: Path)
         (tmp_path / "fork").mkdir()
         journal.fork(tmp_path / "fork")
     with Journal(tmp_path / "fork/journal.sqlite") as journal:
-        assert (journal.counts()["answers"], journal.failures(), journal.spent()) == (1, [], {})
+        assert (journal.counts()["answers"], by_kind(failed_tries(journal.rows)), journal.spent()) == (1, [], {})
 
 
 def test_a_run_that_never_got_an_answer_leaves_no_failed_try_to_the_next() -> None:
@@ -169,7 +165,7 @@ def test_a_run_that_never_got_an_answer_leaves_no_failed_try_to_the_next() -> No
         journal.keep_meta("identity", '{"seed": 1}')
         keep(journal, 100, 5)
         journal.begin({"seed": 2})
-        assert (journal.failures(), journal.spent()) == ([], {})
+        assert (by_kind(failed_tries(journal.rows)), journal.spent()) == ([], {})
 
 
 @pytest.mark.parametrize("column", ["at", "seconds"])
@@ -178,4 +174,4 @@ def test_damaged_rows_are_told(column: str) -> None:
         keep(journal, 100, 5)
         list(journal.rows(f"UPDATE failures SET {column} = 'long'"))
         with pytest.raises(DamagedError, match="the failed tries"):
-            journal.failed_spans()
+            spans_of(failed_tries(journal.rows))

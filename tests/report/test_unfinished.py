@@ -12,7 +12,7 @@ from evoprompt.cli import run as cli
 from evoprompt.report import write_report
 from evoprompt.report.evaluation import render_evaluation
 from evoprompt.report.page import plainly
-from evoprompt.runs import Journal
+from evoprompt.runs import Journal, resume_command
 from evoprompt.runs.lock import NAME, Lock
 from tests.report.synthetic import RESULT, START, candidate, rollout, write_run
 from tests.report.test_report import text_of
@@ -143,3 +143,16 @@ def test_runs_says_why_one_stopped_and_how_many_tasks_its_score_is_of(
     assert one.startswith("paused       confirmed so far dev  0.0 % → 100.0 %, 2 of 4 tasks")
     assert one.endswith(f"{paused}: {WHY}; `evoprompt resume {paused}` goes on")
     assert other.startswith("killed ") and "not measured" in other and " 1 calls" in other
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        ({"command": "train", "options": {"strategy": "factorial"}}, "evoprompt resume 'a run'"),
+        ({"command": "train", "options": {"strategy": "mine:Search"}}, ""),  # a file must not say which code is run
+        ({"command": "compile"}, ""),
+        ({}, ""),
+    ],
+)
+def test_resume_is_named_only_where_it_goes_on(config: dict[str, Any], command: str) -> None:
+    assert resume_command(Path("a run"), config) == command
